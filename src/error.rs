@@ -1,0 +1,95 @@
+//! The one error type. Every message names what was found, where, and what was expected.
+
+use std::path::{Path, PathBuf};
+
+/// What a user of wordmill can be told, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading or writing failed; `action` is what was being done, as "reading" or "saving the checkpoint".
+    #[error("{}: {action} failed: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file given by the user does not hold what it should.
+    #[error("{}{}: found {found}, expected {expected}", path.display(), place(*line))]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// Line number from 1; 0 where the whole file is meant.
+        line: usize,
+        /// What is there.
+        found: String,
+        /// What should be there.
+        expected: String,
+    },
+    /// An option or configuration key cannot be used as given.
+    #[error("{0}")]
+    Usage(String),
+    /// A model directory cannot be used: missing, truncated, changed, or of another kind.
+    #[error("{}: {what}", path.display())]
+    Model {
+        /// The file within the model directory, or the directory.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// A loss, gradient or weight became NaN or infinite; nothing was updated with it.
+    #[error("step {step}: {tensor} is not finite ({value}); training stopped, the last good checkpoint is kept")]
+    NotFinite {
+        /// The first tensor that is not finite, or "loss".
+        tensor: String,
+        /// The optimizer step, from 1.
+        step: u64,
+        /// The value found.
+        value: f64,
+    },
+    /// A signal asked the run to end; a checkpoint has been saved.
+    #[error("stopped by {name}; continue with: {resume}", name = if *signal == 2 { "Ctrl-C" } else { "SIGTERM" })]
+    Interrupted {
+        /// 2 (SIGINT) or 15 (SIGTERM).
+        signal: i32,
+        /// The command that continues.
+        resume: String,
+    },
+}
+
+/// The result of everything that can fail on a user's input.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn place(line: usize) -> String {
+    if line == 0 { String::new() } else { format!(":{line}") }
+}
+
+impl Error {
+    /// A system error on `path` while `action` ("reading", "writing", …).
+    pub fn io(path: impl AsRef<Path>, action: &'static str, source: std::io::Error) -> Self {
+        Error::Io { path: path.as_ref().to_owned(), action, source }
+    }
+
+    /// Wrong content of `path` at `line` (from 1; 0: the whole file).
+    pub fn input(path: impl AsRef<Path>, line: usize, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Error::Input { path: path.as_ref().to_owned(), line, found: found.into(), expected: expected.into() }
+    }
+
+    /// A model directory that cannot be used.
+    pub fn model(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
+        Error::Model { path: path.as_ref().to_owned(), what: what.into() }
+    }
+
+    /// The exit code of the program: 2 usage, 3 input, 4 model directory, 5 not finite, 6 system, 128 + signal.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) => 2,
+            Error::Input { .. } => 3,
+            Error::Model { .. } => 4,
+            Error::NotFinite { .. } => 5,
+            Error::Io { .. } => 6,
+            Error::Interrupted { signal, .. } => 128 + *signal as u8,
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! A fast, reproducible CPU trainer for word-level neural nets.
+
+pub mod error;
+pub mod rng;
+
+pub use error::{Error, Result};
