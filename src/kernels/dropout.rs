@@ -1,0 +1,107 @@
+//! Dropout (equations, section 5). A mask is a function of its [`Place`], so backward makes it again and nothing is stored.
+
+use super::kernel;
+use crate::real::{LANES, Real};
+use crate::rng::{Place, philox};
+
+/// Keeps each unit with probability `probability`, multiplied by `scale` (1/keep: inverted; 1: the source's form).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Keep {
+    threshold: u32,
+    scale: f64,
+}
+
+impl Keep {
+    /// Inverted dropout: what is kept is scaled by 1/`probability`, nothing is done at test time.
+    /// `probability` in (0, 1], taken to the nearest multiple of 2⁻³², by which it also scales.
+    pub fn inverted(probability: f64) -> Keep {
+        assert!(
+            probability > 0.0 && probability <= 1.0,
+            "keep probability {probability} is outside (0, 1]"
+        );
+        let threshold = (probability * 4_294_967_296.0)
+            .round()
+            .clamp(1.0, 4_294_967_295.0) as u32;
+        let kept = if probability == 1.0 {
+            1.0
+        } else {
+            f64::from(threshold) / 4_294_967_296.0
+        };
+        Keep {
+            threshold: if probability == 1.0 {
+                u32::MAX
+            } else {
+                threshold
+            },
+            scale: 1.0 / kept,
+        }
+    }
+
+    /// Whether nothing is dropped.
+    pub fn everything(self) -> bool {
+        self.threshold == u32::MAX
+    }
+}
+
+/// y = m ∘ x · scale, with the mask of `place`; elements are numbered from 0.
+pub fn dropout<R: Real>(keep: Keep, place: Place, x: &[R], y: &mut [R]) {
+    assert_eq!(x.len(), y.len());
+    if keep.everything() {
+        y.copy_from_slice(x);
+    } else {
+        masked(keep, place, x, y);
+    }
+}
+
+/// g ← g ∘ m · scale: the same mask again, in place.
+pub fn dropout_backward<R: Real>(keep: Keep, place: Place, g: &mut [R]) {
+    if !keep.everything() {
+        masked_in_place(keep, place, g);
+    }
+}
+
+/// Elements that one round of sixteen Philox counters serves.
+const ROUND: usize = 4 * LANES;
+
+kernel! {
+    fn masked<'a>(keep: Keep, place: Place, x: &'a [R], y: &'a mut [R]) {
+        |_s| for (i, (x, y)) in x.chunks(ROUND).zip(y.chunks_mut(ROUND)).enumerate() {
+            let mask = mask::<R>(keep, place, i as u32);
+            for ((y, &x), m) in y.iter_mut().zip(x).zip(mask) {
+                *y = x * m;
+            }
+        }
+    }
+}
+
+kernel! {
+    fn masked_in_place<'a>(keep: Keep, place: Place, g: &'a mut [R]) {
+        |_s| for (i, g) in g.chunks_mut(ROUND).enumerate() {
+            let mask = mask::<R>(keep, place, i as u32);
+            for (g, m) in g.iter_mut().zip(mask) {
+                *g *= m;
+            }
+        }
+    }
+}
+
+/// Factors of elements `64 · round ..`: word j of counter 16 · round + l belongs to element 16j + l.
+#[inline(always)]
+fn mask<R: Real>(keep: Keep, place: Place, round: u32) -> [R; ROUND] {
+    let mut words = [[0u32; LANES]; 4];
+    for lane in 0..LANES {
+        let [a, b, c] = place.counter;
+        let drawn = philox([round * LANES as u32 + lane as u32, a, b, c], place.key);
+        for j in 0..4 {
+            words[j][lane] = drawn[j];
+        }
+    }
+    let scale = R::of(keep.scale);
+    std::array::from_fn(|i| {
+        if words[i / LANES][i % LANES] < keep.threshold {
+            scale
+        } else {
+            R::zero()
+        }
+    })
+}

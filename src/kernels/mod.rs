@@ -1,0 +1,65 @@
+//! Fused SIMD bodies, each written once over [`crate::real::Simd`] and compiled for every instruction set; forward directly above
+//! its backward. All work on slices, and none knows a shape beyond a row.
+
+pub mod activation;
+pub mod dropout;
+pub mod isa;
+pub mod math;
+pub mod memory;
+pub mod softmax;
+pub mod update;
+
+pub use isa::{Isa, isa};
+pub use memory::Buffer;
+
+use crate::real::{LANES, Simd};
+
+/// x ← f(x), sixteen lanes at a time.
+#[inline(always)]
+fn map<S: Simd>(s: S, x: &mut [S::R], f: impl Fn(S::V) -> S::V) {
+    let mut chunks = x.chunks_exact_mut(LANES);
+    for x in &mut chunks {
+        s.store(f(s.load(x)), x);
+    }
+    let x = chunks.into_remainder();
+    if !x.is_empty() {
+        s.store_part(f(s.load_part(x)), x);
+    }
+}
+
+/// x ← f(x, y), sixteen lanes at a time.
+#[inline(always)]
+fn zip<S: Simd>(s: S, x: &mut [S::R], y: &[S::R], f: impl Fn(S::V, S::V) -> S::V) {
+    assert_eq!(x.len(), y.len());
+    let (mut xs, mut ys) = (x.chunks_exact_mut(LANES), y.chunks_exact(LANES));
+    for (x, y) in (&mut xs).zip(&mut ys) {
+        s.store(f(s.load(x), s.load(y)), x);
+    }
+    let (x, y) = (xs.into_remainder(), ys.remainder());
+    if !x.is_empty() {
+        s.store_part(f(s.load_part(x), s.load_part(y)), x);
+    }
+}
+
+/// A [`crate::real::Kernel`] from a signature and a body: `kernel! { fn name(field: type, …) -> out |s| { body } }` makes
+/// the public function `name`, generic over `R`, that runs the body on the instruction set in use.
+macro_rules! kernel {
+    ($(#[$doc:meta])* fn $name:ident<$l:lifetime>($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? { |$s:ident| $body:expr }) => {
+        $(#[$doc])*
+        pub fn $name<$l, R: crate::real::Real>($($arg: $type),*) $(-> $out)? {
+            struct Body<$l, R>($($type,)* std::marker::PhantomData<&$l R>);
+            impl<$l, R: crate::real::Real> crate::real::Kernel<R> for Body<$l, R> {
+                type Output = kernel!(@out $($out)?);
+                #[inline(always)]
+                fn run<S: crate::real::Simd<R = R>>(self, $s: S) -> Self::Output {
+                    let Body($($arg,)* _) = self;
+                    $body
+                }
+            }
+            R::dispatch(Body($($arg,)* std::marker::PhantomData))
+        }
+    };
+    (@out $out:ty) => { $out };
+    (@out) => { () };
+}
+use kernel;

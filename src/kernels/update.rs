@@ -1,0 +1,137 @@
+//! Optimizer updates (equations, section 6) in one pass over memory. g is the gradient, used as `scale`·g (clipping) plus
+//! `decay`·w (L2); w the weights. All element-wise: the bits do not depend on how an arena is divided.
+
+use super::kernel;
+use crate::real::{LANES, Simd};
+
+/// What every update does to a gradient first.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<R> {
+    /// The learning rate.
+    pub rate: R,
+    /// The clipping factor.
+    pub scale: R,
+    /// λ of λ/2 ‖w‖².
+    pub decay: R,
+}
+
+/// Adam's constants at one step (Kingma and Ba 2015), bias corrections included.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep<R> {
+    /// Decay of the first moment.
+    pub beta1: R,
+    /// Decay of the second moment.
+    pub beta2: R,
+    /// rate / (1 − β₁ᵗ)
+    pub rate: R,
+    /// 1 / √(1 − β₂ᵗ)
+    pub correction: R,
+    /// Added to the root.
+    pub epsilon: R,
+}
+
+/// Calls `f` with w, g and `N` states, sixteen lanes at a time, and writes w and the states back.
+#[inline(always)]
+fn update<S: Simd, const N: usize>(
+    s: S,
+    w: &mut [S::R],
+    g: &[S::R],
+    mut state: [&mut [S::R]; N],
+    step: Step<S::R>,
+    f: impl Fn(S::V, S::V, [S::V; N]) -> (S::V, [S::V; N]),
+) {
+    assert!(w.len() == g.len() && state.iter().all(|x| x.len() == w.len()));
+    let (scale, decay) = (s.splat(step.scale), s.splat(step.decay));
+    let whole = w.len() - w.len() % LANES;
+    let mut i = 0;
+    while i < whole {
+        let weight = s.load(&w[i..]);
+        let gradient = s.fma(decay, weight, s.mul(scale, s.load(&g[i..])));
+        let (weight, new) = f(
+            weight,
+            gradient,
+            std::array::from_fn(|k| s.load(&state[k][i..])),
+        );
+        s.store(weight, &mut w[i..]);
+        for k in 0..N {
+            s.store(new[k], &mut state[k][i..]);
+        }
+        i += LANES;
+    }
+    if whole < w.len() {
+        let weight = s.load_part(&w[whole..]);
+        let gradient = s.fma(decay, weight, s.mul(scale, s.load_part(&g[whole..])));
+        let (weight, new) = f(
+            weight,
+            gradient,
+            std::array::from_fn(|k| s.load_part(&state[k][whole..])),
+        );
+        s.store_part(weight, &mut w[whole..]);
+        for k in 0..N {
+            s.store_part(new[k], &mut state[k][whole..]);
+        }
+    }
+}
+
+kernel! {
+    /// w ← w − rate · g
+    fn sgd<'a>(w: &'a mut [R], g: &'a [R], step: Step<R>) {
+        |s| {
+            let rate = s.splat(R::zero() - step.rate);
+            update(s, w, g, [], step, |w, g, []| (s.fma(rate, g, w), []));
+        }
+    }
+}
+
+kernel! {
+    /// a ← a + g²; w ← w − rate · g / (√a + ε) (Duchi et al. 2011)
+    fn adagrad<'a>(w: &'a mut [R], g: &'a [R], a: &'a mut [R], step: Step<R>, epsilon: R) {
+        |s| {
+            let (rate, epsilon) = (s.splat(R::zero() - step.rate), s.splat(epsilon));
+            update(s, w, g, [a], step, |w, g, [a]| {
+                let a = s.fma(g, g, a);
+                (s.fma(rate, s.div(g, s.add(s.sqrt(a), epsilon)), w), [a])
+            });
+        }
+    }
+}
+
+kernel! {
+    /// m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; w ← w − rate · m / (√v · correction + ε)
+    fn adam<'a>(w: &'a mut [R], g: &'a [R], m: &'a mut [R], v: &'a mut [R], step: Step<R>, adam: AdamStep<R>) {
+        |s| {
+            let (beta1, beta2) = (s.splat(adam.beta1), s.splat(adam.beta2));
+            let (gain1, gain2) = (s.splat(R::one() - adam.beta1), s.splat(R::one() - adam.beta2));
+            let (rate, correction, epsilon) = (s.splat(R::zero() - adam.rate), s.splat(adam.correction), s.splat(adam.epsilon));
+            update(s, w, g, [m, v], step, |w, g, [m, v]| {
+                let m = s.fma(gain1, g, s.mul(beta1, m));
+                let v = s.fma(s.mul(gain2, g), g, s.mul(beta2, v));
+                let root = s.fma(s.sqrt(v), correction, epsilon);
+                (s.fma(rate, s.div(m, root), w), [m, v])
+            });
+        }
+    }
+}
+
+kernel! {
+    /// Σ x², in sixteen lanes.
+    fn sum_of_squares<'a>(x: &'a [R]) -> R {
+        |s| {
+            let chunks = x.chunks_exact(LANES);
+            let rest = s.load_part(chunks.remainder());
+            let mut sum = s.mul(rest, rest);
+            for x in chunks {
+                let x = s.load(x);
+                sum = s.fma(x, x, sum);
+            }
+            s.sum(sum)
+        }
+    }
+}
+
+kernel! {
+    /// y ← y + x
+    fn add<'a>(y: &'a mut [R], x: &'a [R]) {
+        |s| super::zip(s, y, x, |y, x| s.add(y, x))
+    }
+}
