@@ -1,1 +1,56 @@
-fn main() {}
+//! Finds the BLAS library that a feature asks for before the linker fails on it, and records versions for `wordmill info`.
+
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=Cargo.lock");
+    for path in [".git/HEAD", ".git/refs/heads"] {
+        if std::path::Path::new(path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+
+    if feature("OPENBLAS") && !feature("OPENBLAS_STATIC") {
+        require(
+            "openblas",
+            "apt install libopenblas-dev pkg-config   (or your system's OpenBLAS with its pkg-config file)",
+        );
+    } else if feature("BLIS") {
+        require("blis", "apt install libblis-dev pkg-config");
+    }
+
+    let hash =
+        output("git", &["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into());
+    println!("cargo:rustc-env=WORDMILL_GIT_HASH={hash}");
+    let lock = std::fs::read_to_string("Cargo.lock").unwrap_or_default();
+    let version = lock
+        .split("name = \"gemm\"\nversion = \"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .unwrap_or("(version unknown)");
+    println!("cargo:rustc-env=WORDMILL_GEMM_VERSION={version}");
+}
+
+fn feature(name: &str) -> bool {
+    std::env::var_os(format!("CARGO_FEATURE_{name}")).is_some()
+}
+
+/// Stops the build with the one line that helps, if pkg-config does not know `library`.
+fn require(library: &str, install: &str) {
+    if std::env::var_os("OPENBLAS_LIB_DIR").is_some()
+        || output("pkg-config", &["--modversion", library]).is_some()
+    {
+        return;
+    }
+    println!("cargo::error={library} was not found; install it with: {install}");
+    std::process::exit(1);
+}
+
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -84,14 +84,30 @@ kernel! {
     }
 }
 
-/// Joins the sums of one token's blocks: the largest of their maxima, and Σ sum · exp(max − largest), in their order.
-pub fn join<R: Real>(blocks: impl Iterator<Item = (R, R)> + Clone) -> (R, f64) {
-    let largest = blocks.clone().fold(
-        R::neg_infinity(),
-        |a, (max, _)| if max > a { max } else { a },
-    );
-    let total = blocks
-        .map(|(max, sum)| sum.f64() * (max - largest).f64().exp())
-        .sum();
-    (largest, total)
+kernel! {
+    /// Joins the blocks of a chunk: `largest` and `sums` hold a row of columns a block, as [`exp_columns`] left them. Afterwards
+    /// each of `sums` is the factor exp(largest − m) / Z that makes a block's exponentials probabilities, and the first row of
+    /// `largest` holds m, that of `total` Z: the column's log-sum-exp is m + ln Z.
+    fn join_blocks<'a>(largest: &'a mut [R], sums: &'a mut [R], total: &'a mut [R]) {
+        |s| {
+            let columns = total.len();
+            assert!(columns.is_multiple_of(LANES) && largest.len() == sums.len() && sums.len().is_multiple_of(columns));
+            for column in (0..columns).step_by(LANES) {
+                let rows = || (column..sums.len()).step_by(columns);
+                let mut m = s.splat(R::neg_infinity());
+                for i in rows() {
+                    m = s.max(s.load(&largest[i..]), m);
+                }
+                let mut z = s.splat(R::zero());
+                for i in rows() {
+                    z = s.fma(s.load(&sums[i..]), s.exp(s.sub(s.load(&largest[i..]), m)), z);
+                }
+                for i in (column..sums.len()).step_by(columns) {
+                    s.store(s.div(s.exp(s.sub(s.load(&largest[i..]), m)), z), &mut sums[i..]);
+                }
+                s.store(m, &mut largest[column..]);
+                s.store(z, &mut total[column..]);
+            }
+        }
+    }
 }

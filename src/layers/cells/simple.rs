@@ -1,0 +1,28 @@
+//! The simple recurrent cell (equations, section 4; Elman 1990).
+//!
+//! h = f(xW + h₋U + b)
+//!
+//! δ = ∂J/∂h ∘ f'(h)
+
+use super::Cell;
+use crate::kernels::activation::Activation;
+use crate::real::Real;
+
+/// f is σ, tanh or relu.
+#[derive(Clone, Copy, Debug)]
+pub struct Simple(pub Activation);
+
+impl<R: Real> Cell<R> for Simple {
+    fn gates(&self) -> usize {
+        1
+    }
+
+    fn forward(&self, h: &mut [R], a: &mut [R]) {
+        self.0.forward(a, h);
+    }
+
+    fn backward(&self, a: &mut [R], dh: &[R], h: &[R]) {
+        a.copy_from_slice(dh);
+        self.0.backward(a, h);
+    }
+}

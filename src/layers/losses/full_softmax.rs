@@ -1,0 +1,330 @@
+//! The exact softmax cross-entropy over the whole vocabulary (equations, section 2).
+//!
+//! θ = hUᵀ + b    J = −log softmax(θ)ₖ = log Σ e^θ − θₖ    ∂θ = (ŷ − y) / N    ∂h = ∂θ U    ∂U = ∂θᵀ h    ∂b = Σ ∂θ
+//!
+//! U is \[V, H\], a row a word. Tokens are taken in chunks, the vocabulary in groups of rows, and a chunk's logits lie transposed,
+//! \[V, chunk\]: then all three products walk rows as they lie. Each group of rows has one owner, so ∂U needs no reduction; the
+//! groups are the same for any number of threads. The logits of one chunk become their gradient in place:
+//!
+//! 1. per group: θᵀ = U hᵀ, then e^(θ − largest) and its sum for each token, for each block of rows;
+//! 2. per token: the blocks' sums make the normaliser, and the loss;
+//! 3. per group: ∂θᵀ = e^… · scale − y/N, then ∂b, ∂U += ∂θᵀ h and a share of ∂hᵀ = Uᵀ ∂θᵀ;
+//! 4. per strip of tokens: the shares are added in the order of the groups.
+
+use crate::blas::{add_product, product};
+use crate::kernels::Buffer;
+use crate::kernels::softmax::{exp_columns, join_blocks, scale_columns};
+use crate::kernels::update::add;
+use crate::layers::recurrent::{view, view_mut};
+use crate::real::{LANES, Real};
+use rayon::prelude::*;
+
+/// Most tokens in a chunk.
+const CHUNK: usize = 128;
+/// What a chunk's logits may take, in bytes, before it is made smaller (down to 32 tokens).
+const LOGITS: usize = 64 << 20;
+/// Groups of vocabulary rows: the most tasks that a phase has.
+const GROUPS: usize = 16;
+/// Most rows in a block: with 128 tokens its logits take 256 KiB, which stay in L2.
+const BLOCK: usize = 512;
+
+/// The output layer of a vocabulary of V words on H units, with its working memory.
+pub struct FullSoftmax<R> {
+    units: usize,
+    words: usize,
+    /// Tokens in a chunk, a multiple of 16.
+    chunk: usize,
+    /// Rows of a group, and of a block in it.
+    group: usize,
+    block: usize,
+    /// hᵀ of all chunks: [chunks, H, chunk].
+    transposed: Buffer<R>,
+    /// Per group: its rows of the logits, exponentials, gradients: [group, chunk].
+    logits: Buffer<R>,
+    /// Per group and block: largest logit, sum of exponentials, later the factor: [chunk] each.
+    largest: Buffer<R>,
+    sums: Buffer<R>,
+    /// Per token of a chunk: the sum of all exponentials.
+    totals: Buffer<R>,
+    /// Per group: its share of ∂hᵀ: [H, chunk].
+    shares: Buffer<R>,
+    /// The target's biased logit of each token of a chunk, written by the group that has it.
+    target: Vec<Vec<(u32, R)>>,
+    losses: Vec<f64>,
+}
+
+/// Where the gradients go: \[N, H\], \[V, H\] and \[V\]; all are overwritten.
+pub struct Gradient<'a, R> {
+    /// ∂J/∂h
+    pub h: &'a mut [R],
+    /// ∂J/∂U
+    pub output: &'a mut [R],
+    /// ∂J/∂b
+    pub bias: &'a mut [R],
+}
+
+impl<R: Real> FullSoftmax<R> {
+    /// Room for `tokens` at a time.
+    pub fn new(tokens: usize, units: usize, words: usize) -> Self {
+        let affordable =
+            (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, CHUNK);
+        let chunk = affordable.min(tokens.next_multiple_of(LANES));
+        let group = words.div_ceil(GROUPS).next_multiple_of(8);
+        let blocks = group.div_ceil(BLOCK);
+        let block = group.div_ceil(blocks).next_multiple_of(8);
+        let groups = words.div_ceil(group);
+        FullSoftmax {
+            units,
+            words,
+            chunk,
+            group,
+            block,
+            transposed: Buffer::zeros(tokens.div_ceil(chunk) * chunk * units),
+            logits: Buffer::zeros(words * chunk),
+            largest: Buffer::zeros(groups * blocks * chunk),
+            sums: Buffer::zeros(groups * blocks * chunk),
+            totals: Buffer::zeros(chunk),
+            shares: Buffer::zeros(groups * units * chunk),
+            target: vec![Vec::with_capacity(chunk); groups],
+            losses: vec![0.0; chunk],
+        }
+    }
+
+    /// Bytes of working memory that [`FullSoftmax::new`] takes.
+    pub fn bytes(tokens: usize, units: usize, words: usize) -> usize {
+        let affordable =
+            (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, CHUNK);
+        let chunk = affordable.min(tokens.next_multiple_of(LANES));
+        (tokens.div_ceil(chunk) * chunk * units + words * chunk + GROUPS * units * chunk)
+            * size_of::<R>()
+    }
+
+    /// The mean cross-entropy of `targets` \[N\] given states `h` \[N, H\], in nats, and its gradient; `u` is \[V, H\], `b` \[V\].
+    pub fn loss(
+        &mut self,
+        gradient: Gradient<R>,
+        h: &[R],
+        targets: &[u32],
+        u: &[R],
+        b: &[R],
+    ) -> f64 {
+        let scale = 1.0 / targets.len() as f64;
+        self.transpose_states(h);
+        gradient.bias.fill(R::zero());
+        let mut total = 0.0;
+        let rows = self.chunk * self.units;
+        let chunks = h
+            .chunks(rows)
+            .zip(gradient.h.chunks_mut(rows))
+            .zip(targets.chunks(self.chunk));
+        for (i, ((h, dh), targets)) in chunks.enumerate() {
+            self.exponentials(i, targets, u, b);
+            total += self.normalise(targets.len()).iter().sum::<f64>();
+            self.backward(i == 0, h, targets, u, scale, gradient.output, gradient.bias);
+            self.gather_states(dh);
+        }
+        total * scale
+    }
+
+    /// ln ŷₖ of each of `targets` \[N\], given states `h` \[N, H\].
+    pub fn log_probabilities(
+        &mut self,
+        out: &mut [f64],
+        h: &[R],
+        targets: &[u32],
+        u: &[R],
+        b: &[R],
+    ) {
+        self.transpose_states(h);
+        for (i, (out, targets)) in out
+            .chunks_mut(self.chunk)
+            .zip(targets.chunks(self.chunk))
+            .enumerate()
+        {
+            self.exponentials(i, targets, u, b);
+            for (out, loss) in out.iter_mut().zip(self.normalise(targets.len())) {
+                *out = -loss;
+            }
+        }
+    }
+
+    /// hᵀ, a chunk at a time, so that lanes are tokens; a chunk that is not full keeps older states in its last columns, whose
+    /// results nobody reads.
+    fn transpose_states(&mut self, h: &[R]) {
+        let (units, chunk) = (self.units, self.chunk);
+        let chunks = self
+            .transposed
+            .par_chunks_mut(units * chunk)
+            .zip(h.par_chunks(units * chunk));
+        chunks.for_each(|(out, h)| {
+            for (strip, rows) in h.chunks(LANES * units).enumerate() {
+                for (t, row) in rows.chunks_exact(units).enumerate() {
+                    for (k, &x) in row.iter().enumerate() {
+                        out[k * chunk + strip * LANES + t] = x;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Phase 1.
+    fn exponentials(&mut self, index: usize, targets: &[u32], u: &[R], b: &[R]) {
+        let (units, chunk, group, block) = (self.units, self.chunk, self.group, self.block);
+        assert!(u.len() == self.words * units && b.len() == self.words);
+        let transposed = view(
+            &self.transposed[index * units * chunk..][..units * chunk],
+            units,
+            chunk,
+        );
+        let blocks = group.div_ceil(block) * chunk;
+        let groups = self
+            .logits
+            .par_chunks_mut(group * chunk)
+            .zip(u.par_chunks(group * units))
+            .zip(b.par_chunks(group));
+        let groups = groups
+            .zip(self.largest.par_chunks_mut(blocks))
+            .zip(self.sums.par_chunks_mut(blocks));
+        let groups = groups.zip(&mut self.target).enumerate().with_max_len(1);
+        groups.for_each(|(g, (((((logits, u), b), largest), sums), found))| {
+            found.clear();
+            let blocks = logits
+                .chunks_mut(block * chunk)
+                .zip(u.chunks(block * units))
+                .zip(b.chunks(block));
+            let blocks = blocks
+                .zip(largest.chunks_exact_mut(chunk))
+                .zip(sums.chunks_exact_mut(chunk));
+            for (i, ((((x, u), b), largest), sums)) in blocks.enumerate() {
+                product(
+                    view_mut(x, b.len(), chunk),
+                    view(u, b.len(), units),
+                    transposed,
+                );
+                let first = g * group + i * block;
+                for (t, &word) in targets.iter().enumerate() {
+                    if let Some(row) = (word as usize)
+                        .checked_sub(first)
+                        .filter(|&row| row < b.len())
+                    {
+                        found.push((t as u32, x[row * chunk + t] + b[row]));
+                    }
+                }
+                exp_columns(x, b, largest, sums);
+            }
+        });
+    }
+
+    /// Phase 2: the loss of each of `tokens` tokens; `sums` become what makes exponentials probabilities.
+    fn normalise(&mut self, tokens: usize) -> &[f64] {
+        let last = self.words - (self.words - 1) / self.group * self.group;
+        let blocks = (self.words - last) / self.group * self.group.div_ceil(self.block)
+            + last.div_ceil(self.block);
+        let used = blocks * self.chunk;
+        join_blocks(
+            &mut self.largest[..used],
+            &mut self.sums[..used],
+            &mut self.totals,
+        );
+        for ((loss, largest), total) in self
+            .losses
+            .iter_mut()
+            .zip(&*self.largest)
+            .zip(&*self.totals)
+        {
+            *loss = largest.f64() + total.f64().ln();
+        }
+        for &(t, logit) in self.target.iter().flatten() {
+            self.losses[t as usize] -= logit.f64();
+        }
+        &self.losses[..tokens]
+    }
+
+    /// Phase 3. The first chunk writes ∂U, the others add to it.
+    fn backward(
+        &mut self,
+        first: bool,
+        h: &[R],
+        targets: &[u32],
+        u: &[R],
+        scale: f64,
+        du: &mut [R],
+        db: &mut [R],
+    ) {
+        let (units, chunk, group, block) = (self.units, self.chunk, self.group, self.block);
+        let tokens = targets.len();
+        let hot = R::of(scale);
+        let h = view(h, tokens, units);
+        let blocks = group.div_ceil(block) * chunk;
+        let groups = self
+            .logits
+            .par_chunks_mut(group * chunk)
+            .zip(u.par_chunks(group * units));
+        let groups = groups
+            .zip(du.par_chunks_mut(group * units))
+            .zip(db.par_chunks_mut(group));
+        let groups = groups
+            .zip(self.sums.par_chunks_mut(blocks))
+            .zip(self.shares.par_chunks_mut(units * chunk));
+        let groups = groups.enumerate().with_max_len(1);
+        groups.for_each(|(g, (((((logits, u), du), db), factors), share))| {
+            let blocks = logits
+                .chunks_mut(block * chunk)
+                .zip(u.chunks(block * units))
+                .zip(du.chunks_mut(block * units));
+            let blocks = blocks
+                .zip(db.chunks_mut(block))
+                .zip(factors.chunks_exact_mut(chunk));
+            for (i, ((((x, u), du), db), factors)) in blocks.enumerate() {
+                factors[tokens..].fill(R::zero());
+                factors[..tokens]
+                    .iter_mut()
+                    .for_each(|factor| *factor *= hot);
+                scale_columns(x, factors, db);
+                let word = g * group + i * block;
+                for (t, &target) in targets.iter().enumerate() {
+                    if let Some(row) = (target as usize)
+                        .checked_sub(word)
+                        .filter(|&row| row < db.len())
+                    {
+                        x[row * chunk + t] -= hot;
+                        db[row] -= hot;
+                    }
+                }
+                let x = view(x, db.len(), chunk);
+                let gradient = view_mut(du, db.len(), units);
+                if first {
+                    product(gradient, x.slice(ndarray::s![.., ..tokens]), h);
+                } else {
+                    add_product(gradient, x.slice(ndarray::s![.., ..tokens]), h);
+                }
+                let share = view_mut(share, units, chunk);
+                let u = view(u, db.len(), units);
+                if i == 0 {
+                    product(share, u.t(), x)
+                } else {
+                    add_product(share, u.t(), x)
+                }
+            }
+        });
+    }
+
+    /// Phase 4.
+    fn gather_states(&mut self, dh: &mut [R]) {
+        let (units, chunk) = (self.units, self.chunk);
+        let shares = &self.shares;
+        dh.par_chunks_mut(LANES * units)
+            .enumerate()
+            .for_each(|(strip, dh)| {
+                for k in 0..units {
+                    let mut sum = [R::zero(); LANES];
+                    for share in shares.chunks_exact(units * chunk) {
+                        add(&mut sum, &share[k * chunk + strip * LANES..][..LANES]);
+                    }
+                    for (row, &x) in dh.chunks_exact_mut(units).zip(&sum) {
+                        row[k] = x;
+                    }
+                }
+            });
+    }
+}

@@ -1,0 +1,6 @@
+//! Layers: what a model is made of, each with its backward directly below its forward.
+
+pub mod cells;
+pub mod embedding;
+pub mod losses;
+pub mod recurrent;

@@ -1,0 +1,217 @@
+//! Optimizers (equations, section 6): clipping by the global norm, L2, and the update, over arenas.
+
+use crate::kernels::update::{self, AdamStep, Step};
+use crate::params::{Arena, Gradients, Layout, Role};
+use crate::real::Real;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The rule of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// w ← w − αg
+    Sgd,
+    /// w ← w − αg / (√Σg² + ε) (Duchi et al. 2011)
+    Adagrad,
+    /// Kingma and Ba 2015, with β₁ 0.9, β₂ 0.999, ε 1e-8.
+    Adam,
+}
+
+impl Rule {
+    /// Names of the states that the rule keeps, each an arena.
+    pub fn states(self) -> &'static [&'static str] {
+        match self {
+            Rule::Sgd => &[],
+            Rule::Adagrad => &["sum_of_squares"],
+            Rule::Adam => &["first_moment", "second_moment"],
+        }
+    }
+
+    /// Whether a row whose gradient is zero stays as it is, so that a table's other rows need no visit.
+    fn leaves_zeros(self) -> bool {
+        self != Rule::Adam
+    }
+}
+
+/// A rule with its states.
+pub struct Optimizer<R: Real> {
+    rule: Rule,
+    /// Largest norm of a gradient; a larger one is scaled down to it.
+    clip: f64,
+    /// λ of λ/2 ‖w‖² on weights; biases and tables are left out.
+    l2: f64,
+    states: Vec<Arena<R>>,
+    /// Sums of squares of pieces of the gradient.
+    partial: Vec<f64>,
+}
+
+/// Elements that a task updates.
+const PIECE: usize = 1 << 16;
+const EPSILON: f64 = 1e-8;
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
+
+impl<R: Real> Optimizer<R> {
+    /// States of zeros. `clip` is a norm, infinite for none.
+    pub fn new(rule: Rule, clip: f64, l2: f64, layout: &Arc<Layout>) -> Self {
+        let pieces = layout
+            .tensors()
+            .map(|(_, t)| t.range().len().div_ceil(PIECE))
+            .sum();
+        let states = rule.states().iter().map(|_| Arena::zeros(layout)).collect();
+        Optimizer {
+            rule,
+            clip,
+            l2,
+            states,
+            partial: Vec::with_capacity(pieces),
+        }
+    }
+
+    /// The rule.
+    pub fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// The states, named by [`Rule::states`].
+    pub fn states(&self) -> &[Arena<R>] {
+        &self.states
+    }
+
+    /// The states, to be restored.
+    pub fn states_mut(&mut self) -> &mut [Arena<R>] {
+        &mut self.states
+    }
+
+    /// The norm of a gradient, summed in a fixed order. NaN or infinite if any element is.
+    pub fn norm(&mut self, g: &Gradients<R>) -> f64 {
+        let mut total = 0.0;
+        for (p, tensor) in g.arena.layout().tensors() {
+            if tensor.role == Role::Table {
+                continue;
+            }
+            let pieces = g.arena.slice(p).par_chunks(PIECE);
+            pieces
+                .map(|x| update::sum_of_squares(x).f64())
+                .collect_into_vec(&mut self.partial);
+            total += self.partial.iter().sum::<f64>();
+        }
+        for (p, rows) in g.touched() {
+            let (table, columns) = (g.arena.slice(p), g.arena.layout().tensor(p).columns);
+            total += rows
+                .iter()
+                .map(|&row| {
+                    update::sum_of_squares(&table[row as usize * columns..][..columns]).f64()
+                })
+                .sum::<f64>();
+        }
+        total.sqrt()
+    }
+
+    /// One update of the weights by a gradient whose norm is `norm`; `step` counts from 1. Leaves the gradient's tables zero.
+    pub fn update(
+        &mut self,
+        w: &mut Arena<R>,
+        g: &mut Gradients<R>,
+        norm: f64,
+        rate: f64,
+        step: u64,
+    ) {
+        let scale = R::of(if norm > self.clip {
+            self.clip / norm
+        } else {
+            1.0
+        });
+        let layout = w.layout().clone();
+        for (p, tensor) in layout.tensors() {
+            let decay = match tensor.role {
+                Role::Weight | Role::Recurrent | Role::Output => self.l2,
+                Role::Bias | Role::Table => 0.0,
+            };
+            if tensor.role == Role::Table && self.rule.leaves_zeros() {
+                continue;
+            }
+            let rule = self.applied(rate, scale, decay, step);
+            let (w, g) = (
+                w.slice_mut(p).par_chunks_mut(PIECE),
+                g.arena.slice(p).par_chunks(PIECE),
+            );
+            let pieces = w.zip(g);
+            match self.states.as_mut_slice() {
+                [] => pieces.for_each(|(w, g)| rule.apply(w, g, [])),
+                [a] => pieces
+                    .zip(a.slice_mut(p).par_chunks_mut(PIECE))
+                    .for_each(|((w, g), a)| rule.apply(w, g, [a])),
+                [m, v] => {
+                    let states = m
+                        .slice_mut(p)
+                        .par_chunks_mut(PIECE)
+                        .zip(v.slice_mut(p).par_chunks_mut(PIECE));
+                    pieces
+                        .zip(states)
+                        .for_each(|((w, g), (m, v))| rule.apply(w, g, [m, v]));
+                }
+                _ => unreachable!("no rule keeps more than two states"),
+            }
+        }
+        if self.rule.leaves_zeros() {
+            let rule = self.applied(rate, scale, 0.0, step);
+            for (p, rows) in g.touched() {
+                let columns = layout.tensor(p).columns;
+                for &row in rows {
+                    let at = row as usize * columns..(row as usize + 1) * columns;
+                    let (w, g) = (
+                        &mut w.slice_mut(p)[at.clone()],
+                        &g.arena.slice(p)[at.clone()],
+                    );
+                    match self.states.as_mut_slice() {
+                        [] => rule.apply(w, g, []),
+                        [a, ..] => rule.apply(w, g, [&mut a.slice_mut(p)[at]]),
+                    }
+                }
+            }
+        }
+        g.clear_tables();
+    }
+
+    fn applied(&self, rate: f64, scale: R, decay: f64, step: u64) -> Applied<R> {
+        let correction = |beta: f64| 1.0 - beta.powf(step as f64);
+        let adam = AdamStep {
+            beta1: R::of(BETA1),
+            beta2: R::of(BETA2),
+            rate: R::of(rate / correction(BETA1)),
+            correction: R::of(1.0 / correction(BETA2).sqrt()),
+            epsilon: R::of(EPSILON),
+        };
+        Applied {
+            rule: self.rule,
+            step: Step {
+                rate: R::of(rate),
+                scale,
+                decay: R::of(decay),
+            },
+            adam,
+        }
+    }
+}
+
+/// A rule with the numbers of one step.
+#[derive(Clone, Copy)]
+struct Applied<R> {
+    rule: Rule,
+    step: Step<R>,
+    adam: AdamStep<R>,
+}
+
+impl<R: Real> Applied<R> {
+    fn apply<const N: usize>(&self, w: &mut [R], g: &[R], mut states: [&mut [R]; N]) {
+        match (self.rule, states.as_mut_slice()) {
+            (Rule::Sgd, _) => update::sgd(w, g, self.step),
+            (Rule::Adagrad, [a, ..]) => update::adagrad(w, g, a, self.step, R::of(EPSILON)),
+            (Rule::Adam, [m, v]) => update::adam(w, g, m, v, self.step, self.adam),
+            _ => unreachable!("the states are those of the rule"),
+        }
+    }
+}
