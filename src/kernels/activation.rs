@@ -31,9 +31,9 @@ impl Activation {
 kernel! {
     fn forward<'a>(f: Activation, z: &'a [R], h: &'a mut [R]) {
         |s| match f {
-            Activation::Sigmoid => zip(s, h, z, |_, z| s.sigmoid(z)),
-            Activation::Tanh => zip(s, h, z, |_, z| s.tanh(z)),
-            Activation::Relu => zip(s, h, z, |_, z| relu(s, z, z)),
+            Activation::Sigmoid => zip(s, h, z, #[inline(always)] |_, z| s.sigmoid(z)),
+            Activation::Tanh => zip(s, h, z, #[inline(always)] |_, z| s.tanh(z)),
+            Activation::Relu => zip(s, h, z, #[inline(always)] |_, z| relu(s, z, z)),
         }
     }
 }
@@ -43,9 +43,9 @@ kernel! {
         |s| {
             let one = s.splat(R::one());
             match f {
-                Activation::Sigmoid => zip(s, g, h, |g, h| s.mul(s.mul(g, h), s.sub(one, h))),
-                Activation::Tanh => zip(s, g, h, |g, h| s.mul(g, s.sub(one, s.mul(h, h)))),
-                Activation::Relu => zip(s, g, h, |g, h| relu(s, h, g)),
+                Activation::Sigmoid => zip(s, g, h, #[inline(always)] |g, h| s.mul(s.mul(g, h), s.sub(one, h))),
+                Activation::Tanh => zip(s, g, h, #[inline(always)] |g, h| s.mul(g, s.sub(one, s.mul(h, h)))),
+                Activation::Relu => zip(s, g, h, #[inline(always)] |g, h| relu(s, h, g)),
             }
         }
     }

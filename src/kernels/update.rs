@@ -78,7 +78,7 @@ kernel! {
     fn sgd<'a>(w: &'a mut [R], g: &'a [R], step: Step<R>) {
         |s| {
             let rate = s.splat(R::zero() - step.rate);
-            update(s, w, g, [], step, |w, g, []| (s.fma(rate, g, w), []));
+            update(s, w, g, [], step, #[inline(always)] |w, g, []| (s.fma(rate, g, w), []));
         }
     }
 }
@@ -88,7 +88,7 @@ kernel! {
     fn adagrad<'a>(w: &'a mut [R], g: &'a [R], a: &'a mut [R], step: Step<R>, epsilon: R) {
         |s| {
             let (rate, epsilon) = (s.splat(R::zero() - step.rate), s.splat(epsilon));
-            update(s, w, g, [a], step, |w, g, [a]| {
+            update(s, w, g, [a], step, #[inline(always)] |w, g, [a]| {
                 let a = s.fma(g, g, a);
                 (s.fma(rate, s.div(g, s.add(s.sqrt(a), epsilon)), w), [a])
             });
@@ -103,7 +103,7 @@ kernel! {
             let (beta1, beta2) = (s.splat(adam.beta1), s.splat(adam.beta2));
             let (gain1, gain2) = (s.splat(R::one() - adam.beta1), s.splat(R::one() - adam.beta2));
             let (rate, correction, epsilon) = (s.splat(R::zero() - adam.rate), s.splat(adam.correction), s.splat(adam.epsilon));
-            update(s, w, g, [m, v], step, |w, g, [m, v]| {
+            update(s, w, g, [m, v], step, #[inline(always)] |w, g, [m, v]| {
                 let m = s.fma(gain1, g, s.mul(beta1, m));
                 let v = s.fma(s.mul(gain2, g), g, s.mul(beta2, v));
                 let root = s.fma(s.sqrt(v), correction, epsilon);
@@ -132,6 +132,6 @@ kernel! {
 kernel! {
     /// y ← y + x
     fn add<'a>(y: &'a mut [R], x: &'a [R]) {
-        |s| super::zip(s, y, x, |y, x| s.add(y, x))
+        |s| super::zip(s, y, x, #[inline(always)] |y, x| s.add(y, x))
     }
 }

@@ -1,0 +1,71 @@
+//! What the tests share: one comparator, small models, and a loss to differentiate numerically.
+
+#![allow(dead_code, reason = "each test binary uses its part of what is shared")]
+
+use wordmill::Real;
+use wordmill::params::Arena;
+use wordmill::rng::{Purpose, Stream};
+
+/// Fails unless |got − want| ≤ tolerance · max(|got|, |want|, floor); written so that NaN fails.
+pub fn assert_close(what: &str, got: f64, want: f64, tolerance: f64, floor: f64) {
+    let error = (got - want).abs() / got.abs().max(want.abs()).max(floor);
+    if !(error <= tolerance) {
+        panic!("{what}: got {got:e}, want {want:e}, relative error {error:e} above {tolerance:e}");
+    }
+}
+
+/// [`assert_close`] for all elements, relative to the largest of `want`; also fails where all of `want` is zero.
+pub fn assert_all_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), want.len(), "{what}: lengths");
+    let largest = want.iter().fold(
+        0.0f64,
+        |a, &x| if x.is_nan() { f64::NAN } else { a.max(x.abs()) },
+    );
+    assert!(
+        largest > 0.0,
+        "{what}: everything expected is zero (or NaN)"
+    );
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        assert_close(&format!("{what}[{i}]"), got, want, tolerance, largest);
+    }
+}
+
+/// Fills an arena with uniform numbers in ±`width`, tensor by tensor; the padding stays zero.
+pub fn fill_uniform<R: Real>(w: &mut Arena<R>, width: f64, seed: u64) {
+    use rand::RngExt;
+    let layout = w.layout().clone();
+    for (i, (p, _)) in layout.tensors().enumerate() {
+        let mut stream = Stream::new(seed, Purpose::Init, 0, i as u32);
+        w.slice_mut(p)
+            .iter_mut()
+            .for_each(|x| *x = R::of((stream.random::<f64>() * 2.0 - 1.0) * width));
+    }
+}
+
+/// Checks `gradient` against central differences of `loss` at every element of `w`, and that no tensor's gradient is all zero.
+pub fn check_gradient(
+    gradient: &Arena<f64>,
+    w: &Arena<f64>,
+    tolerance: f64,
+    mut loss: impl FnMut(&Arena<f64>) -> f64,
+) {
+    let mut w = w.clone();
+    let layout = w.layout().clone();
+    for (p, tensor) in layout.tensors() {
+        // Fourth-order central differences: truncation ~h⁴, rounding ~1e-16/h.
+        let h = 2e-3;
+        let numeric: Vec<f64> = (0..tensor.range().len())
+            .map(|i| {
+                let x = w.slice(p)[i];
+                let mut at = |offset: f64| {
+                    w.slice_mut(p)[i] = x + offset * h;
+                    let loss = loss(&w);
+                    w.slice_mut(p)[i] = x;
+                    loss
+                };
+                (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * h)
+            })
+            .collect();
+        assert_all_close(&tensor.name, gradient.slice(p), &numeric, tolerance);
+    }
+}
