@@ -1,6 +1,8 @@
 //! A fast, reproducible CPU trainer for word-level neural nets.
 
 pub mod error;
+pub mod kernels;
 pub mod rng;
+pub mod text;
 
 pub use error::{Error, Result};

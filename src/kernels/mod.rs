@@ -1,0 +1,3 @@
+//! What needs `unsafe`: memory maps.
+
+pub mod memory;
