@@ -21,9 +21,23 @@ pub(crate) fn is_space(byte: u8) -> bool {
 }
 
 /// The error for `found` at the byte `offset` of a file that holds `bytes`.
-pub(crate) fn wrong_byte(path: &Path, bytes: &[u8], offset: usize, found: &str, expected: &str) -> Error {
-    let line = 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
-    Error::input(path, line, format!("{found} at byte offset {offset}"), expected)
+pub(crate) fn wrong_byte(
+    path: &Path,
+    bytes: &[u8],
+    offset: usize,
+    found: &str,
+    expected: &str,
+) -> Error {
+    let line = 1 + bytes[..offset]
+        .iter()
+        .filter(|&&byte| byte == b'\n')
+        .count();
+    Error::input(
+        path,
+        line,
+        format!("{found} at byte offset {offset}"),
+        expected,
+    )
 }
 
 /// The error for a byte at `offset` that is not UTF-8.
