@@ -9,6 +9,7 @@ pub mod params;
 pub mod pool;
 pub mod real;
 pub mod rng;
+pub mod text;
 pub mod train;
 
 pub use error::{Error, Result};

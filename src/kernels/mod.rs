@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod dropout;
+pub mod files;
 pub mod isa;
 pub mod math;
 pub mod memory;
