@@ -2,5 +2,6 @@
 
 pub mod error;
 pub mod rng;
+pub mod train;
 
 pub use error::{Error, Result};
