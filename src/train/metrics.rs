@@ -305,7 +305,11 @@ fn curves(
             .collect()
     };
     let train = points(&|report| Some(report.train_loss.exp()));
-    let valid = points(&|report| report.valid_perplexity.filter(|perplexity| *perplexity > 0.0));
+    let valid = points(&|report| {
+        report
+            .valid_perplexity
+            .filter(|perplexity| *perplexity > 0.0)
+    });
     let speed = points(&|report| Some(report.words_per_second));
     let rate = points(&|report| Some(report.learning_rate));
     let end = reports
@@ -466,19 +470,60 @@ mod tests {
     fn ticks_are_round_few_and_inside() {
         assert_eq!(linear_ticks(0.0, 9.7, 4), [0.0, 5.0]);
         assert_eq!(linear_ticks(0.0, 20.0, 4), [0.0, 5.0, 10.0, 15.0, 20.0]);
-        assert_eq!(log_ticks(80.0, 1100.0), [100.0, 150.0, 200.0, 300.0, 500.0, 700.0, 1000.0]);
-        assert_eq!(log_ticks(80.0, 11_000.0), [100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0]);
-        for (low, high) in [(90.0, 110.0), (120.0, 400.0), (100.0, 10_000.0), (1.0, 1e30), (99.0, 99.5)] {
+        assert_eq!(
+            log_ticks(80.0, 1100.0),
+            [100.0, 150.0, 200.0, 300.0, 500.0, 700.0, 1000.0]
+        );
+        assert_eq!(
+            log_ticks(80.0, 11_000.0),
+            [100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0]
+        );
+        for (low, high) in [
+            (90.0, 110.0),
+            (120.0, 400.0),
+            (100.0, 10_000.0),
+            (1.0, 1e30),
+            (99.0, 99.5),
+        ] {
             let ticks = log_ticks(low, high);
             assert!((2..=9).contains(&ticks.len()), "{low} to {high}: {ticks:?}");
-            assert!(ticks.iter().all(|tick| (low..=high).contains(tick)), "{ticks:?}");
+            assert!(
+                ticks.iter().all(|tick| (low..=high).contains(tick)),
+                "{ticks:?}"
+            );
         }
     }
 
     #[test]
     fn numbers_read_well() {
-        let texts = [0.0, 1500.0, 0.05, 0.30000000000000004, 1234567.0, -2.5, 0.001, 1.2e-7, 1e12, 99.25].map(readable);
-        assert_eq!(texts, ["0", "1,500", "0.05", "0.3", "1,234,567", "-2.5", "0.001", "1.2e-7", "1e12", "99.25"]);
+        let texts = [
+            0.0,
+            1500.0,
+            0.05,
+            0.30000000000000004,
+            1234567.0,
+            -2.5,
+            0.001,
+            1.2e-7,
+            1e12,
+            99.25,
+        ]
+        .map(readable);
+        assert_eq!(
+            texts,
+            [
+                "0",
+                "1,500",
+                "0.05",
+                "0.3",
+                "1,234,567",
+                "-2.5",
+                "0.001",
+                "1.2e-7",
+                "1e12",
+                "99.25"
+            ]
+        );
     }
 
     fn report(step: u64, train_loss: f64, valid_perplexity: Option<f64>) -> Report {
@@ -498,29 +543,44 @@ mod tests {
     #[test]
     fn a_report_is_one_line_with_the_documented_keys() {
         let text = line(&report(50, 5.5, None));
-        let keys = "{\"epoch\":0.5,\"step\":50,\"tokens\":32000,\"seconds\":1.0,\"words_per_second\":";
+        let keys =
+            "{\"epoch\":0.5,\"step\":50,\"tokens\":32000,\"seconds\":1.0,\"words_per_second\":";
         assert!(text.starts_with(keys) && text.ends_with("}\n"), "{text}");
-        assert!(text.contains("\"train_loss\":5.5,\"valid_perplexity\":null,\"learning_rate\":"), "{text}");
+        assert!(
+            text.contains("\"train_loss\":5.5,\"valid_perplexity\":null,\"learning_rate\":"),
+            "{text}"
+        );
         // What JSON cannot hold comes back as not a number, not as an error.
-        let back: Report = serde_json::from_str(&line(&report(1, f64::INFINITY, Some(f64::INFINITY)))).unwrap();
+        let back: Report =
+            serde_json::from_str(&line(&report(1, f64::INFINITY, Some(f64::INFINITY)))).unwrap();
         assert!(back.train_loss.is_nan() && back.valid_perplexity.is_none());
     }
 
     /// `WORDMILL_TEST_CURVES` names a directory to keep the drawings in, to be looked at.
     #[test]
     fn curves_are_drawn_whatever_the_reports() {
-        let falling = |step: u64| 4.6 + 4.4 * (-(step as f64) / 150.0).exp() + 0.03 * (step as f64).sin();
+        let falling =
+            |step: u64| 4.6 + 4.4 * (-(step as f64) / 150.0).exp() + 0.03 * (step as f64).sin();
         let long = (1..=100u64).map(|n| n * 10).map(|step| {
-            let valid = step.is_multiple_of(100).then(|| (falling(step) + 0.12).exp());
+            let valid = step
+                .is_multiple_of(100)
+                .then(|| (falling(step) + 0.12).exp());
             report(step, falling(step), valid)
         });
-        let spoilt = [report(1, f64::NAN, Some(f64::INFINITY)), report(2, 5.0, None), report(3, 800.0, Some(0.0))];
+        let spoilt = [
+            report(1, f64::NAN, Some(f64::INFINITY)),
+            report(2, 5.0, None),
+            report(3, 800.0, Some(0.0)),
+        ];
         let cases: [(&str, Vec<Report>); 5] = [
             ("long", long.collect()),
             ("none", vec![]),
             ("one", vec![report(1, 9.0, Some(8000.0))]),
             ("spoilt", spoilt.to_vec()),
-            ("flat", (1..5).map(|step| report(step, 5.0, Some(148.4))).collect()),
+            (
+                "flat",
+                (1..5).map(|step| report(step, 5.0, Some(148.4))).collect(),
+            ),
         ];
         for (name, reports) in cases {
             let svg = curves(&reports).unwrap();

@@ -152,7 +152,7 @@ fn short(value: f64) -> String {
 
 /// A time in words of at most two units; `?` if it is not known.
 fn time(seconds: f64) -> String {
-    if !(seconds < 1e9) {
+    if seconds.is_nan() || seconds >= 1e9 {
         return "?".to_owned();
     }
     let s = seconds.round() as u64;
