@@ -1,6 +1,7 @@
 //! A fast, reproducible CPU trainer for word-level neural nets.
 
 pub mod blas;
+pub mod cli;
 pub mod error;
 pub mod kernels;
 pub mod layers;

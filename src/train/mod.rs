@@ -1,3 +1,11 @@
-//! Training: optimizers and what surrounds them. Nothing here knows text or a particular model.
+//! Training: the loop, and what is saved, reported and scheduled while a model learns. Nothing here knows text or a particular model.
 
+pub mod checkpoint;
+pub mod disk;
+pub mod fit;
+pub mod metrics;
 pub mod optimizer;
+pub mod progress;
+pub mod schedule;
+pub mod signals;
+pub mod tensor_file;

@@ -1,0 +1,165 @@
+//! The command line: what the user says, and how errors are told.
+
+pub mod config;
+
+use crate::error::{Error, Result};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Trains word-level neural nets on CPUs: fast, and to the same bits whatever the number of threads.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wordmill",
+    version,
+    args_override_self = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    /// A TOML file with options of the command, as "hidden = 100"; the command line wins
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// One variant a verb, each in its own file.
+#[derive(Debug, Subcommand)]
+enum Verb {}
+
+impl Verb {
+    /// Does it; results go to `out`, everything else to standard error.
+    fn run(self, _out: &mut dyn Write) -> Result<()> {
+        match self {}
+    }
+}
+
+/// Runs the program with these arguments, its name first.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let cli = match parse(args) {
+        Ok(cli) => cli,
+        Err(Stop::Help(help)) => {
+            // Nobody may be listening; there is nothing else to do.
+            _ = help.print();
+            return ExitCode::from(help.exit_code() as u8);
+        }
+        Err(Stop::Error(error)) => return tell(&error),
+    };
+    match cli
+        .verb
+        .run(&mut out)
+        .and_then(|()| out.flush().map_err(output_failed))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => tell(&error),
+    }
+}
+
+/// Why there is nothing to run.
+enum Stop {
+    /// Help or the version was asked for.
+    Help(clap::Error),
+    Error(Error),
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, Stop> {
+    let args = config::expand(args, &Cli::command()).map_err(Stop::Error)?;
+    let cli = Cli::command()
+        .try_get_matches_from(args)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    cli.map_err(|e| match e.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Stop::Help(e),
+        _ => Stop::Error(Error::Usage(one_line(&e))),
+    })
+}
+
+/// The name of standard output in errors.
+const STANDARD_OUTPUT: &str = "standard output";
+
+/// What a failed write to standard output is, for verbs to return.
+pub fn output_failed(error: io::Error) -> Error {
+    Error::io(STANDARD_OUTPUT, "writing", error)
+}
+
+/// Prints `error` as one line on standard error and gives its exit code. That nobody reads standard output any more,
+/// as in `wordmill score … | head`, is no error.
+fn tell(error: &Error) -> ExitCode {
+    if let Error::Io { path, source, .. } = error
+        && path == Path::new(STANDARD_OUTPUT)
+        && source.kind() == io::ErrorKind::BrokenPipe
+    {
+        return ExitCode::SUCCESS;
+    }
+    let line = error.to_string().replace(['\n', '\r'], " ");
+    _ = writeln!(io::stderr(), "wordmill: {line}");
+    ExitCode::from(error.exit_code())
+}
+
+/// What clap says, in one line: the error and its tips, without the usage.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraphs = text
+        .split("\n\n")
+        .map(|p| p.split_whitespace().collect::<Vec<&str>>().join(" "));
+    let telling = |p: &String| {
+        !p.is_empty() && !p.starts_with("Usage:") && !p.starts_with("For more information")
+    };
+    let lines: Vec<String> = paragraphs.filter(telling).collect();
+    lines.join("; ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_are_one_line() {
+        let parse_error = |args: &str| match parse(args.split(' ').map(OsString::from)) {
+            Err(Stop::Error(error)) => (error.to_string(), error.exit_code()),
+            _ => panic!("{args} is a mistake"),
+        };
+        let (text, code) = parse_error("wordmill --confg x");
+        assert_eq!(
+            text,
+            "unexpected argument '--confg' found; tip: a similar argument exists: '--config'"
+        );
+        assert_eq!(code, 2);
+        let (text, _) = parse_error("wordmill frobnicate");
+        assert!(
+            text.starts_with("unrecognized subcommand 'frobnicate'")
+                || text.starts_with("unexpected argument"),
+            "{text}"
+        );
+        let (text, code) = parse_error("wordmill --config /nonexistent/x.toml");
+        assert!(
+            text.starts_with("/nonexistent/x.toml: reading failed: "),
+            "{text}"
+        );
+        assert_eq!(code, 6);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_error() {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(tell(&output_failed(gone())), ExitCode::SUCCESS);
+        assert_ne!(
+            tell(&Error::io("file", "writing", gone())),
+            ExitCode::SUCCESS
+        );
+        assert_ne!(
+            tell(&output_failed(io::ErrorKind::StorageFull.into())),
+            ExitCode::SUCCESS
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! The operations on the disk that a checkpoint is made of. Each is a place where a test can make the system
+//! fail, so that what is promised about full disks and broken ones is run and not only meant.
+
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What is about to be done to a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Make a directory.
+    CreateDir,
+    /// Make a new file.
+    Create,
+    /// Write some bytes to a file.
+    Write,
+    /// Bring a file or directory to the disk.
+    Sync,
+    /// Give a file or directory another name.
+    Rename,
+    /// Remove a file or an empty directory.
+    Remove,
+}
+
+type Fault = dyn Fn(Op, &Path) -> io::Result<()> + Send + Sync;
+
+/// The file system, or one that fails where a test says so.
+#[derive(Clone, Default)]
+pub struct Disk {
+    fault: Option<Arc<Fault>>,
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.fault.is_some() {
+            "Disk(failing)"
+        } else {
+            "Disk"
+        })
+    }
+}
+
+impl Disk {
+    /// A disk that asks `fault` before everything it does. An error it returns is what the caller sees, a failed
+    /// write leaving half of its bytes behind; `ErrorKind::Interrupted` at a write makes it a short one instead.
+    pub fn failing(fault: impl Fn(Op, &Path) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Disk {
+            fault: Some(Arc::new(fault)),
+        }
+    }
+
+    fn ask(&self, op: Op, path: &Path) -> io::Result<()> {
+        self.fault.as_ref().map_or(Ok(()), |fault| fault(op, path))
+    }
+
+    /// Makes a directory, with the mode the umask leaves.
+    pub fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.ask(Op::CreateDir, path)?;
+        fs::create_dir(path)
+    }
+
+    /// Makes a file that must not exist yet, with the mode the umask leaves.
+    pub fn create(&self, path: &Path) -> io::Result<Output> {
+        self.ask(Op::Create, path)?;
+        let file = File::create_new(path)?;
+        Ok(Output {
+            file,
+            path: path.to_owned(),
+            disk: self.clone(),
+            hash: Sha256::new(),
+        })
+    }
+
+    /// Brings the entries of a directory to the disk.
+    pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.ask(Op::Sync, path)?;
+        File::open(path)?.sync_all()
+    }
+
+    /// Renames `from` to `to`.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.ask(Op::Rename, from)?;
+        fs::rename(from, to)
+    }
+
+    /// Removes a file, or a directory and the files in it; a directory within is not touched and makes it fail.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        if !fs::symlink_metadata(path)?.is_dir() {
+            self.ask(Op::Remove, path)?;
+            return fs::remove_file(path);
+        }
+        for entry in fs::read_dir(path)? {
+            let file = entry?.path();
+            self.ask(Op::Remove, &file)?;
+            fs::remove_file(file)?;
+        }
+        self.ask(Op::Remove, path)?;
+        fs::remove_dir(path)
+    }
+}
+
+/// A file being written; its SHA-256 is computed on the way.
+#[derive(Debug)]
+pub struct Output {
+    file: File,
+    path: PathBuf,
+    disk: Disk,
+    hash: Sha256,
+}
+
+impl Output {
+    /// Brings the file to the disk and gives the SHA-256 of all that was written.
+    pub fn finish(self) -> io::Result<[u8; 32]> {
+        self.disk.ask(Op::Sync, &self.path)?;
+        self.file.sync_all()?;
+        Ok(self.hash.finalize().into())
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let fault = self.disk.ask(Op::Write, &self.path).err();
+        let taken = if fault.is_some() {
+            bytes.len().div_ceil(2)
+        } else {
+            bytes.len()
+        };
+        let n = self.file.write(&bytes[..taken])?;
+        self.hash.update(&bytes[..n]);
+        match fault {
+            Some(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(n),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

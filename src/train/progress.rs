@@ -1,0 +1,215 @@
+//! What a person sees while a model learns, on standard error: standard output is for results.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Not at all.
+    Quiet,
+    /// A line now and then.
+    Lines,
+    /// A bar that is drawn over itself.
+    Bar,
+}
+
+impl Style {
+    /// A bar on a terminal, lines elsewhere, nothing if `quiet`.
+    pub fn choose(quiet: bool) -> Self {
+        match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Style::Quiet,
+            (false, true) => Style::Bar,
+            (false, false) => Style::Lines,
+        }
+    }
+}
+
+/// Between two lines.
+const LINE: Duration = Duration::from_secs(10);
+/// Between two drawings of the bar.
+const DRAW: Duration = Duration::from_millis(200);
+
+/// The progress of one epoch after the other.
+pub struct Progress {
+    style: Style,
+    bar: ProgressBar,
+    out: Box<dyn Write + Send>,
+    epoch: String,
+    total: u64,
+    started: Instant,
+    started_at: u64,
+    shown: Instant,
+}
+
+impl Progress {
+    /// Nothing is shown before [`Progress::epoch`].
+    pub fn new(style: Style) -> Self {
+        Self::to(style, Box::new(std::io::stderr()))
+    }
+
+    fn to(style: Style, out: Box<dyn Write + Send>) -> Self {
+        let now = Instant::now();
+        let bar = ProgressBar::hidden();
+        Progress {
+            style,
+            bar,
+            out,
+            epoch: String::new(),
+            total: 0,
+            started: now,
+            started_at: 0,
+            shown: now,
+        }
+    }
+
+    /// Begins epoch `number` (from 1) of `count`, which has `words` target words, of which `done` are done already.
+    pub fn epoch(&mut self, number: u64, count: u64, words: u64, done: u64) {
+        self.finish();
+        self.epoch = format!("epoch {number}/{count}");
+        (self.total, self.started_at) = (words, done);
+        self.started = Instant::now();
+        self.shown = self.started;
+        if self.style == Style::Bar {
+            let target = ProgressDrawTarget::stderr_with_hz(10);
+            self.bar = ProgressBar::with_draw_target(Some(words), target).with_position(done);
+            let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {percent:>3}%  {msg}");
+            self.bar.set_style(
+                style
+                    .unwrap_or_else(|_| ProgressStyle::default_bar())
+                    .progress_chars("=> "),
+            );
+            self.bar.set_prefix(self.epoch.clone());
+            self.bar.tick();
+        }
+    }
+
+    /// `done` words of the epoch are done; `loss` is a recent mean natural-log loss a word. To be called after every
+    /// step: shows something a few times a second at most, and otherwise only looks at the clock.
+    pub fn update(&mut self, done: u64, loss: f64) {
+        let every = match self.style {
+            Style::Quiet => return,
+            Style::Lines => LINE,
+            Style::Bar => DRAW,
+        };
+        let now = Instant::now();
+        if now.duration_since(self.shown) < every {
+            return;
+        }
+        self.shown = now;
+        let speed = done.saturating_sub(self.started_at) as f64
+            / now.duration_since(self.started).as_secs_f64();
+        let left = self.total.saturating_sub(done) as f64 / speed;
+        let state = format!(
+            "{speed:.0} words/s  loss {loss:.3}  perplexity {}  {} left",
+            short(loss.exp()),
+            time(left)
+        );
+        if self.style == Style::Bar {
+            self.bar.set_position(done);
+            self.bar.set_message(state);
+        } else {
+            let percent = 100.0 * done as f64 / self.total.max(1) as f64;
+            let epoch = &self.epoch;
+            // Nobody may be listening any more; training goes on.
+            _ = writeln!(self.out, "{epoch}  {percent:.0}%  {state}");
+        }
+    }
+
+    /// Prints a line, above the bar if there is one.
+    pub fn say(&mut self, line: &str) {
+        match self.style {
+            Style::Quiet => {}
+            Style::Bar => {
+                let out = &mut self.out;
+                _ = self.bar.suspend(|| writeln!(out, "{line}"));
+            }
+            Style::Lines => _ = writeln!(self.out, "{line}"),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// A perplexity with about four digits.
+fn short(value: f64) -> String {
+    match value {
+        v if v < 1e3 => format!("{v:.1}"),
+        v if v < 1e7 => format!("{v:.0}"),
+        v => format!("{v:.1e}"),
+    }
+}
+
+/// A time in words of at most two units; `?` if it is not known.
+fn time(seconds: f64) -> String {
+    if seconds.is_nan() || seconds >= 1e9 {
+        return "?".to_owned();
+    }
+    let s = seconds.round() as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
+        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_perplexities_read_well() {
+        assert_eq!(
+            [0.4, 59.4, 61.0, 3600.0, 90_061.0].map(time),
+            ["0 s", "59 s", "1 min 01 s", "1 h 00 min", "25 h 01 min"]
+        );
+        assert_eq!([f64::NAN, f64::INFINITY].map(time), ["?", "?"]);
+        assert_eq!(
+            [1.0, 151.26, 10_000.4, f64::INFINITY].map(short),
+            ["1.0", "151.3", "10000", "inf"]
+        );
+    }
+
+    #[test]
+    fn quiet_says_nothing_and_lines_come_seldom() {
+        use std::sync::{Arc, Mutex};
+        #[derive(Clone, Default)]
+        struct Sink(Arc<Mutex<Vec<u8>>>);
+        impl Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let run = |style| {
+            let sink = Sink::default();
+            let mut progress = Progress::to(style, Box::new(sink.clone()));
+            progress.epoch(2, 5, 1000, 0);
+            for done in 1..=500 {
+                progress.update(done, 2.0);
+            }
+            // As if ten seconds had passed.
+            progress.shown -= LINE;
+            progress.started -= LINE;
+            progress.update(500, 100f64.ln());
+            progress.say("validation perplexity 99.0");
+            drop(progress);
+            String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+        };
+        assert_eq!(run(Style::Quiet), "");
+        let expected = "epoch 2/5  50%  50 words/s  loss 4.605  perplexity 100.0  10 s left\nvalidation perplexity 99.0\n";
+        assert_eq!(run(Style::Lines), expected);
+    }
+}

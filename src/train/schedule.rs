@@ -1,0 +1,204 @@
+//! Learning rates over time, and when to stop.
+
+use serde::{Deserialize, Serialize};
+
+/// How the learning rate changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Always the same.
+    Constant,
+    /// Halved whenever an evaluation is not better than all before it.
+    Plateau,
+    /// Down to zero over the planned steps.
+    Linear,
+}
+
+/// The best validation result so far; NaN is never better.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Best(Option<f64>);
+
+impl Best {
+    /// Whether `perplexity` is lower than all before it.
+    fn improves(&mut self, perplexity: f64) -> bool {
+        let improved = !perplexity.is_nan() && self.0.is_none_or(|best| perplexity < best);
+        if improved {
+            self.0 = Some(perplexity);
+        }
+        improved
+    }
+}
+
+/// A learning rate over time. It is saved with the training state, and goes on as if it had never been away.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    kind: Kind,
+    base: f64,
+    planned_steps: u64,
+    factor: f64,
+    best: Best,
+}
+
+impl Schedule {
+    /// Begins with the rate `base`. `planned_steps` is where [`Kind::Linear`] ends; the others do not use it.
+    pub fn new(kind: Kind, base: f64, planned_steps: u64) -> Self {
+        Schedule {
+            kind,
+            base,
+            planned_steps,
+            factor: 1.0,
+            best: Best::default(),
+        }
+    }
+
+    /// The rate of optimizer step `step`, counted from 1. A linear schedule of N steps gives `base` at step 1,
+    /// `base / N` at step N and 0 after it.
+    pub fn rate(&self, step: u64) -> f64 {
+        match self.kind {
+            Kind::Constant | Kind::Plateau => self.base * self.factor,
+            Kind::Linear => {
+                let left = (self.planned_steps + 1).saturating_sub(step.max(1));
+                self.base * left as f64 / self.planned_steps.max(1) as f64
+            }
+        }
+    }
+
+    /// Takes note of an evaluation on the validation text.
+    pub fn evaluated(&mut self, perplexity: f64) {
+        if !self.best.improves(perplexity) && self.kind == Kind::Plateau {
+            self.factor *= 0.5;
+        }
+    }
+}
+
+/// What an evaluation means for the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// It is the best so far.
+    pub best: bool,
+    /// There was nothing better for too long.
+    pub stop: bool,
+}
+
+/// Stops a run that no longer gets better, and knows its best step. Saved with the training state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EarlyStopping {
+    patience: Option<u64>,
+    best: Best,
+    best_step: Option<u64>,
+    since_best: u64,
+}
+
+impl EarlyStopping {
+    /// Stops at the `patience`-th evaluation in a row that is not better than the best; `None` never stops.
+    pub fn new(patience: Option<u64>) -> Self {
+        EarlyStopping {
+            patience,
+            best: Best::default(),
+            best_step: None,
+            since_best: 0,
+        }
+    }
+
+    /// Takes note of the validation perplexity after optimizer step `step`.
+    pub fn evaluated(&mut self, step: u64, perplexity: f64) -> Verdict {
+        let best = self.best.improves(perplexity);
+        if best {
+            self.best_step = Some(step);
+            self.since_best = 0;
+        } else {
+            self.since_best += 1;
+        }
+        Verdict {
+            best,
+            stop: self
+                .patience
+                .is_some_and(|patience| self.since_best >= patience.max(1)),
+        }
+    }
+
+    /// The step of the best evaluation so far.
+    pub fn best_step(&self) -> Option<u64> {
+        self.best_step
+    }
+
+    /// The lowest validation perplexity so far.
+    pub fn best_perplexity(&self) -> Option<f64> {
+        self.best.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn through_json<T: Serialize + for<'de> Deserialize<'de>>(value: &T) -> T {
+        serde_json::from_str(&serde_json::to_string(value).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn linear_ends_at_zero() {
+        let schedule = Schedule::new(Kind::Linear, 0.8, 4);
+        let rates: Vec<f64> = (1..=6).map(|step| schedule.rate(step)).collect();
+        for (rate, expected) in rates.iter().zip([0.8, 0.6, 0.4, 0.2, 0.0, 0.0]) {
+            assert!((rate - expected).abs() <= 1e-15, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn plateau_halves_only_without_improvement() {
+        let mut schedule = Schedule::new(Kind::Plateau, 0.1, 0);
+        let mut rates = Vec::new();
+        for perplexity in [50.0, 40.0, 40.0, 39.0, 39.5, f64::NAN] {
+            // Saved and loaded between any two evaluations.
+            schedule = through_json(&schedule);
+            schedule.evaluated(perplexity);
+            rates.push(schedule.rate(7));
+        }
+        assert_eq!(rates, [0.1, 0.1, 0.05, 0.05, 0.025, 0.0125]);
+        let mut constant = Schedule::new(Kind::Constant, 0.1, 0);
+        constant.evaluated(1.0);
+        constant.evaluated(2.0);
+        assert_eq!(constant.rate(1_000_000), 0.1);
+    }
+
+    #[test]
+    fn stops_after_patience_and_remembers_the_best() {
+        let mut stopping = EarlyStopping::new(Some(2));
+        let verdicts = [30.0, 20.0, 25.0, 19.0, 19.0, 21.0].map(|perplexity| {
+            stopping = through_json(&stopping);
+            stopping.evaluated(perplexity as u64 * 10, perplexity)
+        });
+        assert_eq!(
+            verdicts.map(|v| v.best),
+            [true, true, false, true, false, false]
+        );
+        assert_eq!(
+            verdicts.map(|v| v.stop),
+            [false, false, false, false, false, true]
+        );
+        assert_eq!(
+            (stopping.best_step(), stopping.best_perplexity()),
+            (Some(190), Some(19.0))
+        );
+        let mut never = EarlyStopping::new(None);
+        assert!((0..100).all(|step| !never.evaluated(step, f64::NAN).stop));
+        assert_eq!(never.best_step(), None);
+    }
+
+    /// Saved numbers must come back to the bit, or a resumed run is another run.
+    #[test]
+    fn states_survive_json_to_the_bit() {
+        let mut x = 0x9E37_79B9_7F4A_7C15_u64;
+        for _ in 0..20_000 {
+            x = x
+                .wrapping_mul(0x5851_F42D_4C95_7F2D)
+                .wrapping_add(0x1405_7B7E_F767_814F);
+            let value = f64::from_bits(x);
+            if value.is_finite() {
+                let back: f64 = through_json(&value);
+                assert_eq!(back.to_bits(), value.to_bits(), "{value}");
+            }
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Tensors in files of the safetensors format, streamed: a file is never held in memory beside the weights.
+//!
+//! The file is an 8-byte little-endian length, that many bytes of JSON (name → dtype, shape, offsets), and the
+//! values, little-endian, row-major, without gaps.
+
+use crate::error::{Error, Result};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::{Map, Value};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Bytes converted at a time.
+const CHUNK: usize = 1 << 16;
+/// The format's own limit on the length of the JSON.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// The values of a tensor to be written.
+#[derive(Clone, Copy, Debug)]
+pub enum Data<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Double precision.
+    F64(&'a [f64]),
+}
+
+/// Where the values of a tensor are to be put.
+#[derive(Debug)]
+pub enum DataMut<'a> {
+    /// Single precision.
+    F32(&'a mut [f32]),
+    /// Double precision.
+    F64(&'a mut [f64]),
+}
+
+macro_rules! from_slices {
+    ($($float:ty, $variant:ident;)*) => {$(
+        impl<'a> From<&'a [$float]> for Data<'a> {
+            fn from(values: &'a [$float]) -> Self {
+                Data::$variant(values)
+            }
+        }
+        impl<'a> From<&'a mut [$float]> for DataMut<'a> {
+            fn from(values: &'a mut [$float]) -> Self {
+                DataMut::$variant(values)
+            }
+        }
+    )*};
+}
+from_slices! { f32, F32; f64, F64; }
+
+impl Data<'_> {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Data::F32(_) => Dtype::F32,
+            Data::F64(_) => Dtype::F64,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Data::F32(values) => values.len(),
+            Data::F64(values) => values.len(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.len() * self.dtype().bitsize() / 8
+    }
+}
+
+impl DataMut<'_> {
+    fn view(&self) -> Data<'_> {
+        match self {
+            DataMut::F32(values) => Data::F32(values),
+            DataMut::F64(values) => Data::F64(values),
+        }
+    }
+}
+
+/// A named tensor to be written: `shape` in elements, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'a> {
+    /// Its name, unique in its file.
+    pub name: &'a str,
+    /// Its shape; the product is the number of values.
+    pub shape: &'a [usize],
+    /// Its values.
+    pub data: Data<'a>,
+}
+
+/// A named tensor to be read, of the shape that the file must have.
+#[derive(Debug)]
+pub struct TensorMut<'a> {
+    /// Its name in the file.
+    pub name: &'a str,
+    /// The shape expected.
+    pub shape: &'a [usize],
+    /// Where the values go.
+    pub data: DataMut<'a>,
+}
+
+/// An upper bound on the bytes of a file of `tensors`.
+pub fn file_bytes(tensors: &[Tensor<'_>]) -> u64 {
+    let header = |t: &Tensor<'_>| 128 + t.name.len() + 24 * t.shape.len();
+    tensors
+        .iter()
+        .map(|t| (t.data.bytes() + header(t)) as u64)
+        .sum::<u64>()
+        + 1024
+}
+
+/// Writes `tensors` and the text entries `notes` to `out`. The bytes depend on nothing but the arguments.
+///
+/// # Panics
+/// If two tensors share a name or a shape is not that of its data.
+pub fn write(
+    out: &mut impl Write,
+    notes: &[(&str, String)],
+    tensors: &[Tensor<'_>],
+) -> io::Result<()> {
+    // Wide values first, so that every tensor lies aligned.
+    let mut order: Vec<&Tensor<'_>> = tensors.iter().collect();
+    order.sort_by_key(|t| std::cmp::Reverse(t.data.dtype().bitsize()));
+
+    let notes = notes
+        .iter()
+        .map(|(key, text)| ((*key).to_owned(), text.clone().into()));
+    let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(notes.collect()))]);
+    let mut at = 0;
+    for tensor in &order {
+        let (name, shape) = (tensor.name, tensor.shape.to_vec());
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            tensor.data.len(),
+            "{name}: shape {shape:?}"
+        );
+        let data_offsets = (at, at + tensor.data.bytes());
+        at = data_offsets.1;
+        let info = TensorInfo {
+            dtype: tensor.data.dtype(),
+            shape,
+            data_offsets,
+        };
+        let previous = header.insert(name.to_owned(), serde_json::to_value(info)?);
+        assert!(previous.is_none(), "two tensors are named {name}");
+    }
+    let mut json = serde_json::to_vec(&header)?;
+    json.resize(json.len().next_multiple_of(8), b' ');
+    out.write_all(&(json.len() as u64).to_le_bytes())?;
+    out.write_all(&json)?;
+    for tensor in order {
+        match tensor.data {
+            Data::F32(values) => write_values(out, values, f32::to_le_bytes)?,
+            Data::F64(values) => write_values(out, values, f64::to_le_bytes)?,
+        }
+    }
+    Ok(())
+}
+
+fn write_values<T: Copy, const N: usize>(
+    out: &mut impl Write,
+    values: &[T],
+    to_bytes: fn(T) -> [u8; N],
+) -> io::Result<()> {
+    let mut buffer = [0; CHUNK];
+    for chunk in values.chunks(CHUNK / N) {
+        for (bytes, &value) in buffer.chunks_exact_mut(N).zip(chunk) {
+            bytes.copy_from_slice(&to_bytes(value));
+        }
+        out.write_all(&buffer[..chunk.len() * N])?;
+    }
+    Ok(())
+}
+
+fn read_values<T: Copy, const N: usize>(
+    file: &mut impl Read,
+    values: &mut [T],
+    from_bytes: fn([u8; N]) -> T,
+) -> io::Result<()> {
+    let mut buffer = [0; CHUNK];
+    for chunk in values.chunks_mut(CHUNK / N) {
+        let bytes = &mut buffer[..chunk.len() * N];
+        file.read_exact(bytes)?;
+        for (value, bytes) in chunk.iter_mut().zip(bytes.as_chunks::<N>().0) {
+            *value = from_bytes(*bytes);
+        }
+    }
+    Ok(())
+}
+
+/// What a file of tensors says about itself, checked against the length of the file.
+#[derive(Debug)]
+pub struct Header {
+    start: u64,
+    tensors: Metadata,
+}
+
+impl Header {
+    /// Reads the header of `file`, which lies at `path`. Nothing larger than the file is allocated.
+    pub fn read(file: &mut File, path: &Path) -> Result<Self> {
+        let io_error = |e| Error::io(path, "reading", e);
+        let len = file.metadata().map_err(io_error)?.len();
+        file.seek(SeekFrom::Start(0)).map_err(io_error)?;
+        let truncated = |needed: u64| {
+            Error::model(
+                path,
+                format!("is truncated: found {len} bytes, expected {needed}"),
+            )
+        };
+        if len < 8 {
+            return Err(truncated(8));
+        }
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(io_error)?;
+        let json_len = u64::from_le_bytes(length);
+        if json_len > MAX_HEADER {
+            let what = format!(
+                "is no safetensors file: found a header length of {json_len}, expected at most {MAX_HEADER}"
+            );
+            return Err(Error::model(path, what));
+        }
+        let start = 8 + json_len;
+        if start > len {
+            return Err(truncated(start));
+        }
+        let mut json = vec![0; json_len as usize];
+        file.read_exact(&mut json).map_err(io_error)?;
+        let tensors: Metadata = serde_json::from_slice(&json).map_err(|e| {
+            Error::model(
+                path,
+                format!("is no safetensors file: its header is wrong: {e}"),
+            )
+        })?;
+        match start.checked_add(tensors.data_len() as u64) {
+            Some(needed) if needed == len => Ok(Header { start, tensors }),
+            Some(needed) if needed < len => {
+                let what = format!("has surplus bytes: found {len}, expected {needed}");
+                Err(Error::model(path, what))
+            }
+            Some(needed) => Err(truncated(needed)),
+            None => Err(truncated(u64::MAX)),
+        }
+    }
+
+    /// The text entry `key`.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.tensors
+            .metadata()
+            .as_ref()?
+            .get(key)
+            .map(String::as_str)
+    }
+
+    /// Names and shapes of the tensors, in the order of the file.
+    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let shape = |name: &str| {
+            self.tensors
+                .info(name)
+                .map(|info| info.shape.clone())
+                .unwrap_or_default()
+        };
+        self.tensors
+            .offset_keys()
+            .into_iter()
+            .map(|name| (name.clone(), shape(&name)))
+            .collect()
+    }
+
+    /// Reads the values of all tensors of `file`, which lies at `path`, into `targets`, in place. The file must hold
+    /// exactly the targets' names, with their types and shapes; otherwise nothing is read and the first difference is named.
+    ///
+    /// # Panics
+    /// If a target's shape is not that of its data.
+    pub fn read_tensors(
+        &self,
+        file: &mut File,
+        path: &Path,
+        targets: &mut [TensorMut<'_>],
+    ) -> Result<()> {
+        for target in targets.iter() {
+            let (name, wanted) = (target.name, target.data.view());
+            assert_eq!(
+                target.shape.iter().product::<usize>(),
+                wanted.len(),
+                "{name}: shape {:?}",
+                target.shape
+            );
+            let Some(info) = self.tensors.info(name) else {
+                return Err(Error::model(path, format!("the tensor {name} is missing")));
+            };
+            if (info.dtype, &info.shape[..]) != (wanted.dtype(), target.shape) {
+                let (found, expected) = (
+                    describe(info.dtype, &info.shape),
+                    describe(wanted.dtype(), target.shape),
+                );
+                return Err(Error::model(
+                    path,
+                    format!("tensor {name}: found {found}, expected {expected}"),
+                ));
+            }
+        }
+        if let Some(name) = self
+            .tensors
+            .offset_keys()
+            .iter()
+            .find(|name| targets.iter().all(|target| target.name != **name))
+        {
+            return Err(Error::model(
+                path,
+                format!("holds the tensor {name}, which this model does not have"),
+            ));
+        }
+        for target in targets {
+            let at = self
+                .tensors
+                .info(target.name)
+                .map_or(0, |info| info.data_offsets.0);
+            file.seek(SeekFrom::Start(self.start + at as u64))
+                .and_then(|_| match &mut target.data {
+                    DataMut::F32(values) => read_values(file, values, f32::from_le_bytes),
+                    DataMut::F64(values) => read_values(file, values, f64::from_le_bytes),
+                })
+                .map_err(|e| Error::io(path, "reading", e))?;
+        }
+        Ok(())
+    }
+}
+
+fn describe(dtype: Dtype, shape: &[usize]) -> String {
+    format!("{dtype} {shape:?}")
+}
