@@ -805,7 +805,10 @@ mod tests {
             })
             .collect();
         let file = parse(&text, Column::Last).unwrap();
-        assert_eq!((file.sentences().len(), file.sentences().next()), (1, Some(0..1238)));
+        assert_eq!(
+            (file.sentences().len(), file.sentences().next()),
+            (1, Some(0..1238))
+        );
         assert_eq!(file.word(700), long);
         assert_eq!(written(&file, |_| "O").len(), text.len() + 2 * 1238);
     }

@@ -496,6 +496,17 @@ mod tests {
     }
 
     #[test]
+    fn binary_numbers_that_look_like_text() {
+        // No control bytes: known by what is not UTF-8, or by the lack of digits before a line feed.
+        for bytes in [*b"5\xE9A?", *b"\nAB?", *b"AB\nC"] {
+            let value = f32::from_le_bytes(bytes);
+            let vectors = parse(binary(&[("a", &[value])], "\n"), &["a"]).unwrap();
+            assert_eq!(vectors.format, Format::Word2vecBinary);
+            assert_eq!(vectors.find("a").unwrap().0, [value]);
+        }
+    }
+
+    #[test]
     fn forms_that_stand_in_and_coverage() {
         let words = ["The", "the", "IL-2", "IL-3", "1984", "Q7", "x"];
         let vectors = parse(

@@ -169,9 +169,7 @@ impl WordIndex {
             lower if lower != word => Some(lower.into_owned()),
             _ => None,
         });
-        demote(&mut counts, least, |word| {
-            Digits::Zeros.apply(&lowercase(word))
-        });
+        demote(&mut counts, least, |word| Digits::Zeros.apply(word));
         counts.retain(|word, count| *count >= least && !SPECIAL.contains(&word.as_ref()));
         let mut sorted: Vec<(String, u64)> = counts
             .into_iter()
