@@ -20,8 +20,7 @@ fn main() {
         require("blis", "apt install libblis-dev pkg-config");
     }
 
-    let hash =
-        output("git", &["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into());
+    let hash = output("git", &["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into());
     println!("cargo:rustc-env=WORDMILL_GIT_HASH={hash}");
     let lock = std::fs::read_to_string("Cargo.lock").unwrap_or_default();
     let version = lock
@@ -38,9 +37,7 @@ fn feature(name: &str) -> bool {
 
 /// Stops the build with the one line that helps, if pkg-config does not know `library`.
 fn require(library: &str, install: &str) {
-    if std::env::var_os("OPENBLAS_LIB_DIR").is_some()
-        || output("pkg-config", &["--modversion", library]).is_some()
-    {
+    if std::env::var_os("OPENBLAS_LIB_DIR").is_some() || output("pkg-config", &["--modversion", library]).is_some() {
         return;
     }
     println!("cargo::error={library} was not found; install it with: {install}");
@@ -49,8 +46,5 @@ fn require(library: &str, install: &str) {
 
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -39,9 +39,7 @@ pub enum Error {
         what: String,
     },
     /// A loss, gradient or weight became NaN or infinite; nothing was updated with it.
-    #[error(
-        "step {step}: {tensor} is not finite ({value}); training stopped, the last good checkpoint is kept"
-    )]
+    #[error("step {step}: {tensor} is not finite ({value}); training stopped, the last good checkpoint is kept")]
     NotFinite {
         /// The first tensor that is not finite, or "loss".
         tensor: String,
@@ -64,44 +62,23 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 fn place(line: usize) -> String {
-    if line == 0 {
-        String::new()
-    } else {
-        format!(":{line}")
-    }
+    if line == 0 { String::new() } else { format!(":{line}") }
 }
 
 impl Error {
     /// A system error on `path` while `action` ("reading", "writing", …).
     pub fn io(path: impl AsRef<Path>, action: &'static str, source: std::io::Error) -> Self {
-        Error::Io {
-            path: path.as_ref().to_owned(),
-            action,
-            source,
-        }
+        Error::Io { path: path.as_ref().to_owned(), action, source }
     }
 
     /// Wrong content of `path` at `line` (from 1; 0: the whole file).
-    pub fn input(
-        path: impl AsRef<Path>,
-        line: usize,
-        found: impl Into<String>,
-        expected: impl Into<String>,
-    ) -> Self {
-        Error::Input {
-            path: path.as_ref().to_owned(),
-            line,
-            found: found.into(),
-            expected: expected.into(),
-        }
+    pub fn input(path: impl AsRef<Path>, line: usize, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Error::Input { path: path.as_ref().to_owned(), line, found: found.into(), expected: expected.into() }
     }
 
     /// A model directory that cannot be used.
     pub fn model(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
-        Error::Model {
-            path: path.as_ref().to_owned(),
-            what: what.into(),
-        }
+        Error::Model { path: path.as_ref().to_owned(), what: what.into() }
     }
 
     /// The exit code of the program: 2 usage, 3 input, 4 model directory, 5 not finite, 6 system, 128 + signal.

@@ -57,23 +57,14 @@ pub struct Layout {
 impl Layout {
     /// Adds a tensor at the end.
     pub fn add(&mut self, name: impl Into<String>, rows: usize, columns: usize, role: Role) -> P {
-        self.tensors.push(Tensor {
-            name: name.into(),
-            rows,
-            columns,
-            role,
-            offset: self.len,
-        });
+        self.tensors.push(Tensor { name: name.into(), rows, columns, role, offset: self.len });
         self.len += (rows * columns).next_multiple_of(LANES);
         P(self.tensors.len() - 1)
     }
 
     /// The tensors with their handles.
     pub fn tensors(&self) -> impl Iterator<Item = (P, &Tensor)> {
-        self.tensors
-            .iter()
-            .enumerate()
-            .map(|(i, tensor)| (P(i), tensor))
+        self.tensors.iter().enumerate().map(|(i, tensor)| (P(i), tensor))
     }
 
     /// One tensor.
@@ -98,10 +89,7 @@ impl Layout {
 
     /// The layout of the first tensors, up to and without `end`: their handles and places are the same in both.
     pub fn before(&self, end: P) -> Layout {
-        Layout {
-            tensors: self.tensors[..end.0].to_vec(),
-            len: self.tensors[end.0].offset,
-        }
+        Layout { tensors: self.tensors[..end.0].to_vec(), len: self.tensors[end.0].offset }
     }
 }
 
@@ -115,10 +103,7 @@ pub struct Arena<R: Real> {
 impl<R: Real> Arena<R> {
     /// All zeros.
     pub fn zeros(layout: &Arc<Layout>) -> Self {
-        Arena {
-            layout: layout.clone(),
-            data: Buffer::zeros(layout.len()),
-        }
+        Arena { layout: layout.clone(), data: Buffer::zeros(layout.len()) }
     }
 
     /// The layout.
@@ -144,16 +129,13 @@ impl<R: Real> Arena<R> {
     /// A tensor as a matrix.
     pub fn matrix_mut(&mut self, p: P) -> ArrayViewMut2<'_, R> {
         let Tensor { rows, columns, .. } = *self.layout.tensor(p);
-        ArrayViewMut2::from_shape((rows, columns), self.slice_mut(p))
-            .expect("a tensor's range has its shape")
+        ArrayViewMut2::from_shape((rows, columns), self.slice_mut(p)).expect("a tensor's range has its shape")
     }
 
     /// Several tensors at once.
     pub fn slices_mut<const N: usize>(&mut self, p: [P; N]) -> [&mut [R]; N] {
         let ranges = p.map(|p| self.layout.tensor(p).range());
-        self.data
-            .get_disjoint_mut(ranges)
-            .expect("distinct tensors do not overlap")
+        self.data.get_disjoint_mut(ranges).expect("distinct tensors do not overlap")
     }
 
     /// Everything, padding included (always zero).
@@ -168,8 +150,7 @@ impl<R: Real> Arena<R> {
 }
 
 fn matrix<'a, R: Real>(slice: &'a [R], tensor: &Tensor) -> ArrayView2<'a, R> {
-    ArrayView2::from_shape((tensor.rows, tensor.columns), slice)
-        .expect("a tensor's range has its shape")
+    ArrayView2::from_shape((tensor.rows, tensor.columns), slice).expect("a tensor's range has its shape")
 }
 
 /// The gradient of a loss: an arena, and which rows of its tables are in use. Every other row of a table is zero.
@@ -183,13 +164,8 @@ impl<R: Real> Gradients<R> {
     /// All zeros. `rows`: the most rows of a table that one step touches.
     pub fn zeros(layout: &Arc<Layout>, rows: usize) -> Self {
         let tables = layout.tensors().filter(|(_, t)| t.role == Role::Table);
-        let touched = tables
-            .map(|(p, t)| (p, Vec::with_capacity(rows.min(t.rows))))
-            .collect();
-        Gradients {
-            arena: Arena::zeros(layout),
-            touched,
-        }
+        let touched = tables.map(|(p, t)| (p, Vec::with_capacity(rows.min(t.rows)))).collect();
+        Gradients { arena: Arena::zeros(layout), touched }
     }
 
     /// The tables and the rows of them that this step touched, in ascending order.
@@ -199,15 +175,8 @@ impl<R: Real> Gradients<R> {
 
     /// A table's elements and the list of its rows in use, to be filled.
     pub fn table_mut(&mut self, p: P) -> (&mut [R], &mut Vec<u32>) {
-        let rows = self
-            .touched
-            .iter_mut()
-            .find(|(q, _)| *q == p)
-            .map(|(_, rows)| rows);
-        (
-            self.arena.slice_mut(p),
-            rows.expect("the tensor is a table"),
-        )
+        let rows = self.touched.iter_mut().find(|(q, _)| *q == p).map(|(_, rows)| rows);
+        (self.arena.slice_mut(p), rows.expect("the tensor is a table"))
     }
 
     /// Makes the touched rows zero again, and none touched.

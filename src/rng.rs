@@ -32,16 +32,8 @@ const W1: u32 = 0xBB67_AE85;
 #[inline(always)]
 pub fn philox(mut c: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
-        let (p0, p1) = (
-            u64::from(M0) * u64::from(c[0]),
-            u64::from(M1) * u64::from(c[2]),
-        );
-        c = [
-            (p1 >> 32) as u32 ^ c[1] ^ key[0],
-            p1 as u32,
-            (p0 >> 32) as u32 ^ c[3] ^ key[1],
-            p0 as u32,
-        ];
+        let (p0, p1) = (u64::from(M0) * u64::from(c[0]), u64::from(M1) * u64::from(c[2]));
+        c = [(p1 >> 32) as u32 ^ c[1] ^ key[0], p1 as u32, (p0 >> 32) as u32 ^ c[3] ^ key[1], p0 as u32];
         key = [key[0].wrapping_add(W0), key[1].wrapping_add(W1)];
     }
     c
@@ -62,21 +54,14 @@ impl Place {
         assert!(step < 1 << 56, "step {step} is beyond 2^56");
         Place {
             key: [seed as u32, (seed >> 32) as u32],
-            counter: [
-                place,
-                step as u32,
-                ((step >> 32) as u32) << 8 | purpose as u32,
-            ],
+            counter: [place, step as u32, ((step >> 32) as u32) << 8 | purpose as u32],
         }
     }
 
     /// Four words: numbers `4 * block ..` of the stream.
     #[inline(always)]
     pub fn block(&self, block: u32) -> [u32; 4] {
-        philox(
-            [block, self.counter[0], self.counter[1], self.counter[2]],
-            self.key,
-        )
+        philox([block, self.counter[0], self.counter[1], self.counter[2]], self.key)
     }
 }
 
@@ -92,12 +77,7 @@ pub struct Stream {
 impl Stream {
     /// A stream at its beginning; see [`Place::new`].
     pub fn new(seed: u64, purpose: Purpose, step: u64, place: u32) -> Self {
-        Stream {
-            place: Place::new(seed, purpose, step, place),
-            block: 0,
-            words: [0; 4],
-            used: 4,
-        }
+        Stream { place: Place::new(seed, purpose, step, place), block: 0, words: [0; 4], used: 4 }
     }
 }
 
@@ -135,28 +115,15 @@ mod tests {
     /// Known answers of the Random123 distribution (kat_vectors, philox4x32 10).
     #[test]
     fn philox_known_answers() {
-        assert_eq!(
-            philox([0; 4], [0; 2]),
-            [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]
-        );
-        assert_eq!(
-            philox([u32::MAX; 4], [u32::MAX; 2]),
-            [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]
-        );
-        let (counter, key) = (
-            [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344],
-            [0xa4093822, 0x299f31d0],
-        );
-        assert_eq!(
-            philox(counter, key),
-            [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]
-        );
+        assert_eq!(philox([0; 4], [0; 2]), [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]);
+        assert_eq!(philox([u32::MAX; 4], [u32::MAX; 2]), [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]);
+        let (counter, key) = ([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], [0xa4093822, 0x299f31d0]);
+        assert_eq!(philox(counter, key), [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]);
     }
 
     #[test]
     fn streams_differ_in_every_coordinate() {
-        let first =
-            |seed, purpose, step, place| Stream::new(seed, purpose, step, place).random::<u64>();
+        let first = |seed, purpose, step, place| Stream::new(seed, purpose, step, place).random::<u64>();
         let base = first(1, Purpose::Init, 2, 3);
         assert_ne!(base, first(2, Purpose::Init, 2, 3));
         assert_ne!(base, first(1 << 32 | 1, Purpose::Init, 2, 3));

@@ -11,9 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use wordmill::Error;
-use wordmill::train::checkpoint::{
-    Checkpoint, MODEL, ModelDir, OPTIMIZER, Purpose, STATE, Snapshot, Writer,
-};
+use wordmill::train::checkpoint::{Checkpoint, MODEL, ModelDir, OPTIMIZER, Purpose, STATE, Snapshot, Writer};
 use wordmill::train::disk::{Disk, Op};
 use wordmill::train::metrics::Metrics;
 use wordmill::train::signals::Signals;
@@ -21,9 +19,7 @@ use wordmill::train::tensor_file::{Tensor, TensorMut};
 
 /// The values of the weights after `step` steps.
 fn weights(step: u64, len: usize) -> Vec<f32> {
-    (0..len)
-        .map(|i| (step as f32).mul_add(0.37, i as f32 * 1e-3).sin())
-        .collect()
+    (0..len).map(|i| (step as f32).mul_add(0.37, i as f32 * 1e-3).sin()).collect()
 }
 
 fn save_sized(writer: &Writer, step: u64, best: Option<u64>, rows: usize) -> Result<(), Error> {
@@ -31,31 +27,15 @@ fn save_sized(writer: &Writer, step: u64, best: Option<u64>, rows: usize) -> Res
     let scale = [step as f64 / 3.0];
     let shape = [rows, 3];
     let model = [
-        Tensor {
-            name: "embedding",
-            shape: &shape,
-            data: w[..].into(),
-        },
-        Tensor {
-            name: "scale",
-            shape: &[1],
-            data: scale[..].into(),
-        },
+        Tensor { name: "embedding", shape: &shape, data: w[..].into() },
+        Tensor { name: "scale", shape: &[1], data: scale[..].into() },
     ];
-    let optimizer = [Tensor {
-        name: "embedding.m",
-        shape: &shape,
-        data: m[..].into(),
-    }];
+    let optimizer = [Tensor { name: "embedding.m", shape: &shape, data: m[..].into() }];
     let state = format!("{{\"step\": {step}}}\n");
     writer.save(&Snapshot {
         step,
         best,
-        files: &[
-            ("config.json", b"{}\n"),
-            ("vocab.txt", b"the\nof\n"),
-            (STATE, state.as_bytes()),
-        ],
+        files: &[("config.json", b"{}\n"), ("vocab.txt", b"the\nof\n"), (STATE, state.as_bytes())],
         tensors: &[(MODEL, &model), (OPTIMIZER, &optimizer)],
     })
 }
@@ -70,39 +50,22 @@ fn check_contents(checkpoint: &mut Checkpoint, rows: usize) {
     let (mut w, mut m, mut scale) = (vec![0.0; rows * 3], vec![0.0; rows * 3], [0.0]);
     let shape = [rows, 3];
     let mut targets = [
-        TensorMut {
-            name: "embedding",
-            shape: &shape,
-            data: (&mut w[..]).into(),
-        },
-        TensorMut {
-            name: "scale",
-            shape: &[1],
-            data: (&mut scale[..]).into(),
-        },
+        TensorMut { name: "embedding", shape: &shape, data: (&mut w[..]).into() },
+        TensorMut { name: "scale", shape: &[1], data: (&mut scale[..]).into() },
     ];
     checkpoint.read_tensors(MODEL, &mut targets).unwrap();
-    let mut targets = [TensorMut {
-        name: "embedding.m",
-        shape: &shape,
-        data: (&mut m[..]).into(),
-    }];
+    let mut targets = [TensorMut { name: "embedding.m", shape: &shape, data: (&mut m[..]).into() }];
     checkpoint.read_tensors(OPTIMIZER, &mut targets).unwrap();
     assert_eq!(w, weights(step, rows * 3));
     assert_eq!(m, weights(step + 1000, rows * 3));
     assert_eq!(scale, [step as f64 / 3.0]);
-    assert_eq!(
-        checkpoint.read(STATE).unwrap(),
-        format!("{{\"step\": {step}}}\n").as_bytes()
-    );
+    assert_eq!(checkpoint.read(STATE).unwrap(), format!("{{\"step\": {step}}}\n").as_bytes());
     assert_eq!(checkpoint.read("vocab.txt").unwrap(), b"the\nof\n");
 }
 
 fn entries(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir)
-        .unwrap()
-        .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -151,10 +114,7 @@ fn what_is_saved_is_loaded() {
     check_contents(&mut checkpoint, 2);
     assert_eq!(
         checkpoint.shapes(MODEL).unwrap(),
-        [
-            ("scale".to_owned(), vec![1]),
-            ("embedding".to_owned(), vec![2, 3])
-        ]
+        [("scale".to_owned(), vec![1]), ("embedding".to_owned(), vec![2, 3])]
     );
     // Its own directory serves as well as the model directory.
     let mut alone = newest(&path.join("step-000000000007")).unwrap();
@@ -164,10 +124,7 @@ fn what_is_saved_is_loaded() {
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let tensor = file.tensor("embedding").unwrap();
     let expected: Vec<u8> = weights(7, 6).iter().flat_map(|v| v.to_le_bytes()).collect();
-    assert_eq!(
-        (tensor.shape(), tensor.data()),
-        (&[2, 3][..], &expected[..])
-    );
+    assert_eq!((tensor.shape(), tensor.data()), (&[2, 3][..], &expected[..]));
     assert_eq!(bytes.len() % 8, 0, "values lie aligned");
 }
 
@@ -182,11 +139,7 @@ fn the_same_snapshot_gives_the_same_bytes() {
 fn sha256sum_checks_the_manifest_and_modes_are_ordinary() {
     let (_temp, path) = model(&[1]);
     let dir = path.join("step-000000000001");
-    match Command::new("sha256sum")
-        .args(["-c", "--strict", "manifest.sha256"])
-        .current_dir(&dir)
-        .output()
-    {
+    match Command::new("sha256sum").args(["-c", "--strict", "manifest.sha256"]).current_dir(&dir).output() {
         Ok(out) => assert!(out.status.success(), "{out:?}"),
         Err(e) => println!("skipped: sha256sum cannot be run here: {e}"),
     }
@@ -217,10 +170,7 @@ fn the_previous_and_the_best_are_kept() {
     // A better one: the old best goes with the next save that does not name it.
     save(&writer, 60, Some(60)).unwrap();
     assert_eq!(writer.dir().steps().unwrap(), [50, 60]);
-    assert_eq!(
-        entries(&path),
-        ["lock", "step-000000000050", "step-000000000060"]
-    );
+    assert_eq!(entries(&path), ["lock", "step-000000000050", "step-000000000060"]);
 }
 
 #[test]
@@ -228,10 +178,7 @@ fn a_step_can_be_saved_again() {
     let (_temp, path) = model(&[1, 2]);
     let (writer, _) = Writer::resume(&path).unwrap();
     save(&writer, 2, Some(2)).unwrap();
-    assert_eq!(
-        entries(&path),
-        ["lock", "step-000000000001", "step-000000000002"]
-    );
+    assert_eq!(entries(&path), ["lock", "step-000000000001", "step-000000000002"]);
     assert_eq!(newest(&path).unwrap().best(), Some(2));
 }
 
@@ -245,11 +192,7 @@ fn a_damaged_best_gives_the_newest_with_a_warning() {
     fs::remove_file(path.join("step-000000000001/vocab.txt")).unwrap();
     let checkpoint = writer.dir().load_best(Purpose::Use).unwrap();
     assert_eq!(checkpoint.step(), 3);
-    assert!(
-        checkpoint.warnings[0].contains("step-000000000001/vocab.txt: is missing"),
-        "{:?}",
-        checkpoint.warnings
-    );
+    assert!(checkpoint.warnings[0].contains("step-000000000001/vocab.txt: is missing"), "{:?}", checkpoint.warnings);
 }
 
 /// The newest of two checkpoints is damaged by `damage`; the warning must name `named`, the older one be used, and
@@ -260,42 +203,21 @@ fn falls_back(named: &str, damage: impl Fn(&Path)) {
     let mut checkpoint = newest(&path).unwrap();
     assert_eq!(checkpoint.step(), 1, "{named}");
     check_contents(&mut checkpoint, 2);
-    let [warning] = &checkpoint.warnings[..] else {
-        panic!("{:?}", checkpoint.warnings)
-    };
-    assert!(
-        warning.contains(named) && warning.contains("step 1 is used"),
-        "{warning}"
-    );
+    let [warning] = &checkpoint.warnings[..] else { panic!("{:?}", checkpoint.warnings) };
+    assert!(warning.contains(named) && warning.contains("step 1 is used"), "{warning}");
     let (writer, checkpoint) = Writer::resume(&path).unwrap();
     assert_eq!(checkpoint.step(), 1);
     save(&writer, 2, None).unwrap();
     assert_eq!(writer.dir().load_newest(Purpose::Resume).unwrap().step(), 2);
-    assert_eq!(
-        entries(&path),
-        [
-            "damaged-step-000000000002",
-            "lock",
-            "step-000000000001",
-            "step-000000000002"
-        ]
-    );
+    assert_eq!(entries(&path), ["damaged-step-000000000002", "lock", "step-000000000001", "step-000000000002"]);
 }
 
 #[test]
 fn damage_is_named_and_passed_over() {
-    falls_back("state.json: is missing", |dir| {
-        fs::remove_file(dir.join(STATE)).unwrap()
-    });
-    falls_back("manifest.sha256: is missing", |dir| {
-        fs::remove_file(dir.join("manifest.sha256")).unwrap()
-    });
-    falls_back("notes.txt: is surplus", |dir| {
-        fs::write(dir.join("notes.txt"), "x").unwrap()
-    });
-    falls_back("vocab.txt: is damaged or truncated", |dir| {
-        fs::write(dir.join("vocab.txt"), "the\nif\n").unwrap()
-    });
+    falls_back("state.json: is missing", |dir| fs::remove_file(dir.join(STATE)).unwrap());
+    falls_back("manifest.sha256: is missing", |dir| fs::remove_file(dir.join("manifest.sha256")).unwrap());
+    falls_back("notes.txt: is surplus", |dir| fs::write(dir.join("notes.txt"), "x").unwrap());
+    falls_back("vocab.txt: is damaged or truncated", |dir| fs::write(dir.join("vocab.txt"), "the\nif\n").unwrap());
     falls_back("vocab.txt: is not a file", |dir| {
         fs::remove_file(dir.join("vocab.txt")).unwrap();
         fs::create_dir(dir.join("vocab.txt")).unwrap();
@@ -321,10 +243,7 @@ fn nothing_whole_is_an_error_that_names_the_newest() {
         fs::write(path.join(step).join("config.json"), "").unwrap();
     }
     let text = message(newest(&path));
-    assert!(
-        text.contains("step-000000000002/config.json: is damaged or truncated"),
-        "{text}"
-    );
+    assert!(text.contains("step-000000000002/config.json: is damaged or truncated"), "{text}");
     assert_eq!(newest(&path).unwrap_err().exit_code(), 4);
     assert!(Writer::resume(&path).is_err());
 }
@@ -370,10 +289,7 @@ fn a_model_can_be_used_without_its_training_state() {
     let dir = path.join("step-000000000001");
     fs::remove_file(dir.join(OPTIMIZER)).unwrap();
     fs::write(dir.join(STATE), "changed").unwrap();
-    let checkpoint = ModelDir::open(&path)
-        .unwrap()
-        .load_newest(Purpose::Use)
-        .unwrap();
+    let checkpoint = ModelDir::open(&path).unwrap().load_newest(Purpose::Use).unwrap();
     assert!(checkpoint.has(MODEL) && !checkpoint.has(STATE));
     assert!(newest(&path).is_err());
 }
@@ -383,40 +299,19 @@ fn tensors_must_be_those_of_the_model() {
     let (_temp, path) = model(&[1]);
     let mut checkpoint = newest(&path).unwrap();
     let (mut w, mut wide, mut scale) = ([0f32; 6], [0f64; 6], [0f64; 1]);
-    let scale = TensorMut {
-        name: "scale",
-        shape: &[1],
-        data: (&mut scale[..]).into(),
-    };
-    let embedding = TensorMut {
-        name: "embedding",
-        shape: &[3, 2],
-        data: (&mut w[..]).into(),
-    };
+    let scale = TensorMut { name: "scale", shape: &[1], data: (&mut scale[..]).into() };
+    let embedding = TensorMut { name: "embedding", shape: &[3, 2], data: (&mut w[..]).into() };
     let mut targets = [scale, embedding];
     let text = message(checkpoint.read_tensors(MODEL, &mut targets));
-    assert!(
-        text.ends_with("tensor embedding: found F32 [2, 3], expected F32 [3, 2]"),
-        "{text}"
-    );
+    assert!(text.ends_with("tensor embedding: found F32 [2, 3], expected F32 [3, 2]"), "{text}");
     (targets[1].name, targets[1].shape) = ("output", &[2, 3]);
     let text = message(checkpoint.read_tensors(MODEL, &mut targets));
     assert!(text.ends_with("the tensor output is missing"), "{text}");
-    targets[1] = TensorMut {
-        name: "embedding",
-        shape: &[2, 3],
-        data: (&mut wide[..]).into(),
-    };
+    targets[1] = TensorMut { name: "embedding", shape: &[2, 3], data: (&mut wide[..]).into() };
     let text = message(checkpoint.read_tensors(MODEL, &mut targets));
-    assert!(
-        text.ends_with("tensor embedding: found F32 [2, 3], expected F64 [2, 3]"),
-        "{text}"
-    );
+    assert!(text.ends_with("tensor embedding: found F32 [2, 3], expected F64 [2, 3]"), "{text}");
     let text = message(checkpoint.read_tensors(MODEL, &mut targets[..1]));
-    assert!(
-        text.contains("holds the tensor embedding, which this model does not have"),
-        "{text}"
-    );
+    assert!(text.contains("holds the tensor embedding, which this model does not have"), "{text}");
     assert_eq!((w, wide), ([0.0; 6], [0.0; 6]), "nothing was read");
 }
 
@@ -427,9 +322,7 @@ fn headers_are_not_believed() {
     let dir = path.join("step-000000000001");
     let honest = fs::read(dir.join(MODEL)).unwrap();
     let header_len = u64::from_le_bytes(honest[..8].try_into().unwrap()) as usize;
-    let header = std::str::from_utf8(&honest[8..8 + header_len])
-        .unwrap()
-        .to_owned();
+    let header = std::str::from_utf8(&honest[8..8 + header_len]).unwrap().to_owned();
     let with_header = |json: &str| {
         let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
         bytes.extend(json.as_bytes());
@@ -437,25 +330,15 @@ fn headers_are_not_believed() {
         bytes
     };
     let huge = r#"{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}"#;
-    let overflow =
-        r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}}"#;
+    let overflow = r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}}"#;
     let cases: [(Vec<u8>, &str); 8] = [
-        (
-            b"\xff\xff\xff\xff\xff\x00\x00\x00ab".to_vec(),
-            "header length of 1099511627775",
-        ),
-        (
-            b"\xff\xff\x00\x00\x00\x00\x00\x00ab".to_vec(),
-            "is truncated: found 10 bytes, expected 65543",
-        ),
+        (b"\xff\xff\xff\xff\xff\x00\x00\x00ab".to_vec(), "header length of 1099511627775"),
+        (b"\xff\xff\x00\x00\x00\x00\x00\x00ab".to_vec(), "is truncated: found 10 bytes, expected 65543"),
         (b"abc".to_vec(), "is truncated: found 3 bytes, expected 8"),
         (with_header(huge), "is truncated"),
         (with_header(overflow), "its header is wrong"),
         (with_header(&"[".repeat(10_000)), "its header is wrong"),
-        (
-            with_header(&header.replace("\"step\":\"1\"", "\"stop\":\"1\"")),
-            "does not tell its step",
-        ),
+        (with_header(&header.replace("\"step\":\"1\"", "\"stop\":\"1\"")), "does not tell its step"),
         (
             with_header(&header.replace("\"wordmill\":\"1\"", "\"wordmill\":\"2\"")),
             "found layout version 2, expected 1",
@@ -464,11 +347,7 @@ fn headers_are_not_believed() {
     for (bytes, expected) in cases {
         fs::write(dir.join(MODEL), &bytes).unwrap();
         let files = ["config.json", MODEL, OPTIMIZER, STATE, "vocab.txt"];
-        let Ok(sums) = Command::new("sha256sum")
-            .args(files)
-            .current_dir(&dir)
-            .output()
-        else {
+        let Ok(sums) = Command::new("sha256sum").args(files).current_dir(&dir).output() else {
             println!("skipped: sha256sum cannot be run here");
             return;
         };
@@ -485,10 +364,7 @@ fn directories_that_are_not_ours_are_refused_and_left_alone() {
     fs::create_dir(&path).unwrap();
     fs::write(path.join("dear.txt"), "x").unwrap();
     for force in [false, true] {
-        assert!(
-            message(Writer::create(&path, force))
-                .contains("holds dear.txt, which is not wordmill's")
-        );
+        assert!(message(Writer::create(&path, force)).contains("holds dear.txt, which is not wordmill's"));
     }
     assert_eq!(entries(&path), ["dear.txt"]);
     assert!(message(ModelDir::open(&path)).contains("is not a model directory"));
@@ -508,21 +384,13 @@ fn another_model_is_replaced_only_by_force() {
     fs::write(path.join("metrics.jsonl"), "x").unwrap();
     let before = tree(&path);
     let text = message(Writer::create(&path, false));
-    assert!(
-        text.contains(
-            "holds a model of 2 steps; continue it with --resume or replace it with --force"
-        ),
-        "{text}"
-    );
+    assert!(text.contains("holds a model of 2 steps; continue it with --resume or replace it with --force"), "{text}");
     assert_eq!(tree(&path), before);
     // What the user put beside the weights is not removed with them.
     fs::write(path.join("step-000000000001/notes.txt"), "mine").unwrap();
     drop(Writer::create(&path, true).unwrap());
     assert_eq!(entries(&path), ["damaged-step-000000000001", "lock"]);
-    assert_eq!(
-        fs::read(path.join("damaged-step-000000000001/notes.txt")).unwrap(),
-        b"mine"
-    );
+    assert_eq!(fs::read(path.join("damaged-step-000000000001/notes.txt")).unwrap(), b"mine");
 }
 
 #[test]
@@ -544,19 +412,12 @@ fn what_a_killed_run_left_is_swept_and_undone() {
     fs::create_dir(path.join(".partial-step-000000000003")).unwrap();
     fs::write(path.join(".partial-step-000000000003/config.json"), "{").unwrap();
     fs::write(path.join(".partial-metrics.jsonl"), "{").unwrap();
-    fs::rename(
-        path.join("step-000000000002"),
-        path.join(".replaced-step-000000000002"),
-    )
-    .unwrap();
+    fs::rename(path.join("step-000000000002"), path.join(".replaced-step-000000000002")).unwrap();
     // A reader takes no part in this.
     assert_eq!(newest(&path).unwrap().step(), 1);
     let (_writer, checkpoint) = Writer::resume(&path).unwrap();
     assert_eq!(checkpoint.step(), 2);
-    assert_eq!(
-        entries(&path),
-        ["lock", "step-000000000001", "step-000000000002"]
-    );
+    assert_eq!(entries(&path), ["lock", "step-000000000001", "step-000000000002"]);
 }
 
 #[test]
@@ -567,21 +428,14 @@ fn space_is_checked_before_writing() {
     let error = writer.check_space(u64::MAX / 2).unwrap_err();
     assert_eq!(error.exit_code(), 6);
     let text = error.to_string();
-    assert!(
-        text.contains("saving the checkpoint failed: found")
-            && text.contains("MB free on the disk"),
-        "{text}"
-    );
+    assert!(text.contains("saving the checkpoint failed: found") && text.contains("MB free on the disk"), "{text}");
 }
 
 /// Makes the n-th operation on the disk fail, for every n, in a save, in a save of the same step again, and in one
 /// that removes an old checkpoint.
 #[test]
 fn every_failing_operation_leaves_what_was_there() {
-    for (kind, name) in [
-        (io::ErrorKind::StorageFull, "ENOSPC"),
-        (io::ErrorKind::Other, "EIO"),
-    ] {
+    for (kind, name) in [(io::ErrorKind::StorageFull, "ENOSPC"), (io::ErrorKind::Other, "EIO")] {
         for step in [2, 3] {
             let mut failures = 0;
             for n in 0.. {
@@ -591,11 +445,7 @@ fn every_failing_operation_leaves_what_was_there() {
                 let counter = Arc::clone(&count);
                 let writer = writer.on(Disk::failing(move |_, _| {
                     let fails = counter.fetch_add(1, Ordering::Relaxed) == n;
-                    if fails {
-                        Err(io::Error::new(kind, "injected"))
-                    } else {
-                        Ok(())
-                    }
+                    if fails { Err(io::Error::new(kind, "injected")) } else { Ok(()) }
                 }));
                 let result = save(&writer, step, None);
                 if count.load(Ordering::Relaxed) <= n {
@@ -608,17 +458,11 @@ fn every_failing_operation_leaves_what_was_there() {
                 // Whatever the directory holds is whole, nothing partial is left by a failed write, and both this
                 // run and a new one can go on.
                 let mut checkpoint = newest(&path).unwrap();
-                assert!(
-                    checkpoint.warnings.is_empty() && checkpoint.step() >= 2,
-                    "{name} at {n}: {text}"
-                );
+                assert!(checkpoint.warnings.is_empty() && checkpoint.step() >= 2, "{name} at {n}: {text}");
                 check_contents(&mut checkpoint, 2);
                 if text.contains("saving") && !path.join("step-000000000003").exists() {
                     assert_eq!(
-                        entries(&path)
-                            .iter()
-                            .filter(|e| e.starts_with(".partial"))
-                            .count(),
+                        entries(&path).iter().filter(|e| e.starts_with(".partial")).count(),
                         0,
                         "{name} at {n}: {text}"
                     );
@@ -630,11 +474,7 @@ fn every_failing_operation_leaves_what_was_there() {
                 let (_writer, mut checkpoint) = Writer::resume(&path).unwrap();
                 check_contents(&mut checkpoint, 2);
                 assert_eq!(checkpoint.step(), 4);
-                assert!(
-                    entries(&path).iter().all(|e| !e.starts_with('.')),
-                    "{:?}",
-                    entries(&path)
-                );
+                assert!(entries(&path).iter().all(|e| !e.starts_with('.')), "{:?}", entries(&path));
             }
             println!("{name}: {failures} operations failed in turn while saving step {step}");
             assert!(failures > 25, "{failures}");
@@ -676,11 +516,7 @@ fn helper() {
                 }
                 Err(_) => (Writer::create(&dir, false).unwrap(), 0),
             };
-            assert!(
-                entries(Path::new(&dir))
-                    .iter()
-                    .all(|name| !name.starts_with('.'))
-            );
+            assert!(entries(Path::new(&dir)).iter().all(|name| !name.starts_with('.')));
             loop {
                 step += 1;
                 // Each step twice: the second replaces the first.
@@ -700,10 +536,7 @@ fn helper() {
         "limit" => {
             Signals::install().unwrap();
             let (writer, _) = Writer::resume(&dir).unwrap();
-            out(format!(
-                "saved {}",
-                message(save_sized(&writer, 9, None, 40_000))
-            ));
+            out(format!("saved {}", message(save_sized(&writer, 9, None, 40_000))));
         }
         // Runs until asked to stop, then takes its time.
         "signal" => {
@@ -732,21 +565,11 @@ fn start(role: &str, dir: &Path, shell: &str) -> Child {
         command
     } else {
         let mut command = Command::new("sh");
-        command
-            .arg("-c")
-            .arg(format!("{shell}; exec \"$0\" \"$@\""))
-            .arg(test)
-            .args(args);
+        command.arg("-c").arg(format!("{shell}; exec \"$0\" \"$@\"")).arg(test).args(args);
         command
     };
-    command
-        .env("WORDMILL_TEST_DIR", dir)
-        .env("WORDMILL_TEST_ROLE", role);
-    command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap()
+    command.env("WORDMILL_TEST_DIR", dir).env("WORDMILL_TEST_ROLE", role);
+    command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap()
 }
 
 /// What follows "saved " in the next line of the helper that has it.
@@ -787,25 +610,13 @@ fn kills_lose_nothing() {
         let (writer, mut checkpoint) = Writer::resume(&path).unwrap();
         assert_eq!(checkpoint.warnings, [""; 0]);
         check_contents(&mut checkpoint, ROWS);
-        assert!(
-            checkpoint.step() >= saved,
-            "{} was saved, {} is there",
-            saved,
-            checkpoint.step()
-        );
+        assert!(checkpoint.step() >= saved, "{} was saved, {} is there", saved, checkpoint.step());
         interrupted += u64::from(checkpoint.step() > saved);
         let names = entries(&path);
-        assert!(
-            names
-                .iter()
-                .all(|name| name == "lock" || name.starts_with("step-")),
-            "{names:?}"
-        );
+        assert!(names.iter().all(|name| name == "lock" || name.starts_with("step-")), "{names:?}");
         drop(writer);
     }
-    println!(
-        "{kills} kills: {orphans} left a partial directory, {interrupted} came between rename and report"
-    );
+    println!("{kills} kills: {orphans} left a partial directory, {interrupted} came between rename and report");
 }
 
 #[test]
@@ -814,26 +625,16 @@ fn a_second_process_is_told_who_holds_the_directory() {
     let mut child = start("hold", &path, "");
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     next(&mut lines).expect("the helper holds the lock");
-    for attempt in [
-        Writer::create(&path, false),
-        Writer::create(&path, true),
-        Writer::resume(&path).map(|(w, _)| w),
-    ] {
+    for attempt in [Writer::create(&path, false), Writer::create(&path, true), Writer::resume(&path).map(|(w, _)| w)] {
         let text = message(attempt);
-        assert!(
-            text.contains(&format!("is being written by process {};", child.id())),
-            "{text}"
-        );
+        assert!(text.contains(&format!("is being written by process {};", child.id())), "{text}");
     }
     child.kill().unwrap();
     child.wait().unwrap();
     // The lock has gone with the process.
     let writer = Writer::create(&path, false).unwrap();
     let own = message(Writer::create(&path, false));
-    assert!(
-        own.contains(&format!("process {}", std::process::id())),
-        "{own}"
-    );
+    assert!(own.contains(&format!("process {}", std::process::id())), "{own}");
     drop(writer);
     Writer::create(&path, false).unwrap();
 }
@@ -847,10 +648,7 @@ fn a_full_disk_is_one_line_and_costs_nothing() {
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let text = next(&mut lines).expect("the helper reports");
     assert!(child.wait().unwrap().success());
-    assert!(
-        text.contains("model.safetensors: saving the checkpoint failed: File too large"),
-        "{text}"
-    );
+    assert!(text.contains("model.safetensors: saving the checkpoint failed: File too large"), "{text}");
     assert_eq!(tree(&path), before);
 }
 
@@ -861,12 +659,7 @@ fn the_first_signal_asks_and_the_second_ends() {
         let mut child = start("signal", temp.path(), "");
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         next(&mut lines).expect("the helper is ready");
-        let send = || {
-            Command::new("kill")
-                .args(["-s", signal, &child.id().to_string()])
-                .status()
-                .unwrap()
-        };
+        let send = || Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
         assert!(send().success());
         assert_eq!(next(&mut lines), Some(number.to_string()));
         assert!(send().success());
@@ -915,17 +708,10 @@ fn metrics_have_each_step_once_across_resumes() {
     // A line that is wrong and not torn is an error with its number.
     fs::write(&file, [&whole[..], b"{\"epoch\": 1}\n"].concat()).unwrap();
     let text = message(Metrics::resume(&path, 9));
-    assert!(
-        text.contains("metrics.jsonl:7: found missing field"),
-        "{text}"
-    );
+    assert!(text.contains("metrics.jsonl:7: found missing field"), "{text}");
     // No metrics at all: begin anew.
     fs::remove_file(&file).unwrap();
     assert!(Metrics::resume(&path, 9).unwrap().reports().is_empty());
     Metrics::create(&path).unwrap().draw().unwrap();
-    assert!(
-        fs::read_to_string(path.join("curves.svg"))
-            .unwrap()
-            .contains("no data")
-    );
+    assert!(fs::read_to_string(path.join("curves.svg")).unwrap().contains("no data"));
 }

@@ -23,49 +23,21 @@ struct Case {
 }
 
 fn ids(n: usize, words: usize, salt: usize) -> Vec<u32> {
-    (0..n)
-        .map(|i| ((i * i * 7 + i * 3 + salt) % words) as u32)
-        .collect()
+    (0..n).map(|i| ((i * i * 7 + i * 3 + salt) % words) as u32).collect()
 }
 
 fn check(case: Case) {
-    let Case {
-        activation,
-        layers,
-        lanes,
-        loss_from,
-        keep,
-        reset_at,
-        words,
-    } = case;
-    let model = LanguageModel::new(Config {
-        words,
-        embed: 3,
-        hidden: 5,
-        layers,
-        activation,
-        reset_at,
-    });
+    let Case { activation, layers, lanes, loss_from, keep, reset_at, words } = case;
+    let model = LanguageModel::new(Config { words, embed: 3, hidden: 5, layers, activation, reset_at });
     let mut w = Arena::<f64>::zeros(model.layout());
     fill_uniform(&mut w, 0.9, 5);
     let (inputs, targets) = (ids(STEPS * lanes, words, 1), ids(STEPS * lanes, words, 2));
-    let window = Window {
-        inputs: &inputs,
-        targets: &targets,
-        loss_from,
-    };
-    let noise = Noise {
-        keep: Keep::inverted(keep),
-        seed: 3,
-        step: 9,
-    };
+    let window = Window { inputs: &inputs, targets: &targets, loss_from };
+    let noise = Noise { keep: Keep::inverted(keep), seed: 3, step: 9 };
     // A state that is not zero is carried in.
     let start = |space: &mut Space<f64>| {
         for (i, state) in space.states_mut().enumerate() {
-            state
-                .iter_mut()
-                .enumerate()
-                .for_each(|(j, x)| *x = ((i + 2) * (j + 3) % 7) as f64 / 7.0 - 0.3);
+            state.iter_mut().enumerate().for_each(|(j, x)| *x = ((i + 2) * (j + 3) % 7) as f64 / 7.0 - 0.3);
         }
     };
     let mut space = model.space(STEPS, lanes);
@@ -80,44 +52,26 @@ fn check(case: Case) {
     });
 }
 
-const PLAIN: Case = Case {
-    activation: Activation::Tanh,
-    layers: 1,
-    lanes: 2,
-    loss_from: 0,
-    keep: 1.0,
-    reset_at: None,
-    words: WORDS,
-};
+const PLAIN: Case =
+    Case { activation: Activation::Tanh, layers: 1, lanes: 2, loss_from: 0, keep: 1.0, reset_at: None, words: WORDS };
 
 #[test]
 fn simple_cells() {
     for activation in [Activation::Sigmoid, Activation::Tanh] {
-        check(Case {
-            activation,
-            ..PLAIN
-        });
+        check(Case { activation, ..PLAIN });
     }
 }
 
 /// Relu is not differentiable at 0: the weights of this test keep clear of it, which the small steps show.
 #[test]
 fn relu_cell() {
-    check(Case {
-        activation: Activation::Relu,
-        lanes: 1,
-        ..PLAIN
-    });
+    check(Case { activation: Activation::Relu, lanes: 1, ..PLAIN });
 }
 
 #[test]
 fn stacked_layers() {
     check(Case { layers: 2, ..PLAIN });
-    check(Case {
-        layers: 3,
-        activation: Activation::Sigmoid,
-        ..PLAIN
-    });
+    check(Case { layers: 3, activation: Activation::Sigmoid, ..PLAIN });
 }
 
 #[test]
@@ -127,47 +81,23 @@ fn lanes_beyond_one_shard() {
 
 #[test]
 fn stride_below_tau() {
-    check(Case {
-        loss_from: 3,
-        ..PLAIN
-    });
-    check(Case {
-        loss_from: 1,
-        layers: 2,
-        keep: 0.7,
-        ..PLAIN
-    });
+    check(Case { loss_from: 3, ..PLAIN });
+    check(Case { loss_from: 1, layers: 2, keep: 0.7, ..PLAIN });
 }
 
 #[test]
 fn dropout() {
-    check(Case {
-        keep: 0.6,
-        layers: 2,
-        ..PLAIN
-    });
+    check(Case { keep: 0.6, layers: 2, ..PLAIN });
 }
 
 #[test]
 fn states_reset_at_a_word() {
-    check(Case {
-        reset_at: Some(3),
-        layers: 2,
-        lanes: 3,
-        ..PLAIN
-    });
+    check(Case { reset_at: Some(3), layers: 2, lanes: 3, ..PLAIN });
 }
 
 /// More words than one group of the output layer, and more tokens than one of its chunks.
 #[test]
 fn vocabulary_in_groups() {
-    check(Case {
-        words: 137,
-        ..PLAIN
-    });
-    check(Case {
-        words: 23,
-        lanes: 37,
-        ..PLAIN
-    });
+    check(Case { words: 137, ..PLAIN });
+    check(Case { words: 23, lanes: 37, ..PLAIN });
 }

@@ -11,18 +11,10 @@ extern crate blas_src;
 /// How CBLAS sees an operand: transposed or not, and the distance between its rows (or columns).
 fn operand<R>(x: &ArrayView2<R>) -> Option<(CBLAS_TRANSPOSE, i32)> {
     let ((rows, columns), strides) = (x.dim(), x.strides());
-    let leading = |stride: isize, least: usize| {
-        i32::try_from(stride)
-            .ok()
-            .filter(|&s| s >= least.max(1) as i32)
-    };
+    let leading = |stride: isize, least: usize| i32::try_from(stride).ok().filter(|&s| s >= least.max(1) as i32);
     // A dimension of 1 may have any stride.
     if strides[1] == 1 || columns == 1 {
-        let stride = if rows == 1 {
-            columns as isize
-        } else {
-            strides[0]
-        };
+        let stride = if rows == 1 { columns as isize } else { strides[0] };
         return leading(stride, columns).map(|l| (CBLAS_TRANSPOSE::CblasNoTrans, l));
     }
     if strides[0] == 1 || rows == 1 {
@@ -56,27 +48,10 @@ pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2
     unsafe {
         if is_f32::<R>() {
             let (a, b, c) = (a.as_ptr().cast(), b.as_ptr().cast(), c.as_mut_ptr().cast());
-            cblas_sgemm(
-                row_major,
-                ta,
-                tb,
-                m,
-                n,
-                k,
-                1.0,
-                a,
-                lda,
-                b,
-                ldb,
-                beta as f32,
-                c,
-                ldc,
-            );
+            cblas_sgemm(row_major, ta, tb, m, n, k, 1.0, a, lda, b, ldb, beta as f32, c, ldc);
         } else {
             let (a, b, c) = (a.as_ptr().cast(), b.as_ptr().cast(), c.as_mut_ptr().cast());
-            cblas_dgemm(
-                row_major, ta, tb, m, n, k, 1.0, a, lda, b, ldb, beta, c, ldc,
-            );
+            cblas_dgemm(row_major, ta, tb, m, n, k, 1.0, a, lda, b, ldb, beta, c, ldc);
         }
     }
 }
@@ -106,9 +81,6 @@ pub fn description() -> String {
     return "linked: BLIS".into();
     #[cfg(all(feature = "mkl", not(any(feature = "openblas", feature = "blis"))))]
     return "linked: MKL".into();
-    #[cfg(all(
-        feature = "accelerate",
-        not(any(feature = "openblas", feature = "blis", feature = "mkl"))
-    ))]
+    #[cfg(all(feature = "accelerate", not(any(feature = "openblas", feature = "blis", feature = "mkl"))))]
     return "linked: Accelerate".into();
 }

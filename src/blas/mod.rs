@@ -57,29 +57,13 @@ fn choose<R: Real>(c: &ArrayViewMut2<R>, a: &ArrayView2<R>, b: &ArrayView2<R>) -
         return Backend::Library;
     }
     let small = b.len() <= UNPACKED || a.nrows() <= 16;
-    if small && isa() > Isa::Scalar && tiles::takes(c, a, b) {
-        Backend::Tiles
-    } else {
-        Backend::Gemm
-    }
+    if small && isa() > Isa::Scalar && tiles::takes(c, a, b) { Backend::Tiles } else { Backend::Gemm }
 }
 
 /// c = a · b, or c ← c + a · b, by a named backend, for tests and measurements; the `gemm` crate where that one cannot.
-pub fn product_on<R: Real>(
-    backend: Backend,
-    mut c: ArrayViewMut2<R>,
-    a: ArrayView2<R>,
-    b: ArrayView2<R>,
-    add: bool,
-) {
+pub fn product_on<R: Real>(backend: Backend, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     let ((m, n), k) = (c.dim(), a.ncols());
-    assert!(
-        a.nrows() == m && b.dim() == (k, n),
-        "shapes: {:?} = {:?} · {:?}",
-        c.dim(),
-        a.dim(),
-        b.dim()
-    );
+    assert!(a.nrows() == m && b.dim() == (k, n), "shapes: {:?} = {:?} · {:?}", c.dim(), a.dim(), b.dim());
     if m == 0 || n == 0 {
         return;
     }
@@ -102,11 +86,7 @@ pub fn description() -> String {
     #[cfg(feature = "linked-blas")]
     return linked::description();
     #[cfg(not(feature = "linked-blas"))]
-    format!(
-        "embedded: {} tiles and the gemm crate {}",
-        isa(),
-        env!("WORDMILL_GEMM_VERSION")
-    )
+    format!("embedded: {} tiles and the gemm crate {}", isa(), env!("WORDMILL_GEMM_VERSION"))
 }
 
 /// Makes a linked library leave parallelism to us; called once, before any product.

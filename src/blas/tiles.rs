@@ -118,10 +118,7 @@ impl<R: Real> Product<R> {
     /// # Safety
     /// m ≥ M, and n fills V vectors, the last one partly unless WHOLE.
     #[inline(always)]
-    unsafe fn tile<S: Simd<R = R>, const M: usize, const V: usize, const WHOLE: bool>(
-        self,
-        s: S,
-    ) -> usize {
+    unsafe fn tile<S: Simd<R = R>, const M: usize, const V: usize, const WHOLE: bool>(self, s: S) -> usize {
         let last = self.n - (V - 1) * LANES;
         let mut sum = [[s.splat(R::zero()); V]; M];
         let (mut a, mut b) = (self.a, self.b);
@@ -131,11 +128,7 @@ impl<R: Real> Product<R> {
                 let mut vectors = [s.splat(R::zero()); V];
                 for v in 0..V {
                     let p = b.add(v * LANES);
-                    vectors[v] = if WHOLE || v + 1 < V {
-                        s.load_at(p)
-                    } else {
-                        s.load_part_at(p, last)
-                    };
+                    vectors[v] = if WHOLE || v + 1 < V { s.load_at(p) } else { s.load_part_at(p, last) };
                 }
                 for i in 0..M {
                     let factor = s.splat(*a.offset(i as isize * self.a_row));
@@ -155,15 +148,7 @@ impl<R: Real> Product<R> {
                     if WHOLE || v + 1 < V {
                         s.store_at(if self.add { s.add(s.load_at(p), x) } else { x }, p);
                     } else {
-                        s.store_part_at(
-                            if self.add {
-                                s.add(s.load_part_at(p, last), x)
-                            } else {
-                                x
-                            },
-                            p,
-                            last,
-                        );
+                        s.store_part_at(if self.add { s.add(s.load_part_at(p, last), x) } else { x }, p, last);
                     }
                 }
             }

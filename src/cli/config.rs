@@ -18,10 +18,7 @@ const CONFIG: &str = "config";
 
 /// The arguments `args` (the program's name first) of `command` with those of the file that `--config` names put in
 /// after the verb. `command` should let later options override earlier ones (`args_override_self`).
-pub fn expand(
-    args: impl IntoIterator<Item = OsString>,
-    command: &Command,
-) -> Result<Vec<OsString>> {
+pub fn expand(args: impl IntoIterator<Item = OsString>, command: &Command) -> Result<Vec<OsString>> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let mut command = command.clone();
     command.build();
@@ -29,12 +26,7 @@ pub fn expand(
     if let Some(path) = config_path(args.get(1..).unwrap_or_default()) {
         let text = match std::fs::read(&path) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|e| {
-                Error::input(
-                    &path,
-                    0,
-                    format!("invalid UTF-8 at byte {}", e.utf8_error().valid_up_to()),
-                    "a TOML file",
-                )
+                Error::input(&path, 0, format!("invalid UTF-8 at byte {}", e.utf8_error().valid_up_to()), "a TOML file")
             })?,
             Err(e) => return Err(Error::io(&path, "reading", e)),
         };
@@ -49,8 +41,7 @@ fn verb<'a>(args: &[OsString], command: &'a Command) -> (&'a Command, usize) {
     while let Some(arg) = args.get(next).and_then(|arg| arg.to_str()) {
         next += 1;
         if let Some(name) = arg.strip_prefix("--") {
-            let takes_value =
-                |arg: &Arg| arg.get_long() == Some(name) && arg.get_action().takes_values();
+            let takes_value = |arg: &Arg| arg.get_long() == Some(name) && arg.get_action().takes_values();
             next += usize::from(verb.get_arguments().any(takes_value));
         } else if let Some(inner) = verb.find_subcommand(arg) {
             (verb, at) = (inner, next);
@@ -81,12 +72,7 @@ fn arguments(path: &Path, text: &str, verb: &Command) -> Result<Vec<OsString>> {
     let line = |at: usize| 1 + text.bytes().take(at).filter(|b| *b == b'\n').count();
     let table = DeTable::parse(text).map_err(|e| {
         let found = e.message().replace('\n', " ");
-        Error::input(
-            path,
-            e.span().map_or(0, |span| line(span.start)),
-            found,
-            "a TOML file",
-        )
+        Error::input(path, e.span().map_or(0, |span| line(span.start)), found, "a TOML file")
     })?;
     let mut all = Vec::new();
     for (key, value) in table.get_ref() {
@@ -96,8 +82,7 @@ fn arguments(path: &Path, text: &str, verb: &Command) -> Result<Vec<OsString>> {
         let arg = option(verb, name).ok_or_else(|| unknown(name, verb, &wrong))?;
         let values = arguments_of(arg, value.get_ref())
             .map_err(|(found, expected)| wrong(format!("{name} = {found}"), expected))?;
-        check(verb, &values)
-            .map_err(|found| wrong(found, format!("a value that --{name} takes")))?;
+        check(verb, &values).map_err(|found| wrong(found, format!("a value that --{name} takes")))?;
         all.extend(values.into_iter().map(OsString::from));
     }
     Ok(all)
@@ -105,42 +90,29 @@ fn arguments(path: &Path, text: &str, verb: &Command) -> Result<Vec<OsString>> {
 
 /// Whether a file may set `arg`: all but positional arguments, help, version and the file's own name.
 fn settable(arg: &Arg) -> bool {
-    let action = matches!(
-        arg.get_action(),
-        ArgAction::Set | ArgAction::Append | ArgAction::SetTrue
-    );
+    let action = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append | ArgAction::SetTrue);
     action && arg.get_long().is_some_and(|long| long != CONFIG)
 }
 
 fn option<'a>(verb: &'a Command, name: &str) -> Option<&'a Arg> {
-    verb.get_arguments()
-        .find(|arg| arg.get_long() == Some(name) && settable(arg))
+    verb.get_arguments().find(|arg| arg.get_long() == Some(name) && settable(arg))
 }
 
 fn unknown(name: &str, verb: &Command, wrong: &impl Fn(String, String) -> Error) -> Error {
-    let names = verb
-        .get_arguments()
-        .filter(|arg| settable(arg))
-        .filter_map(Arg::get_long);
+    let names = verb.get_arguments().filter(|arg| settable(arg)).filter_map(Arg::get_long);
     let distance = |other: &str| strsim::osa_distance(&name.replace('_', "-"), other);
     let nearest = names.map(|other| (distance(other), other)).min();
     let expected = match nearest {
         Some((distance, other)) if distance <= 1 + name.len() / 3 => {
             format!("an option, perhaps \"{other}\"")
         }
-        _ => format!(
-            "an option of {}",
-            verb.get_bin_name().unwrap_or(verb.get_name())
-        ),
+        _ => format!("an option of {}", verb.get_bin_name().unwrap_or(verb.get_name())),
     };
     wrong(format!("the unknown key \"{name}\""), expected)
 }
 
 /// The arguments that set `arg` to `value`; otherwise what was found and what was expected.
-fn arguments_of(
-    arg: &Arg,
-    value: &DeValue<'_>,
-) -> std::result::Result<Vec<String>, (String, String)> {
+fn arguments_of(arg: &Arg, value: &DeValue<'_>) -> std::result::Result<Vec<String>, (String, String)> {
     let name = arg.get_long().unwrap_or_default();
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         return match value {
@@ -149,13 +121,11 @@ fn arguments_of(
             other => Err((show(other), "true or false".to_owned())),
         };
     }
-    let many = matches!(arg.get_action(), ArgAction::Append)
-        || arg.get_num_args().is_some_and(|n| n.max_values() > 1);
+    let many = matches!(arg.get_action(), ArgAction::Append) || arg.get_num_args().is_some_and(|n| n.max_values() > 1);
     match value {
-        DeValue::Array(values) if many => values
-            .iter()
-            .map(|value| Ok(format!("--{name}={}", scalar(arg, value.get_ref())?)))
-            .collect(),
+        DeValue::Array(values) if many => {
+            values.iter().map(|value| Ok(format!("--{name}={}", scalar(arg, value.get_ref())?))).collect()
+        }
         value => Ok(vec![format!("--{name}={}", scalar(arg, value)?)]),
     }
 }
@@ -178,9 +148,7 @@ fn scalar(arg: &Arg, value: &DeValue<'_>) -> std::result::Result<String, (String
         // 0x40 and 0o100 are what no option's parser reads; the digits alone would be another number.
         DeValue::Integer(integer) if integer.radix() != 10 => {
             let number = i128::from_str_radix(integer.as_str(), integer.radix());
-            number
-                .map_err(|_| (show(value), wanted.name().to_owned()))?
-                .to_string()
+            number.map_err(|_| (show(value), wanted.name().to_owned()))?.to_string()
         }
         DeValue::Integer(integer) => integer.as_str().to_owned(),
         DeValue::Float(float) => float.as_str().to_owned(),
@@ -219,23 +187,9 @@ enum Kind {
 impl Kind {
     fn of(parser: &ValueParser) -> Self {
         let is = |ids: &[TypeId]| ids.iter().any(|id| parser.type_id() == *id);
-        let text = [
-            TypeId::of::<String>(),
-            TypeId::of::<PathBuf>(),
-            TypeId::of::<OsString>(),
-        ];
-        let integers = [
-            TypeId::of::<usize>(),
-            TypeId::of::<u64>(),
-            TypeId::of::<u32>(),
-            TypeId::of::<u16>(),
-        ];
-        let more_integers = [
-            TypeId::of::<u8>(),
-            TypeId::of::<i64>(),
-            TypeId::of::<i32>(),
-            TypeId::of::<isize>(),
-        ];
+        let text = [TypeId::of::<String>(), TypeId::of::<PathBuf>(), TypeId::of::<OsString>()];
+        let integers = [TypeId::of::<usize>(), TypeId::of::<u64>(), TypeId::of::<u32>(), TypeId::of::<u16>()];
+        let more_integers = [TypeId::of::<u8>(), TypeId::of::<i64>(), TypeId::of::<i32>(), TypeId::of::<isize>()];
         if is(&text) || parser.possible_values().is_some() && !is(&[TypeId::of::<bool>()]) {
             Kind::Text
         } else if is(&integers) || is(&more_integers) {
@@ -262,11 +216,7 @@ impl Kind {
 
 /// Lets clap judge these arguments of `verb` on their own; otherwise its opinion in one line.
 fn check(verb: &Command, arguments: &[String]) -> std::result::Result<(), String> {
-    let alone = verb
-        .clone()
-        .no_binary_name(true)
-        .mut_args(|arg| arg.required(false))
-        .subcommand_required(false);
+    let alone = verb.clone().no_binary_name(true).mut_args(|arg| arg.required(false)).subcommand_required(false);
     match alone.try_get_matches_from(arguments) {
         Err(e) if e.kind() != ErrorKind::MissingRequiredArgument => Err(super::one_line(&e)),
         _ => Ok(()),
@@ -358,18 +308,8 @@ mod tests {
     fn a_file_sets_options_and_the_command_line_wins() {
         let config = "# a comment\ntrain = \"a b.txt\"\nhidden = 1_000\nkeep-prob = 1\nactivation = \"relu\"\nreset-at-eos = true\nnote = [\"x\", \"--y\"]\n";
         let from_file = lm(config, "wordmill train lm --config FILE");
-        assert_eq!(
-            (
-                from_file.train.to_str(),
-                from_file.hidden,
-                from_file.keep_prob
-            ),
-            (Some("a b.txt"), 1000, 1.0)
-        );
-        assert_eq!(
-            (from_file.activation, from_file.reset_at_eos),
-            (Cell::Relu, true)
-        );
+        assert_eq!((from_file.train.to_str(), from_file.hidden, from_file.keep_prob), (Some("a b.txt"), 1000, 1.0));
+        assert_eq!((from_file.activation, from_file.reset_at_eos), (Cell::Relu, true));
         assert_eq!(from_file.note, ["x", "--y"]);
         for args in [
             "wordmill train lm --hidden 7 --config FILE",
@@ -379,17 +319,9 @@ mod tests {
             let both = lm(config, args);
             assert_eq!((both.hidden, both.keep_prob), (7, 1.0), "{args}");
         }
-        assert_eq!(
-            lm(
-                "hidden = 0x10\nreset-at-eos = false",
-                "wordmill train lm --config FILE --train x"
-            )
-            .hidden,
-            16
-        );
+        assert_eq!(lm("hidden = 0x10\nreset-at-eos = false", "wordmill train lm --config FILE --train x").hidden, 16);
         // Without a file nothing changes, not even what is wrong.
-        let args =
-            ["wordmill", "train", "lm", "--hiden", "3", "--", "--config"].map(OsString::from);
+        let args = ["wordmill", "train", "lm", "--hiden", "3", "--", "--config"].map(OsString::from);
         assert_eq!(expand(args.clone(), &TestCli::command()).unwrap(), args);
         assert_eq!(expand([], &TestCli::command()).unwrap(), [""; 0]);
     }
@@ -397,116 +329,37 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
         for (config, line, expected) in [
-            (
-                "hidden = 5\nhiden = 5\n",
-                2,
-                "found the unknown key \"hiden\", expected an option, perhaps \"hidden\"",
-            ),
-            (
-                "keep_prob = 5\n",
-                1,
-                "found the unknown key \"keep_prob\", expected an option, perhaps \"keep-prob\"",
-            ),
-            (
-                "\n\nelephants = 5\n",
-                3,
-                "found the unknown key \"elephants\", expected an option of wordmill train lm",
-            ),
-            (
-                "config = \"x\"\n",
-                1,
-                "found the unknown key \"config\", expected an option of wordmill train lm",
-            ),
-            (
-                "help = true\n",
-                1,
-                "found the unknown key \"help\", expected an option of wordmill train lm",
-            ),
-            (
-                "hidden = \"100\"\n",
-                1,
-                "found hidden = \"100\", expected an integer",
-            ),
-            (
-                "hidden = 1.5\n",
-                1,
-                "found hidden = 1.5, expected an integer",
-            ),
-            (
-                "hidden = true\n",
-                1,
-                "found hidden = true, expected an integer",
-            ),
-            (
-                "hidden = [1]\n",
-                1,
-                "found hidden = an array, expected an integer",
-            ),
-            (
-                "keep-prob = \"x\"\n",
-                1,
-                "found keep-prob = \"x\", expected a number",
-            ),
+            ("hidden = 5\nhiden = 5\n", 2, "found the unknown key \"hiden\", expected an option, perhaps \"hidden\""),
+            ("keep_prob = 5\n", 1, "found the unknown key \"keep_prob\", expected an option, perhaps \"keep-prob\""),
+            ("\n\nelephants = 5\n", 3, "found the unknown key \"elephants\", expected an option of wordmill train lm"),
+            ("config = \"x\"\n", 1, "found the unknown key \"config\", expected an option of wordmill train lm"),
+            ("help = true\n", 1, "found the unknown key \"help\", expected an option of wordmill train lm"),
+            ("hidden = \"100\"\n", 1, "found hidden = \"100\", expected an integer"),
+            ("hidden = 1.5\n", 1, "found hidden = 1.5, expected an integer"),
+            ("hidden = true\n", 1, "found hidden = true, expected an integer"),
+            ("hidden = [1]\n", 1, "found hidden = an array, expected an integer"),
+            ("keep-prob = \"x\"\n", 1, "found keep-prob = \"x\", expected a number"),
             ("train = 5\n", 1, "found train = 5, expected a string"),
-            (
-                "activation = 5\n",
-                1,
-                "found activation = 5, expected a string",
-            ),
-            (
-                "reset-at-eos = 1\n",
-                1,
-                "found reset-at-eos = 1, expected true or false",
-            ),
-            (
-                "reset-at-eos = \"true\"\n",
-                1,
-                "found reset-at-eos = \"true\", expected true or false",
-            ),
-            (
-                "[train]\nlm = 1\n",
-                1,
-                "found train = a table, expected a string",
-            ),
-            (
-                "hidden = 1979-05-27\n",
-                1,
-                "found hidden = 1979-05-27, expected an integer",
-            ),
-            (
-                "note = [\"x\", 1]\n",
-                1,
-                "found note = 1, expected a string",
-            ),
-            (
-                "note = []\nhidden = 0\n",
-                2,
-                "found invalid value '0' for '--hidden <HIDDEN>'",
-            ),
+            ("activation = 5\n", 1, "found activation = 5, expected a string"),
+            ("reset-at-eos = 1\n", 1, "found reset-at-eos = 1, expected true or false"),
+            ("reset-at-eos = \"true\"\n", 1, "found reset-at-eos = \"true\", expected true or false"),
+            ("[train]\nlm = 1\n", 1, "found train = a table, expected a string"),
+            ("hidden = 1979-05-27\n", 1, "found hidden = 1979-05-27, expected an integer"),
+            ("note = [\"x\", 1]\n", 1, "found note = 1, expected a string"),
+            ("note = []\nhidden = 0\n", 2, "found invalid value '0' for '--hidden <HIDDEN>'"),
             (
                 "keep-prob = nan\n",
                 1,
                 "found invalid value 'nan' for '--keep-prob <KEEP_PROB>': found no positive number",
             ),
-            (
-                "keep-prob = -1\n",
-                1,
-                "found invalid value '-1' for '--keep-prob <KEEP_PROB>': found no positive number",
-            ),
-            (
-                "activation = \"rellu\"\n",
-                1,
-                "found invalid value 'rellu' for '--activation <ACTIVATION>'",
-            ),
+            ("keep-prob = -1\n", 1, "found invalid value '-1' for '--keep-prob <KEEP_PROB>': found no positive number"),
+            ("activation = \"rellu\"\n", 1, "found invalid value 'rellu' for '--activation <ACTIVATION>'"),
             ("hidden = 5\nhidden = 6\n", 2, "found duplicate key"),
             ("hidden = \n", 1, "expected a TOML file"),
         ] {
             let error = parse(config, "wordmill train lm --train x --config FILE").unwrap_err();
             let text = error.to_string();
-            assert!(
-                text.contains(expected) && text.contains(&format!(":{line}: ")),
-                "{config:?}: {text}"
-            );
+            assert!(text.contains(expected) && text.contains(&format!(":{line}: ")), "{config:?}: {text}");
             assert!(!text.contains('\n'), "{text:?}");
             assert_eq!(error.exit_code(), 3);
         }
@@ -516,20 +369,11 @@ mod tests {
     fn other_verbs_and_missing_files() {
         let eval = parse("", "wordmill eval DIR --config FILE").unwrap();
         assert!(matches!(eval.verb, Verb::Eval { .. }), "{eval:?}");
-        let text = parse("hidden = 5", "wordmill eval DIR --config FILE")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            text.contains("expected an option of wordmill eval"),
-            "{text}"
-        );
+        let text = parse("hidden = 5", "wordmill eval DIR --config FILE").unwrap_err().to_string();
+        assert!(text.contains("expected an option of wordmill eval"), "{text}");
         let missing = parse("", "wordmill eval DIR --config none.toml").unwrap_err();
         assert_eq!(missing.exit_code(), 6);
-        let both = parse(
-            "min-count = 5",
-            "wordmill train lm --config FILE --train x --max-vocab 5",
-        )
-        .unwrap_err();
+        let both = parse("min-count = 5", "wordmill train lm --config FILE --train x --max-vocab 5").unwrap_err();
         assert!(both.to_string().contains("cannot be used with"), "{both}");
     }
 }

@@ -12,12 +12,7 @@ use std::process::ExitCode;
 
 /// Trains word-level neural nets on CPUs: fast, and to the same bits whatever the number of threads.
 #[derive(Debug, Parser)]
-#[command(
-    name = "wordmill",
-    version,
-    args_override_self = true,
-    arg_required_else_help = true
-)]
+#[command(name = "wordmill", version, args_override_self = true, arg_required_else_help = true)]
 struct Cli {
     /// A TOML file with options of the command, as "hidden = 100"; the command line wins
     #[arg(long, global = true, value_name = "FILE")]
@@ -49,11 +44,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(Stop::Error(error)) => return tell(&error),
     };
-    match cli
-        .verb
-        .run(&mut out)
-        .and_then(|()| out.flush().map_err(output_failed))
-    {
+    match cli.verb.run(&mut out).and_then(|()| out.flush().map_err(output_failed)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => tell(&error),
     }
@@ -68,13 +59,11 @@ enum Stop {
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, Stop> {
     let args = config::expand(args, &Cli::command()).map_err(Stop::Error)?;
-    let cli = Cli::command()
-        .try_get_matches_from(args)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = Cli::command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     cli.map_err(|e| match e.kind() {
-        ErrorKind::DisplayHelp
-        | ErrorKind::DisplayVersion
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Stop::Help(e),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Stop::Help(e)
+        }
         _ => Stop::Error(Error::Usage(one_line(&e))),
     })
 }
@@ -104,12 +93,8 @@ fn tell(error: &Error) -> ExitCode {
 /// What clap says, in one line: the error and its tips, without the usage.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let paragraphs = text
-        .split("\n\n")
-        .map(|p| p.split_whitespace().collect::<Vec<&str>>().join(" "));
-    let telling = |p: &String| {
-        !p.is_empty() && !p.starts_with("Usage:") && !p.starts_with("For more information")
-    };
+    let paragraphs = text.split("\n\n").map(|p| p.split_whitespace().collect::<Vec<&str>>().join(" "));
+    let telling = |p: &String| !p.is_empty() && !p.starts_with("Usage:") && !p.starts_with("For more information");
     let lines: Vec<String> = paragraphs.filter(telling).collect();
     lines.join("; ").trim_start_matches("error: ").to_owned()
 }
@@ -130,22 +115,15 @@ mod tests {
             _ => panic!("{args} is a mistake"),
         };
         let (text, code) = parse_error("wordmill --confg x");
-        assert_eq!(
-            text,
-            "unexpected argument '--confg' found; tip: a similar argument exists: '--config'"
-        );
+        assert_eq!(text, "unexpected argument '--confg' found; tip: a similar argument exists: '--config'");
         assert_eq!(code, 2);
         let (text, _) = parse_error("wordmill frobnicate");
         assert!(
-            text.starts_with("unrecognized subcommand 'frobnicate'")
-                || text.starts_with("unexpected argument"),
+            text.starts_with("unrecognized subcommand 'frobnicate'") || text.starts_with("unexpected argument"),
             "{text}"
         );
         let (text, code) = parse_error("wordmill --config /nonexistent/x.toml");
-        assert!(
-            text.starts_with("/nonexistent/x.toml: reading failed: "),
-            "{text}"
-        );
+        assert!(text.starts_with("/nonexistent/x.toml: reading failed: "), "{text}");
         assert_eq!(code, 6);
     }
 
@@ -153,13 +131,7 @@ mod tests {
     fn a_closed_pipe_is_no_error() {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         assert_eq!(tell(&output_failed(gone())), ExitCode::SUCCESS);
-        assert_ne!(
-            tell(&Error::io("file", "writing", gone())),
-            ExitCode::SUCCESS
-        );
-        assert_ne!(
-            tell(&output_failed(io::ErrorKind::StorageFull.into())),
-            ExitCode::SUCCESS
-        );
+        assert_ne!(tell(&Error::io("file", "writing", gone())), ExitCode::SUCCESS);
+        assert_ne!(tell(&output_failed(io::ErrorKind::StorageFull.into())), ExitCode::SUCCESS);
     }
 }

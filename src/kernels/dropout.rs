@@ -15,26 +15,10 @@ impl Keep {
     /// Inverted dropout: what is kept is scaled by 1/`probability`, nothing is done at test time.
     /// `probability` in (0, 1], taken to the nearest multiple of 2⁻³², by which it also scales.
     pub fn inverted(probability: f64) -> Keep {
-        assert!(
-            probability > 0.0 && probability <= 1.0,
-            "keep probability {probability} is outside (0, 1]"
-        );
-        let threshold = (probability * 4_294_967_296.0)
-            .round()
-            .clamp(1.0, 4_294_967_295.0) as u32;
-        let kept = if probability == 1.0 {
-            1.0
-        } else {
-            f64::from(threshold) / 4_294_967_296.0
-        };
-        Keep {
-            threshold: if probability == 1.0 {
-                u32::MAX
-            } else {
-                threshold
-            },
-            scale: 1.0 / kept,
-        }
+        assert!(probability > 0.0 && probability <= 1.0, "keep probability {probability} is outside (0, 1]");
+        let threshold = (probability * 4_294_967_296.0).round().clamp(1.0, 4_294_967_295.0) as u32;
+        let kept = if probability == 1.0 { 1.0 } else { f64::from(threshold) / 4_294_967_296.0 };
+        Keep { threshold: if probability == 1.0 { u32::MAX } else { threshold }, scale: 1.0 / kept }
     }
 
     /// Whether nothing is dropped.
@@ -97,11 +81,5 @@ fn mask<R: Real>(keep: Keep, place: Place, round: u32) -> [R; ROUND] {
         }
     }
     let scale = R::of(keep.scale);
-    std::array::from_fn(|i| {
-        if words[i / LANES][i % LANES] < keep.threshold {
-            scale
-        } else {
-            R::zero()
-        }
-    })
+    std::array::from_fn(|i| if words[i / LANES][i % LANES] < keep.threshold { scale } else { R::zero() })
 }

@@ -65,15 +65,9 @@ mod tests {
             assert_eq!(&*map_file(&path).unwrap(), bytes);
         }
         let directory = map_file(dir.path()).unwrap_err().to_string();
-        assert!(
-            directory.ends_with(": found a directory, expected a file"),
-            "{directory}"
-        );
+        assert!(directory.ends_with(": found a directory, expected a file"), "{directory}");
         let missing = map_file(&dir.path().join("none")).unwrap_err();
-        assert!(
-            matches!(missing, Error::Io { .. })
-                && missing.to_string().contains("none: reading failed")
-        );
+        assert!(matches!(missing, Error::Io { .. }) && missing.to_string().contains("none: reading failed"));
     }
 
     /// `--train <(zcat text.gz)` is natural to try: a pipe cannot be mapped, but it can be read.

@@ -48,9 +48,7 @@ impl Isa {
 
     /// Those that this machine has, the best last.
     pub fn available() -> impl Iterator<Item = Isa> {
-        [Isa::Scalar, Isa::Avx2, Isa::Avx512]
-            .into_iter()
-            .filter(|&isa| isa <= Isa::detect())
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= Isa::detect())
     }
 
     /// What `WORDMILL_ISA` asks for, or the best; an error if the machine lacks it or the name is unknown.
@@ -58,16 +56,10 @@ impl Isa {
         let Some(name) = std::env::var_os("WORDMILL_ISA") else {
             return Ok(Isa::detect());
         };
-        Isa::available()
-            .find(|isa| name == isa.to_string().as_str())
-            .ok_or_else(|| {
-                let known: Vec<_> = Isa::available().map(|isa| isa.to_string()).collect();
-                Error::Usage(format!(
-                    "WORDMILL_ISA={}: this machine offers {}",
-                    name.display(),
-                    known.join(", ")
-                ))
-            })
+        Isa::available().find(|isa| name == isa.to_string().as_str()).ok_or_else(|| {
+            let known: Vec<_> = Isa::available().map(|isa| isa.to_string()).collect();
+            Error::Usage(format!("WORDMILL_ISA={}: this machine offers {}", name.display(), known.join(", ")))
+        })
     }
 }
 
@@ -267,11 +259,7 @@ impl<R: Scalar> Simd for Portable<R> {
     #[inline(always)]
     fn round(self, a: Self::V) -> Self::V {
         // Adding and taking away 1.5 · 2^(mantissa bits) rounds to even, for the small values that exp reduces.
-        let magic = R::of(if R::NAME == "f32" {
-            12_582_912.0
-        } else {
-            6_755_399_441_055_744.0
-        });
+        let magic = R::of(if R::NAME == "f32" { 12_582_912.0 } else { 6_755_399_441_055_744.0 });
         a.map(|x| (x + magic) - magic)
     }
     #[inline(always)]

@@ -13,13 +13,7 @@ pub fn exp<S: Simd<R = f32>>(s: S, x: S::V) -> S::V {
     let r = s.fma(n, s.splat(-0.693_359_4), x);
     let r = s.fma(n, s.splat(2.121_944_4e-4), r);
     let mut p = s.splat(1.987_569_1e-4);
-    for c in [
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        0.5,
-    ] {
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = s.fma(p, r, s.splat(c));
     }
     let p = s.add(s.fma(p, s.mul(r, r), r), s.splat(1.0));
@@ -31,14 +25,7 @@ pub fn exp<S: Simd<R = f32>>(s: S, x: S::V) -> S::V {
 pub fn tanh<S: Simd<R = f32>>(s: S, x: S::V) -> S::V {
     let square = s.mul(x, x);
     let mut p = s.splat(-2.760_768_5e-16);
-    for c in [
-        2.000_187_9e-13,
-        -8.604_672e-11,
-        5.122_297e-8,
-        1.485_722_4e-5,
-        6.372_619_3e-4,
-        4.893_524_6e-3,
-    ] {
+    for c in [2.000_187_9e-13, -8.604_672e-11, 5.122_297e-8, 1.485_722_4e-5, 6.372_619_3e-4, 4.893_524_6e-3] {
         p = s.fma(p, square, s.splat(c));
     }
     let mut q = s.splat(1.198_258_4e-6);

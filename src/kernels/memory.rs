@@ -38,11 +38,7 @@ impl<R: Copy + Default> Buffer<R> {
 impl<R> Buffer<R> {
     fn layout(len: usize) -> Layout {
         let bytes = (len * size_of::<R>()).max(LINE);
-        let align = if bytes >= 2 * HUGE_PAGE {
-            HUGE_PAGE
-        } else {
-            LINE
-        };
+        let align = if bytes >= 2 * HUGE_PAGE { HUGE_PAGE } else { LINE };
         Layout::from_size_align(bytes, align).expect("a buffer's size is below isize::MAX")
     }
 }

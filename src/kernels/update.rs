@@ -47,11 +47,7 @@ fn update<S: Simd, const N: usize>(
     while i < whole {
         let weight = s.load(&w[i..]);
         let gradient = s.fma(decay, weight, s.mul(scale, s.load(&g[i..])));
-        let (weight, new) = f(
-            weight,
-            gradient,
-            std::array::from_fn(|k| s.load(&state[k][i..])),
-        );
+        let (weight, new) = f(weight, gradient, std::array::from_fn(|k| s.load(&state[k][i..])));
         s.store(weight, &mut w[i..]);
         for k in 0..N {
             s.store(new[k], &mut state[k][i..]);
@@ -61,11 +57,7 @@ fn update<S: Simd, const N: usize>(
     if whole < w.len() {
         let weight = s.load_part(&w[whole..]);
         let gradient = s.fma(decay, weight, s.mul(scale, s.load_part(&g[whole..])));
-        let (weight, new) = f(
-            weight,
-            gradient,
-            std::array::from_fn(|k| s.load_part(&state[k][whole..])),
-        );
+        let (weight, new) = f(weight, gradient, std::array::from_fn(|k| s.load_part(&state[k][whole..])));
         s.store_part(weight, &mut w[whole..]);
         for k in 0..N {
             s.store_part(new[k], &mut state[k][whole..]);

@@ -39,10 +39,7 @@ impl Order {
             if rows.last() != Some(&id) {
                 rows.push(id);
             }
-            add(
-                &mut table[id as usize * width..][..width],
-                &de[i as usize * width..][..width],
-            );
+            add(&mut table[id as usize * width..][..width], &de[i as usize * width..][..width]);
         }
     }
 }

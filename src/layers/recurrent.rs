@@ -26,12 +26,7 @@ impl Weights {
     pub fn add(layout: &mut Layout, name: &str, inputs: usize, units: usize, gates: usize) -> Self {
         Weights {
             input: layout.add(format!("{name}.input"), inputs, gates * units, Role::Weight),
-            recurrent: layout.add(
-                format!("{name}.recurrent"),
-                units,
-                gates * units,
-                Role::Recurrent,
-            ),
+            recurrent: layout.add(format!("{name}.recurrent"), units, gates * units, Role::Recurrent),
             bias: layout.add(format!("{name}.bias"), 1, gates * units, Role::Bias),
         }
     }
@@ -47,10 +42,7 @@ impl<R: Real> Transposed<R> {
     /// Room for the layer's weights.
     pub fn new(layout: &Layout, p: &Weights) -> Self {
         let room = |p| Buffer::zeros(layout.tensor(p).range().len());
-        Transposed {
-            input: room(p.input),
-            recurrent: room(p.recurrent),
-        }
+        Transposed { input: room(p.input), recurrent: room(p.recurrent) }
     }
 
     /// Takes the present weights.
@@ -105,27 +97,16 @@ impl<R: Real> Unrolled<R> {
             row.copy_from_slice(w.slice(p.bias));
         }
         add_product(view_mut(a, rows, width), x, w.matrix(p.input));
-        let steps = self
-            .before
-            .chunks_exact_mut(b * units)
-            .zip(a.chunks_exact_mut(b * width));
+        let steps = self.before.chunks_exact_mut(b * units).zip(a.chunks_exact_mut(b * width));
         for (t, (before, a)) in steps.enumerate() {
             let (past, now) = h.split_at_mut(t * b * units);
-            before.copy_from_slice(if t == 0 {
-                state
-            } else {
-                &past[(t - 1) * b * units..]
-            });
+            before.copy_from_slice(if t == 0 { state } else { &past[(t - 1) * b * units..] });
             for (lane, row) in before.chunks_exact_mut(units).enumerate() {
                 if reset(t * b + lane) {
                     row.fill(R::zero());
                 }
             }
-            add_product(
-                view_mut(a, b, width),
-                view(before, b, units),
-                w.matrix(p.recurrent),
-            );
+            add_product(view_mut(a, b, width), view(before, b, units), w.matrix(p.recurrent));
             cell.forward(&mut now[..b * units], a);
         }
     }
@@ -155,11 +136,7 @@ impl<R: Real> Unrolled<R> {
             add(dh, &self.carry);
             cell.backward(a, dh, &h[at]);
             if t > 0 {
-                product(
-                    view_mut(&mut self.carry, b, units),
-                    view(a, b, width),
-                    recurrent,
-                );
+                product(view_mut(&mut self.carry, b, units), view(a, b, width), recurrent);
                 for (lane, row) in self.carry.chunks_exact_mut(units).enumerate() {
                     if reset(t * b + lane) {
                         row.fill(R::zero());
@@ -169,11 +146,7 @@ impl<R: Real> Unrolled<R> {
         }
         let delta = view(a, rows, width);
         product(g.matrix_mut(p.input), x.t(), delta);
-        product(
-            g.matrix_mut(p.recurrent),
-            view(&self.before[..rows * units], rows, units).t(),
-            delta,
-        );
+        product(g.matrix_mut(p.recurrent), view(&self.before[..rows * units], rows, units).t(), delta);
         let bias = g.slice_mut(p.bias);
         bias.fill(R::zero());
         for row in a.chunks_exact(width) {

@@ -112,43 +112,18 @@ pub struct Space<R: Real> {
 impl LanguageModel {
     /// The model of a configuration.
     pub fn new(config: Config) -> Self {
-        let Config {
-            words,
-            embed,
-            hidden,
-            layers,
-            ..
-        } = config;
-        assert!(
-            words > 0 && embed > 0 && hidden > 0 && layers > 0,
-            "every size is at least 1"
-        );
+        let Config { words, embed, hidden, layers, .. } = config;
+        assert!(words > 0 && embed > 0 && hidden > 0 && layers > 0, "every size is at least 1");
         let mut layout = Layout::default();
         let recurrent = (0..layers)
-            .map(|l| {
-                Weights::add(
-                    &mut layout,
-                    &format!("layer{l}"),
-                    if l == 0 { embed } else { hidden },
-                    hidden,
-                    1,
-                )
-            })
+            .map(|l| Weights::add(&mut layout, &format!("layer{l}"), if l == 0 { embed } else { hidden }, hidden, 1))
             .collect();
         // The recurrent tensors come first: a shard's gradients are an arena of just those.
         let embedding = layout.add("embedding", words, embed, Role::Table);
         let output = layout.add("output", words, hidden, Role::Output);
         let output_bias = layout.add("output.bias", 1, words, Role::Bias);
         let cell = Simple(config.activation);
-        LanguageModel {
-            layout: Arc::new(layout),
-            recurrent,
-            embedding,
-            output,
-            output_bias,
-            cell,
-            config,
-        }
+        LanguageModel { layout: Arc::new(layout), recurrent, embedding, output, output_bias, cell, config }
     }
 
     /// The tensors.
@@ -164,13 +139,7 @@ impl LanguageModel {
     /// Working memory for windows of up to `steps` × `lanes`; the states are zero.
     pub fn space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
         assert!(steps > 0 && lanes > 0);
-        let Config {
-            words,
-            embed,
-            hidden,
-            layers,
-            ..
-        } = self.config;
+        let Config { words, embed, hidden, layers, .. } = self.config;
         let local = Arc::new(self.layout.before(self.embedding));
         let shard = |first: usize| {
             let b = SHARD.min(lanes - first);
@@ -179,13 +148,9 @@ impl LanguageModel {
                 lanes: b,
                 first,
                 inputs: Vec::with_capacity(rows),
-                x: (0..layers)
-                    .map(|l| Buffer::zeros(rows * if l == 0 { embed } else { hidden }))
-                    .collect(),
+                x: (0..layers).map(|l| Buffer::zeros(rows * if l == 0 { embed } else { hidden })).collect(),
                 h: (0..layers).map(|_| Buffer::zeros(rows * hidden)).collect(),
-                unrolled: (0..layers)
-                    .map(|_| Unrolled::new(steps, b, hidden, Cell::<R>::gates(&self.cell)))
-                    .collect(),
+                unrolled: (0..layers).map(|_| Unrolled::new(steps, b, hidden, Cell::<R>::gates(&self.cell))).collect(),
                 state: (0..layers).map(|_| Buffer::zeros(b * hidden)).collect(),
                 dh: Buffer::zeros(rows * hidden),
                 dx: Buffer::zeros(rows * embed.max(hidden)),
@@ -196,11 +161,7 @@ impl LanguageModel {
         Space {
             lanes,
             shards: (0..lanes).step_by(SHARD).map(shard).collect(),
-            transposed: self
-                .recurrent
-                .iter()
-                .map(|p| Transposed::new(&self.layout, p))
-                .collect(),
+            transposed: self.recurrent.iter().map(|p| Transposed::new(&self.layout, p)).collect(),
             softmax: FullSoftmax::new(tokens, hidden, words),
             top: Buffer::zeros(tokens * hidden),
             dtop: Buffer::zeros(tokens * hidden),
@@ -225,19 +186,9 @@ impl LanguageModel {
         let (hidden, embed) = (self.config.hidden, self.config.embed);
         let tokens = space.targets.len();
         let [output, bias] = g.arena.slices_mut([self.output, self.output_bias]);
-        let gradient = Gradient {
-            h: &mut space.dtop[..tokens * hidden],
-            output,
-            bias,
-        };
+        let gradient = Gradient { h: &mut space.dtop[..tokens * hidden], output, bias };
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
-        let loss = space.softmax.loss(
-            gradient,
-            &space.top[..tokens * hidden],
-            &space.targets,
-            u,
-            b,
-        );
+        let loss = space.softmax.loss(gradient, &space.top[..tokens * hidden], &space.targets, u, b);
 
         for (transposed, p) in space.transposed.iter_mut().zip(&self.recurrent) {
             transposed.refresh(w, p);
@@ -251,16 +202,10 @@ impl LanguageModel {
         shards
             .zip(dtop)
             .zip(de)
-            .for_each(|(((i, shard), dtop), de)| {
-                self.backward(i, shard, dtop, de, window, noise, transposed)
-            });
+            .for_each(|(((i, shard), dtop), de)| self.backward(i, shard, dtop, de, window, noise, transposed));
 
         // Shards are added in their order, whoever computed them.
-        let recurrent = g
-            .arena
-            .all_mut()
-            .split_at_mut(self.layout.tensor(self.embedding).range().start)
-            .0;
+        let recurrent = g.arena.all_mut().split_at_mut(self.layout.tensor(self.embedding).range().start).0;
         recurrent.fill(R::zero());
         space.words.clear();
         for shard in &space.shards {
@@ -268,36 +213,18 @@ impl LanguageModel {
             space.words.extend_from_slice(&shard.inputs);
         }
         let (table, rows) = g.table_mut(self.embedding);
-        space.order.lookup_backward(
-            &space.words,
-            &space.de[..space.words.len() * embed],
-            table,
-            rows,
-            embed,
-        );
+        space.order.lookup_backward(&space.words, &space.de[..space.words.len() * embed], table, rows, embed);
         loss
     }
 
     /// ln ŷ of every counted target of a window, \[counted steps, B\], step by step.
-    pub fn log_probabilities<R: Real>(
-        &self,
-        out: &mut [f64],
-        space: &mut Space<R>,
-        window: Window,
-        w: &Arena<R>,
-    ) {
+    pub fn log_probabilities<R: Real>(&self, out: &mut [f64], space: &mut Space<R>, window: Window, w: &Arena<R>) {
         self.forward(space, window, None, w);
         let tokens = space.targets.len();
         assert_eq!(out.len(), tokens);
         let mut by_shard = vec![0.0; tokens];
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
-        space.softmax.log_probabilities(
-            &mut by_shard,
-            &space.top[..tokens * self.config.hidden],
-            &space.targets,
-            u,
-            b,
-        );
+        space.softmax.log_probabilities(&mut by_shard, &space.top[..tokens * self.config.hidden], &space.targets, u, b);
         let counted = tokens / space.lanes;
         let mut from = 0;
         for shard in &space.shards {
@@ -310,82 +237,42 @@ impl LanguageModel {
     }
 
     /// Runs the recurrent part over a window; the counted tokens of its top layer go to `space.top`.
-    fn forward<R: Real>(
-        &self,
-        space: &mut Space<R>,
-        window: Window,
-        noise: Option<Noise>,
-        w: &Arena<R>,
-    ) {
+    fn forward<R: Real>(&self, space: &mut Space<R>, window: Window, noise: Option<Noise>, w: &Arena<R>) {
         let (lanes, hidden) = (space.lanes, self.config.hidden);
         let steps = window.inputs.len() / lanes;
-        assert!(
-            window.inputs.len() == steps * lanes && window.targets.len() == window.inputs.len()
-        );
-        assert!(
-            window.loss_from < steps,
-            "a window has a target that counts"
-        );
+        assert!(window.inputs.len() == steps * lanes && window.targets.len() == window.inputs.len());
+        assert!(window.loss_from < steps, "a window has a target that counts");
         let counted = steps - window.loss_from;
         space.targets.clear();
         for shard in &space.shards {
             for t in window.loss_from..steps {
-                space
-                    .targets
-                    .extend_from_slice(&window.targets[t * lanes + shard.first..][..shard.lanes]);
+                space.targets.extend_from_slice(&window.targets[t * lanes + shard.first..][..shard.lanes]);
             }
         }
         let tops = space.top[..counted * lanes * hidden].par_chunks_mut(counted * SHARD * hidden);
-        let shards = space
-            .shards
-            .par_iter_mut()
-            .with_max_len(1)
-            .enumerate()
-            .zip(tops);
+        let shards = space.shards.par_iter_mut().with_max_len(1).enumerate().zip(tops);
         shards.for_each(|((i, shard), top)| {
             shard.inputs.clear();
             for t in 0..steps {
-                shard
-                    .inputs
-                    .extend_from_slice(&window.inputs[t * lanes + shard.first..][..shard.lanes]);
+                shard.inputs.extend_from_slice(&window.inputs[t * lanes + shard.first..][..shard.lanes]);
             }
             let rows = shard.inputs.len();
             let mut width = self.config.embed;
-            lookup(
-                &mut shard.x[0][..rows * width],
-                &shard.inputs,
-                w.slice(self.embedding),
-                width,
-            );
+            lookup(&mut shard.x[0][..rows * width], &shard.inputs, w.slice(self.embedding), width);
             if let Some(noise) = noise {
-                dropout_backward(
-                    noise.keep,
-                    self.place(noise, 0, i),
-                    &mut shard.x[0][..rows * width],
-                );
+                dropout_backward(noise.keep, self.place(noise, 0, i), &mut shard.x[0][..rows * width]);
             }
             for (l, p) in self.recurrent.iter().enumerate() {
-                let (h, reset) = (&mut shard.h[l][..rows * hidden], |row: usize| {
-                    Some(shard.inputs[row]) == self.config.reset_at
-                });
+                let (h, reset) =
+                    (&mut shard.h[l][..rows * hidden], |row: usize| Some(shard.inputs[row]) == self.config.reset_at);
                 let x = view(&shard.x[l][..rows * width], rows, width);
                 shard.unrolled[l].forward(h, x, &shard.state[l], reset, &self.cell, w, p);
                 width = hidden;
                 let last = l + 1 == self.config.layers;
-                let from = if last {
-                    window.loss_from * shard.lanes * hidden
-                } else {
-                    0
-                };
-                let out = if last {
-                    &mut *top
-                } else {
-                    &mut shard.x[l + 1][..rows * hidden]
-                };
+                let from = if last { window.loss_from * shard.lanes * hidden } else { 0 };
+                let out = if last { &mut *top } else { &mut shard.x[l + 1][..rows * hidden] };
                 match noise {
-                    Some(noise) => {
-                        dropout(noise.keep, self.place(noise, l + 1, i), &h[from..], out)
-                    }
+                    Some(noise) => dropout(noise.keep, self.place(noise, l + 1, i), &h[from..], out),
                     None => out.copy_from_slice(&h[from..]),
                 }
             }
@@ -408,69 +295,28 @@ impl LanguageModel {
         let dh = &mut shard.dh[..rows * hidden];
         dh[..from].fill(R::zero());
         dh[from..].copy_from_slice(dtop);
-        dropout_backward(
-            noise.keep,
-            self.place(noise, self.config.layers, index),
-            &mut dh[from..],
-        );
+        dropout_backward(noise.keep, self.place(noise, self.config.layers, index), &mut dh[from..]);
         for l in (0..self.config.layers).rev() {
             let width = if l == 0 { embed } else { hidden };
-            let (x, h) = (
-                view(&shard.x[l][..rows * width], rows, width),
-                &shard.h[l][..rows * hidden],
-            );
+            let (x, h) = (view(&shard.x[l][..rows * width], rows, width), &shard.h[l][..rows * hidden]);
             let reset = |row: usize| Some(shard.inputs[row]) == self.config.reset_at;
             let dx = &mut shard.dx[..rows * width];
             let (g, p) = (&mut shard.gradients, &self.recurrent[l]);
-            shard.unrolled[l].backward(
-                view_mut(dx, rows, width),
-                dh,
-                h,
-                x,
-                reset,
-                &self.cell,
-                &transposed[l],
-                g,
-                p,
-            );
+            shard.unrolled[l].backward(view_mut(dx, rows, width), dh, h, x, reset, &self.cell, &transposed[l], g, p);
             dropout_backward(noise.keep, self.place(noise, l, index), dx);
-            if l > 0 {
-                dh.copy_from_slice(dx)
-            } else {
-                de.copy_from_slice(dx)
-            }
+            if l > 0 { dh.copy_from_slice(dx) } else { de.copy_from_slice(dx) }
         }
     }
 
     /// Where the mask of a layer's input (or, after the last, the output layer's) is drawn.
     fn place(&self, noise: Noise, layer: usize, shard: usize) -> Place {
-        Place::new(
-            noise.seed,
-            Purpose::Dropout,
-            noise.step,
-            (layer << 16 | shard) as u32,
-        )
+        Place::new(noise.seed, Purpose::Dropout, noise.step, (layer << 16 | shard) as u32)
     }
 
     /// ln-unnormalised scores of the word after those seen so far by lane 0: one step on `word`, \[V\].
-    pub fn next_logits<R: Real>(
-        &self,
-        out: &mut [R],
-        space: &mut Space<R>,
-        word: u32,
-        w: &Arena<R>,
-    ) {
+    pub fn next_logits<R: Real>(&self, out: &mut [R], space: &mut Space<R>, word: u32, w: &Arena<R>) {
         assert_eq!(space.lanes, 1);
-        self.forward(
-            space,
-            Window {
-                inputs: &[word],
-                targets: &[0],
-                loss_from: 0,
-            },
-            None,
-            w,
-        );
+        self.forward(space, Window { inputs: &[word], targets: &[0], loss_from: 0 }, None, w);
         self.carry(space, 1);
         let (u, b) = (w.matrix(self.output), w.slice(self.output_bias));
         crate::blas::product(
@@ -479,6 +325,33 @@ impl LanguageModel {
             u.t(),
         );
         add(out, b);
+    }
+
+    /// Reads `inputs` \[T, B\] without predicting: the next window begins after them.
+    pub fn advance<R: Real>(&self, space: &mut Space<R>, inputs: &[u32], w: &Arena<R>) {
+        let steps = inputs.len() / space.lanes;
+        self.forward(space, Window { inputs, targets: inputs, loss_from: steps - 1 }, None, w);
+        self.carry(space, steps);
+    }
+
+    /// Makes the state of one lane zero.
+    pub fn forget_lane<R: Real>(&self, space: &mut Space<R>, lane: usize) {
+        let (shard, hidden) = (&mut space.shards[lane / SHARD], self.config.hidden);
+        for state in &mut shard.state {
+            state[lane % SHARD * hidden..][..hidden].fill(R::zero());
+        }
+    }
+
+    /// Bytes of [`LanguageModel::space`].
+    pub fn space_bytes<R: Real>(&self, steps: usize, lanes: usize) -> usize {
+        let Config { words, embed, hidden, layers, .. } = self.config;
+        let (tokens, shards) = (steps * lanes, lanes.div_ceil(SHARD));
+        let recurrent = self.layout.before(self.embedding).len();
+        let inputs = embed + (layers - 1) * hidden;
+        // x, h, the state before and the pre-activations of each layer; ∂h, ∂x; top, ∂top, ∂e.
+        let a_token = inputs + 3 * layers * hidden + hidden + embed.max(hidden) + 2 * hidden + embed;
+        let floats = tokens * a_token + 2 * layers * lanes * hidden + (shards + 1) * recurrent;
+        floats * size_of::<R>() + tokens * 20 + FullSoftmax::<R>::bytes(tokens, hidden, words)
     }
 
     /// Makes the state after the first `steps` of the last window the one that the next window begins with.
@@ -503,15 +376,11 @@ impl<R: Real> Space<R> {
 
     /// The states that the next window begins with, a slice for each shard and layer.
     pub fn states(&self) -> impl Iterator<Item = &[R]> {
-        self.shards
-            .iter()
-            .flat_map(|shard| shard.state.iter().map(|state| &state[..]))
+        self.shards.iter().flat_map(|shard| shard.state.iter().map(|state| &state[..]))
     }
 
     /// The same, to be restored.
     pub fn states_mut(&mut self) -> impl Iterator<Item = &mut [R]> {
-        self.shards
-            .iter_mut()
-            .flat_map(|shard| shard.state.iter_mut().map(|state| &mut state[..]))
+        self.shards.iter_mut().flat_map(|shard| shard.state.iter_mut().map(|state| &mut state[..]))
     }
 }

@@ -1,5 +1,7 @@
 //! Models: what the layers make together. A model knows no file and no optimizer.
 
+pub mod initial;
 pub mod language_model;
 
+pub use initial::Init;
 pub use language_model::LanguageModel;

@@ -21,28 +21,15 @@ impl<'a> Lanes<'a> {
     /// Fewer than `lanes` · `tau` + 1 tokens; no lanes, or `tau` 0.
     pub fn new(path: &Path, ids: &'a [u32], lanes: usize, tau: usize) -> Result<Self> {
         if lanes == 0 || tau == 0 {
-            return Err(Error::Usage(format!(
-                "found batch {lanes} and tau {tau}, expected at least 1 of each"
-            )));
+            return Err(Error::Usage(format!("found batch {lanes} and tau {tau}, expected at least 1 of each")));
         }
-        let needed = lanes
-            .checked_mul(tau)
-            .and_then(|targets| targets.checked_add(1));
+        let needed = lanes.checked_mul(tau).and_then(|targets| targets.checked_add(1));
         if needed.is_none_or(|needed| ids.len() < needed) {
             let needed = needed.map_or("very many".into(), |needed| needed.to_string());
             let expected = format!("at least {needed} (batch {lanes} x tau {tau} + 1)");
-            return Err(Error::input(
-                path,
-                0,
-                format!("{} tokens", ids.len()),
-                expected,
-            ));
+            return Err(Error::input(path, 0, format!("{} tokens", ids.len()), expected));
         }
-        Ok(Lanes {
-            ids,
-            lanes,
-            length: (ids.len() - 1) / lanes,
-        })
+        Ok(Lanes { ids, lanes, length: (ids.len() - 1) / lanes })
     }
 
     /// The number of lanes, B.
@@ -59,20 +46,9 @@ impl<'a> Lanes<'a> {
     /// `positions.start + t` of lane b at t · B + b, with T the number of positions. Nothing is allocated.
     pub fn fill(&self, positions: Range<usize>, inputs: &mut [u32], targets: &mut [u32]) {
         let size = positions.len() * self.lanes;
-        assert!(
-            positions.end <= self.length,
-            "positions {positions:?} in lanes of {}",
-            self.length
-        );
-        assert!(
-            inputs.len() == size && targets.len() == size,
-            "{} and {}, not {size}",
-            inputs.len(),
-            targets.len()
-        );
-        let steps = inputs
-            .chunks_exact_mut(self.lanes)
-            .zip(targets.chunks_exact_mut(self.lanes));
+        assert!(positions.end <= self.length, "positions {positions:?} in lanes of {}", self.length);
+        assert!(inputs.len() == size && targets.len() == size, "{} and {}, not {size}", inputs.len(), targets.len());
+        let steps = inputs.chunks_exact_mut(self.lanes).zip(targets.chunks_exact_mut(self.lanes));
         for (position, (inputs, targets)) in positions.zip(steps) {
             let tokens = self.ids[position..].windows(2).step_by(self.length);
             for ((input, target), pair) in inputs.iter_mut().zip(targets).zip(tokens) {
@@ -128,15 +104,9 @@ impl Windows {
     /// A stride of 0 or above `tau`.
     pub fn new(length: usize, tau: usize, stride: usize) -> Result<Self> {
         if !(1..=tau).contains(&stride) {
-            return Err(Error::Usage(format!(
-                "found stride {stride}, expected 1 to tau, which is {tau}"
-            )));
+            return Err(Error::Usage(format!("found stride {stride}, expected 1 to tau, which is {tau}")));
         }
-        Ok(Windows {
-            length,
-            tau,
-            stride,
-        })
+        Ok(Windows { length, tau, stride })
     }
 
     /// The number of windows: ⌈n / s⌉.
@@ -186,10 +156,7 @@ mod tests {
         assert_eq!(inputs, [2, 6, 10, 3, 7, 11]);
         assert_eq!(targets, [3, 7, 11, 4, 8, 12]);
         lanes.fill(1..2, &mut inputs[..3], &mut targets[..3]);
-        assert_eq!(
-            (&inputs[..3], &targets[..3]),
-            (&[1, 5, 9][..], &[2, 6, 10][..])
-        );
+        assert_eq!((&inputs[..3], &targets[..3]), (&[1, 5, 9][..], &[2, 6, 10][..]));
     }
 
     #[test]
@@ -201,30 +168,19 @@ mod tests {
         assert_eq!(error(&ids[1..], 3, 4), short);
         assert!(error(&[], 1, 1).contains("found 0 tokens, expected at least 2"));
         assert!(error(&ids, usize::MAX, 2).contains("expected at least very many"));
-        assert_eq!(
-            error(&ids, 0, 2),
-            "found batch 0 and tau 2, expected at least 1 of each"
-        );
-        assert_eq!(
-            error(&ids, 2, 0),
-            "found batch 2 and tau 0, expected at least 1 of each"
-        );
+        assert_eq!(error(&ids, 0, 2), "found batch 0 and tau 2, expected at least 1 of each");
+        assert_eq!(error(&ids, 2, 0), "found batch 2 and tau 0, expected at least 1 of each");
     }
 
     #[test]
     fn every_target_counts_once_and_states_are_handed_on() {
-        for (length, tau, stride) in
-            (1..25).flat_map(|n| (1..7).flat_map(move |t| (1..=t).map(move |s| (n, t, s))))
-        {
+        for (length, tau, stride) in (1..25).flat_map(|n| (1..7).flat_map(move |t| (1..=t).map(move |s| (n, t, s)))) {
             let windows = Windows::new(length, tau, stride).unwrap();
             let (mut counted, mut before) = (vec![0; length], None::<Window>);
             for (i, window) in windows.iter_from(0).enumerate() {
                 let case = format!("n {length}, tau {tau}, s {stride}, window {i}: {window:?}");
                 assert_eq!(windows.get(i), window);
-                assert!(
-                    (1..=tau).contains(&window.len()) && window.loss_from < window.len(),
-                    "{case}"
-                );
+                assert!((1..=tau).contains(&window.len()) && window.loss_from < window.len(), "{case}");
                 let first = window.start + window.loss_from;
                 counted[first..window.end].iter_mut().for_each(|n| *n += 1);
                 // As far back as tau allows, which is tau − s steps and to the beginning of the text.
@@ -238,10 +194,7 @@ mod tests {
                 }
                 before = Some(window);
             }
-            assert!(
-                counted.iter().all(|&n| n == 1),
-                "n {length}, tau {tau}, s {stride}: {counted:?}"
-            );
+            assert!(counted.iter().all(|&n| n == 1), "n {length}, tau {tau}, s {stride}: {counted:?}");
             assert_eq!(windows.iter_from(0).len(), windows.count());
             let rest: Vec<_> = windows.iter_from(windows.count() / 2).collect();
             assert!(windows.iter_from(0).skip(windows.count() / 2).eq(rest));
@@ -250,24 +203,15 @@ mod tests {
 
     #[test]
     fn a_stride_of_tau_lays_windows_end_to_end() {
-        let windows: Vec<_> = Windows::new(7, 3, 3)
-            .unwrap()
-            .iter_from(0)
-            .map(|w| (w.positions(), w.loss_from, w.carry_from))
-            .collect();
+        let windows: Vec<_> =
+            Windows::new(7, 3, 3).unwrap().iter_from(0).map(|w| (w.positions(), w.loss_from, w.carry_from)).collect();
         assert_eq!(windows, [(0..3, 0, 0), (3..6, 0, 3), (6..7, 0, 3)]);
-        let overlapping: Vec<_> = Windows::new(5, 3, 2)
-            .unwrap()
-            .iter_from(0)
-            .map(|w| (w.positions(), w.loss_from, w.carry_from))
-            .collect();
+        let overlapping: Vec<_> =
+            Windows::new(5, 3, 2).unwrap().iter_from(0).map(|w| (w.positions(), w.loss_from, w.carry_from)).collect();
         assert_eq!(overlapping, [(0..2, 0, 0), (1..4, 1, 1), (3..5, 1, 2)]);
         for stride in [0, 4] {
             let error = Windows::new(7, 3, stride).unwrap_err().to_string();
-            assert_eq!(
-                error,
-                format!("found stride {stride}, expected 1 to tau, which is 3")
-            );
+            assert_eq!(error, format!("found stride {stride}, expected 1 to tau, which is 3"));
         }
     }
 }

@@ -47,11 +47,7 @@ impl Corpus {
     ///
     /// # Errors
     /// A file that cannot be read, is not text, or holds no word; cuts that leave no word.
-    pub fn read_training(
-        path: &Path,
-        min_count: u64,
-        max_vocab: Option<usize>,
-    ) -> Result<(Vocabulary, Corpus)> {
+    pub fn read_training(path: &Path, min_count: u64, max_vocab: Option<usize>) -> Result<(Vocabulary, Corpus)> {
         train(path, min_count, max_vocab, CUT)
     }
 
@@ -60,40 +56,22 @@ impl Corpus {
     /// # Errors
     /// A file that cannot be read, is not text, or is empty.
     pub fn read_with(path: &Path, vocabulary: &Vocabulary) -> Result<Corpus> {
-        let Lines {
-            ids,
-            starts,
-            unknown,
-        } = encode(path, vocabulary, CUT)?;
-        Ok(Corpus {
-            ids,
-            unknown,
-            lines: starts.len() as u64 - 1,
-        })
+        let Lines { ids, starts, unknown } = encode(path, vocabulary, CUT)?;
+        Ok(Corpus { ids, unknown, lines: starts.len() as u64 - 1 })
     }
 
     /// What is odd about a text that can be read all the same: a web page or an XML error saved in its place. For the
     /// user, and only for files: a pipe can be read but once.
     pub fn warning(path: &Path) -> Option<String> {
         const MARKS: [&str; 3] = ["<!doctype", "<html", "<?xml"];
-        let file = File::open(path)
-            .ok()
-            .filter(|file| file.metadata().is_ok_and(|kind| kind.is_file()))?;
+        let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|kind| kind.is_file()))?;
         let mut start = Vec::new();
         file.take(4096).read_to_end(&mut start).ok()?;
         let start = String::from_utf8_lossy(start.strip_prefix(BOM).unwrap_or(&start));
         let line = start.trim_start().lines().next()?;
-        let page = MARKS.iter().any(|mark| {
-            line.get(..mark.len())
-                .is_some_and(|head| head.eq_ignore_ascii_case(mark))
-        });
+        let page = MARKS.iter().any(|mark| line.get(..mark.len()).is_some_and(|head| head.eq_ignore_ascii_case(mark)));
         let line: String = line.trim_end().chars().take(60).collect();
-        page.then(|| {
-            format!(
-                "{}: begins with {line:?}: a web page in place of a text?",
-                path.display()
-            )
-        })
+        page.then(|| format!("{}: begins with {line:?}: a web page in place of a text?", path.display()))
     }
 }
 
@@ -107,19 +85,14 @@ impl Lines {
     }
 
     /// The number of lines.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a text without a line is refused"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "a text without a line is refused")]
     pub fn len(&self) -> usize {
         self.starts.len() - 1
     }
 
     /// The ids of each line, [`EOS`] at its end.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u32]> {
-        self.starts
-            .windows(2)
-            .map(|ends| &self.ids[ends[0]..ends[1]])
+        self.starts.windows(2).map(|ends| &self.ids[ends[0]..ends[1]])
     }
 }
 
@@ -136,26 +109,13 @@ struct Cut {
     letters: usize,
 }
 
-const CUT: Cut = Cut {
-    piece: 2 << 20,
-    round: 16,
-    letters: u32::MAX as usize,
-};
+const CUT: Cut = Cut { piece: 2 << 20, round: 16, letters: u32::MAX as usize };
 
 /// The words of a file are counted in this many parts, by hash.
 const SHARDS: usize = 64;
 
-fn train(
-    path: &Path,
-    min_count: u64,
-    max_vocab: Option<usize>,
-    cut: Cut,
-) -> Result<(Vocabulary, Corpus)> {
-    let Numbered {
-        mut ids,
-        shards,
-        lines,
-    } = number(path, cut)?;
+fn train(path: &Path, min_count: u64, max_vocab: Option<usize>, cut: Cut) -> Result<(Vocabulary, Corpus)> {
+    let Numbered { mut ids, shards, lines } = number(path, cut)?;
     let mut bases = [0; SHARDS];
     let mut words = Vec::with_capacity(shards.iter().map(|shard| shard.words.len()).sum());
     for (base, shard) in bases.iter_mut().zip(&shards) {
@@ -167,21 +127,11 @@ fn train(
         let (s, place) = (*id as usize % SHARDS, *id as usize / SHARDS);
         *id = ranking.ids[bases[s] + place];
     };
-    let rank_all = || {
-        ids.par_chunks_mut(1 << 16)
-            .for_each(|ids| ids.iter_mut().for_each(rank))
-    };
+    let rank_all = || ids.par_chunks_mut(1 << 16).for_each(|ids| ids.iter_mut().for_each(rank));
     let (vocabulary, ()) = rayon::join(|| ranking.vocabulary(), rank_all);
     let vocabulary = vocabulary?;
     let unknown = vocabulary.count(vocabulary.unk());
-    Ok((
-        vocabulary,
-        Corpus {
-            ids,
-            unknown,
-            lines: lines as u64,
-        },
-    ))
+    Ok((vocabulary, Corpus { ids, unknown, lines: lines as u64 }))
 }
 
 /// A text whose words have numbers, but not yet those of their ranks.
@@ -195,22 +145,13 @@ fn number(path: &Path, cut: Cut) -> Result<Numbered> {
     let file = map_file(path)?;
     let text = Text::check(path, &file, cut)?;
     if text.tokens == text.lines {
-        return Err(Error::input(
-            path,
-            0,
-            "no words",
-            "a text, one sentence a line",
-        ));
+        return Err(Error::input(path, 0, "no words", "a text, one sentence a line"));
     }
     let mut ids = vec![0; text.tokens];
     let mut parts = split(&mut ids, text.pieces.iter().map(|piece| piece.tokens));
     let hasher = DefaultHashBuilder::default();
     let mut shards: Vec<_> = (0..SHARDS).map(|_| Shard::new(&hasher)).collect();
-    for (pieces, parts) in text
-        .pieces
-        .chunks(cut.round)
-        .zip(parts.chunks_mut(cut.round))
-    {
+    for (pieces, parts) in text.pieces.chunks(cut.round).zip(parts.chunks_mut(cut.round)) {
         let interned: Vec<_> = pieces
             .par_iter()
             .zip(&mut *parts)
@@ -222,57 +163,35 @@ fn number(path: &Path, cut: Cut) -> Result<Numbered> {
             .par_iter_mut()
             .enumerate()
             .with_max_len(1)
-            .map(|(s, shard)| {
-                interned
-                    .iter()
-                    .map(|words| shard.merge(s, words.of(s)))
-                    .collect()
-            })
+            .map(|(s, shard)| interned.iter().map(|words| shard.merge(s, words.of(s))).collect())
             .collect();
         let letters: usize = shards.iter().map(|shard| shard.words.bytes()).sum();
         let numbers = numbers.filter(|_| letters <= cut.letters).ok_or_else(|| {
             let found = format!("more than {} bytes of different words", cut.letters);
             Error::input(path, 0, found, "a text with fewer different words")
         })?;
-        parts
-            .par_iter_mut()
-            .zip(&interned)
-            .enumerate()
-            .with_max_len(1)
-            .for_each(|(p, (ids, words))| {
-                let mut map = vec![0; words.words.len()];
-                for (s, numbers) in numbers.iter().enumerate() {
-                    for (&local, &number) in words.order(s).iter().zip(&numbers[p]) {
-                        map[local as usize] = number;
-                    }
+        parts.par_iter_mut().zip(&interned).enumerate().with_max_len(1).for_each(|(p, (ids, words))| {
+            let mut map = vec![0; words.words.len()];
+            for (s, numbers) in numbers.iter().enumerate() {
+                for (&local, &number) in words.order(s).iter().zip(&numbers[p]) {
+                    map[local as usize] = number;
                 }
-                ids.iter_mut().for_each(|id| *id = map[*id as usize]);
-            });
+            }
+            ids.iter_mut().for_each(|id| *id = map[*id as usize]);
+        });
     }
-    Ok(Numbered {
-        ids,
-        shards,
-        lines: text.lines,
-    })
+    Ok(Numbered { ids, shards, lines: text.lines })
 }
 
 fn encode(path: &Path, vocabulary: &Vocabulary, cut: Cut) -> Result<Lines> {
     let file = map_file(path)?;
     let text = Text::check(path, &file, cut)?;
     if text.tokens == 0 {
-        return Err(Error::input(
-            path,
-            0,
-            "an empty file",
-            "a text, one sentence a line",
-        ));
+        return Err(Error::input(path, 0, "an empty file", "a text, one sentence a line"));
     }
     let (mut ids, mut starts) = (vec![0; text.tokens], vec![0; text.lines + 1]);
     let ids_of = split(&mut ids, text.pieces.iter().map(|piece| piece.tokens));
-    let starts_of = split(
-        &mut starts[1..],
-        text.pieces.iter().map(|piece| piece.lines),
-    );
+    let starts_of = split(&mut starts[1..], text.pieces.iter().map(|piece| piece.lines));
     let first = text.pieces.iter().scan(0, |sum, piece| {
         *sum += piece.tokens;
         Some(*sum - piece.tokens)
@@ -288,26 +207,14 @@ fn encode(path: &Path, vocabulary: &Vocabulary, cut: Cut) -> Result<Lines> {
         .with_max_len(1)
         .map(|(((piece, ids), starts), first)| {
             let mut starts = starts.iter_mut();
-            let words = intern(piece, &hasher, ids, |end| {
-                *starts.next().expect("counted") = first + end
-            });
-            let map: Vec<u32> = words
-                .iter()
-                .map(|word| vocabulary.id_or_unk(word.word))
-                .collect();
+            let words = intern(piece, &hasher, ids, |end| *starts.next().expect("counted") = first + end);
+            let map: Vec<u32> = words.iter().map(|word| vocabulary.id_or_unk(word.word)).collect();
             ids.iter_mut().for_each(|id| *id = map[*id as usize]);
-            let unknown = words
-                .iter()
-                .zip(map)
-                .filter(|(_, id)| *id == vocabulary.unk());
+            let unknown = words.iter().zip(map).filter(|(_, id)| *id == vocabulary.unk());
             unknown.map(|(word, _)| u64::from(word.count)).sum::<u64>()
         })
         .sum();
-    Ok(Lines {
-        ids,
-        starts,
-        unknown,
-    })
+    Ok(Lines { ids, starts, unknown })
 }
 
 /// A file that has been checked: nothing can be wrong with it any more.
@@ -346,11 +253,7 @@ impl<'a> Text<'a> {
             parts.push((file.len() - rest.len(), part));
             rest = after;
         }
-        let checked: Vec<_> = parts
-            .par_iter()
-            .with_max_len(1)
-            .map(|(_, part)| Piece::check(part))
-            .collect();
+        let checked: Vec<_> = parts.par_iter().with_max_len(1).map(|(_, part)| Piece::check(part)).collect();
         let mut pieces = Vec::with_capacity(parts.len());
         for (piece, (start, _)) in checked.into_iter().zip(&parts) {
             pieces.push(piece.map_err(|(at, fault)| fault.error(path, file, start + at))?);
@@ -362,11 +265,7 @@ impl<'a> Text<'a> {
         }
         let tokens = pieces.iter().map(|piece| piece.tokens).sum();
         let lines = pieces.iter().map(|piece| piece.lines).sum();
-        Ok(Text {
-            pieces,
-            tokens,
-            lines,
-        })
+        Ok(Text { pieces, tokens, lines })
     }
 }
 
@@ -385,12 +284,7 @@ impl<'a> Piece<'a> {
         }
         let text = text.map_err(|e| (e.valid_up_to(), Fault::NotUtf8))?;
         let lines = count(bytes, |byte| byte == b'\n');
-        Ok(Piece {
-            text,
-            tokens: words(bytes) + lines,
-            lines,
-            open: false,
-        })
+        Ok(Piece { text, tokens: words(bytes) + lines, lines, open: false })
     }
 }
 
@@ -400,18 +294,9 @@ impl Fault {
             Fault::NotUtf8 => not_utf8(path, file, at),
             Fault::Nul => wrong_byte(path, file, at, "a NUL byte", "text, not a binary file"),
             Fault::LongWord => {
-                let length = file[at..]
-                    .iter()
-                    .position(|&byte| is_space(byte))
-                    .unwrap_or(file.len() - at);
+                let length = file[at..].iter().position(|&byte| is_space(byte)).unwrap_or(file.len() - at);
                 let found = format!("a word of {length} bytes");
-                wrong_byte(
-                    path,
-                    file,
-                    at,
-                    &found,
-                    &format!("words of at most {LONGEST_WORD} bytes"),
-                )
+                wrong_byte(path, file, at, &found, &format!("words of at most {LONGEST_WORD} bytes"))
             }
         }
     }
@@ -422,10 +307,7 @@ fn long_word(bytes: &[u8]) -> Option<usize> {
     let mut start = 0;
     // Too long a word fills a window behind some space; the last space within a window is the next one to look from.
     while bytes.len() - start > LONGEST_WORD {
-        match bytes[start..=start + LONGEST_WORD]
-            .iter()
-            .rposition(|&byte| is_space(byte))
-        {
+        match bytes[start..=start + LONGEST_WORD].iter().rposition(|&byte| is_space(byte)) {
             Some(space) => start += space + 1,
             None => return Some(start),
         }
@@ -436,34 +318,20 @@ fn long_word(bytes: &[u8]) -> Option<usize> {
 /// How many words there are, each one ending at a space or at the end.
 fn words(bytes: &[u8]) -> usize {
     let last = bytes.last().is_some_and(|&byte| !is_space(byte));
-    let pairs = bytes
-        .chunks(255)
-        .zip(bytes.get(1..).unwrap_or_default().chunks(255));
-    let ends = |(a, b): (&[u8], &[u8])| {
-        a.iter()
-            .zip(b)
-            .map(|(&a, &b)| u8::from(!is_space(a) & is_space(b)))
-            .sum::<u8>()
-    };
+    let pairs = bytes.chunks(255).zip(bytes.get(1..).unwrap_or_default().chunks(255));
+    let ends =
+        |(a, b): (&[u8], &[u8])| a.iter().zip(b).map(|(&a, &b)| u8::from(!is_space(a) & is_space(b))).sum::<u8>();
     usize::from(last) + pairs.map(|pair| usize::from(ends(pair))).sum::<usize>()
 }
 
 /// Summed in bytes, 255 at a time: many at once in a vector register.
 fn count(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
-    bytes
-        .chunks(255)
-        .map(|bytes| usize::from(bytes.iter().map(|&byte| u8::from(is(byte))).sum::<u8>()))
-        .sum()
+    bytes.chunks(255).map(|bytes| usize::from(bytes.iter().map(|&byte| u8::from(is(byte))).sum::<u8>())).sum()
 }
 
 /// Cuts `all` into parts of these lengths.
 fn split<T>(mut all: &mut [T], lengths: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
-    lengths
-        .map(|length| {
-            all.split_off_mut(..length)
-                .expect("lengths that sum to the whole")
-        })
-        .collect()
+    lengths.map(|length| all.split_off_mut(..length).expect("lengths that sum to the whole")).collect()
 }
 
 /// A word of a piece, and how often it is there.
@@ -493,9 +361,7 @@ fn intern<'a>(
     let mut index = HashTable::<Known>::new();
     let mut note = |key: Key, word: &'a str| {
         let hash = key.hash(hasher);
-        let same = |known: &Known| {
-            known.key == key && (key.is_exact() || words[known.id as usize].word == word)
-        };
+        let same = |known: &Known| known.key == key && (key.is_exact() || words[known.id as usize].word == word);
         match index.entry(hash, same, |known| known.key.hash(hasher)) {
             Entry::Occupied(mut entry) => {
                 let known = entry.get_mut();
@@ -505,11 +371,7 @@ fn intern<'a>(
             Entry::Vacant(entry) => {
                 let id = words.len() as u32;
                 entry.insert(Known { key, id, count: 1 });
-                words.push(Counted {
-                    word,
-                    hash,
-                    count: 0,
-                });
+                words.push(Counted { word, hash, count: 0 });
                 id
             }
         }
@@ -584,11 +446,7 @@ impl<'a> ByShard<'a> {
             order[*next] = i;
             *next += 1;
         }
-        ByShard {
-            words,
-            order,
-            ends: next,
-        }
+        ByShard { words, order, ends: next }
     }
 
     fn order(&self, s: usize) -> &[u32] {
@@ -614,19 +472,12 @@ struct Shard {
 
 impl Shard {
     fn new(hasher: &DefaultHashBuilder) -> Self {
-        Shard {
-            words: Words::with_hasher(hasher.clone()),
-            counts: Vec::new(),
-        }
+        Shard { words: Words::with_hasher(hasher.clone()), counts: Vec::new() }
     }
 
     /// Adds `words` to this shard, the one with number `s`, and returns their numbers among the words of all shards:
     /// `SHARDS` times the place in the shard, plus `s`. None if one is beyond 32 bits.
-    fn merge<'a>(
-        &mut self,
-        s: usize,
-        words: impl Iterator<Item = &'a Counted<'a>>,
-    ) -> Option<Vec<u32>> {
+    fn merge<'a>(&mut self, s: usize, words: impl Iterator<Item = &'a Counted<'a>>) -> Option<Vec<u32>> {
         words
             .map(|counted| {
                 let place = self.words.intern(counted.word, counted.hash)?;
@@ -656,33 +507,21 @@ mod tests {
     }
 
     fn small(piece: usize, round: usize) -> Cut {
-        Cut {
-            piece,
-            round,
-            letters: 1 << 20,
-        }
+        Cut { piece, round, letters: 1 << 20 }
     }
 
     /// The text of a corpus, tokens by space.
     fn spelled(vocabulary: &Vocabulary, ids: &[u32]) -> String {
-        ids.iter()
-            .map(|&id| vocabulary.word(id))
-            .collect::<Vec<_>>()
-            .join(" ")
+        ids.iter().map(|&id| vocabulary.word(id)).collect::<Vec<_>>().join(" ")
     }
 
     /// What reading is to give, in a few plain lines: lines of words, and the words by count.
     fn plainly(text: &str) -> (Vec<Vec<&str>>, Vec<(&str, u64)>) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let lines = text.split_inclusive('\n');
-        let lines: Vec<Vec<_>> = lines
-            .map(|line| line.split_ascii_whitespace().chain([EOS]).collect())
-            .collect();
+        let lines: Vec<Vec<_>> = lines.map(|line| line.split_ascii_whitespace().chain([EOS]).collect()).collect();
         let mut counts = HashMap::from([(UNK, 0), (EOS, 0)]);
-        lines
-            .iter()
-            .flatten()
-            .for_each(|word| *counts.entry(word).or_default() += 1);
+        lines.iter().flatten().for_each(|word| *counts.entry(word).or_default() += 1);
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.as_bytes().cmp(b.0.as_bytes())));
         (lines, counts)
@@ -702,15 +541,8 @@ mod tests {
         let start = prop_oneof![4 => Just(""), 1 => Just("\u{feff}")];
         let body = prop::collection::vec((word, space), 1..60);
         (start, body, any::<bool>()).prop_map(|(start, body, cut)| {
-            let mut text: String = body
-                .iter()
-                .flat_map(|(word, space)| [word.as_str(), space])
-                .collect();
-            text.truncate(if cut {
-                text.trim_end().len()
-            } else {
-                text.len()
-            });
+            let mut text: String = body.iter().flat_map(|(word, space)| [word.as_str(), space]).collect();
+            text.truncate(if cut { text.trim_end().len() } else { text.len() });
             format!("{start}{text}")
         })
     }
@@ -793,25 +625,14 @@ mod tests {
         let text: String = (0u64..20_000)
             .map(|i| {
                 let word = i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-                format!(
-                    "w{}{}",
-                    word % (1 + i % 700),
-                    if i % 13 == 0 { "\n" } else { " " }
-                )
+                format!("w{}{}", word % (1 + i % 700), if i % 13 == 0 { "\n" } else { " " })
             })
             .collect();
         let file = file(text);
         let read = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
-            let (vocabulary, corpus) = pool
-                .install(|| train(file.path(), 2, Some(500), small(1000, 7)))
-                .unwrap();
-            let lines = pool
-                .install(|| encode(file.path(), &vocabulary, small(1000, 7)))
-                .unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (vocabulary, corpus) = pool.install(|| train(file.path(), 2, Some(500), small(1000, 7))).unwrap();
+            let lines = pool.install(|| encode(file.path(), &vocabulary, small(1000, 7))).unwrap();
             let words: Vec<_> = vocabulary.words().map(str::to_string).collect();
             (words, vocabulary.counts().to_vec(), corpus, lines)
         };
@@ -827,68 +648,34 @@ mod tests {
         let (vocabulary, _) = Corpus::read_training(file("a b <eos>\n").path(), 1, None).unwrap();
         let lines = Lines::read_with(file("a <eos> b\n\n <unk> c").path(), &vocabulary).unwrap();
         assert_eq!(lines.starts, [0, 4, 5, 8]);
-        assert_eq!(
-            spelled(&vocabulary, &lines.ids),
-            "a <eos> b <eos> <eos> <unk> <unk> <eos>"
-        );
+        assert_eq!(spelled(&vocabulary, &lines.ids), "a <eos> b <eos> <eos> <unk> <unk> <eos>");
         assert_eq!((lines.unknown, lines.len()), (2, 3));
         let corpus = Corpus::read_with(file("\n").path(), &vocabulary).unwrap();
-        assert_eq!(
-            corpus,
-            Corpus {
-                ids: vec![vocabulary.eos()],
-                unknown: 0,
-                lines: 1
-            }
-        );
+        assert_eq!(corpus, Corpus { ids: vec![vocabulary.eos()], unknown: 0, lines: 1 });
     }
 
     #[test]
     fn refuses_what_is_no_text() {
         let long = "x".repeat(LONGEST_WORD + 1);
         let cases: [(&[u8], &str); 12] = [
-            (
-                b"",
-                ": found no words, expected a text, one sentence a line",
-            ),
+            (b"", ": found no words, expected a text, one sentence a line"),
             (b"\xEF\xBB\xBF", ": found no words,"),
             (b" \n\r\n", ": found no words,"),
-            (
-                b"a b\nc \xFFd\n",
-                ":2: found invalid UTF-8 (0xFF) at byte offset 6, expected UTF-8 text",
-            ),
-            (
-                b"\xEF\xBB\xBFa\n\n\xC3",
-                ":3: found invalid UTF-8 (0xC3) at byte offset 6,",
-            ),
-            (
-                b"\xFF\xFEa\0\n\0",
-                ":1: found invalid UTF-8 (0xFF) at byte offset 0,",
-            ),
-            (
-                b"a\n\n b\0\n\xFF",
-                ":3: found a NUL byte at byte offset 5, expected text, not a binary file",
-            ),
+            (b"a b\nc \xFFd\n", ":2: found invalid UTF-8 (0xFF) at byte offset 6, expected UTF-8 text"),
+            (b"\xEF\xBB\xBFa\n\n\xC3", ":3: found invalid UTF-8 (0xC3) at byte offset 6,"),
+            (b"\xFF\xFEa\0\n\0", ":1: found invalid UTF-8 (0xFF) at byte offset 0,"),
+            (b"a\n\n b\0\n\xFF", ":3: found a NUL byte at byte offset 5, expected text, not a binary file"),
             (
                 format!("a\n{long}").leak().as_bytes(),
                 ":2: found a word of 65537 bytes at byte offset 2, expected words",
             ),
-            (
-                format!("a\nb {long} c\n\0").leak().as_bytes(),
-                ":2: found a word of 65537 bytes at byte offset 4,",
-            ),
+            (format!("a\nb {long} c\n\0").leak().as_bytes(), ":2: found a word of 65537 bytes at byte offset 4,"),
             (
                 format!("\u{feff}{long}{long} \u{a0}").leak().as_bytes(),
                 ":1: found a word of 131074 bytes at byte offset 3,",
             ),
-            (
-                format!("\0{long}").leak().as_bytes(),
-                ":1: found a NUL byte at byte offset 0,",
-            ),
-            (
-                format!("aaaa {long}\0 b").leak().as_bytes(),
-                ":1: found a word of 65538 bytes at byte offset 5,",
-            ),
+            (format!("\0{long}").leak().as_bytes(), ":1: found a NUL byte at byte offset 0,"),
+            (format!("aaaa {long}\0 b").leak().as_bytes(), ":1: found a word of 65538 bytes at byte offset 5,"),
         ];
         for (text, message) in cases {
             let file = file(text);
@@ -903,14 +690,10 @@ mod tests {
         }
         let (vocabulary, _) = Corpus::read_training(file("a").path(), 1, None).unwrap();
         for empty in ["", "\u{feff}"] {
-            let error = Corpus::read_with(file(empty).path(), &vocabulary)
-                .unwrap_err()
-                .to_string();
+            let error = Corpus::read_with(file(empty).path(), &vocabulary).unwrap_err().to_string();
             assert!(error.contains(": found an empty file, expected"), "{error}");
         }
-        let directory = Corpus::read_with(Path::new("/"), &vocabulary)
-            .unwrap_err()
-            .to_string();
+        let directory = Corpus::read_with(Path::new("/"), &vocabulary).unwrap_err().to_string();
         assert!(directory.contains("a directory"), "{directory}");
         let missing = Corpus::read_with(Path::new("no/such/file"), &vocabulary).unwrap_err();
         assert_eq!(missing.exit_code(), 6);
@@ -919,11 +702,7 @@ mod tests {
     #[test]
     fn takes_the_longest_words() {
         let long = "x".repeat(LONGEST_WORD);
-        for text in [
-            long.clone(),
-            format!("{long} {long}\n"),
-            format!("a {long}\n{long}"),
-        ] {
+        for text in [long.clone(), format!("{long} {long}\n"), format!("a {long}\n{long}")] {
             let (vocabulary, _) = train(file(text).path(), 1, None, small(100, 2)).unwrap();
             assert!(vocabulary.id(&long).is_some());
         }
@@ -931,16 +710,12 @@ mod tests {
 
     #[test]
     fn refuses_more_words_than_can_be_numbered() {
-        let cut = Cut {
-            letters: 5 + 3,
-            ..small(4, 1)
-        };
+        let cut = Cut { letters: 5 + 3, ..small(4, 1) };
         train(file("a b c a b c").path(), 1, None, cut).unwrap();
-        let error = train(file("a b c a b d").path(), 1, None, cut)
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.ends_with(": found more than 8 bytes of different words, expected a text with fewer different words"));
+        let error = train(file("a b c a b d").path(), 1, None, cut).err().unwrap().to_string();
+        assert!(
+            error.ends_with(": found more than 8 bytes of different words, expected a text with fewer different words")
+        );
     }
 
     #[test]
@@ -956,17 +731,11 @@ mod tests {
             ("", false),
         ];
         for (text, odd) in cases {
-            assert_eq!(
-                Corpus::warning(file(text).path()).is_some(),
-                odd,
-                "{text:?}"
-            );
+            assert_eq!(Corpus::warning(file(text).path()).is_some(), odd, "{text:?}");
         }
         let file = file("\n<!doctype html>\n");
-        let message = format!(
-            "{}: begins with \"<!doctype html>\": a web page in place of a text?",
-            file.path().display()
-        );
+        let message =
+            format!("{}: begins with \"<!doctype html>\": a web page in place of a text?", file.path().display());
         assert_eq!(Corpus::warning(file.path()), Some(message));
         assert_eq!(Corpus::warning(Path::new("no/such/file")), None);
     }
@@ -979,13 +748,9 @@ mod tests {
             println!("skipped: no {}", data.display());
             return;
         }
-        let sizes = [
-            ("lm/bible45", 9_135_035, 641_611),
-            ("lm/books10k", 985_536, 10_000 - 2),
-        ];
+        let sizes = [("lm/bible45", 9_135_035, 641_611), ("lm/books10k", 985_536, 10_000 - 2)];
         for (name, tokens, words) in sizes {
-            let (vocabulary, corpus) =
-                Corpus::read_training(&data.join(name).join("train.txt"), 1, None).unwrap();
+            let (vocabulary, corpus) = Corpus::read_training(&data.join(name).join("train.txt"), 1, None).unwrap();
             assert_eq!(corpus.ids.len(), tokens);
             assert_eq!(vocabulary.len(), words + 2);
             assert_eq!(vocabulary.counts().iter().sum::<u64>(), tokens as u64);

@@ -1,9 +1,16 @@
 //! Text on its way to a model: words become ids ([`Vocabulary`]), files become streams of ids ([`Corpus`], [`Lines`]),
-//! and streams become minibatches ([`Lanes`], [`Windows`]).
+//! and streams become minibatches ([`Lanes`], [`Windows`]). Tagged text: [`conll`] files, [`tags`], their evaluation ([`spans`]),
+//! and word [`vectors`].
 
 pub mod batches;
+pub mod conll;
 pub mod corpus;
+pub mod features;
+pub mod spans;
+pub mod tags;
+pub mod vectors;
 pub mod vocabulary;
+pub mod words;
 
 pub use batches::{Lanes, Window, Windows};
 pub use corpus::{Corpus, Lines};
@@ -21,23 +28,9 @@ pub(crate) fn is_space(byte: u8) -> bool {
 }
 
 /// The error for `found` at the byte `offset` of a file that holds `bytes`.
-pub(crate) fn wrong_byte(
-    path: &Path,
-    bytes: &[u8],
-    offset: usize,
-    found: &str,
-    expected: &str,
-) -> Error {
-    let line = 1 + bytes[..offset]
-        .iter()
-        .filter(|&&byte| byte == b'\n')
-        .count();
-    Error::input(
-        path,
-        line,
-        format!("{found} at byte offset {offset}"),
-        expected,
-    )
+pub(crate) fn wrong_byte(path: &Path, bytes: &[u8], offset: usize, found: &str, expected: &str) -> Error {
+    let line = 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
+    Error::input(path, line, format!("{found} at byte offset {offset}"), expected)
 }
 
 /// The error for a byte at `offset` that is not UTF-8.

@@ -41,10 +41,7 @@ impl Words {
 
     /// With hashes as `hasher` makes them, for those who know a word's hash already.
     pub(crate) fn with_hasher(hasher: DefaultHashBuilder) -> Self {
-        Words {
-            hasher,
-            ..Words::default()
-        }
+        Words { hasher, ..Words::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -74,16 +71,9 @@ impl Words {
     /// not fit in 4 GiB (and so neither their number in 32 bits).
     #[inline]
     pub(crate) fn intern(&mut self, word: &str, hash_of_word: u64) -> Option<u32> {
-        let Words {
-            text,
-            ends,
-            index,
-            hasher,
-        } = self;
+        let Words { text, ends, index, hasher } = self;
         let same = |&id: &u32| bytes(text, ends, id) == word.as_bytes();
-        match index.entry(hash_of_word, same, |&id| {
-            hash(hasher, bytes(text, ends, id))
-        }) {
+        match index.entry(hash_of_word, same, |&id| hash(hasher, bytes(text, ends, id))) {
             Entry::Occupied(entry) => Some(*entry.get()),
             Entry::Vacant(entry) => {
                 let id = ends.len() as u32;
@@ -152,10 +142,7 @@ pub(crate) fn load(bytes: &[u8], at: usize) -> u64 {
     let rest = &bytes[at..];
     match rest.first_chunk() {
         Some(eight) => u64::from_le_bytes(*eight),
-        None => (0..)
-            .zip(rest)
-            .map(|(i, &byte)| u64::from(byte) << (8 * i))
-            .sum(),
+        None => (0..).zip(rest).map(|(i, &byte)| u64::from(byte) << (8 * i)).sum(),
     }
 }
 
@@ -175,10 +162,7 @@ pub struct Vocabulary {
 
 impl Vocabulary {
     /// The number of words, V: at least 2.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "the special words are always there"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "the special words are always there")]
     pub fn len(&self) -> usize {
         self.words.len()
     }
@@ -264,17 +248,12 @@ impl Vocabulary {
     /// A file that cannot be read or was not written so; the first line that is wrong is named.
     pub fn read(path: &Path) -> Result<Self> {
         let file = map_file(path)?;
-        let text =
-            std::str::from_utf8(&file).map_err(|e| not_utf8(path, &file, e.valid_up_to()))?;
+        let text = std::str::from_utf8(&file).map_err(|e| not_utf8(path, &file, e.valid_up_to()))?;
         let (mut words, mut counts) = (Words::default(), Vec::<u64>::new());
         for (number, line) in (1..).zip(text.split_inclusive('\n')) {
-            let wrong =
-                |found: String, expected: &str| Err(Error::input(path, number, found, expected));
+            let wrong = |found: String, expected: &str| Err(Error::input(path, number, found, expected));
             let Some(line) = line.strip_suffix('\n') else {
-                return wrong(
-                    "no end of the last line".into(),
-                    "a complete vocabulary file",
-                );
+                return wrong("no end of the last line".into(), "a complete vocabulary file");
             };
             let Some((word, count)) = parse(line) else {
                 return wrong(format!("{:?}", excerpt(line)), "word TAB count");
@@ -282,23 +261,13 @@ impl Vocabulary {
             if let Some(&before) = counts.last() {
                 let last = words.get(number as u32 - 2);
                 if (before, word) < (count, last) {
-                    let found = format!(
-                        "{:?} ({count}) after {:?} ({before})",
-                        excerpt(word),
-                        excerpt(last)
-                    );
-                    return wrong(
-                        found,
-                        "falling counts, and equal ones in the order of the words' bytes",
-                    );
+                    let found = format!("{:?} ({count}) after {:?} ({before})", excerpt(word), excerpt(last));
+                    return wrong(found, "falling counts, and equal ones in the order of the words' bytes");
                 }
             }
             match words.intern(word, hash(&words.hasher, word.as_bytes())) {
                 None => {
-                    return wrong(
-                        "a word beyond 4 GiB of words".into(),
-                        "a smaller vocabulary",
-                    );
+                    return wrong("a word beyond 4 GiB of words".into(), "a smaller vocabulary");
                 }
                 Some(id) if (id as usize) < counts.len() => {
                     let found = format!("{:?} again, which line {} has", excerpt(word), id + 1);
@@ -312,29 +281,20 @@ impl Vocabulary {
             id.ok_or_else(|| Error::input(path, 0, format!("no word {word}"), "one line for it"))
         };
         let (unk, eos) = (special(UNK)?, special(EOS)?);
-        Ok(Vocabulary {
-            words,
-            counts,
-            unk,
-            eos,
-        })
+        Ok(Vocabulary { words, counts, unk, eos })
     }
 }
 
 /// A line of a vocabulary file; white space in the word or anything but digits in the count are not one.
 fn parse(line: &str) -> Option<(&str, u64)> {
     let (word, count) = line.split_once('\t')?;
-    let good = !word.is_empty()
-        && !word.bytes().any(is_space)
-        && count.bytes().all(|byte| byte.is_ascii_digit());
+    let good = !word.is_empty() && !word.bytes().any(is_space) && count.bytes().all(|byte| byte.is_ascii_digit());
     good.then_some((word, count.parse().ok()?))
 }
 
 /// The beginning of a text that may be too long for a message.
 fn excerpt(text: &str) -> &str {
-    text.char_indices()
-        .nth(40)
-        .map_or(text, |(end, _)| &text[..end])
+    text.char_indices().nth(40).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Counted words put in the order of a vocabulary.
@@ -349,17 +309,11 @@ pub(crate) struct Ranking<'a> {
 
 impl<'a> Ranking<'a> {
     /// Ranks different `words`, fewer than 2³² − 2; see [`Vocabulary::from_counts`].
-    pub(crate) fn new(
-        mut words: Vec<(&'a str, u64)>,
-        min_count: u64,
-        max_vocab: Option<usize>,
-    ) -> Result<Self> {
+    pub(crate) fn new(mut words: Vec<(&'a str, u64)>, min_count: u64, max_vocab: Option<usize>) -> Result<Self> {
         let max_vocab = max_vocab.unwrap_or(usize::MAX);
         if max_vocab < 3 {
             let what = "leaves no word besides <unk> and <eos>: at least 3 are needed";
-            return Err(Error::Usage(format!(
-                "a vocabulary of at most {max_vocab} {what}"
-            )));
+            return Err(Error::Usage(format!("a vocabulary of at most {max_vocab} {what}")));
         }
         let given = words.len();
         let mut special = |special| {
@@ -379,34 +333,20 @@ impl<'a> Ranking<'a> {
             .collect();
         keys.par_sort_unstable_by(|a, b| {
             let word = |i: u32| words[i as usize].0;
-            (a.0, a.1)
-                .cmp(&(b.0, b.1))
-                .then_with(|| word(a.2).cmp(word(b.2)))
+            (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| word(a.2).cmp(word(b.2)))
         });
 
         // The words that stay, then the special ones at the places of their counts.
         let is_word = |&i: &u32| i as usize != unk && i as usize != eos;
         let ranked = keys.iter().map(|key| key.2).filter(is_word);
         let stay = |&i: &u32| words[i as usize].1 >= min_count;
-        let mut order: Vec<u32> = ranked
-            .clone()
-            .take_while(stay)
-            .take(max_vocab - 2)
-            .collect();
+        let mut order: Vec<u32> = ranked.clone().take_while(stay).take(max_vocab - 2).collect();
         if let (true, Some(first)) = (order.is_empty(), ranked.clone().next()) {
             let (word, count) = words[first as usize];
-            let most = format!(
-                "the most frequent one, {:?}, was seen {count} times",
-                excerpt(word)
-            );
-            return Err(Error::Usage(format!(
-                "a minimal count of {min_count} leaves no word: {most}"
-            )));
+            let most = format!("the most frequent one, {:?}, was seen {count} times", excerpt(word));
+            return Err(Error::Usage(format!("a minimal count of {min_count} leaves no word: {most}")));
         }
-        words[unk].1 += ranked
-            .skip(order.len())
-            .map(|i| words[i as usize].1)
-            .sum::<u64>();
+        words[unk].1 += ranked.skip(order.len()).map(|i| words[i as usize].1).sum::<u64>();
         for i in [unk, eos] {
             let key = |i: u32| (Reverse(words[i as usize].1), words[i as usize].0);
             let place = order.partition_point(|&other| key(other) < key(i as u32));
@@ -417,11 +357,7 @@ impl<'a> Ranking<'a> {
             ids[i as usize] = id;
         }
         let unk = ids[unk];
-        for key in keys
-            .iter()
-            .filter(|key| is_word(&key.2))
-            .skip(order.len() - 2)
-        {
+        for key in keys.iter().filter(|key| is_word(&key.2)).skip(order.len() - 2) {
             ids[key.2 as usize] = unk;
         }
         ids.truncate(given);
@@ -436,19 +372,12 @@ impl<'a> Ranking<'a> {
         for (word, _) in counted() {
             let hash = hash(&words.hasher, word.as_bytes());
             if words.intern(word, hash).is_none() {
-                return Err(Error::Usage(
-                    "a vocabulary holds at most 4 GiB of words".into(),
-                ));
+                return Err(Error::Usage("a vocabulary holds at most 4 GiB of words".into()));
             }
         }
         let special = |word: &str| words.find(word.as_bytes()).expect("in every ranking");
         let (unk, eos) = (special(UNK), special(EOS));
-        Ok(Vocabulary {
-            counts: counted().map(|(_, count)| count).collect(),
-            words,
-            unk,
-            eos,
-        })
+        Ok(Vocabulary { counts: counted().map(|(_, count)| count).collect(), words, unk, eos })
     }
 }
 
@@ -474,46 +403,24 @@ mod tests {
         Vocabulary::read(file.path())
     }
 
-    const WORDS: [(&str, u64); 6] = [
-        ("b", 3),
-        ("é", 3),
-        ("<eos>", 4),
-        ("a", 3),
-        ("rare", 1),
-        ("the", 9),
-    ];
+    const WORDS: [(&str, u64); 6] = [("b", 3), ("é", 3), ("<eos>", 4), ("a", 3), ("rare", 1), ("the", 9)];
 
     #[test]
     fn ranks_by_count_then_bytes() {
         let all = Vocabulary::from_counts(WORDS, 1, None).unwrap();
-        assert_eq!(
-            lines(&all),
-            "the\t9\n<eos>\t4\na\t3\nb\t3\né\t3\nrare\t1\n<unk>\t0\n"
-        );
+        assert_eq!(lines(&all), "the\t9\n<eos>\t4\na\t3\nb\t3\né\t3\nrare\t1\n<unk>\t0\n");
         assert_eq!((all.len(), all.unk(), all.eos()), (7, 6, 1));
-        assert_eq!(
-            (all.id("é"), all.id(b"a"), all.id("x"), all.id_or_unk("x")),
-            (Some(4), Some(2), None, 6)
-        );
+        assert_eq!((all.id("é"), all.id(b"a"), all.id("x"), all.id_or_unk("x")), (Some(4), Some(2), None, 6));
         assert_eq!((all.word(0), all.count(0), all.counts()[5]), ("the", 9, 1));
-        let twice =
-            Vocabulary::from_counts(WORDS.into_iter().chain([("rare", 7)]), 1, None).unwrap();
+        let twice = Vocabulary::from_counts(WORDS.into_iter().chain([("rare", 7)]), 1, None).unwrap();
         assert_eq!(twice.id("rare"), Some(1));
     }
 
     #[test]
     fn cut_words_count_as_unknown() {
-        let cut = |min_count, max_vocab| {
-            Vocabulary::from_counts(WORDS, min_count, max_vocab).map(|v| lines(&v))
-        };
-        assert_eq!(
-            cut(3, None).unwrap(),
-            "the\t9\n<eos>\t4\na\t3\nb\t3\né\t3\n<unk>\t1\n"
-        );
-        assert_eq!(
-            cut(1, Some(5)).unwrap(),
-            "the\t9\n<eos>\t4\n<unk>\t4\na\t3\nb\t3\n"
-        );
+        let cut = |min_count, max_vocab| Vocabulary::from_counts(WORDS, min_count, max_vocab).map(|v| lines(&v));
+        assert_eq!(cut(3, None).unwrap(), "the\t9\n<eos>\t4\na\t3\nb\t3\né\t3\n<unk>\t1\n");
+        assert_eq!(cut(1, Some(5)).unwrap(), "the\t9\n<eos>\t4\n<unk>\t4\na\t3\nb\t3\n");
         assert_eq!(cut(4, None).unwrap(), "<unk>\t10\nthe\t9\n<eos>\t4\n");
         assert_eq!(cut(1, Some(3)).unwrap(), "<unk>\t10\nthe\t9\n<eos>\t4\n");
         let error = |result: Result<String>| result.unwrap_err().to_string();
@@ -523,18 +430,10 @@ mod tests {
         );
         let few = "a vocabulary of at most 2 leaves no word besides <unk> and <eos>: at least 3 are needed";
         assert_eq!(error(cut(1, Some(2))), few);
-        assert_eq!(
-            lines(&Vocabulary::from_counts([], 1, None).unwrap()),
-            "<eos>\t0\n<unk>\t0\n"
-        );
+        assert_eq!(lines(&Vocabulary::from_counts([], 1, None).unwrap()), "<eos>\t0\n<unk>\t0\n");
         for word in ["", "a b", "a\t"] {
-            let error = Vocabulary::from_counts([(word, 1)], 1, None)
-                .unwrap_err()
-                .to_string();
-            assert_eq!(
-                error,
-                format!("a word must not be empty or hold white space, as {word:?}")
-            );
+            let error = Vocabulary::from_counts([(word, 1)], 1, None).unwrap_err().to_string();
+            assert_eq!(error, format!("a word must not be empty or hold white space, as {word:?}"));
         }
     }
 
@@ -542,64 +441,32 @@ mod tests {
     fn refuses_files_it_did_not_write() {
         let cases: [(&[u8], &str); 16] = [
             (b"", ": found no word <unk>, expected one line for it"),
-            (
-                b"<unk>\t3\na\t1\n",
-                ": found no word <eos>, expected one line for it",
-            ),
-            (
-                b"<unk>\t3\n<eos>\t1",
-                ":2: found no end of the last line, expected a complete vocabulary file",
-            ),
-            (
-                b"<unk>\t3\n\n<eos>\t1\n",
-                ":2: found \"\", expected word TAB count",
-            ),
+            (b"<unk>\t3\na\t1\n", ": found no word <eos>, expected one line for it"),
+            (b"<unk>\t3\n<eos>\t1", ":2: found no end of the last line, expected a complete vocabulary file"),
+            (b"<unk>\t3\n\n<eos>\t1\n", ":2: found \"\", expected word TAB count"),
             (b"<unk>\t3\na 2\n<eos>\t1\n", ":2: found \"a 2\","),
             (b"<unk>\t3\na b\t2\n<eos>\t1\n", ":2: found \"a b\\t2\","),
             (b"<unk>\t3\n\t2\n<eos>\t1\n", ":2: found \"\\t2\","),
             (b"<unk>\t3\na\t\n<eos>\t1\n", ":2: found \"a\\t\","),
             (b"<unk>\t3\na\t+2\n<eos>\t1\n", ":2: found \"a\\t+2\","),
             (b"<unk>\t3\na\t2\t2\n<eos>\t1\n", ":2: found \"a\\t2\\t2\","),
-            (
-                b"<unk>\t3\na\t99999999999999999999\n",
-                ":2: found \"a\\t99999999999999999999\",",
-            ),
+            (b"<unk>\t3\na\t99999999999999999999\n", ":2: found \"a\\t99999999999999999999\","),
             (b"<unk>\t3\r\n<eos>\t1\r\n", ":1: found \"<unk>\\t3\\r\","),
-            (
-                b"<unk>\t3\na\t2\na\t2\n",
-                ":3: found \"a\" again, which line 2 has, expected different words",
-            ),
-            (
-                b"<unk>\t3\na\t2\n<unk>\t1\n",
-                ":3: found \"<unk>\" again, which line 1 has,",
-            ),
-            (
-                b"<unk>\t3\nb\t2\na\t2\n",
-                ":3: found \"a\" (2) after \"b\" (2), expected falling counts",
-            ),
-            (
-                b"<unk>\t3\nb\t4\n",
-                ":2: found \"b\" (4) after \"<unk>\" (3),",
-            ),
+            (b"<unk>\t3\na\t2\na\t2\n", ":3: found \"a\" again, which line 2 has, expected different words"),
+            (b"<unk>\t3\na\t2\n<unk>\t1\n", ":3: found \"<unk>\" again, which line 1 has,"),
+            (b"<unk>\t3\nb\t2\na\t2\n", ":3: found \"a\" (2) after \"b\" (2), expected falling counts"),
+            (b"<unk>\t3\nb\t4\n", ":2: found \"b\" (4) after \"<unk>\" (3),"),
         ];
         for (text, message) in cases {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(message), "{error}\nhas not\n{message}");
         }
         let error = read(b"<unk>\t3\n\xE9t\xE9\t1\n").unwrap_err().to_string();
-        assert!(
-            error.ends_with(":2: found invalid UTF-8 (0xE9) at byte offset 8, expected UTF-8 text"),
-            "{error}"
-        );
+        assert!(error.ends_with(":2: found invalid UTF-8 (0xE9) at byte offset 8, expected UTF-8 text"), "{error}");
         let long = read("é".repeat(1000)).unwrap_err().to_string();
         assert!(long.len() < 300, "{long}");
-        let error = read(format!("<unk>\t3\n{}", "é".repeat(100) + "\n"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains(&format!(":2: found \"{}\",", "é".repeat(40))),
-            "{error}"
-        );
+        let error = read(format!("<unk>\t3\n{}", "é".repeat(100) + "\n")).unwrap_err().to_string();
+        assert!(error.contains(&format!(":2: found \"{}\",", "é".repeat(40))), "{error}");
     }
 
     proptest! {

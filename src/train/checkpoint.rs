@@ -71,14 +71,8 @@ impl Snapshot<'_> {
     /// The room that it takes on the disk, in bytes, rounded up.
     pub fn bytes(&self) -> u64 {
         let block = |bytes: u64| bytes.next_multiple_of(4096) + 4096;
-        let files = self
-            .files
-            .iter()
-            .map(|(_, bytes)| block(bytes.len() as u64));
-        let tensors = self
-            .tensors
-            .iter()
-            .map(|(_, tensors)| block(tensor_file::file_bytes(tensors)));
+        let files = self.files.iter().map(|(_, bytes)| block(bytes.len() as u64));
+        let tensors = self.tensors.iter().map(|(_, tensors)| block(tensor_file::file_bytes(tensors)));
         files.chain(tensors).sum::<u64>() + block(0) * 2
     }
 }
@@ -101,16 +95,11 @@ pub struct ModelDir {
 impl ModelDir {
     /// The model directory at `path`; a checkpoint's own directory serves as well.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let dir = ModelDir {
-            path: path.as_ref().to_owned(),
-        };
+        let dir = ModelDir { path: path.as_ref().to_owned() };
         match fs::metadata(&dir.path) {
             Ok(found) if found.is_dir() => {}
             Ok(_) => {
-                return Err(Error::model(
-                    dir.path,
-                    "found a file, expected a model directory",
-                ));
+                return Err(Error::model(dir.path, "found a file, expected a model directory"));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(Error::model(dir.path, "no such model directory"));
@@ -118,10 +107,7 @@ impl ModelDir {
             Err(e) => return Err(Error::io(dir.path, "opening the model directory", e)),
         }
         if !dir.is_checkpoint() && dir.steps()?.is_empty() {
-            return Err(Error::model(
-                dir.path,
-                "is not a model directory: there is no checkpoint step-… in it",
-            ));
+            return Err(Error::model(dir.path, "is not a model directory: there is no checkpoint step-… in it"));
         }
         Ok(dir)
     }
@@ -133,10 +119,7 @@ impl ModelDir {
 
     /// The steps of the checkpoints in it, ascending.
     pub fn steps(&self) -> Result<Vec<u64>> {
-        let mut steps: Vec<u64> = names(&self.path)?
-            .iter()
-            .filter_map(|name| step_of(name))
-            .collect();
+        let mut steps: Vec<u64> = names(&self.path)?.iter().filter_map(|name| step_of(name)).collect();
         steps.sort_unstable();
         Ok(steps)
     }
@@ -155,9 +138,7 @@ impl ModelDir {
                 let path = self.path.join(step_name(step));
                 match Checkpoint::open(&path, purpose) {
                     Ok(mut checkpoint) => {
-                        let warning = |e: Error| {
-                            format!("{e}; the checkpoint of step {step} is used instead")
-                        };
+                        let warning = |e: Error| format!("{e}; the checkpoint of step {step} is used instead");
                         checkpoint.warnings = failed.into_iter().map(warning).collect();
                         return Ok(checkpoint);
                     }
@@ -176,10 +157,7 @@ impl ModelDir {
     /// The checkpoint that the newest whole one names as the best; if it is damaged or none is named, the newest.
     pub fn load_best(&self, purpose: Purpose) -> Result<Checkpoint> {
         let mut newest = self.load_newest(purpose)?;
-        let Some(best) = newest
-            .best
-            .filter(|&best| best != newest.step && !self.is_checkpoint())
-        else {
+        let Some(best) = newest.best.filter(|&best| best != newest.step && !self.is_checkpoint()) else {
             return Ok(newest);
         };
         match Checkpoint::open(&self.path.join(step_name(best)), purpose) {
@@ -189,9 +167,9 @@ impl ModelDir {
             }
             Err(e) => {
                 let step = newest.step;
-                newest.warnings.push(format!(
-                    "{e}; the newest checkpoint, of step {step}, is used instead of the best"
-                ));
+                newest
+                    .warnings
+                    .push(format!("{e}; the newest checkpoint, of step {step}, is used instead of the best"));
                 Ok(newest)
             }
         }
@@ -205,9 +183,7 @@ impl ModelDir {
 /// The entries of a directory, sorted; names that are not UTF-8 with replacement characters (none of ours is such).
 fn names(path: &Path) -> Result<Vec<String>> {
     let list = || -> io::Result<Vec<String>> {
-        fs::read_dir(path)?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     };
     let mut names = list().map_err(|e| Error::io(path, "listing the directory", e))?;
     names.sort_unstable();
@@ -231,24 +207,13 @@ impl Checkpoint {
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self> {
         let manifest = read_manifest(&path.join(MANIFEST))?;
         let found = names(path)?;
-        if let Some(missing) = manifest
-            .keys()
-            .find(|name| found.binary_search(name).is_err())
+        if let Some(missing) = manifest.keys().find(|name| found.binary_search(name).is_err())
             && (purpose == Purpose::Resume || !for_training(missing))
         {
-            return Err(Error::model(
-                path.join(missing),
-                "is missing: its checkpoint's manifest lists it",
-            ));
+            return Err(Error::model(path.join(missing), "is missing: its checkpoint's manifest lists it"));
         }
-        if let Some(surplus) = found
-            .iter()
-            .find(|name| *name != MANIFEST && !manifest.contains_key(*name))
-        {
-            return Err(Error::model(
-                path.join(surplus),
-                "is surplus: its checkpoint's manifest does not list it",
-            ));
+        if let Some(surplus) = found.iter().find(|name| *name != MANIFEST && !manifest.contains_key(*name)) {
+            return Err(Error::model(path.join(surplus), "is surplus: its checkpoint's manifest does not list it"));
         }
         let needed = |name: &str| purpose == Purpose::Resume || !for_training(name);
         let mut files: BTreeMap<String, File> = manifest
@@ -259,37 +224,21 @@ impl Checkpoint {
             .into_iter()
             .collect::<Result<_>>()?;
         let model = path.join(MODEL);
-        let file = files
-            .get_mut(MODEL)
-            .ok_or_else(|| Error::model(&model, "is missing"))?;
+        let file = files.get_mut(MODEL).ok_or_else(|| Error::model(&model, "is missing"))?;
         let header = Header::read(file, &model)?;
         if header.note("wordmill") != Some(VERSION) {
             let version = header.note("wordmill").unwrap_or("none");
-            return Err(Error::model(
-                model,
-                format!("found layout version {version}, expected {VERSION}"),
-            ));
+            return Err(Error::model(model, format!("found layout version {version}, expected {VERSION}")));
         }
         let note = |key: &str| header.note(key).and_then(|text| text.parse::<u64>().ok());
         let step = note("step").ok_or_else(|| Error::model(&model, "does not tell its step"))?;
-        if let Some(named) = path
-            .file_name()
-            .and_then(|name| step_of(&name.to_string_lossy()))
+        if let Some(named) = path.file_name().and_then(|name| step_of(&name.to_string_lossy()))
             && named != step
         {
-            return Err(Error::model(
-                path,
-                format!("found the checkpoint of step {step}, expected step {named}"),
-            ));
+            return Err(Error::model(path, format!("found the checkpoint of step {step}, expected step {named}")));
         }
         let best = note("best");
-        Ok(Checkpoint {
-            path: path.to_owned(),
-            step,
-            best,
-            files,
-            warnings: Vec::new(),
-        })
+        Ok(Checkpoint { path: path.to_owned(), step, best, files, warnings: Vec::new() })
     }
 
     /// Its directory.
@@ -338,10 +287,7 @@ impl Checkpoint {
         let path = self.path.join(name);
         match self.files.get_mut(name) {
             Some(file) => Ok((file, path)),
-            None => Err(Error::model(
-                path,
-                "is missing: this checkpoint does not have it",
-            )),
+            None => Err(Error::model(path, "is missing: this checkpoint does not have it")),
         }
     }
 }
@@ -372,21 +318,14 @@ fn read_manifest(path: &Path) -> Result<BTreeMap<String, String>> {
     }
     let wrong = |line: usize| Error::model(path, format!("is damaged or truncated at line {line}"));
     if bytes.len() as u64 > MAX_MANIFEST {
-        return Err(Error::model(
-            path,
-            format!("is damaged: it is longer than {MAX_MANIFEST} bytes"),
-        ));
+        return Err(Error::model(path, format!("is damaged: it is longer than {MAX_MANIFEST} bytes")));
     }
-    let text =
-        String::from_utf8(bytes).map_err(|_| Error::model(path, "is damaged: it is not UTF-8"))?;
+    let text = String::from_utf8(bytes).map_err(|_| Error::model(path, "is damaged: it is not UTF-8"))?;
     let mut files = BTreeMap::new();
     for (number, line) in (1..).zip(text.split_inclusive('\n')) {
-        let entry = line
-            .strip_suffix('\n')
-            .and_then(|line| line.split_once("  "));
+        let entry = line.strip_suffix('\n').and_then(|line| line.split_once("  "));
         let (hash, name) = entry.ok_or_else(|| wrong(number))?;
-        let is_hash =
-            hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_hash = hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if !is_hash || !is_plain(name) || files.insert(name.to_owned(), hash.to_owned()).is_some() {
             return Err(wrong(number));
         }
@@ -422,10 +361,7 @@ fn verified(path: &Path, hash: &str) -> Result<File> {
     if path.extension().is_some_and(|e| e == "safetensors") {
         Header::read(&mut file, path)?;
     }
-    Err(Error::model(
-        path,
-        "is damaged or truncated: its SHA-256 is not that of its checkpoint's manifest",
-    ))
+    Err(Error::model(path, "is damaged or truncated: its SHA-256 is not that of its checkpoint's manifest"))
 }
 
 /// A model directory that this process alone writes to, until this value is dropped.
@@ -444,36 +380,27 @@ impl Writer {
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => {}
             Ok(_) => {
-                return Err(Error::model(
-                    path,
-                    "found a file, expected a directory or nothing",
-                ));
+                return Err(Error::model(path, "found a file, expected a directory or nothing"));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(path)
-                    .map_err(|e| Error::io(path, "making the model directory", e))?;
+                fs::create_dir_all(path).map_err(|e| Error::io(path, "making the model directory", e))?;
             }
             Err(e) => return Err(Error::io(path, "opening the model directory", e)),
         }
         let ours = |name: &str| {
             [METRICS, CURVES, LOCK].contains(&name)
                 || step_of(name).is_some()
-                || [PARTIAL, REPLACED, DAMAGED]
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix))
+                || [PARTIAL, REPLACED, DAMAGED].iter().any(|prefix| name.starts_with(prefix))
         };
         if let Some(foreign) = names(path)?.iter().find(|name| !ours(name)) {
-            let what =
-                format!("holds {foreign}, which is not wordmill's; give a new or empty directory");
+            let what = format!("holds {foreign}, which is not wordmill's; give a new or empty directory");
             return Err(Error::model(path, what));
         }
         let writer = Self::lock(path)?;
         writer.sweep()?;
         let steps = writer.dir.steps()?;
         if let (Some(step), false) = (steps.last(), force) {
-            let what = format!(
-                "holds a model of {step} steps; continue it with --resume or replace it with --force"
-            );
+            let what = format!("holds a model of {step} steps; continue it with --resume or replace it with --force");
             return Err(Error::model(path, what));
         }
         // Oldest first: if this is cut short, what is left is still a model directory.
@@ -483,10 +410,7 @@ impl Writer {
         for name in [METRICS, CURVES] {
             let file = path.join(name);
             if file.exists() {
-                writer
-                    .disk
-                    .remove(&file)
-                    .map_err(|e| Error::io(file, "removing", e))?;
+                writer.disk.remove(&file).map_err(|e| Error::io(file, "removing", e))?;
             }
         }
         Ok(writer)
@@ -503,17 +427,10 @@ impl Writer {
         writer.sweep()?;
         let dir = ModelDir::open(path)?;
         if dir.is_checkpoint() {
-            return Err(Error::model(
-                path,
-                "is a single checkpoint; training goes on in the directory that holds it",
-            ));
+            return Err(Error::model(path, "is a single checkpoint; training goes on in the directory that holds it"));
         }
         let checkpoint = dir.load_newest(Purpose::Resume)?;
-        for step in dir
-            .steps()?
-            .into_iter()
-            .filter(|&step| step > checkpoint.step)
-        {
+        for step in dir.steps()?.into_iter().filter(|&step| step > checkpoint.step) {
             writer.set_aside(step)?;
         }
         Ok((writer, checkpoint))
@@ -533,23 +450,14 @@ impl Writer {
     /// Fails unless the disk has room for `bytes` more.
     pub fn check_space(&self, bytes: u64) -> Result<()> {
         let path = &self.dir.path;
-        let stat = rustix::fs::statvfs(path)
-            .map_err(|e| Error::io(path, "asking for the free space", e.into()))?;
+        let stat = rustix::fs::statvfs(path).map_err(|e| Error::io(path, "asking for the free space", e.into()))?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         if free >= bytes {
             return Ok(());
         }
         let mb = |bytes: u64| bytes as f64 / 1e6;
-        let what = format!(
-            "found {:.1} MB free on the disk, expected at least {:.1} MB",
-            mb(free),
-            mb(bytes)
-        );
-        Err(Error::io(
-            path,
-            SAVING,
-            io::Error::new(io::ErrorKind::StorageFull, what),
-        ))
+        let what = format!("found {:.1} MB free on the disk, expected at least {:.1} MB", mb(free), mb(bytes));
+        Err(Error::io(path, SAVING, io::Error::new(io::ErrorKind::StorageFull, what)))
     }
 
     /// Saves a checkpoint. It replaces one of the same step; of the others, the newest before it and `snapshot.best` stay.
@@ -559,32 +467,20 @@ impl Writer {
     /// # Panics
     /// If a file's name is not plain or given twice, or if the model's tensors are missing.
     pub fn save(&self, snapshot: &Snapshot<'_>) -> Result<()> {
-        assert!(
-            snapshot.tensors.iter().any(|(name, _)| *name == MODEL),
-            "a checkpoint needs {MODEL}"
-        );
+        assert!(snapshot.tensors.iter().any(|(name, _)| *name == MODEL), "a checkpoint needs {MODEL}");
         self.check_space(snapshot.bytes())?;
         let name = step_name(snapshot.step);
         let partial = self.dir.path.join(format!("{PARTIAL}{name}"));
-        let written = self
-            .write(&partial, snapshot)
-            .and_then(|()| self.put_in_place(&partial, &name));
+        let written = self.write(&partial, snapshot).and_then(|()| self.put_in_place(&partial, &name));
         if written.is_err() && partial.exists() {
             // On a real disk; what cannot even be removed is left to the next run's sweep.
             _ = Disk::default().remove(&partial);
         }
         written?;
-        let older = self
-            .dir
-            .steps()?
-            .into_iter()
-            .filter(|&step| step < snapshot.step);
+        let older = self.dir.steps()?.into_iter().filter(|&step| step < snapshot.step);
         let mut older: Vec<u64> = older.collect();
         older.pop();
-        for step in older
-            .into_iter()
-            .filter(|&step| Some(step) != snapshot.best)
-        {
+        for step in older.into_iter().filter(|&step| Some(step) != snapshot.best) {
             self.remove_step(step)?;
         }
         Ok(())
@@ -601,9 +497,7 @@ impl Writer {
             assert!(is_plain(name), "{name:?} is not a plain file name");
             let path = partial.join(name);
             let mut out = self.disk.create(&path).map_err(failed(&path))?;
-            let hash = fill(&mut out)
-                .and_then(|()| out.finish())
-                .map_err(failed(&path))?;
+            let hash = fill(&mut out).and_then(|()| out.finish()).map_err(failed(&path))?;
             manifest.insert(name.to_owned(), hash);
             Ok(())
         };
@@ -612,25 +506,15 @@ impl Writer {
         for (name, bytes) in snapshot.files {
             write(name, &|out| out.write_all(bytes))?;
         }
-        let mut notes = vec![
-            ("wordmill", VERSION.to_owned()),
-            ("step", snapshot.step.to_string()),
-        ];
+        let mut notes = vec![("wordmill", VERSION.to_owned()), ("step", snapshot.step.to_string())];
         notes.extend(snapshot.best.map(|best| ("best", best.to_string())));
         for (name, tensors) in snapshot.tensors {
-            write(name, &|mut out| {
-                tensor_file::write(&mut out, &notes, tensors)
-            })?;
+            write(name, &|mut out| tensor_file::write(&mut out, &notes, tensors))?;
         }
-        let lines: String = manifest
-            .iter()
-            .map(|(name, hash)| format!("{}  {name}\n", hex(hash)))
-            .collect();
+        let lines: String = manifest.iter().map(|(name, hash)| format!("{}  {name}\n", hex(hash))).collect();
         let path = partial.join(MANIFEST);
         let mut out = self.disk.create(&path).map_err(failed(&path))?;
-        out.write_all(lines.as_bytes())
-            .and_then(|()| out.finish())
-            .map_err(failed(&path))?;
+        out.write_all(lines.as_bytes()).and_then(|()| out.finish()).map_err(failed(&path))?;
         self.disk.sync_dir(partial).map_err(failed(partial))
     }
 
@@ -653,9 +537,7 @@ impl Writer {
         }
         self.disk.sync_dir(root).map_err(failed)?;
         if replaces {
-            self.disk
-                .remove(&replaced)
-                .map_err(|e| Error::io(&replaced, "removing", e))?;
+            self.disk.remove(&replaced).map_err(|e| Error::io(&replaced, "removing", e))?;
         }
         Ok(())
     }
@@ -664,9 +546,7 @@ impl Writer {
     fn remove_step(&self, step: u64) -> Result<()> {
         let path = self.dir.path.join(step_name(step));
         let listed = read_manifest(&path.join(MANIFEST));
-        let ours = |name: &String| {
-            name == MANIFEST || listed.as_ref().is_ok_and(|files| files.contains_key(name))
-        };
+        let ours = |name: &String| name == MANIFEST || listed.as_ref().is_ok_and(|files| files.contains_key(name));
         if !names(&path)?.iter().all(ours) {
             return self.set_aside(step);
         }
@@ -684,37 +564,23 @@ impl Writer {
         if !path.exists() {
             return Ok(());
         }
-        self.disk
-            .remove(path)
-            .map_err(|e| Error::io(path, "clearing up after a failed save", e))
+        self.disk.remove(path).map_err(|e| Error::io(path, "clearing up after a failed save", e))
     }
 
     fn set_aside(&self, step: u64) -> Result<()> {
         let from = self.dir.path.join(step_name(step));
         let name = format!("{DAMAGED}{}", step_name(step));
-        let free = (1..).map(|n| {
-            if n == 1 {
-                name.clone()
-            } else {
-                format!("{name}-{n}")
-            }
-        });
-        let to = free
-            .map(|name| self.dir.path.join(name))
-            .find(|to| !to.exists());
+        let free = (1..).map(|n| if n == 1 { name.clone() } else { format!("{name}-{n}") });
+        let to = free.map(|name| self.dir.path.join(name)).find(|to| !to.exists());
         let to = to.unwrap_or_else(|| unreachable!("one of endlessly many names is free"));
-        self.disk
-            .rename(&from, &to)
-            .map_err(|e| Error::io(&from, "setting the damaged checkpoint aside", e))
+        self.disk.rename(&from, &to).map_err(|e| Error::io(&from, "setting the damaged checkpoint aside", e))
     }
 
     /// Removes what a killed run left, and puts a checkpoint back that it was replacing.
     fn sweep(&self) -> Result<()> {
         for name in names(&self.dir.path)? {
             let path = self.dir.path.join(&name);
-            let original = name
-                .strip_prefix(REPLACED)
-                .map(|original| self.dir.path.join(original));
+            let original = name.strip_prefix(REPLACED).map(|original| self.dir.path.join(original));
             let done = match original {
                 Some(original) if !original.exists() => self.disk.rename(&path, &original),
                 Some(_) => self.disk.remove(&path),
@@ -730,35 +596,21 @@ impl Writer {
     fn lock(path: &Path) -> Result<Self> {
         let file = path.join(LOCK);
         let io_error = |e| Error::io(&file, "locking the model directory", e);
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&file)
-            .map_err(io_error)?;
+        let mut lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file).map_err(io_error)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let holder = holder(&mut lock).unwrap_or_else(|| "another process".to_owned());
-                let what =
-                    format!("is being written by {holder}; wait for it, or give another directory");
+                let what = format!("is being written by {holder}; wait for it, or give another directory");
                 return Err(Error::model(path, what));
             }
             Err(TryLockError::Error(e)) => return Err(io_error(e)),
         }
         let pid = format!("{}\n", std::process::id());
-        lock.set_len(0)
-            .and_then(|()| lock.write_all(pid.as_bytes()))
-            .map_err(io_error)?;
-        let dir = ModelDir {
-            path: path.to_owned(),
-        };
-        Ok(Writer {
-            dir,
-            disk: Disk::default(),
-            lock,
-        })
+        lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(io_error)?;
+        let dir = ModelDir { path: path.to_owned() };
+        Ok(Writer { dir, disk: Disk::default(), lock })
     }
 }
 
@@ -777,10 +629,7 @@ fn holder(lock: &mut File) -> Option<String> {
         let mut text = String::new();
         lock.seek(SeekFrom::Start(0)).ok()?;
         lock.take(32).read_to_string(&mut text).ok()?;
-        if let Some(pid) = text
-            .strip_suffix('\n')
-            .and_then(|pid| pid.parse::<u32>().ok())
-        {
+        if let Some(pid) = text.strip_suffix('\n').and_then(|pid| pid.parse::<u32>().ok()) {
             return Some(format!("process {pid}"));
         }
         std::thread::sleep(Duration::from_millis(10));

@@ -35,11 +35,7 @@ pub struct Disk {
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.fault.is_some() {
-            "Disk(failing)"
-        } else {
-            "Disk"
-        })
+        f.write_str(if self.fault.is_some() { "Disk(failing)" } else { "Disk" })
     }
 }
 
@@ -47,9 +43,7 @@ impl Disk {
     /// A disk that asks `fault` before everything it does. An error it returns is what the caller sees, a failed
     /// write leaving half of its bytes behind; `ErrorKind::Interrupted` at a write makes it a short one instead.
     pub fn failing(fault: impl Fn(Op, &Path) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        Disk {
-            fault: Some(Arc::new(fault)),
-        }
+        Disk { fault: Some(Arc::new(fault)) }
     }
 
     fn ask(&self, op: Op, path: &Path) -> io::Result<()> {
@@ -66,12 +60,7 @@ impl Disk {
     pub fn create(&self, path: &Path) -> io::Result<Output> {
         self.ask(Op::Create, path)?;
         let file = File::create_new(path)?;
-        Ok(Output {
-            file,
-            path: path.to_owned(),
-            disk: self.clone(),
-            hash: Sha256::new(),
-        })
+        Ok(Output { file, path: path.to_owned(), disk: self.clone(), hash: Sha256::new() })
     }
 
     /// Brings the entries of a directory to the disk.
@@ -123,11 +112,7 @@ impl Output {
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let fault = self.disk.ask(Op::Write, &self.path).err();
-        let taken = if fault.is_some() {
-            bytes.len().div_ceil(2)
-        } else {
-            bytes.len()
-        };
+        let taken = if fault.is_some() { bytes.len().div_ceil(2) } else { bytes.len() };
         let n = self.file.write(&bytes[..taken])?;
         self.hash.update(&bytes[..n]);
         match fault {

@@ -42,10 +42,7 @@ fn null_is_nan<'de, D: Deserializer<'de>>(json: D) -> std::result::Result<f64, D
     Ok(Option::deserialize(json)?.unwrap_or(f64::NAN))
 }
 
-fn finite_or_null<S: serde::Serializer>(
-    value: &Option<f64>,
-    json: S,
-) -> std::result::Result<S::Ok, S::Error> {
+fn finite_or_null<S: serde::Serializer>(value: &Option<f64>, json: S) -> std::result::Result<S::Ok, S::Error> {
     value.filter(|value| value.is_finite()).serialize(json)
 }
 
@@ -75,15 +72,8 @@ impl Metrics {
         let lines: String = reports.iter().map(line).collect();
         let path = dir.join(METRICS);
         replace(&path, lines.as_bytes())?;
-        let file = OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .map_err(|e| Error::io(&path, "opening", e))?;
-        Ok(Metrics {
-            dir: dir.to_owned(),
-            file,
-            reports,
-        })
+        let file = OpenOptions::new().append(true).open(&path).map_err(|e| Error::io(&path, "opening", e))?;
+        Ok(Metrics { dir: dir.to_owned(), file, reports })
     }
 
     /// Adds a report. It is in the file when this returns: a killed run loses none.
@@ -103,8 +93,7 @@ impl Metrics {
     /// Draws the curves of all reports to `curves.svg`.
     pub fn draw(&self) -> Result<()> {
         let path = self.dir.join(CURVES);
-        let svg = curves(&self.reports)
-            .map_err(|e| Error::io(&path, "drawing", std::io::Error::other(e)))?;
+        let svg = curves(&self.reports).map_err(|e| Error::io(&path, "drawing", std::io::Error::other(e)))?;
         replace(&path, svg.as_bytes())
     }
 }
@@ -175,18 +164,10 @@ impl Axis {
             // A little air, and never less than a factor of about 1.2, so that there is something to see.
             let margin = (0.04 * (high / low).ln()).max(0.09);
             let (low, high) = (low * (-margin).exp(), high * margin.exp());
-            Axis {
-                range: low..high,
-                ticks: log_ticks(low, high),
-                log,
-            }
+            Axis { range: low..high, ticks: log_ticks(low, high), log }
         } else {
             let high = if high > 0.0 { 1.08 * high } else { 1.0 };
-            Axis {
-                range: 0.0..high,
-                ticks: linear_ticks(0.0, high, 4),
-                log,
-            }
+            Axis { range: 0.0..high, ticks: linear_ticks(0.0, high, 4), log }
         }
     }
 }
@@ -214,16 +195,9 @@ impl Ranged for Axis {
 fn linear_ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let raw = (high - low) / count as f64;
     let power = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .map(|m| m * power)
-        .into_iter()
-        .find(|step| *step >= raw)
-        .unwrap_or(raw);
+    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= raw).unwrap_or(raw);
     let first = (low / step).ceil() as i64;
-    (first..)
-        .map(|n| n as f64 * step)
-        .take_while(|tick| *tick <= high)
-        .collect()
+    (first..).map(|n| n as f64 * step).take_while(|tick| *tick <= high).collect()
 }
 
 /// Round numbers between `low` and `high`, evenly spread on a logarithmic axis, not more than nine.
@@ -239,15 +213,10 @@ fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     }
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let ticks = |digits: &[f64]| -> Vec<f64> {
-        let all = decades
-            .clone()
-            .flat_map(|d| digits.iter().map(move |digit| digit * 10f64.powi(d)));
+        let all = decades.clone().flat_map(|d| digits.iter().map(move |digit| digit * 10f64.powi(d)));
         all.filter(|tick| (low..=high).contains(tick)).collect()
     };
-    let fitting = DIGITS
-        .iter()
-        .map(|digits| ticks(digits))
-        .find(|ticks| ticks.len() <= 9);
+    let fitting = DIGITS.iter().map(|digits| ticks(digits)).find(|ticks| ticks.len() <= 9);
     fitting.unwrap_or_else(|| {
         let all = ticks(&[1.0]);
         let every = all.len().div_ceil(9);
@@ -262,9 +231,7 @@ fn readable(value: f64) -> String {
         return "0".to_owned();
     }
     if !(1e-4..1e9).contains(&size) {
-        return format!("{value:.3e}")
-            .replace(".000e", "e")
-            .replace("00e", "e");
+        return format!("{value:.3e}").replace(".000e", "e").replace("00e", "e");
     }
     // Enough digits for the steps of the ticks, without what floating point adds.
     let decimals = (4.0 - size.log10().floor()).clamp(0.0, 8.0) as usize;
@@ -278,11 +245,7 @@ fn readable(value: f64) -> String {
         text.push(digit);
     }
     let part = part.trim_end_matches('0');
-    if part.is_empty() {
-        text
-    } else {
-        format!("{text}.{part}")
-    }
+    if part.is_empty() { text } else { format!("{text}.{part}") }
 }
 
 /// A line of points with its colour and name.
@@ -294,41 +257,22 @@ struct Curve<'a> {
 }
 
 /// The drawing, as SVG: perplexity on the training and validation text above, speed and learning rate below.
-fn curves(
-    reports: &[Report],
-) -> std::result::Result<String, Box<dyn std::error::Error + Send + Sync>> {
+fn curves(reports: &[Report]) -> std::result::Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let points = |value: &dyn Fn(&Report) -> Option<f64>| -> Vec<(f64, f64)> {
-        let all = reports
-            .iter()
-            .filter_map(|report| Some((report.epoch, value(report)?)));
-        all.filter(|(x, y)| x.is_finite() && y.is_finite())
-            .collect()
+        let all = reports.iter().filter_map(|report| Some((report.epoch, value(report)?)));
+        all.filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
     };
     let train = points(&|report| Some(report.train_loss.exp()));
-    let valid = points(&|report| {
-        report
-            .valid_perplexity
-            .filter(|perplexity| *perplexity > 0.0)
-    });
+    let valid = points(&|report| report.valid_perplexity.filter(|perplexity| *perplexity > 0.0));
     let speed = points(&|report| Some(report.words_per_second));
     let rate = points(&|report| Some(report.learning_rate));
-    let end = reports
-        .iter()
-        .map(|report| report.epoch)
-        .filter(|x| x.is_finite())
-        .fold(0.0, f64::max);
+    let end = reports.iter().map(|report| report.epoch).filter(|x| x.is_finite()).fold(0.0, f64::max);
     let end = if end > 0.0 { end } else { 1.0 };
     let title = match reports.last() {
         Some(last) => {
             let best = valid.iter().map(|(_, y)| *y).reduce(f64::min);
-            let best = best.map_or(String::new(), |best| {
-                format!(", best validation perplexity {best:.2}")
-            });
-            format!(
-                "{} steps, {} words{best}",
-                readable(last.step as f64),
-                readable(last.tokens as f64)
-            )
+            let best = best.map_or(String::new(), |best| format!(", best validation perplexity {best:.2}"));
+            format!("{} steps, {} words{best}", readable(last.step as f64), readable(last.tokens as f64))
         }
         None => "no reports yet".to_owned(),
     };
@@ -345,33 +289,13 @@ fn curves(
             ("perplexity", end, true),
             Some(&title),
             &[
-                Curve {
-                    name: "training",
-                    color: TRAIN,
-                    dots: false,
-                    points: train,
-                },
-                Curve {
-                    name: "validation",
-                    color: VALID,
-                    dots: true,
-                    points: valid,
-                },
+                Curve { name: "training", color: TRAIN, dots: false, points: train },
+                Curve { name: "validation", color: VALID, dots: true, points: valid },
             ],
         )?;
-        let speed = [Curve {
-            name: "words a second",
-            color: OTHER,
-            dots: false,
-            points: speed,
-        }];
+        let speed = [Curve { name: "words a second", color: OTHER, dots: false, points: speed }];
         panel(&left, ("words a second", end, false), None, &speed)?;
-        let rate = [Curve {
-            name: "learning rate",
-            color: OTHER,
-            dots: false,
-            points: rate,
-        }];
+        let rate = [Curve { name: "learning rate", color: OTHER, dots: false, points: rate }];
         panel(&right, ("learning rate", end, false), None, &rate)?;
         root.present()?;
     }
@@ -389,22 +313,10 @@ fn panel<'a>(
     curves: &[Curve<'_>],
 ) -> std::result::Result<(), DrawError<'a>> {
     let (name, end, log) = axes;
-    let vertical = Axis::over(
-        curves
-            .iter()
-            .flat_map(|curve| curve.points.iter().map(|(_, y)| *y)),
-        log,
-    );
-    let horizontal = Axis {
-        range: 0.0..end,
-        ticks: linear_ticks(0.0, end, 8),
-        log: false,
-    };
+    let vertical = Axis::over(curves.iter().flat_map(|curve| curve.points.iter().map(|(_, y)| *y)), log);
+    let horizontal = Axis { range: 0.0..end, ticks: linear_ticks(0.0, end, 8), log: false };
     let mut builder = ChartBuilder::on(area);
-    builder
-        .margin(6)
-        .x_label_area_size(44)
-        .y_label_area_size(72);
+    builder.margin(6).x_label_area_size(44).y_label_area_size(72);
     if let Some(title) = title {
         builder.caption(title, (FONT, 17).into_font().color(&INK));
     }
@@ -427,27 +339,20 @@ fn panel<'a>(
         let drawn = chart.draw_series(LineSeries::new(curve.points.iter().copied(), line))?;
         if curves.len() > 1 {
             let color = curve.color;
-            drawn.label(curve.name).legend(move |(x, y)| {
-                PathElement::new([(x, y), (x + 22, y)], color.stroke_width(2))
-            });
+            drawn
+                .label(curve.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(2)));
         }
         // A single point makes no line, and validation points are few: show where they are.
         if curve.dots || curve.points.len() == 1 {
-            let dots = curve
-                .points
-                .iter()
-                .map(|&point| Circle::new(point, 3, curve.color.filled()));
+            let dots = curve.points.iter().map(|&point| Circle::new(point, 3, curve.color.filled()));
             chart.draw_series(dots)?;
         }
     }
     if curves.iter().all(|curve| curve.points.is_empty()) {
         let (width, height) = area.dim_in_pixel();
         let style = label.pos(Pos::new(HPos::Center, VPos::Center));
-        area.draw(&Text::new(
-            "no data",
-            (width as i32 / 2, height as i32 / 2),
-            style,
-        ))?;
+        area.draw(&Text::new("no data", (width as i32 / 2, height as i32 / 2), style))?;
     } else if curves.len() > 1 {
         chart
             .configure_series_labels()
@@ -470,60 +375,19 @@ mod tests {
     fn ticks_are_round_few_and_inside() {
         assert_eq!(linear_ticks(0.0, 9.7, 4), [0.0, 5.0]);
         assert_eq!(linear_ticks(0.0, 20.0, 4), [0.0, 5.0, 10.0, 15.0, 20.0]);
-        assert_eq!(
-            log_ticks(80.0, 1100.0),
-            [100.0, 150.0, 200.0, 300.0, 500.0, 700.0, 1000.0]
-        );
-        assert_eq!(
-            log_ticks(80.0, 11_000.0),
-            [100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0]
-        );
-        for (low, high) in [
-            (90.0, 110.0),
-            (120.0, 400.0),
-            (100.0, 10_000.0),
-            (1.0, 1e30),
-            (99.0, 99.5),
-        ] {
+        assert_eq!(log_ticks(80.0, 1100.0), [100.0, 150.0, 200.0, 300.0, 500.0, 700.0, 1000.0]);
+        assert_eq!(log_ticks(80.0, 11_000.0), [100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0]);
+        for (low, high) in [(90.0, 110.0), (120.0, 400.0), (100.0, 10_000.0), (1.0, 1e30), (99.0, 99.5)] {
             let ticks = log_ticks(low, high);
             assert!((2..=9).contains(&ticks.len()), "{low} to {high}: {ticks:?}");
-            assert!(
-                ticks.iter().all(|tick| (low..=high).contains(tick)),
-                "{ticks:?}"
-            );
+            assert!(ticks.iter().all(|tick| (low..=high).contains(tick)), "{ticks:?}");
         }
     }
 
     #[test]
     fn numbers_read_well() {
-        let texts = [
-            0.0,
-            1500.0,
-            0.05,
-            0.30000000000000004,
-            1234567.0,
-            -2.5,
-            0.001,
-            1.2e-7,
-            1e12,
-            99.25,
-        ]
-        .map(readable);
-        assert_eq!(
-            texts,
-            [
-                "0",
-                "1,500",
-                "0.05",
-                "0.3",
-                "1,234,567",
-                "-2.5",
-                "0.001",
-                "1.2e-7",
-                "1e12",
-                "99.25"
-            ]
-        );
+        let texts = [0.0, 1500.0, 0.05, 0.30000000000000004, 1234567.0, -2.5, 0.001, 1.2e-7, 1e12, 99.25].map(readable);
+        assert_eq!(texts, ["0", "1,500", "0.05", "0.3", "1,234,567", "-2.5", "0.001", "1.2e-7", "1e12", "99.25"]);
     }
 
     fn report(step: u64, train_loss: f64, valid_perplexity: Option<f64>) -> Report {
@@ -543,44 +407,29 @@ mod tests {
     #[test]
     fn a_report_is_one_line_with_the_documented_keys() {
         let text = line(&report(50, 5.5, None));
-        let keys =
-            "{\"epoch\":0.5,\"step\":50,\"tokens\":32000,\"seconds\":1.0,\"words_per_second\":";
+        let keys = "{\"epoch\":0.5,\"step\":50,\"tokens\":32000,\"seconds\":1.0,\"words_per_second\":";
         assert!(text.starts_with(keys) && text.ends_with("}\n"), "{text}");
-        assert!(
-            text.contains("\"train_loss\":5.5,\"valid_perplexity\":null,\"learning_rate\":"),
-            "{text}"
-        );
+        assert!(text.contains("\"train_loss\":5.5,\"valid_perplexity\":null,\"learning_rate\":"), "{text}");
         // What JSON cannot hold comes back as not a number, not as an error.
-        let back: Report =
-            serde_json::from_str(&line(&report(1, f64::INFINITY, Some(f64::INFINITY)))).unwrap();
+        let back: Report = serde_json::from_str(&line(&report(1, f64::INFINITY, Some(f64::INFINITY)))).unwrap();
         assert!(back.train_loss.is_nan() && back.valid_perplexity.is_none());
     }
 
     /// `WORDMILL_TEST_CURVES` names a directory to keep the drawings in, to be looked at.
     #[test]
     fn curves_are_drawn_whatever_the_reports() {
-        let falling =
-            |step: u64| 4.6 + 4.4 * (-(step as f64) / 150.0).exp() + 0.03 * (step as f64).sin();
+        let falling = |step: u64| 4.6 + 4.4 * (-(step as f64) / 150.0).exp() + 0.03 * (step as f64).sin();
         let long = (1..=100u64).map(|n| n * 10).map(|step| {
-            let valid = step
-                .is_multiple_of(100)
-                .then(|| (falling(step) + 0.12).exp());
+            let valid = step.is_multiple_of(100).then(|| (falling(step) + 0.12).exp());
             report(step, falling(step), valid)
         });
-        let spoilt = [
-            report(1, f64::NAN, Some(f64::INFINITY)),
-            report(2, 5.0, None),
-            report(3, 800.0, Some(0.0)),
-        ];
+        let spoilt = [report(1, f64::NAN, Some(f64::INFINITY)), report(2, 5.0, None), report(3, 800.0, Some(0.0))];
         let cases: [(&str, Vec<Report>); 5] = [
             ("long", long.collect()),
             ("none", vec![]),
             ("one", vec![report(1, 9.0, Some(8000.0))]),
             ("spoilt", spoilt.to_vec()),
-            (
-                "flat",
-                (1..5).map(|step| report(step, 5.0, Some(148.4))).collect(),
-            ),
+            ("flat", (1..5).map(|step| report(step, 5.0, Some(148.4))).collect()),
         ];
         for (name, reports) in cases {
             let svg = curves(&reports).unwrap();

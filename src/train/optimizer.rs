@@ -56,18 +56,9 @@ const BETA2: f64 = 0.999;
 impl<R: Real> Optimizer<R> {
     /// States of zeros. `clip` is a norm, infinite for none.
     pub fn new(rule: Rule, clip: f64, l2: f64, layout: &Arc<Layout>) -> Self {
-        let pieces = layout
-            .tensors()
-            .map(|(_, t)| t.range().len().div_ceil(PIECE))
-            .sum();
+        let pieces = layout.tensors().map(|(_, t)| t.range().len().div_ceil(PIECE)).sum();
         let states = rule.states().iter().map(|_| Arena::zeros(layout)).collect();
-        Optimizer {
-            rule,
-            clip,
-            l2,
-            states,
-            partial: Vec::with_capacity(pieces),
-        }
+        Optimizer { rule, clip, l2, states, partial: Vec::with_capacity(pieces) }
     }
 
     /// The rule.
@@ -93,37 +84,22 @@ impl<R: Real> Optimizer<R> {
                 continue;
             }
             let pieces = g.arena.slice(p).par_chunks(PIECE);
-            pieces
-                .map(|x| update::sum_of_squares(x).f64())
-                .collect_into_vec(&mut self.partial);
+            pieces.map(|x| update::sum_of_squares(x).f64()).collect_into_vec(&mut self.partial);
             total += self.partial.iter().sum::<f64>();
         }
         for (p, rows) in g.touched() {
             let (table, columns) = (g.arena.slice(p), g.arena.layout().tensor(p).columns);
             total += rows
                 .iter()
-                .map(|&row| {
-                    update::sum_of_squares(&table[row as usize * columns..][..columns]).f64()
-                })
+                .map(|&row| update::sum_of_squares(&table[row as usize * columns..][..columns]).f64())
                 .sum::<f64>();
         }
         total.sqrt()
     }
 
     /// One update of the weights by a gradient whose norm is `norm`; `step` counts from 1. Leaves the gradient's tables zero.
-    pub fn update(
-        &mut self,
-        w: &mut Arena<R>,
-        g: &mut Gradients<R>,
-        norm: f64,
-        rate: f64,
-        step: u64,
-    ) {
-        let scale = R::of(if norm > self.clip {
-            self.clip / norm
-        } else {
-            1.0
-        });
+    pub fn update(&mut self, w: &mut Arena<R>, g: &mut Gradients<R>, norm: f64, rate: f64, step: u64) {
+        let scale = R::of(if norm > self.clip { self.clip / norm } else { 1.0 });
         let layout = w.layout().clone();
         for (p, tensor) in layout.tensors() {
             let decay = match tensor.role {
@@ -134,24 +110,14 @@ impl<R: Real> Optimizer<R> {
                 continue;
             }
             let rule = self.applied(rate, scale, decay, step);
-            let (w, g) = (
-                w.slice_mut(p).par_chunks_mut(PIECE),
-                g.arena.slice(p).par_chunks(PIECE),
-            );
+            let (w, g) = (w.slice_mut(p).par_chunks_mut(PIECE), g.arena.slice(p).par_chunks(PIECE));
             let pieces = w.zip(g);
             match self.states.as_mut_slice() {
                 [] => pieces.for_each(|(w, g)| rule.apply(w, g, [])),
-                [a] => pieces
-                    .zip(a.slice_mut(p).par_chunks_mut(PIECE))
-                    .for_each(|((w, g), a)| rule.apply(w, g, [a])),
+                [a] => pieces.zip(a.slice_mut(p).par_chunks_mut(PIECE)).for_each(|((w, g), a)| rule.apply(w, g, [a])),
                 [m, v] => {
-                    let states = m
-                        .slice_mut(p)
-                        .par_chunks_mut(PIECE)
-                        .zip(v.slice_mut(p).par_chunks_mut(PIECE));
-                    pieces
-                        .zip(states)
-                        .for_each(|((w, g), (m, v))| rule.apply(w, g, [m, v]));
+                    let states = m.slice_mut(p).par_chunks_mut(PIECE).zip(v.slice_mut(p).par_chunks_mut(PIECE));
+                    pieces.zip(states).for_each(|((w, g), (m, v))| rule.apply(w, g, [m, v]));
                 }
                 _ => unreachable!("no rule keeps more than two states"),
             }
@@ -162,10 +128,7 @@ impl<R: Real> Optimizer<R> {
                 let columns = layout.tensor(p).columns;
                 for &row in rows {
                     let at = row as usize * columns..(row as usize + 1) * columns;
-                    let (w, g) = (
-                        &mut w.slice_mut(p)[at.clone()],
-                        &g.arena.slice(p)[at.clone()],
-                    );
+                    let (w, g) = (&mut w.slice_mut(p)[at.clone()], &g.arena.slice(p)[at.clone()]);
                     match self.states.as_mut_slice() {
                         [] => rule.apply(w, g, []),
                         [a, ..] => rule.apply(w, g, [&mut a.slice_mut(p)[at]]),
@@ -185,15 +148,7 @@ impl<R: Real> Optimizer<R> {
             correction: R::of(1.0 / correction(BETA2).sqrt()),
             epsilon: R::of(EPSILON),
         };
-        Applied {
-            rule: self.rule,
-            step: Step {
-                rate: R::of(rate),
-                scale,
-                decay: R::of(decay),
-            },
-            adam,
-        }
+        Applied { rule: self.rule, step: Step { rate: R::of(rate), scale, decay: R::of(decay) }, adam }
     }
 }
 

@@ -52,16 +52,7 @@ impl Progress {
     fn to(style: Style, out: Box<dyn Write + Send>) -> Self {
         let now = Instant::now();
         let bar = ProgressBar::hidden();
-        Progress {
-            style,
-            bar,
-            out,
-            epoch: String::new(),
-            total: 0,
-            started: now,
-            started_at: 0,
-            shown: now,
-        }
+        Progress { style, bar, out, epoch: String::new(), total: 0, started: now, started_at: 0, shown: now }
     }
 
     /// Begins epoch `number` (from 1) of `count`, which has `words` target words, of which `done` are done already.
@@ -75,11 +66,7 @@ impl Progress {
             let target = ProgressDrawTarget::stderr_with_hz(10);
             self.bar = ProgressBar::with_draw_target(Some(words), target).with_position(done);
             let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {percent:>3}%  {msg}");
-            self.bar.set_style(
-                style
-                    .unwrap_or_else(|_| ProgressStyle::default_bar())
-                    .progress_chars("=> "),
-            );
+            self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
             self.bar.set_prefix(self.epoch.clone());
             self.bar.tick();
         }
@@ -98,14 +85,10 @@ impl Progress {
             return;
         }
         self.shown = now;
-        let speed = done.saturating_sub(self.started_at) as f64
-            / now.duration_since(self.started).as_secs_f64();
+        let speed = done.saturating_sub(self.started_at) as f64 / now.duration_since(self.started).as_secs_f64();
         let left = self.total.saturating_sub(done) as f64 / speed;
-        let state = format!(
-            "{speed:.0} words/s  loss {loss:.3}  perplexity {}  {} left",
-            short(loss.exp()),
-            time(left)
-        );
+        let state =
+            format!("{speed:.0} words/s  loss {loss:.3}  perplexity {}  {} left", short(loss.exp()), time(left));
         if self.style == Style::Bar {
             self.bar.set_position(done);
             self.bar.set_message(state);
@@ -174,10 +157,7 @@ mod tests {
             ["0 s", "59 s", "1 min 01 s", "1 h 00 min", "25 h 01 min"]
         );
         assert_eq!([f64::NAN, f64::INFINITY].map(time), ["?", "?"]);
-        assert_eq!(
-            [1.0, 151.26, 10_000.4, f64::INFINITY].map(short),
-            ["1.0", "151.3", "10000", "inf"]
-        );
+        assert_eq!([1.0, 151.26, 10_000.4, f64::INFINITY].map(short), ["1.0", "151.3", "10000", "inf"]);
     }
 
     #[test]
@@ -209,7 +189,8 @@ mod tests {
             String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
         };
         assert_eq!(run(Style::Quiet), "");
-        let expected = "epoch 2/5  50%  50 words/s  loss 4.605  perplexity 100.0  10 s left\nvalidation perplexity 99.0\n";
+        let expected =
+            "epoch 2/5  50%  50 words/s  loss 4.605  perplexity 100.0  10 s left\nvalidation perplexity 99.0\n";
         assert_eq!(run(Style::Lines), expected);
     }
 }

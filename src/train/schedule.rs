@@ -42,13 +42,7 @@ pub struct Schedule {
 impl Schedule {
     /// Begins with the rate `base`. `planned_steps` is where [`Kind::Linear`] ends; the others do not use it.
     pub fn new(kind: Kind, base: f64, planned_steps: u64) -> Self {
-        Schedule {
-            kind,
-            base,
-            planned_steps,
-            factor: 1.0,
-            best: Best::default(),
-        }
+        Schedule { kind, base, planned_steps, factor: 1.0, best: Best::default() }
     }
 
     /// The rate of optimizer step `step`, counted from 1. A linear schedule of N steps gives `base` at step 1,
@@ -92,12 +86,7 @@ pub struct EarlyStopping {
 impl EarlyStopping {
     /// Stops at the `patience`-th evaluation in a row that is not better than the best; `None` never stops.
     pub fn new(patience: Option<u64>) -> Self {
-        EarlyStopping {
-            patience,
-            best: Best::default(),
-            best_step: None,
-            since_best: 0,
-        }
+        EarlyStopping { patience, best: Best::default(), best_step: None, since_best: 0 }
     }
 
     /// Takes note of the validation perplexity after optimizer step `step`.
@@ -109,12 +98,7 @@ impl EarlyStopping {
         } else {
             self.since_best += 1;
         }
-        Verdict {
-            best,
-            stop: self
-                .patience
-                .is_some_and(|patience| self.since_best >= patience.max(1)),
-        }
+        Verdict { best, stop: self.patience.is_some_and(|patience| self.since_best >= patience.max(1)) }
     }
 
     /// The step of the best evaluation so far.
@@ -169,18 +153,9 @@ mod tests {
             stopping = through_json(&stopping);
             stopping.evaluated(perplexity as u64 * 10, perplexity)
         });
-        assert_eq!(
-            verdicts.map(|v| v.best),
-            [true, true, false, true, false, false]
-        );
-        assert_eq!(
-            verdicts.map(|v| v.stop),
-            [false, false, false, false, false, true]
-        );
-        assert_eq!(
-            (stopping.best_step(), stopping.best_perplexity()),
-            (Some(190), Some(19.0))
-        );
+        assert_eq!(verdicts.map(|v| v.best), [true, true, false, true, false, false]);
+        assert_eq!(verdicts.map(|v| v.stop), [false, false, false, false, false, true]);
+        assert_eq!((stopping.best_step(), stopping.best_perplexity()), (Some(190), Some(19.0)));
         let mut never = EarlyStopping::new(None);
         assert!((0..100).all(|step| !never.evaluated(step, f64::NAN).stop));
         assert_eq!(never.best_step(), None);
@@ -191,9 +166,7 @@ mod tests {
     fn states_survive_json_to_the_bit() {
         let mut x = 0x9E37_79B9_7F4A_7C15_u64;
         for _ in 0..20_000 {
-            x = x
-                .wrapping_mul(0x5851_F42D_4C95_7F2D)
-                .wrapping_add(0x1405_7B7E_F767_814F);
+            x = x.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
             let value = f64::from_bits(x);
             if value.is_finite() {
                 let back: f64 = through_json(&value);

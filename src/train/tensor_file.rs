@@ -104,45 +104,27 @@ pub struct TensorMut<'a> {
 /// An upper bound on the bytes of a file of `tensors`.
 pub fn file_bytes(tensors: &[Tensor<'_>]) -> u64 {
     let header = |t: &Tensor<'_>| 128 + t.name.len() + 24 * t.shape.len();
-    tensors
-        .iter()
-        .map(|t| (t.data.bytes() + header(t)) as u64)
-        .sum::<u64>()
-        + 1024
+    tensors.iter().map(|t| (t.data.bytes() + header(t)) as u64).sum::<u64>() + 1024
 }
 
 /// Writes `tensors` and the text entries `notes` to `out`. The bytes depend on nothing but the arguments.
 ///
 /// # Panics
 /// If two tensors share a name or a shape is not that of its data.
-pub fn write(
-    out: &mut impl Write,
-    notes: &[(&str, String)],
-    tensors: &[Tensor<'_>],
-) -> io::Result<()> {
+pub fn write(out: &mut impl Write, notes: &[(&str, String)], tensors: &[Tensor<'_>]) -> io::Result<()> {
     // Wide values first, so that every tensor lies aligned.
     let mut order: Vec<&Tensor<'_>> = tensors.iter().collect();
     order.sort_by_key(|t| std::cmp::Reverse(t.data.dtype().bitsize()));
 
-    let notes = notes
-        .iter()
-        .map(|(key, text)| ((*key).to_owned(), text.clone().into()));
+    let notes = notes.iter().map(|(key, text)| ((*key).to_owned(), text.clone().into()));
     let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(notes.collect()))]);
     let mut at = 0;
     for tensor in &order {
         let (name, shape) = (tensor.name, tensor.shape.to_vec());
-        assert_eq!(
-            shape.iter().product::<usize>(),
-            tensor.data.len(),
-            "{name}: shape {shape:?}"
-        );
+        assert_eq!(shape.iter().product::<usize>(), tensor.data.len(), "{name}: shape {shape:?}");
         let data_offsets = (at, at + tensor.data.bytes());
         at = data_offsets.1;
-        let info = TensorInfo {
-            dtype: tensor.data.dtype(),
-            shape,
-            data_offsets,
-        };
+        let info = TensorInfo { dtype: tensor.data.dtype(), shape, data_offsets };
         let previous = header.insert(name.to_owned(), serde_json::to_value(info)?);
         assert!(previous.is_none(), "two tensors are named {name}");
     }
@@ -203,12 +185,7 @@ impl Header {
         let io_error = |e| Error::io(path, "reading", e);
         let len = file.metadata().map_err(io_error)?.len();
         file.seek(SeekFrom::Start(0)).map_err(io_error)?;
-        let truncated = |needed: u64| {
-            Error::model(
-                path,
-                format!("is truncated: found {len} bytes, expected {needed}"),
-            )
-        };
+        let truncated = |needed: u64| Error::model(path, format!("is truncated: found {len} bytes, expected {needed}"));
         if len < 8 {
             return Err(truncated(8));
         }
@@ -216,9 +193,8 @@ impl Header {
         file.read_exact(&mut length).map_err(io_error)?;
         let json_len = u64::from_le_bytes(length);
         if json_len > MAX_HEADER {
-            let what = format!(
-                "is no safetensors file: found a header length of {json_len}, expected at most {MAX_HEADER}"
-            );
+            let what =
+                format!("is no safetensors file: found a header length of {json_len}, expected at most {MAX_HEADER}");
             return Err(Error::model(path, what));
         }
         let start = 8 + json_len;
@@ -227,12 +203,8 @@ impl Header {
         }
         let mut json = vec![0; json_len as usize];
         file.read_exact(&mut json).map_err(io_error)?;
-        let tensors: Metadata = serde_json::from_slice(&json).map_err(|e| {
-            Error::model(
-                path,
-                format!("is no safetensors file: its header is wrong: {e}"),
-            )
-        })?;
+        let tensors: Metadata = serde_json::from_slice(&json)
+            .map_err(|e| Error::model(path, format!("is no safetensors file: its header is wrong: {e}")))?;
         match start.checked_add(tensors.data_len() as u64) {
             Some(needed) if needed == len => Ok(Header { start, tensors }),
             Some(needed) if needed < len => {
@@ -246,26 +218,13 @@ impl Header {
 
     /// The text entry `key`.
     pub fn note(&self, key: &str) -> Option<&str> {
-        self.tensors
-            .metadata()
-            .as_ref()?
-            .get(key)
-            .map(String::as_str)
+        self.tensors.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
     /// Names and shapes of the tensors, in the order of the file.
     pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let shape = |name: &str| {
-            self.tensors
-                .info(name)
-                .map(|info| info.shape.clone())
-                .unwrap_or_default()
-        };
-        self.tensors
-            .offset_keys()
-            .into_iter()
-            .map(|name| (name.clone(), shape(&name)))
-            .collect()
+        let shape = |name: &str| self.tensors.info(name).map(|info| info.shape.clone()).unwrap_or_default();
+        self.tensors.offset_keys().into_iter().map(|name| (name.clone(), shape(&name))).collect()
     }
 
     /// Reads the values of all tensors of `file`, which lies at `path`, into `targets`, in place. The file must hold
@@ -273,50 +232,25 @@ impl Header {
     ///
     /// # Panics
     /// If a target's shape is not that of its data.
-    pub fn read_tensors(
-        &self,
-        file: &mut File,
-        path: &Path,
-        targets: &mut [TensorMut<'_>],
-    ) -> Result<()> {
+    pub fn read_tensors(&self, file: &mut File, path: &Path, targets: &mut [TensorMut<'_>]) -> Result<()> {
         for target in targets.iter() {
             let (name, wanted) = (target.name, target.data.view());
-            assert_eq!(
-                target.shape.iter().product::<usize>(),
-                wanted.len(),
-                "{name}: shape {:?}",
-                target.shape
-            );
+            assert_eq!(target.shape.iter().product::<usize>(), wanted.len(), "{name}: shape {:?}", target.shape);
             let Some(info) = self.tensors.info(name) else {
                 return Err(Error::model(path, format!("the tensor {name} is missing")));
             };
             if (info.dtype, &info.shape[..]) != (wanted.dtype(), target.shape) {
-                let (found, expected) = (
-                    describe(info.dtype, &info.shape),
-                    describe(wanted.dtype(), target.shape),
-                );
-                return Err(Error::model(
-                    path,
-                    format!("tensor {name}: found {found}, expected {expected}"),
-                ));
+                let (found, expected) = (describe(info.dtype, &info.shape), describe(wanted.dtype(), target.shape));
+                return Err(Error::model(path, format!("tensor {name}: found {found}, expected {expected}")));
             }
         }
-        if let Some(name) = self
-            .tensors
-            .offset_keys()
-            .iter()
-            .find(|name| targets.iter().all(|target| target.name != **name))
+        if let Some(name) =
+            self.tensors.offset_keys().iter().find(|name| targets.iter().all(|target| target.name != **name))
         {
-            return Err(Error::model(
-                path,
-                format!("holds the tensor {name}, which this model does not have"),
-            ));
+            return Err(Error::model(path, format!("holds the tensor {name}, which this model does not have")));
         }
         for target in targets {
-            let at = self
-                .tensors
-                .info(target.name)
-                .map_or(0, |info| info.data_offsets.0);
+            let at = self.tensors.info(target.name).map_or(0, |info| info.data_offsets.0);
             file.seek(SeekFrom::Start(self.start + at as u64))
                 .and_then(|_| match &mut target.data {
                     DataMut::F32(values) => read_values(file, values, f32::from_le_bytes),

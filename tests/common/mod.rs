@@ -17,14 +17,8 @@ pub fn assert_close(what: &str, got: f64, want: f64, tolerance: f64, floor: f64)
 /// [`assert_close`] for all elements, relative to the largest of `want`; also fails where all of `want` is zero.
 pub fn assert_all_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
     assert_eq!(got.len(), want.len(), "{what}: lengths");
-    let largest = want.iter().fold(
-        0.0f64,
-        |a, &x| if x.is_nan() { f64::NAN } else { a.max(x.abs()) },
-    );
-    assert!(
-        largest > 0.0,
-        "{what}: everything expected is zero (or NaN)"
-    );
+    let largest = want.iter().fold(0.0f64, |a, &x| if x.is_nan() { f64::NAN } else { a.max(x.abs()) });
+    assert!(largest > 0.0, "{what}: everything expected is zero (or NaN)");
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
         assert_close(&format!("{what}[{i}]"), got, want, tolerance, largest);
     }
@@ -36,19 +30,12 @@ pub fn fill_uniform<R: Real>(w: &mut Arena<R>, width: f64, seed: u64) {
     let layout = w.layout().clone();
     for (i, (p, _)) in layout.tensors().enumerate() {
         let mut stream = Stream::new(seed, Purpose::Init, 0, i as u32);
-        w.slice_mut(p)
-            .iter_mut()
-            .for_each(|x| *x = R::of((stream.random::<f64>() * 2.0 - 1.0) * width));
+        w.slice_mut(p).iter_mut().for_each(|x| *x = R::of((stream.random::<f64>() * 2.0 - 1.0) * width));
     }
 }
 
 /// Checks `gradient` against central differences of `loss` at every element of `w`, and that no tensor's gradient is all zero.
-pub fn check_gradient(
-    gradient: &Arena<f64>,
-    w: &Arena<f64>,
-    tolerance: f64,
-    mut loss: impl FnMut(&Arena<f64>) -> f64,
-) {
+pub fn check_gradient(gradient: &Arena<f64>, w: &Arena<f64>, tolerance: f64, mut loss: impl FnMut(&Arena<f64>) -> f64) {
     let mut w = w.clone();
     let layout = w.layout().clone();
     for (p, tensor) in layout.tensors() {

@@ -66,8 +66,7 @@ pub struct Gradient<'a, R> {
 impl<R: Real> FullSoftmax<R> {
     /// Room for `tokens` at a time.
     pub fn new(tokens: usize, units: usize, words: usize) -> Self {
-        let affordable =
-            (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, CHUNK);
+        let affordable = (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, CHUNK);
         let chunk = affordable.min(tokens.next_multiple_of(LANES));
         let group = words.div_ceil(GROUPS).next_multiple_of(8);
         let blocks = group.div_ceil(BLOCK);
@@ -92,31 +91,19 @@ impl<R: Real> FullSoftmax<R> {
 
     /// Bytes of working memory that [`FullSoftmax::new`] takes.
     pub fn bytes(tokens: usize, units: usize, words: usize) -> usize {
-        let affordable =
-            (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, CHUNK);
+        let affordable = (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, CHUNK);
         let chunk = affordable.min(tokens.next_multiple_of(LANES));
-        (tokens.div_ceil(chunk) * chunk * units + words * chunk + GROUPS * units * chunk)
-            * size_of::<R>()
+        (tokens.div_ceil(chunk) * chunk * units + words * chunk + GROUPS * units * chunk) * size_of::<R>()
     }
 
     /// The mean cross-entropy of `targets` \[N\] given states `h` \[N, H\], in nats, and its gradient; `u` is \[V, H\], `b` \[V\].
-    pub fn loss(
-        &mut self,
-        gradient: Gradient<R>,
-        h: &[R],
-        targets: &[u32],
-        u: &[R],
-        b: &[R],
-    ) -> f64 {
+    pub fn loss(&mut self, gradient: Gradient<R>, h: &[R], targets: &[u32], u: &[R], b: &[R]) -> f64 {
         let scale = 1.0 / targets.len() as f64;
         self.transpose_states(h);
         gradient.bias.fill(R::zero());
         let mut total = 0.0;
         let rows = self.chunk * self.units;
-        let chunks = h
-            .chunks(rows)
-            .zip(gradient.h.chunks_mut(rows))
-            .zip(targets.chunks(self.chunk));
+        let chunks = h.chunks(rows).zip(gradient.h.chunks_mut(rows)).zip(targets.chunks(self.chunk));
         for (i, ((h, dh), targets)) in chunks.enumerate() {
             self.exponentials(i, targets, u, b);
             total += self.normalise(targets.len()).iter().sum::<f64>();
@@ -127,20 +114,9 @@ impl<R: Real> FullSoftmax<R> {
     }
 
     /// ln ŷₖ of each of `targets` \[N\], given states `h` \[N, H\].
-    pub fn log_probabilities(
-        &mut self,
-        out: &mut [f64],
-        h: &[R],
-        targets: &[u32],
-        u: &[R],
-        b: &[R],
-    ) {
+    pub fn log_probabilities(&mut self, out: &mut [f64], h: &[R], targets: &[u32], u: &[R], b: &[R]) {
         self.transpose_states(h);
-        for (i, (out, targets)) in out
-            .chunks_mut(self.chunk)
-            .zip(targets.chunks(self.chunk))
-            .enumerate()
-        {
+        for (i, (out, targets)) in out.chunks_mut(self.chunk).zip(targets.chunks(self.chunk)).enumerate() {
             self.exponentials(i, targets, u, b);
             for (out, loss) in out.iter_mut().zip(self.normalise(targets.len())) {
                 *out = -loss;
@@ -152,10 +128,7 @@ impl<R: Real> FullSoftmax<R> {
     /// results nobody reads.
     fn transpose_states(&mut self, h: &[R]) {
         let (units, chunk) = (self.units, self.chunk);
-        let chunks = self
-            .transposed
-            .par_chunks_mut(units * chunk)
-            .zip(h.par_chunks(units * chunk));
+        let chunks = self.transposed.par_chunks_mut(units * chunk).zip(h.par_chunks(units * chunk));
         chunks.for_each(|(out, h)| {
             for (strip, rows) in h.chunks(LANES * units).enumerate() {
                 for (t, row) in rows.chunks_exact(units).enumerate() {
@@ -171,42 +144,21 @@ impl<R: Real> FullSoftmax<R> {
     fn exponentials(&mut self, index: usize, targets: &[u32], u: &[R], b: &[R]) {
         let (units, chunk, group, block) = (self.units, self.chunk, self.group, self.block);
         assert!(u.len() == self.words * units && b.len() == self.words);
-        let transposed = view(
-            &self.transposed[index * units * chunk..][..units * chunk],
-            units,
-            chunk,
-        );
+        let transposed = view(&self.transposed[index * units * chunk..][..units * chunk], units, chunk);
         let blocks = group.div_ceil(block) * chunk;
-        let groups = self
-            .logits
-            .par_chunks_mut(group * chunk)
-            .zip(u.par_chunks(group * units))
-            .zip(b.par_chunks(group));
-        let groups = groups
-            .zip(self.largest.par_chunks_mut(blocks))
-            .zip(self.sums.par_chunks_mut(blocks));
+        let groups =
+            self.logits.par_chunks_mut(group * chunk).zip(u.par_chunks(group * units)).zip(b.par_chunks(group));
+        let groups = groups.zip(self.largest.par_chunks_mut(blocks)).zip(self.sums.par_chunks_mut(blocks));
         let groups = groups.zip(&mut self.target).enumerate().with_max_len(1);
         groups.for_each(|(g, (((((logits, u), b), largest), sums), found))| {
             found.clear();
-            let blocks = logits
-                .chunks_mut(block * chunk)
-                .zip(u.chunks(block * units))
-                .zip(b.chunks(block));
-            let blocks = blocks
-                .zip(largest.chunks_exact_mut(chunk))
-                .zip(sums.chunks_exact_mut(chunk));
+            let blocks = logits.chunks_mut(block * chunk).zip(u.chunks(block * units)).zip(b.chunks(block));
+            let blocks = blocks.zip(largest.chunks_exact_mut(chunk)).zip(sums.chunks_exact_mut(chunk));
             for (i, ((((x, u), b), largest), sums)) in blocks.enumerate() {
-                product(
-                    view_mut(x, b.len(), chunk),
-                    view(u, b.len(), units),
-                    transposed,
-                );
+                product(view_mut(x, b.len(), chunk), view(u, b.len(), units), transposed);
                 let first = g * group + i * block;
                 for (t, &word) in targets.iter().enumerate() {
-                    if let Some(row) = (word as usize)
-                        .checked_sub(first)
-                        .filter(|&row| row < b.len())
-                    {
+                    if let Some(row) = (word as usize).checked_sub(first).filter(|&row| row < b.len()) {
                         found.push((t as u32, x[row * chunk + t] + b[row]));
                     }
                 }
@@ -218,20 +170,10 @@ impl<R: Real> FullSoftmax<R> {
     /// Phase 2: the loss of each of `tokens` tokens; `sums` become what makes exponentials probabilities.
     fn normalise(&mut self, tokens: usize) -> &[f64] {
         let last = self.words - (self.words - 1) / self.group * self.group;
-        let blocks = (self.words - last) / self.group * self.group.div_ceil(self.block)
-            + last.div_ceil(self.block);
+        let blocks = (self.words - last) / self.group * self.group.div_ceil(self.block) + last.div_ceil(self.block);
         let used = blocks * self.chunk;
-        join_blocks(
-            &mut self.largest[..used],
-            &mut self.sums[..used],
-            &mut self.totals,
-        );
-        for ((loss, largest), total) in self
-            .losses
-            .iter_mut()
-            .zip(&*self.largest)
-            .zip(&*self.totals)
-        {
+        join_blocks(&mut self.largest[..used], &mut self.sums[..used], &mut self.totals);
+        for ((loss, largest), total) in self.losses.iter_mut().zip(&*self.largest).zip(&*self.totals) {
             *loss = largest.f64() + total.f64().ln();
         }
         for &(t, logit) in self.target.iter().flatten() {
@@ -241,52 +183,27 @@ impl<R: Real> FullSoftmax<R> {
     }
 
     /// Phase 3. The first chunk writes ∂U, the others add to it.
-    fn backward(
-        &mut self,
-        first: bool,
-        h: &[R],
-        targets: &[u32],
-        u: &[R],
-        scale: f64,
-        du: &mut [R],
-        db: &mut [R],
-    ) {
+    fn backward(&mut self, first: bool, h: &[R], targets: &[u32], u: &[R], scale: f64, du: &mut [R], db: &mut [R]) {
         let (units, chunk, group, block) = (self.units, self.chunk, self.group, self.block);
         let tokens = targets.len();
         let hot = R::of(scale);
         let h = view(h, tokens, units);
         let blocks = group.div_ceil(block) * chunk;
-        let groups = self
-            .logits
-            .par_chunks_mut(group * chunk)
-            .zip(u.par_chunks(group * units));
-        let groups = groups
-            .zip(du.par_chunks_mut(group * units))
-            .zip(db.par_chunks_mut(group));
-        let groups = groups
-            .zip(self.sums.par_chunks_mut(blocks))
-            .zip(self.shares.par_chunks_mut(units * chunk));
+        let groups = self.logits.par_chunks_mut(group * chunk).zip(u.par_chunks(group * units));
+        let groups = groups.zip(du.par_chunks_mut(group * units)).zip(db.par_chunks_mut(group));
+        let groups = groups.zip(self.sums.par_chunks_mut(blocks)).zip(self.shares.par_chunks_mut(units * chunk));
         let groups = groups.enumerate().with_max_len(1);
         groups.for_each(|(g, (((((logits, u), du), db), factors), share))| {
-            let blocks = logits
-                .chunks_mut(block * chunk)
-                .zip(u.chunks(block * units))
-                .zip(du.chunks_mut(block * units));
-            let blocks = blocks
-                .zip(db.chunks_mut(block))
-                .zip(factors.chunks_exact_mut(chunk));
+            let blocks =
+                logits.chunks_mut(block * chunk).zip(u.chunks(block * units)).zip(du.chunks_mut(block * units));
+            let blocks = blocks.zip(db.chunks_mut(block)).zip(factors.chunks_exact_mut(chunk));
             for (i, ((((x, u), du), db), factors)) in blocks.enumerate() {
                 factors[tokens..].fill(R::zero());
-                factors[..tokens]
-                    .iter_mut()
-                    .for_each(|factor| *factor *= hot);
+                factors[..tokens].iter_mut().for_each(|factor| *factor *= hot);
                 scale_columns(x, factors, db);
                 let word = g * group + i * block;
                 for (t, &target) in targets.iter().enumerate() {
-                    if let Some(row) = (target as usize)
-                        .checked_sub(word)
-                        .filter(|&row| row < db.len())
-                    {
+                    if let Some(row) = (target as usize).checked_sub(word).filter(|&row| row < db.len()) {
                         x[row * chunk + t] -= hot;
                         db[row] -= hot;
                     }
@@ -300,11 +217,7 @@ impl<R: Real> FullSoftmax<R> {
                 }
                 let share = view_mut(share, units, chunk);
                 let u = view(u, db.len(), units);
-                if i == 0 {
-                    product(share, u.t(), x)
-                } else {
-                    add_product(share, u.t(), x)
-                }
+                if i == 0 { product(share, u.t(), x) } else { add_product(share, u.t(), x) }
             }
         });
     }
@@ -313,18 +226,16 @@ impl<R: Real> FullSoftmax<R> {
     fn gather_states(&mut self, dh: &mut [R]) {
         let (units, chunk) = (self.units, self.chunk);
         let shares = &self.shares;
-        dh.par_chunks_mut(LANES * units)
-            .enumerate()
-            .for_each(|(strip, dh)| {
-                for k in 0..units {
-                    let mut sum = [R::zero(); LANES];
-                    for share in shares.chunks_exact(units * chunk) {
-                        add(&mut sum, &share[k * chunk + strip * LANES..][..LANES]);
-                    }
-                    for (row, &x) in dh.chunks_exact_mut(units).zip(&sum) {
-                        row[k] = x;
-                    }
+        dh.par_chunks_mut(LANES * units).enumerate().for_each(|(strip, dh)| {
+            for k in 0..units {
+                let mut sum = [R::zero(); LANES];
+                for share in shares.chunks_exact(units * chunk) {
+                    add(&mut sum, &share[k * chunk + strip * LANES..][..LANES]);
                 }
-            });
+                for (row, &x) in dh.chunks_exact_mut(units).zip(&sum) {
+                    row[k] = x;
+                }
+            }
+        });
     }
 }

@@ -1,0 +1,292 @@
+//! Language models on text: where models and corpora meet.
+
+use crate::error::{Error, Result};
+use crate::kernels::dropout::Keep;
+use crate::models::LanguageModel;
+use crate::models::language_model::{Config, Noise, Space, Window};
+use crate::params::{Arena, Gradients, Layout};
+use crate::text::{Lanes, Lines, Vocabulary, Windows};
+use crate::train::checkpoint::{Checkpoint, ModelDir, Purpose};
+use crate::train::fit::{Outcome, Task, read_weights};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The file of a checkpoint that says what the model is.
+pub const CONFIG: &str = "config.json";
+/// The file of a checkpoint that lists its words.
+pub const VOCABULARY: &str = "vocab.txt";
+/// The file of a checkpoint that holds the options it was trained with, for `--config`.
+pub const OPTIONS: &str = "options.toml";
+
+/// `config.json`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Saved {
+    /// A recurrent language model.
+    LanguageModel(Config),
+}
+
+/// A trained language model.
+pub struct Trained {
+    /// The model.
+    pub model: LanguageModel,
+    /// Its weights.
+    pub w: Arena<f32>,
+    /// Its words.
+    pub vocabulary: Vocabulary,
+}
+
+impl Trained {
+    /// Loads the best checkpoint of a model directory; warnings go to standard error.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let mut checkpoint = ModelDir::open(dir)?.load_best(Purpose::Use)?;
+        for warning in &checkpoint.warnings {
+            eprintln!("wordmill: {warning}");
+        }
+        Self::read(&mut checkpoint)
+    }
+
+    /// Reads a checkpoint. Nothing is allocated before the file is known to hold it.
+    pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
+        let vocabulary = Vocabulary::read(&checkpoint.path().join(VOCABULARY))?;
+        let config = checkpoint.path().join(CONFIG);
+        let Saved::LanguageModel(saved) = serde_json::from_slice(&checkpoint.read(CONFIG)?)
+            .map_err(|error| Error::model(&config, format!("is not a model's configuration: {error}")))?;
+        let sane = |n: usize| (1..=1 << 20).contains(&n);
+        if saved.words != vocabulary.len() {
+            let what = format!("has {} words, its {VOCABULARY} {}", saved.words, vocabulary.len());
+            return Err(Error::model(config, what));
+        }
+        if !sane(saved.embed) || !sane(saved.hidden) || !(1..=64).contains(&saved.layers) {
+            return Err(Error::model(config, "has sizes that no model has"));
+        }
+        let model = LanguageModel::new(saved);
+        let held: usize = checkpoint.shapes("model.safetensors")?.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
+        if held != model.layout().parameters() {
+            let what = format!("asks for {} parameters, its tensors hold {held}", model.layout().parameters());
+            return Err(Error::model(config, what));
+        }
+        let mut w = Arena::zeros(model.layout());
+        read_weights(checkpoint, &mut w)?;
+        Ok(Trained { model, w, vocabulary })
+    }
+}
+
+/// Lanes and steps of an evaluation, and the steps that a lane reads before its own part begins.
+const LANES: usize = 64;
+const STEPS: usize = 32;
+const BURN_IN: usize = 64;
+/// Words that a lane has at least, if the text has more.
+const LEAST: usize = 512;
+
+/// Evaluates on a text in parallel lanes: every word is a target once, and every lane begins by reading the words before its
+/// part, so that the result is that of one pass to about four digits, whatever the number of lanes.
+pub struct Evaluator {
+    space: Space<f32>,
+    lanes: usize,
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+    out: Vec<f64>,
+}
+
+impl Evaluator {
+    /// Lanes for a text of `words`.
+    fn lanes(words: usize) -> usize {
+        (words / LEAST).clamp(1, LANES)
+    }
+
+    /// Working memory to evaluate texts of `words` words.
+    pub fn new(model: &LanguageModel, words: usize) -> Self {
+        let lanes = Self::lanes(words);
+        let n = STEPS * lanes;
+        Evaluator { space: model.space(STEPS, lanes), lanes, inputs: vec![0; n], targets: vec![0; n], out: vec![0.0; n] }
+    }
+
+    /// Bytes of [`Evaluator::new`].
+    pub fn bytes(model: &LanguageModel, words: usize) -> usize {
+        model.space_bytes::<f32>(STEPS, Self::lanes(words))
+    }
+
+    /// The mean loss in nats over all words of `ids`, each given those before it; the first follows `eos`.
+    pub fn loss(&mut self, model: &LanguageModel, w: &Arena<f32>, ids: &[u32], eos: u32) -> f64 {
+        let (lanes, length) = (self.lanes, ids.len().div_ceil(self.lanes));
+        // The word before target i, for all i that a lane may reach.
+        let before = |i: isize| if i < 1 { eos } else { *ids.get(i as usize - 1).unwrap_or(&eos) };
+        self.space.reset();
+        let mut fill = |inputs: &mut [u32], targets: &mut [u32], from: isize| {
+            for (i, (input, target)) in inputs.iter_mut().zip(targets).enumerate() {
+                let at = (i % lanes * length) as isize + from + (i / lanes) as isize;
+                (*input, *target) = (before(at), before(at + 1));
+            }
+        };
+        let burn_in = BURN_IN.min(length) as isize;
+        let mut at = -burn_in;
+        while at < 0 {
+            let n = STEPS.min(-at as usize) * lanes;
+            fill(&mut self.inputs[..n], &mut self.targets[..n], at);
+            model.advance(&mut self.space, &self.inputs[..n], w);
+            at += (n / lanes) as isize;
+            if at == 0 {
+                // The first lane has nothing before it.
+                model.forget_lane(&mut self.space, 0);
+            }
+        }
+        let mut total = 0.0;
+        for at in (0..length).step_by(STEPS) {
+            let steps = STEPS.min(length - at);
+            let n = steps * lanes;
+            fill(&mut self.inputs[..n], &mut self.targets[..n], at as isize);
+            let window = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: 0 };
+            model.log_probabilities(&mut self.out[..n], &mut self.space, window, w);
+            model.carry(&mut self.space, steps);
+            let counted = |i: &usize| (i % lanes) * length + at + i / lanes < ids.len();
+            total -= (0..n).filter(counted).map(|i| self.out[i]).sum::<f64>();
+        }
+        total / ids.len() as f64
+    }
+}
+
+/// The natural-log probability of every line, its end included, each read alone after an `<eos>`.
+pub fn score(trained: &Trained, lines: &Lines) -> Vec<f64> {
+    let Trained { model, w, vocabulary } = trained;
+    let all: Vec<&[u32]> = lines.iter().collect();
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(all[i].len()));
+    let mut scores = vec![0.0; all.len()];
+    let lanes = LANES.min(all.len()).max(1);
+    let mut space = model.space(STEPS, lanes);
+    let (mut inputs, mut targets, mut out) = (vec![0; STEPS * lanes], vec![0; STEPS * lanes], vec![0.0; STEPS * lanes]);
+    for batch in order.chunks(lanes) {
+        space.reset();
+        let longest = all[batch[0]].len();
+        for at in (0..longest).step_by(STEPS) {
+            let n = STEPS.min(longest - at) * lanes;
+            let eos = vocabulary.eos();
+            for i in 0..n {
+                let line = batch.get(i % lanes).map_or(&[][..], |&line| all[line]);
+                let t = at + i / lanes;
+                inputs[i] = if t == 0 { eos } else { *line.get(t - 1).unwrap_or(&eos) };
+                targets[i] = *line.get(t).unwrap_or(&eos);
+            }
+            let window = Window { inputs: &inputs[..n], targets: &targets[..n], loss_from: 0 };
+            model.log_probabilities(&mut out[..n], &mut space, window, w);
+            model.carry(&mut space, n / lanes);
+            for (i, out) in out[..n].iter().enumerate() {
+                if let Some(&line) = batch.get(i % lanes)
+                    && at + i / lanes < all[line].len()
+                {
+                    scores[line] += out;
+                }
+            }
+        }
+    }
+    scores
+}
+
+/// A language model and the text it learns from.
+pub struct LmTask<'a> {
+    model: &'a LanguageModel,
+    lanes: Lanes<'a>,
+    windows: Windows,
+    valid: Option<(&'a [u32], Evaluator)>,
+    eos: u32,
+    space: Space<f32>,
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+    keep: Keep,
+    seed: u64,
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// What an [`LmTask`] is made of.
+pub struct LmData<'a> {
+    /// The model.
+    pub model: &'a LanguageModel,
+    /// The training text in lanes.
+    pub lanes: Lanes<'a>,
+    /// Its windows.
+    pub windows: Windows,
+    /// τ
+    pub tau: usize,
+    /// The validation text.
+    pub valid: Option<&'a [u32]>,
+    /// The id of `<eos>`.
+    pub eos: u32,
+    /// Dropout.
+    pub keep: Keep,
+    /// The run's seed.
+    pub seed: u64,
+    /// The small files of a checkpoint.
+    pub files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl<'a> LmTask<'a> {
+    /// Allocates the working memory.
+    pub fn new(data: LmData<'a>) -> Self {
+        let LmData { model, lanes, windows, tau, valid, eos, keep, seed, files } = data;
+        let tokens = tau * lanes.lanes();
+        LmTask {
+            model,
+            lanes,
+            windows,
+            valid: valid.map(|ids| (ids, Evaluator::new(model, ids.len()))),
+            eos,
+            space: model.space(tau, lanes.lanes()),
+            inputs: vec![0; tokens],
+            targets: vec![0; tokens],
+            keep,
+            seed,
+            files,
+        }
+    }
+}
+
+impl Task for LmTask<'_> {
+    fn layout(&self) -> &Arc<Layout> {
+        self.model.layout()
+    }
+
+    fn rows(&self) -> usize {
+        self.inputs.len()
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.windows.count() as u64
+    }
+
+    fn targets_before(&self, steps: u64) -> u64 {
+        let position = steps.checked_sub(1).map_or(0, |last| self.windows.get(last as usize).end);
+        (position * self.lanes.lanes()) as u64
+    }
+
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+        let index = (step % self.steps_per_epoch()) as usize;
+        if index == 0 {
+            self.space.reset();
+        }
+        let window = self.windows.get(index);
+        let n = window.len() * self.lanes.lanes();
+        self.lanes.fill(window.positions(), &mut self.inputs[..n], &mut self.targets[..n]);
+        let noise = Noise { keep: self.keep, seed: self.seed, step };
+        let data = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: window.loss_from };
+        let loss = self.model.step(g, &mut self.space, data, noise, w);
+        if index + 1 < self.windows.count() {
+            self.model.carry(&mut self.space, self.windows.get(index + 1).carry_from);
+        }
+        Outcome { loss, targets: ((window.len() - window.loss_from) * self.lanes.lanes()) as u64 }
+    }
+
+    fn validate(&mut self, w: &Arena<f32>) -> Option<f64> {
+        let (ids, evaluator) = self.valid.as_mut()?;
+        Some(evaluator.loss(self.model, w, ids, self.eos).exp())
+    }
+
+    fn files(&self) -> Vec<(&str, Vec<u8>)> {
+        self.files.iter().map(|(name, bytes)| (*name, bytes.clone())).collect()
+    }
+
+    fn carried(&mut self) -> Vec<&mut [f32]> {
+        self.space.states_mut().collect()
+    }
+}

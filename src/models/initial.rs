@@ -1,0 +1,111 @@
+//! Initial weights.
+
+use crate::params::{Arena, Role, Tensor};
+use crate::real::Real;
+use crate::rng::{Purpose, Stream};
+use rand::RngExt;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// How weight matrices begin. Word vectors are uniform in ±0.1 and biases zero in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Init {
+    /// Uniform in ±1/√n, for n inputs
+    Uniform,
+    /// Uniform in ±√(6/(n + m)), for n inputs and m outputs (Glorot and Bengio 2010)
+    Xavier,
+    /// State-to-state matrices orthogonal (Saxe et al. 2014), the others as xavier
+    Orthogonal,
+}
+
+/// Elements that one stream of random numbers fills.
+const PIECE: usize = 1 << 16;
+
+impl Init {
+    /// Fills the weights: a function of the seed and the layout alone.
+    pub fn fill<R: Real>(self, w: &mut Arena<R>, seed: u64) {
+        let layout = w.layout().clone();
+        for (i, (p, tensor)) in layout.tensors().enumerate() {
+            // An output matrix is stored transposed: a row a word.
+            let inputs = if tensor.role == Role::Output { tensor.columns } else { tensor.rows };
+            let xavier = (6.0 / (tensor.rows + tensor.columns) as f64).sqrt();
+            let width = match (tensor.role, self) {
+                (Role::Bias, _) => continue,
+                (Role::Table, _) => 0.1,
+                (_, Init::Uniform) => 1.0 / (inputs as f64).sqrt(),
+                (Role::Recurrent, Init::Orthogonal) => {
+                    orthogonal(w.slice_mut(p), tensor, seed, i as u32);
+                    continue;
+                }
+                _ => xavier,
+            };
+            w.slice_mut(p).par_chunks_mut(PIECE).enumerate().for_each(|(piece, x)| {
+                let mut stream = Stream::new(seed, Purpose::Init, piece as u64, i as u32);
+                x.iter_mut().for_each(|x| *x = R::of((f64::from(stream.random::<f32>()) * 2.0 - 1.0) * width));
+            });
+        }
+    }
+}
+
+/// Each square block of an \[H, G·H\] matrix becomes orthogonal: Gram-Schmidt, twice, on normal columns.
+fn orthogonal<R: Real>(w: &mut [R], tensor: &Tensor, seed: u64, place: u32) {
+    let (h, columns) = (tensor.rows, tensor.columns);
+    for block in 0..columns / h {
+        let mut stream = Stream::new(seed, Purpose::Init, block as u64, place);
+        let mut rows: Vec<Vec<f64>> = Vec::with_capacity(h);
+        while rows.len() < h {
+            let mut row: Vec<f64> = (0..h).map(|_| stream.sample(rand_distr::StandardNormal)).collect();
+            for _ in 0..2 {
+                for other in &rows {
+                    let dot: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
+                    row.iter_mut().zip(other).for_each(|(a, b)| *a -= dot * b);
+                }
+                let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+                row.iter_mut().for_each(|x| *x /= norm);
+            }
+            rows.push(row);
+        }
+        for (i, row) in rows.iter().enumerate() {
+            for (j, &x) in row.iter().enumerate() {
+                w[i * columns + block * h + j] = R::of(x);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::Layout;
+    use std::sync::Arc;
+
+    #[test]
+    fn orthogonal_blocks_are_orthogonal() {
+        let mut layout = Layout::default();
+        let p = layout.add("u", 7, 21, Role::Recurrent);
+        let mut w = Arena::<f64>::zeros(&Arc::new(layout));
+        Init::Orthogonal.fill(&mut w, 3);
+        for block in 0..3 {
+            let u = w.matrix(p).slice(ndarray::s![.., block * 7..(block + 1) * 7]).to_owned();
+            let product = u.dot(&u.t());
+            for ((i, j), &x) in product.indexed_iter() {
+                assert!((x - if i == j { 1.0 } else { 0.0 }).abs() < 1e-12, "{i} {j} {x}");
+            }
+        }
+    }
+
+    #[test]
+    fn widths_and_zeros() {
+        let mut layout = Layout::default();
+        let out = layout.add("out", 50, 16, Role::Output);
+        let bias = layout.add("bias", 1, 50, Role::Bias);
+        let table = layout.add("table", 50, 16, Role::Table);
+        let mut w = Arena::<f32>::zeros(&Arc::new(layout));
+        Init::Uniform.fill(&mut w, 3);
+        let largest = |p| w.slice(p).iter().fold(0.0f32, |a, x| a.max(x.abs()));
+        assert!(largest(out) <= 0.25 && largest(out) > 0.24);
+        assert!(largest(table) <= 0.1 && largest(table) > 0.098);
+        assert_eq!(largest(bias), 0.0);
+    }
+}

@@ -1,0 +1,713 @@
+//! Tags of entities: the schemes in which they are written, what a scheme allows, and the way between tags and spans.
+//!
+//! A scheme writes the entity `X` over the tokens 0..3, followed at once by an `X` of one token, as
+//!
+//! | scheme | | | | |
+//! |---|---|---|---|---|
+//! | `iob1` | I-X | I-X | I-X | B-X |
+//! | `iob2` | B-X | I-X | I-X | B-X |
+//! | `iobes` | B-X | I-X | E-X | S-X |
+//! | `io` | I-X | I-X | I-X | I-X |
+//! | `bare` | X | X | X | X |
+//!
+//! The last two cannot tell such neighbours apart: they join. A tag may have a prefix only (`B`, `I`): its type is the
+//! empty one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// How spans are written as tags; see the table of this module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// `B-` only between two neighbours of one type (CoNLL 2000 and 2003 as distributed).
+    Iob1,
+    /// Every entity begins with `B-`.
+    Iob2,
+    /// `B- I- E-`, and `S-` for an entity of one token.
+    Iobes,
+    /// `I-` only.
+    Io,
+    /// The type alone, without a prefix.
+    Bare,
+}
+
+impl Scheme {
+    /// All schemes.
+    pub const ALL: [Scheme; 5] = [Scheme::Iob1, Scheme::Iob2, Scheme::Iobes, Scheme::Io, Scheme::Bare];
+
+    /// The prefixes the scheme writes, in the order of label numbers.
+    pub fn prefixes(self) -> &'static [Prefix] {
+        use Prefix::*;
+        match self {
+            Scheme::Iob1 | Scheme::Iob2 => &[B, I],
+            Scheme::Iobes => &[B, I, E, S],
+            Scheme::Io | Scheme::Bare => &[I],
+        }
+    }
+
+    /// The name used in options and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::Iob1 => "iob1",
+            Scheme::Iob2 => "iob2",
+            Scheme::Iobes => "iobes",
+            Scheme::Io => "io",
+            Scheme::Bare => "bare",
+        }
+    }
+
+    /// Whether `next` may follow `prev`. The border of a sentence counts as [`Tag::O`] on both sides, so that a sentence
+    /// is valid when every pair of neighbours is, borders included.
+    pub fn allows(self, prev: Tag, next: Tag) -> bool {
+        use Prefix::*;
+        let inside = matches!(prev.prefix, B | I) && prev.kind == next.kind;
+        if next.prefix != O && !self.prefixes().contains(&next.prefix) {
+            return false;
+        }
+        match self {
+            Scheme::Iob1 => next.prefix != B || inside,
+            Scheme::Iob2 => next.prefix != I || inside,
+            // What B- or I- has opened must go on, and only what is open goes on.
+            Scheme::Iobes => {
+                matches!(prev.prefix, B | I) == matches!(next.prefix, I | E)
+                    && (inside || !matches!(next.prefix, I | E))
+            }
+            Scheme::Io | Scheme::Bare => true,
+        }
+    }
+
+    /// The first pair of neighbours of a sentence that the scheme does not allow: the place of the pair's right tag,
+    /// `tags.len()` where the sentence may not end.
+    pub fn check(self, tags: &[Tag]) -> Option<usize> {
+        let mut prev = Tag::O;
+        for (i, &next) in tags.iter().chain([&Tag::O]).enumerate() {
+            if !self.allows(prev, next) {
+                return Some(i);
+            }
+            prev = next;
+        }
+        None
+    }
+
+    /// The scheme that sentences with prefixed tags are written in: the one that allows them all. Where `iob1` and `iob2`
+    /// both break somewhere, the one with fewer breaks, so that [`Scheme::check`] points at the odd ones out. Files
+    /// with `I-` only mean the same in `io` and `iob1` and count as `iob1`; files without any entity as `iob2`.
+    pub fn detect<'a>(sentences: impl IntoIterator<Item = &'a [Tag]>) -> Scheme {
+        use Prefix::*;
+        let (mut begun_by_b, mut begun_by_i, mut any_b) = (0u64, 0u64, false);
+        for tags in sentences {
+            let mut prev = Tag::O;
+            for &tag in tags {
+                let inside = matches!(prev.prefix, B | I) && prev.kind == tag.kind;
+                match tag.prefix {
+                    E | S => return Scheme::Iobes,
+                    B => {
+                        any_b = true;
+                        begun_by_b += u64::from(!inside);
+                    }
+                    I => begun_by_i += u64::from(!inside),
+                    O => {}
+                }
+                prev = tag;
+            }
+        }
+        match (any_b, begun_by_i) {
+            (_, 0) => Scheme::Iob2,
+            (false, _) => Scheme::Iob1,
+            (true, _) if begun_by_b < begun_by_i => Scheme::Iob1,
+            (true, _) => Scheme::Iob2,
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Scheme {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Scheme::ALL
+            .into_iter()
+            .find(|s| s.name() == text)
+            .ok_or_else(|| Error::Usage(format!("found the scheme `{text}`, expected iob1, iob2, iobes, io or bare")))
+    }
+}
+
+/// The first letter of a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Prefix {
+    /// Outside of any entity.
+    O,
+    /// Begins an entity.
+    B,
+    /// Goes on with an entity; in `iob1`, `io` and `bare` it begins one too.
+    I,
+    /// Ends an entity.
+    E,
+    /// An entity of one token.
+    S,
+}
+
+impl Prefix {
+    fn letter(self) -> &'static str {
+        ["O", "B", "I", "E", "S"][self as usize]
+    }
+}
+
+/// A tag: a prefix and the number of an entity type in some [`Kinds`] (0 for [`Tag::O`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag {
+    /// Entity type.
+    pub kind: u32,
+    /// Place within the entity.
+    pub prefix: Prefix,
+}
+
+impl Tag {
+    /// Outside of any entity.
+    pub const O: Tag = Tag { kind: 0, prefix: Prefix::O };
+
+    /// A tag within an entity of type `kind`.
+    pub fn new(prefix: Prefix, kind: u32) -> Tag {
+        assert!(prefix != Prefix::O, "O has no type");
+        Tag { kind, prefix }
+    }
+
+    /// Reads a tag as written in the schemes with a prefix, entering a new type into `kinds`; `None` if it is not one.
+    pub fn parse(text: &str, kinds: &mut Kinds) -> Option<Tag> {
+        match split(text)? {
+            (Prefix::O, _) => Some(Tag::O),
+            (prefix, kind) => Some(Tag::new(prefix, kinds.intern(kind))),
+        }
+    }
+
+    /// Reads a tag of the scheme `bare`: `O` or a type. `None` if it is empty.
+    pub fn parse_bare(text: &str, kinds: &mut Kinds) -> Option<Tag> {
+        match text {
+            "" => None,
+            "O" => Some(Tag::O),
+            kind => Some(Tag::new(Prefix::I, kinds.intern(kind))),
+        }
+    }
+
+    /// The tag as it is written in `scheme`.
+    pub fn text(self, kinds: &Kinds, scheme: Scheme) -> String {
+        match (self.prefix, kinds.name(self.kind)) {
+            (Prefix::O, _) => "O".to_owned(),
+            (_, Some(kind)) if scheme == Scheme::Bare => kind.to_owned(),
+            (prefix, Some("") | None) => prefix.letter().to_owned(),
+            (prefix, Some(kind)) => format!("{}-{kind}", prefix.letter()),
+        }
+    }
+}
+
+/// Prefix and type of a tag as written in the schemes with a prefix.
+fn split(text: &str) -> Option<(Prefix, &str)> {
+    let (letter, kind) = match text.split_once('-') {
+        None => (text, ""),
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+    };
+    match letter {
+        "O" if kind.is_empty() => Some((Prefix::O, "")),
+        "B" => Some((Prefix::B, kind)),
+        "I" => Some((Prefix::I, kind)),
+        "E" => Some((Prefix::E, kind)),
+        "S" => Some((Prefix::S, kind)),
+        _ => None,
+    }
+}
+
+/// Whether a tag is written with a prefix: `O`, or one of `B I E S`, alone or followed by `-` and a type.
+pub fn has_prefix(text: &str) -> bool {
+    split(text).is_some()
+}
+
+/// The first of several tags joined by commas, as `B-person,B-group` where annotators disagreed; `None` if `text` is
+/// one tag (a comma within a type is no join: every part must be a tag).
+pub fn first_of_joined(text: &str) -> Option<&str> {
+    let (first, _) = text.split_once(',')?;
+    text.split(',').all(|part| part == "O" || part.contains('-') && has_prefix(part)).then_some(first)
+}
+
+/// Entity types, numbered in the order in which they are first met.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
+pub struct Kinds {
+    names: Vec<String>,
+    numbers: HashMap<String, u32>,
+}
+
+impl Kinds {
+    /// The number of the type `name`, new if it was not met before.
+    pub fn intern(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.numbers.get(name) {
+            return number;
+        }
+        let number = self.names.len() as u32;
+        self.names.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), number);
+        number
+    }
+
+    /// The number of the type `name`, if it was met.
+    pub fn get(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
+    /// The name of a type.
+    pub fn name(&self, kind: u32) -> Option<&str> {
+        self.names.get(kind as usize).map(String::as_str)
+    }
+
+    /// All names, in the order of their numbers.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// How many types there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+}
+
+impl From<Vec<String>> for Kinds {
+    fn from(names: Vec<String>) -> Self {
+        let mut kinds = Kinds::default();
+        for name in &names {
+            kinds.intern(name);
+        }
+        kinds
+    }
+}
+
+impl From<Kinds> for Vec<String> {
+    fn from(kinds: Kinds) -> Self {
+        kinds.names
+    }
+}
+
+/// The classes of a tagger: label 0 is `O`, then for every type the prefixes of the scheme. Closed under conversion: it
+/// holds every tag the scheme can write for its types, met or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labels {
+    /// The scheme of the labels.
+    pub scheme: Scheme,
+    /// The entity types.
+    pub kinds: Kinds,
+}
+
+impl Labels {
+    /// The number of labels.
+    pub fn count(&self) -> usize {
+        1 + self.kinds.len() * self.scheme.prefixes().len()
+    }
+
+    /// The label of a tag; `None` for a type or prefix that is not among them.
+    pub fn label(&self, tag: Tag) -> Option<usize> {
+        if tag.prefix == Prefix::O {
+            return Some(0);
+        }
+        let prefixes = self.scheme.prefixes();
+        let place = prefixes.iter().position(|&p| p == tag.prefix)?;
+        ((tag.kind as usize) < self.kinds.len()).then(|| 1 + tag.kind as usize * prefixes.len() + place)
+    }
+
+    /// The tag of a label below [`Labels::count`].
+    pub fn tag(&self, label: usize) -> Tag {
+        assert!(label < self.count(), "label {label} of {}", self.count());
+        let prefixes = self.scheme.prefixes();
+        match label.checked_sub(1) {
+            None => Tag::O,
+            Some(rest) => Tag::new(prefixes[rest % prefixes.len()], (rest / prefixes.len()) as u32),
+        }
+    }
+
+    /// All labels as they are written.
+    pub fn texts(&self) -> Vec<String> {
+        (0..self.count()).map(|label| self.tag(label).text(&self.kinds, self.scheme)).collect()
+    }
+}
+
+/// An entity: the tokens `start..end` of a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// First token.
+    pub start: usize,
+    /// The token after the last.
+    pub end: usize,
+    /// Entity type.
+    pub kind: u32,
+}
+
+/// How tags are read as spans. The two readings agree on every sentence that its scheme allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// As the script `conlleval` of the CoNLL shared tasks (and `seqeval` by default): whatever looks like the beginning
+    /// of an entity begins one, so that `O I-X` holds an `X` and `B-X I-Y` an `X` and a `Y`. Needs no scheme. With `E-`
+    /// and `S-`, which the script does not know, as `seqeval`.
+    Conlleval,
+    /// As `seqeval` with `mode="strict"`: only what is begun, continued and ended as the scheme writes it is an
+    /// entity, so that in `iob2` `O I-X` holds none and `B-X I-Y` an `X` alone. `io` and `bare` have nothing to be
+    /// strict about and are read as by [`Reading::Conlleval`].
+    Strict(Scheme),
+}
+
+/// The entities of a sentence, in order, without overlap.
+pub fn spans(tags: &[Tag], reading: Reading) -> Vec<Span> {
+    let mut out = Vec::new();
+    spans_into(tags, reading, &mut out);
+    out
+}
+
+/// [`spans`] into a buffer that is cleared first.
+pub fn spans_into(tags: &[Tag], reading: Reading, out: &mut Vec<Span>) {
+    out.clear();
+    match reading {
+        Reading::Strict(scheme @ (Scheme::Iob1 | Scheme::Iob2 | Scheme::Iobes)) => strict(tags, scheme, out),
+        _ => lenient(tags, out),
+    }
+}
+
+fn lenient(tags: &[Tag], out: &mut Vec<Span>) {
+    use Prefix::*;
+    let (mut prev, mut start) = (Tag::O, 0);
+    for (i, &tag) in tags.iter().chain([&Tag::O]).enumerate() {
+        let goes_on = matches!(prev.prefix, B | I) && matches!(tag.prefix, I | E) && prev.kind == tag.kind;
+        if !goes_on {
+            if prev.prefix != O {
+                out.push(Span { start, end: i, kind: prev.kind });
+            }
+            start = i;
+        }
+        prev = tag;
+    }
+}
+
+fn strict(tags: &[Tag], scheme: Scheme, out: &mut Vec<Span>) {
+    use Prefix::*;
+    let at = |i: usize| tags.get(i).copied().unwrap_or(Tag::O);
+    let begins = |prev: Tag, tag: Tag| {
+        let same = prev.kind == tag.kind;
+        match scheme {
+            Scheme::Iobes => matches!(tag.prefix, B | S),
+            Scheme::Iob1 => match tag.prefix {
+                I => prev.prefix != I || !same,
+                B => prev.prefix != O && same,
+                _ => false,
+            },
+            _ => tag.prefix == B,
+        }
+    };
+    let goes_on =
+        |prev: Tag, tag: Tag| matches!(prev.prefix, B | I) && matches!(tag.prefix, I | E) && prev.kind == tag.kind;
+    let ends = |last: Tag, next: Tag| match scheme {
+        Scheme::Iobes => matches!(last.prefix, E | S),
+        // `B-X B-Y`: the second B- should have been I-, and seqeval drops the entity before it.
+        Scheme::Iob1 => !(last.prefix == B && next.prefix == B && last.kind != next.kind),
+        _ => true,
+    };
+    let (mut i, mut prev) = (0, Tag::O);
+    while i < tags.len() {
+        let (start, tag) = (i, tags[i]);
+        i += 1;
+        if begins(prev, tag) {
+            while goes_on(at(i - 1), at(i)) {
+                i += 1;
+            }
+            if ends(at(i - 1), at(i)) {
+                out.push(Span { start, end: i, kind: tag.kind });
+            }
+        }
+        prev = at(i - 1);
+    }
+}
+
+/// Writes `spans` (in order, within the sentence) as the tags of `scheme`; every other token becomes [`Tag::O`].
+pub fn encode(spans: &[Span], scheme: Scheme, tags: &mut [Tag]) {
+    use Prefix::*;
+    tags.fill(Tag::O);
+    let mut before: Option<Span> = None;
+    for &span in spans {
+        let touches = before.is_some_and(|b| b.end == span.start && b.kind == span.kind);
+        let last = span.end - 1;
+        for (i, tag) in tags.iter_mut().enumerate().take(span.end).skip(span.start) {
+            let prefix = match scheme {
+                Scheme::Iob1 if i == span.start && touches => B,
+                Scheme::Iob2 if i == span.start => B,
+                Scheme::Iobes if i == span.start => {
+                    if i == last {
+                        S
+                    } else {
+                        B
+                    }
+                }
+                Scheme::Iobes if i == last => E,
+                _ => I,
+            };
+            *tag = Tag::new(prefix, span.kind);
+        }
+        before = Some(span);
+    }
+}
+
+/// Rewrites a sentence in the scheme `to`, reading it as `conlleval` does: for a sentence that its scheme allows this is
+/// the conversion, for any other the repair. Returns how many tags were changed.
+pub fn convert(tags: &mut [Tag], to: Scheme) -> usize {
+    let before = tags.to_vec();
+    encode(&spans(&before, Reading::Conlleval), to, tags);
+    tags.iter().zip(&before).filter(|(a, b)| a != b).count()
+}
+
+/// The tags of `other` that `seen` never holds, with their counts, in the order of [`Tag`].
+pub fn unseen(seen: &[Tag], other: &[Tag]) -> Vec<(Tag, usize)> {
+    let seen: hashbrown::HashSet<Tag> = seen.iter().copied().collect();
+    let mut counts = std::collections::BTreeMap::new();
+    for &tag in other.iter().filter(|tag| !seen.contains(*tag)) {
+        *counts.entry(tag).or_insert(0) += 1;
+    }
+    counts.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tags(text: &str, kinds: &mut Kinds) -> Vec<Tag> {
+        text.split_whitespace().map(|tag| Tag::parse(tag, kinds).unwrap()).collect()
+    }
+
+    #[test]
+    fn tags_are_parsed() {
+        let mut kinds = Kinds::default();
+        assert_eq!(Tag::parse("O", &mut kinds), Some(Tag::O));
+        assert_eq!(Tag::parse("I-a-b", &mut kinds), Some(Tag::new(Prefix::I, 0)));
+        assert_eq!(Tag::parse("S", &mut kinds), Some(Tag::new(Prefix::S, 1)));
+        for bad in ["", "B-", "L-PER", "b-PER", "PER", "O-PER", "-", "-PER", "BI-PER", " B-PER"] {
+            assert_eq!(Tag::parse(bad, &mut kinds), None, "{bad}");
+        }
+        assert_eq!(Tag::parse_bare("B-", &mut kinds), Some(Tag::new(Prefix::I, 2)));
+        assert_eq!(Tag::parse_bare("", &mut kinds), None);
+        assert_eq!(kinds.names(), ["a-b", "", "B-"]);
+        let texts = [(Prefix::E, 0, "E-a-b"), (Prefix::B, 1, "B"), (Prefix::B, 2, "B-B-")];
+        for (prefix, kind, text) in texts {
+            assert_eq!(Tag::new(prefix, kind).text(&kinds, Scheme::Iobes), text);
+        }
+        assert_eq!(Tag::new(Prefix::I, 2).text(&kinds, Scheme::Bare), "B-");
+        assert_eq!(Tag::O.text(&Kinds::default(), Scheme::Bare), "O");
+    }
+
+    #[test]
+    fn joined_tags() {
+        assert_eq!(first_of_joined("B-person,B-group"), Some("B-person"));
+        assert_eq!(first_of_joined("O,B-group,I-x"), Some("O"));
+        for one in ["B-person", "B-a,b", "a,b", "O", "B,I", ",", "B-x,"] {
+            assert_eq!(first_of_joined(one), None, "{one}");
+        }
+    }
+
+    #[test]
+    fn detection() {
+        let detect = |sentences: &[&str]| {
+            let mut kinds = Kinds::default();
+            let sentences: Vec<Vec<Tag>> = sentences.iter().map(|s| tags(s, &mut kinds)).collect();
+            Scheme::detect(sentences.iter().map(Vec::as_slice))
+        };
+        assert_eq!(detect(&["B-X I-X O", "O B-Y"]), Scheme::Iob2);
+        assert_eq!(detect(&["B-X B-Y B-Y"]), Scheme::Iob2);
+        assert_eq!(detect(&["I-X I-X O I-Y"]), Scheme::Iob1);
+        assert_eq!(detect(&["I-X B-X O I-Y"]), Scheme::Iob1);
+        assert_eq!(detect(&["B-X E-X"]), Scheme::Iobes);
+        assert_eq!(detect(&["I-X B-X", "S-X"]), Scheme::Iobes);
+        assert_eq!(detect(&["O O", "O"]), Scheme::Iob2);
+        // A B- in place of an I- continues an entity in iob1, and begins the next sentence's in iob2 only.
+        assert_eq!(detect(&["I-X", "B-X", "B-X", "O"]), Scheme::Iob2);
+        // One slip does not hide the scheme.
+        assert_eq!(detect(&["B-X I-X", "B-Y", "I-X"]), Scheme::Iob2);
+        assert_eq!(detect(&["I-X B-X", "I-Y", "I-X", "B-X"]), Scheme::Iob1);
+    }
+
+    #[test]
+    fn what_a_scheme_allows() {
+        let check = |scheme: Scheme, text: &str| scheme.check(&tags(text, &mut Kinds::default()));
+        assert_eq!(check(Scheme::Iob1, "I-X B-X I-X O I-Y I-X"), None);
+        assert_eq!(check(Scheme::Iob1, "I-X B-Y"), Some(1));
+        assert_eq!(check(Scheme::Iob1, "B-X"), Some(0));
+        assert_eq!(check(Scheme::Iob2, "B-X I-X B-X O B-Y B-X"), None);
+        assert_eq!(check(Scheme::Iob2, "O I-X"), Some(1));
+        assert_eq!(check(Scheme::Iob2, "B-X I-Y"), Some(1));
+        assert_eq!(check(Scheme::Iob2, "B-X E-X"), Some(1));
+        assert_eq!(check(Scheme::Iobes, "B-X I-X E-X S-X S-Y B-X E-X"), None);
+        assert_eq!(check(Scheme::Iobes, "S-X I-X"), Some(1));
+        assert_eq!(check(Scheme::Iobes, "B-X E-X I-X"), Some(2));
+        assert_eq!(check(Scheme::Iobes, "B-X O"), Some(1));
+        assert_eq!(check(Scheme::Iobes, "B-X S-X"), Some(1));
+        assert_eq!(check(Scheme::Iobes, "B-X E-Y"), Some(1));
+        assert_eq!(check(Scheme::Iobes, "O B-X I-X"), Some(3));
+        assert_eq!(check(Scheme::Io, "I-X I-Y O"), None);
+        assert_eq!(check(Scheme::Io, "I-X B-X"), Some(1));
+        assert_eq!(check(Scheme::Iob2, ""), None);
+    }
+
+    #[test]
+    fn scheme_names() {
+        for scheme in Scheme::ALL {
+            assert_eq!(scheme.to_string().parse::<Scheme>().unwrap(), scheme);
+            assert_eq!(serde_json::to_string(&scheme).unwrap(), format!("\"{scheme}\""));
+        }
+        let message = "BIO".parse::<Scheme>().unwrap_err().to_string();
+        assert_eq!(message, "found the scheme `BIO`, expected iob1, iob2, iobes, io or bare");
+    }
+
+    #[test]
+    fn conversions_of_one_sentence() {
+        let convert = |text: &str, to: Scheme| {
+            let mut kinds = Kinds::default();
+            let mut tags = tags(text, &mut kinds);
+            let changed = convert(&mut tags, to);
+            let text: Vec<String> = tags.iter().map(|tag| tag.text(&kinds, to)).collect();
+            (text.join(" "), changed)
+        };
+        let iob2 = "B-X I-X I-X B-X O B-Y";
+        assert_eq!(convert(iob2, Scheme::Iob1), ("I-X I-X I-X B-X O I-Y".into(), 2));
+        assert_eq!(convert(iob2, Scheme::Iob2), (iob2.into(), 0));
+        assert_eq!(convert(iob2, Scheme::Iobes), ("B-X I-X E-X S-X O S-Y".into(), 3));
+        assert_eq!(convert(iob2, Scheme::Io), ("I-X I-X I-X I-X O I-Y".into(), 3));
+        assert_eq!(convert(iob2, Scheme::Bare).0, "X X X X O Y");
+        // Repair, as conlleval reads.
+        assert_eq!(convert("I-X B-Y I-X O I-X", Scheme::Iob2), ("B-X B-Y B-X O B-X".into(), 3));
+        assert_eq!(convert("B-X I-X O E-X S-X I-X", Scheme::Iobes).0, "B-X E-X O S-X S-X S-X");
+    }
+
+    #[test]
+    fn labels_number_every_tag_of_the_scheme() {
+        let kinds = Kinds::from(vec!["PER".to_owned(), "LOC".to_owned()]);
+        let labels = Labels { scheme: Scheme::Iobes, kinds };
+        let texts = ["O", "B-PER", "I-PER", "E-PER", "S-PER", "B-LOC", "I-LOC", "E-LOC", "S-LOC"];
+        assert_eq!(labels.texts(), texts);
+        for scheme in Scheme::ALL {
+            let labels = Labels { scheme, ..labels.clone() };
+            assert!((0..labels.count()).all(|label| labels.label(labels.tag(label)) == Some(label)));
+            assert_eq!(labels.label(Tag::new(Prefix::I, 2)), None);
+        }
+        let labels = Labels { scheme: Scheme::Iob2, ..labels };
+        assert_eq!(labels.label(Tag::new(Prefix::S, 0)), None);
+        let text = serde_json::to_string(&labels).unwrap();
+        assert_eq!(text, r#"{"scheme":"iob2","kinds":["PER","LOC"]}"#);
+        assert_eq!(serde_json::from_str::<Labels>(&text).unwrap(), labels);
+    }
+
+    #[test]
+    fn unseen_tags_are_counted() {
+        let mut kinds = Kinds::default();
+        let (seen, other) = (tags("B-X I-X O", &mut kinds), tags("I-X I-Y B-Y I-Y O", &mut kinds));
+        assert_eq!(unseen(&seen, &other), [(Tag::new(Prefix::B, 1), 1), (Tag::new(Prefix::I, 1), 2)]);
+        assert_eq!(unseen(&other, &seen), [(Tag::new(Prefix::B, 0), 1)]);
+    }
+
+    /// Spans of up to three types over a sentence, with and without gaps.
+    fn sentences() -> impl Strategy<Value = (Vec<Span>, usize)> {
+        let entity = (0usize..3, 1usize..5, 0u32..3);
+        (prop::collection::vec(entity, 0..8), 0usize..3).prop_map(|(entities, rest)| {
+            let mut end = 0;
+            let mut spans = Vec::new();
+            for (gap, length, kind) in entities {
+                let start = end + gap;
+                end = start + length;
+                spans.push(Span { start, end, kind });
+            }
+            (spans, end + rest)
+        })
+    }
+
+    fn any_tags() -> impl Strategy<Value = Vec<Tag>> {
+        use Prefix::*;
+        let tag = (0usize..5, 0u32..3).prop_map(|(p, kind)| match [O, B, I, E, S][p] {
+            O => Tag::O,
+            prefix => Tag::new(prefix, kind),
+        });
+        prop::collection::vec(tag, 0..12)
+    }
+
+    /// What is left of the spans in a scheme that joins neighbours.
+    fn joined(spans: &[Span]) -> Vec<Span> {
+        let mut out: Vec<Span> = Vec::new();
+        for &span in spans {
+            match out.last_mut() {
+                Some(last) if last.end == span.start && last.kind == span.kind => last.end = span.end,
+                _ => out.push(span),
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn spans_survive_every_pair_of_schemes((expected, length) in sentences()) {
+            for from in Scheme::ALL {
+                let mut tags = vec![Tag::O; length];
+                encode(&expected, from, &mut tags);
+                prop_assert_eq!(from.check(&tags), None);
+                let in_from = if from.prefixes() == [Prefix::I] { joined(&expected) } else { expected.clone() };
+                prop_assert_eq!(&spans(&tags, Reading::Conlleval), &in_from);
+                prop_assert_eq!(&spans(&tags, Reading::Strict(from)), &in_from);
+                for to in Scheme::ALL {
+                    let mut converted = tags.clone();
+                    convert(&mut converted, to);
+                    prop_assert_eq!(to.check(&converted), None);
+                    let in_to = if to.prefixes() == [Prefix::I] { joined(&in_from) } else { in_from.clone() };
+                    prop_assert_eq!(&spans(&converted, Reading::Strict(to)), &in_to);
+                    if in_to == in_from {
+                        convert(&mut converted, from);
+                        prop_assert_eq!(&converted, &tags);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_repair_keeps_the_conlleval_spans_and_is_valid(tags in any_tags()) {
+            let read = spans(&tags, Reading::Conlleval);
+            for scheme in Scheme::ALL {
+                let mut repaired = tags.clone();
+                let changed = convert(&mut repaired, scheme);
+                prop_assert_eq!(scheme.check(&repaired), None);
+                let expected = if scheme.prefixes() == [Prefix::I] { joined(&read) } else { read.clone() };
+                prop_assert_eq!(spans(&repaired, Reading::Conlleval), expected);
+                prop_assert_eq!(changed == 0, repaired == tags);
+                // What is valid stays, and only that.
+                prop_assert_eq!(changed == 0, scheme.check(&tags).is_none());
+                // The strict reading finds no entity that the other does not, at the same place, end.
+                let strict = spans(&tags, Reading::Strict(scheme));
+                prop_assert!(strict.windows(2).all(|w| w[0].end <= w[1].start));
+            }
+        }
+
+        #[test]
+        fn a_valid_file_is_detected_as_a_scheme_that_allows_it((expected, length) in sentences()) {
+            for scheme in [Scheme::Iob1, Scheme::Iob2, Scheme::Iobes, Scheme::Io] {
+                let mut tags = vec![Tag::O; length];
+                encode(&expected, scheme, &mut tags);
+                let found = Scheme::detect([tags.as_slice()]);
+                prop_assert_eq!(found.check(&tags), None);
+                prop_assert_eq!(spans(&tags, Reading::Strict(found)), spans(&tags, Reading::Strict(scheme)));
+            }
+        }
+    }
+}

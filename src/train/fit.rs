@@ -1,0 +1,371 @@
+//! The training loop, the same for every model: step, clip, update; report, evaluate, save, stop.
+
+use super::checkpoint::{MODEL, OPTIMIZER, STATE, Snapshot, Writer};
+use super::metrics::{Metrics, Report};
+use super::optimizer::Optimizer;
+use super::progress::Progress;
+use super::schedule::{EarlyStopping, Schedule};
+use super::signals::Signals;
+use super::tensor_file::{Tensor, TensorMut};
+use crate::params::{Arena, Gradients, Layout};
+use crate::train::checkpoint::Checkpoint;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a training step returns.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// Mean loss a target, in nats.
+    pub loss: f64,
+    /// Targets counted in it.
+    pub targets: u64,
+}
+
+/// A model with its data: all that the loop knows of either.
+pub trait Task {
+    /// The model's tensors.
+    fn layout(&self) -> &Arc<Layout>;
+
+    /// Most rows of a table that one step touches.
+    fn rows(&self) -> usize;
+
+    /// Optimizer steps in a pass over the data.
+    fn steps_per_epoch(&self) -> u64;
+
+    /// Targets in the first `steps` steps of a pass over the data.
+    fn targets_before(&self, steps: u64) -> u64;
+
+    /// The loss of step `step` (from 0, all passes counted) and its gradient.
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome;
+
+    /// The perplexity on the validation data, if there are any.
+    fn validate(&mut self, w: &Arena<f32>) -> Option<f64>;
+
+    /// The small files of a checkpoint, as `config.json`.
+    fn files(&self) -> Vec<(&str, Vec<u8>)>;
+
+    /// What is carried from step to step beside the weights, a tensor each.
+    fn carried(&mut self) -> Vec<&mut [f32]>;
+}
+
+/// How long, and how often.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Passes over the data.
+    pub epochs: u64,
+    /// Ends after so many steps, if sooner.
+    pub max_steps: Option<u64>,
+    /// Time between checkpoints within an epoch.
+    pub save_every: Duration,
+    /// The command that continues an interrupted run.
+    pub resume: String,
+}
+
+/// What goes on from run to run, saved as `state.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Optimizer steps made.
+    pub step: u64,
+    /// Targets trained on.
+    pub targets: u64,
+    /// Seconds spent.
+    pub seconds: f64,
+    /// Whether the run ended by itself.
+    pub finished: bool,
+    /// The learning rate's course.
+    pub schedule: Schedule,
+    /// The best evaluation, and patience with those after it.
+    pub stopping: EarlyStopping,
+    recent: Recent,
+}
+
+/// Sums since the last report.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Recent {
+    loss: f64,
+    targets: u64,
+    norm: f64,
+    steps: u64,
+    seconds: f64,
+}
+
+impl State {
+    /// Before the first step.
+    pub fn new(schedule: Schedule, stopping: EarlyStopping) -> Self {
+        let recent = Recent::default();
+        State { step: 0, targets: 0, seconds: 0.0, finished: false, schedule, stopping, recent }
+    }
+}
+
+/// Reports in an epoch.
+const REPORTS: u64 = 20;
+
+/// A run of the loop.
+pub struct Fit<'a, T> {
+    /// Model and data.
+    pub task: &'a mut T,
+    /// The weights.
+    pub w: Arena<f32>,
+    /// The rule and its states.
+    pub optimizer: Optimizer<f32>,
+    /// Where the run is.
+    pub state: State,
+    /// How far it goes.
+    pub plan: Plan,
+    /// Where it is saved.
+    pub writer: Writer,
+    /// Where it is reported.
+    pub metrics: Metrics,
+    /// Where it is shown.
+    pub progress: Progress,
+    /// Who may stop it.
+    pub signals: Signals,
+}
+
+impl<T: Task> Fit<'_, T> {
+    /// Trains until the plan is done or patience ends. On a signal a checkpoint is saved and [`Error::Interrupted`] returned.
+    ///
+    /// # Errors
+    /// A loss, gradient or weight that is not finite, before anything is updated with it; what saving reports; a signal.
+    pub fn run(&mut self) -> Result<()> {
+        let mut g = Gradients::zeros(self.task.layout(), self.task.rows());
+        let an_epoch = self.task.steps_per_epoch();
+        let last = self.plan.epochs.saturating_mul(an_epoch).min(self.plan.max_steps.unwrap_or(u64::MAX));
+        if self.state.step >= last {
+            let what = format!("{} steps are done already; more --epochs go on", self.state.step);
+            return if self.state.step > 0 { Err(Error::Usage(what)) } else { Ok(()) };
+        }
+        let (mut clock, mut saved) = (Instant::now(), Instant::now());
+        let mut epoch = u64::MAX;
+        while self.state.step < last && !self.state.finished {
+            let step = self.state.step;
+            let within = step % an_epoch;
+            if step / an_epoch != epoch {
+                epoch = step / an_epoch;
+                let (all, done) = (self.task.targets_before(an_epoch), self.task.targets_before(within));
+                self.progress.epoch(epoch + 1, last.div_ceil(an_epoch), all, done);
+            }
+            let outcome = self.one_step(&mut g)?;
+            let recent = &mut self.state.recent;
+            recent.loss += outcome.loss * outcome.targets as f64;
+            recent.targets += outcome.targets;
+            recent.steps += 1;
+            self.state.targets += outcome.targets;
+            self.state.step += 1;
+            let (done, mean) = (self.task.targets_before(within + 1), recent.loss / recent.targets as f64);
+            self.progress.update(done, mean);
+
+            let ended = within + 1 == an_epoch || self.state.step == last;
+            let seconds = clock.elapsed().as_secs_f64();
+            let report = (within + 1) * REPORTS / an_epoch > within * REPORTS / an_epoch;
+            if ended || report {
+                self.state.seconds += seconds;
+                self.state.recent.seconds += seconds;
+                self.report(ended, an_epoch)?;
+                clock = Instant::now();
+            }
+            self.state.finished |= self.state.step == last;
+            if ended || saved.elapsed() >= self.plan.save_every {
+                self.save()?;
+                saved = Instant::now();
+            } else if let Some(signal) = self.signals.raised() {
+                self.state.seconds += clock.elapsed().as_secs_f64();
+                self.state.recent.seconds += clock.elapsed().as_secs_f64();
+                self.save()?;
+                return Err(Error::Interrupted { signal, resume: self.plan.resume.clone() });
+            }
+        }
+        self.progress.finish();
+        Ok(())
+    }
+
+    /// Loss, gradient, clipping and update. Nothing is updated with what is not finite.
+    fn one_step(&mut self, g: &mut Gradients<f32>) -> Result<Outcome> {
+        let number = self.state.step + 1;
+        let outcome = self.task.step(g, self.state.step, &self.w);
+        let norm = self.optimizer.norm(g);
+        if !(outcome.loss.is_finite() && norm.is_finite()) {
+            return Err(not_finite(outcome.loss, norm, g, &self.w, number));
+        }
+        let rate = self.state.schedule.rate(number);
+        self.optimizer.update(&mut self.w, g, norm, rate, number);
+        self.state.recent.norm += norm;
+        Ok(outcome)
+    }
+
+    /// One line of the metrics; at the end of an epoch with an evaluation.
+    fn report(&mut self, evaluate: bool, an_epoch: u64) -> Result<()> {
+        let state = &mut self.state;
+        let recent = std::mem::take(&mut state.recent);
+        let rate = state.schedule.rate(state.step);
+        let perplexity = if evaluate { self.task.validate(&self.w) } else { None };
+        if let Some(perplexity) = perplexity {
+            state.schedule.evaluated(perplexity);
+            state.finished |= state.stopping.evaluated(state.step, perplexity).stop;
+        }
+        let report = Report {
+            epoch: state.step as f64 / an_epoch as f64,
+            step: state.step,
+            tokens: state.targets,
+            seconds: state.seconds,
+            words_per_second: recent.targets as f64 / recent.seconds.max(1e-9),
+            train_loss: recent.loss / recent.targets.max(1) as f64,
+            valid_perplexity: perplexity,
+            learning_rate: rate,
+            grad_norm: recent.norm / recent.steps.max(1) as f64,
+        };
+        self.metrics.append(report)?;
+        if evaluate {
+            self.metrics.draw()?;
+            self.progress.say(&self.summary(an_epoch, perplexity));
+        }
+        Ok(())
+    }
+
+    /// One line on the epoch that ended.
+    fn summary(&self, an_epoch: u64, perplexity: Option<f64>) -> String {
+        let end = self.state.step;
+        let from = (end - 1) / an_epoch * an_epoch;
+        let reports = self.metrics.reports();
+        let before = reports.iter().rfind(|r| r.step <= from).map_or((0, 0.0), |r| (r.tokens, r.seconds));
+        let (words, seconds) = (self.state.targets - before.0, self.state.seconds - before.1);
+        let mut weighed = (0.0, 0u64);
+        let mut earlier = before.0;
+        for report in reports.iter().filter(|r| r.step > from) {
+            weighed.0 += report.train_loss * (report.tokens - earlier) as f64;
+            weighed.1 += report.tokens - earlier;
+            earlier = report.tokens;
+        }
+        let train = (weighed.0 / weighed.1.max(1) as f64).exp();
+        let speed = words as f64 / seconds.max(1e-9);
+        let valid = perplexity.map_or(String::new(), |p| format!("  valid perplexity {p:.2}"));
+        let epoch = end as f64 / an_epoch as f64;
+        format!("epoch {epoch:.4}  {speed:.0} words/s  train perplexity {train:.2}{valid}", epoch = Trim(epoch))
+    }
+
+    /// Saves a checkpoint of this moment.
+    pub fn save(&mut self) -> Result<()> {
+        let state = serde_json::to_vec_pretty(&self.state).expect("the state is JSON");
+        let best = self.state.stopping.best_step();
+        let (names, lens): (Vec<String>, Vec<[usize; 1]>) = {
+            let carried = self.task.carried();
+            (0..carried.len()).map(|i| format!("carried{i}")).zip(carried.iter().map(|x| [x.len()])).unzip()
+        };
+        let carried: Vec<Vec<f32>> = self.task.carried().iter().map(|x| x.to_vec()).collect();
+        let weights: Vec<_> = tensors(&self.w, "").collect();
+        let weights: Vec<Tensor> = weights.iter().map(NamedTensor::view).collect();
+        let states = self.optimizer.rule().states().iter().zip(self.optimizer.states());
+        let states: Vec<_> = states.flat_map(|(name, arena)| tensors(arena, name)).collect();
+        let mut states: Vec<Tensor> = states.iter().map(NamedTensor::view).collect();
+        for ((name, shape), data) in names.iter().zip(&lens).zip(&carried) {
+            states.push(Tensor { name, shape, data: data.as_slice().into() });
+        }
+        let files = self.task.files();
+        let mut files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        files.push((STATE, &state));
+        let tensors = [(MODEL, weights.as_slice()), (OPTIMIZER, states.as_slice())];
+        self.writer.save(&Snapshot { step: self.state.step, best, files: &files, tensors: &tensors })
+    }
+}
+
+/// A number of epochs without zeros at its end.
+struct Trim(f64);
+
+impl std::fmt::Display for Trim {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let text = format!("{:.2}", self.0);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+/// A tensor of an arena under its name in a file.
+struct NamedTensor<'a> {
+    name: String,
+    shape: Vec<usize>,
+    data: &'a [f32],
+}
+
+impl NamedTensor<'_> {
+    fn view(&self) -> Tensor<'_> {
+        Tensor { name: &self.name, shape: &self.shape, data: self.data.into() }
+    }
+}
+
+/// The name that a tensor has in a file: its own, or `state/its own` for an optimizer's state.
+fn file_name(tensor: &str, state: &str) -> String {
+    if state.is_empty() { tensor.to_owned() } else { format!("{state}/{tensor}") }
+}
+
+fn shape(tensor: &crate::params::Tensor) -> Vec<usize> {
+    if tensor.rows == 1 { vec![tensor.columns] } else { vec![tensor.rows, tensor.columns] }
+}
+
+fn tensors<'a>(arena: &'a Arena<f32>, state: &'a str) -> impl Iterator<Item = NamedTensor<'a>> {
+    arena.layout().tensors().map(move |(p, tensor)| NamedTensor {
+        name: file_name(&tensor.name, state),
+        shape: shape(tensor),
+        data: arena.slice(p),
+    })
+}
+
+/// Reads the weights of a checkpoint.
+pub fn read_weights(checkpoint: &mut Checkpoint, w: &mut Arena<f32>) -> Result<()> {
+    let layout = w.layout().clone();
+    read_arenas(checkpoint, MODEL, &layout, vec![(String::new(), w)], Vec::new())
+}
+
+/// Reads the optimizer's states and what the task carries.
+pub fn read_optimizer(
+    checkpoint: &mut Checkpoint,
+    optimizer: &mut Optimizer<f32>,
+    layout: &Arc<Layout>,
+    carried: Vec<&mut [f32]>,
+) -> Result<()> {
+    let names = optimizer.rule().states().iter().map(|name| name.to_string());
+    let arenas = names.zip(optimizer.states_mut()).collect();
+    read_arenas(checkpoint, OPTIMIZER, layout, arenas, carried)
+}
+
+fn read_arenas(
+    checkpoint: &mut Checkpoint,
+    file: &str,
+    layout: &Layout,
+    arenas: Vec<(String, &mut Arena<f32>)>,
+    carried: Vec<&mut [f32]>,
+) -> Result<()> {
+    let mut targets: Vec<(String, Vec<usize>, &mut [f32])> = Vec::new();
+    for (state, arena) in arenas {
+        let mut rest = arena.all_mut();
+        let mut at = 0;
+        for (_, tensor) in layout.tensors() {
+            let range = tensor.range();
+            let (data, after) = rest.split_at_mut(range.start - at).1.split_at_mut(range.len());
+            targets.push((file_name(&tensor.name, &state), shape(tensor), data));
+            (rest, at) = (after, range.end);
+        }
+    }
+    for (i, data) in carried.into_iter().enumerate() {
+        targets.push((format!("carried{i}"), vec![data.len()], data));
+    }
+    let mut views: Vec<TensorMut> = Vec::new();
+    for (name, shape, data) in &mut targets {
+        views.push(TensorMut { name, shape, data: (&mut **data).into() });
+    }
+    checkpoint.read_tensors(file, &mut views)
+}
+
+/// Which tensor is to blame: a weight, else a gradient, else the loss itself.
+fn not_finite(loss: f64, norm: f64, g: &Gradients<f32>, w: &Arena<f32>, step: u64) -> Error {
+    for (what, arena) in [("weight", w), ("gradient of", &g.arena)] {
+        for (p, tensor) in arena.layout().tensors() {
+            if let Some(&value) = arena.slice(p).iter().find(|x| !x.is_finite()) {
+                return Error::NotFinite { tensor: format!("{what} {}", tensor.name), step, value: value.into() };
+            }
+        }
+    }
+    let (tensor, value) = if loss.is_finite() { ("norm of the gradient", norm) } else { ("loss", loss) };
+    Error::NotFinite { tensor: tensor.into(), step, value }
+}
