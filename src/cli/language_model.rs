@@ -62,7 +62,8 @@ impl Trained {
             return Err(Error::model(config, "has sizes that no model has"));
         }
         let model = LanguageModel::new(saved);
-        let held: usize = checkpoint.shapes("model.safetensors")?.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
+        let held: usize =
+            checkpoint.shapes("model.safetensors")?.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
         if held != model.layout().parameters() {
             let what = format!("asks for {} parameters, its tensors hold {held}", model.layout().parameters());
             return Err(Error::model(config, what));
@@ -100,7 +101,13 @@ impl Evaluator {
     pub fn new(model: &LanguageModel, words: usize) -> Self {
         let lanes = Self::lanes(words);
         let n = STEPS * lanes;
-        Evaluator { space: model.space(STEPS, lanes), lanes, inputs: vec![0; n], targets: vec![0; n], out: vec![0.0; n] }
+        Evaluator {
+            space: model.space(STEPS, lanes),
+            lanes,
+            inputs: vec![0; n],
+            targets: vec![0; n],
+            out: vec![0.0; n],
+        }
     }
 
     /// Bytes of [`Evaluator::new`].

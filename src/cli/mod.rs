@@ -1,8 +1,17 @@
 //! The command line: what the user says, and how errors are told.
 
 pub mod config;
+mod eval;
+mod generate;
+mod info;
+mod language_model;
+mod memory;
+mod score;
+mod train;
+mod values;
 
 use crate::error::{Error, Result};
+use crate::kernels::Isa;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -23,18 +32,33 @@ struct Cli {
 
 /// One variant a verb, each in its own file.
 #[derive(Debug, Subcommand)]
-enum Verb {}
+enum Verb {
+    #[command(subcommand)]
+    Train(train::Train),
+    Eval(eval::Eval),
+    Generate(generate::Generate),
+    Score(score::Score),
+    Info(info::Info),
+}
 
 impl Verb {
     /// Does it; results go to `out`, everything else to standard error.
-    fn run(self, _out: &mut dyn Write) -> Result<()> {
-        match self {}
+    fn run(self, out: &mut (dyn Write + Send)) -> Result<()> {
+        // A wrong WORDMILL_ISA is told here, before any kernel runs.
+        Isa::chosen()?;
+        match self {
+            Verb::Train(verb) => verb.run(out),
+            Verb::Eval(verb) => verb.run(out),
+            Verb::Generate(verb) => verb.run(out),
+            Verb::Score(verb) => verb.run(out),
+            Verb::Info(verb) => verb.run(out),
+        }
     }
 }
 
 /// Runs the program with these arguments, its name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout());
     let cli = match parse(args) {
         Ok(cli) => cli,
         Err(Stop::Help(help)) => {
