@@ -121,7 +121,7 @@ impl Evaluator {
         // The word before target i, for all i that a lane may reach.
         let before = |i: isize| if i < 1 { eos } else { *ids.get(i as usize - 1).unwrap_or(&eos) };
         self.space.reset();
-        let mut fill = |inputs: &mut [u32], targets: &mut [u32], from: isize| {
+        let fill = |inputs: &mut [u32], targets: &mut [u32], from: isize| {
             for (i, (input, target)) in inputs.iter_mut().zip(targets).enumerate() {
                 let at = (i % lanes * length) as isize + from + (i / lanes) as isize;
                 (*input, *target) = (before(at), before(at + 1));

@@ -12,6 +12,7 @@ mod values;
 
 use crate::error::{Error, Result};
 use crate::kernels::Isa;
+use crate::train::checkpoint::{ModelDir, Purpose};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -82,6 +83,7 @@ enum Stop {
 }
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, Stop> {
+    let args = resumed(args.into_iter().collect()).map_err(Stop::Error)?;
     let args = config::expand(args, &Cli::command()).map_err(Stop::Error)?;
     let cli = Cli::command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     cli.map_err(|e| match e.kind() {
@@ -90,6 +92,29 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, S
         }
         _ => Stop::Error(Error::Usage(one_line(&e))),
     })
+}
+
+/// With `train … --resume --out DIR`, the options that DIR was trained with come before the user's own.
+fn resumed(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
+    let has = |name: &str| args.iter().any(|arg| arg == name);
+    if !(has("train") && has("--resume")) {
+        return Ok(args);
+    }
+    let out = args.iter().enumerate().find_map(|(i, arg)| match arg.to_str()?.strip_prefix("--out")? {
+        "" => args.get(i + 1).map(PathBuf::from),
+        value => value.strip_prefix('=').map(PathBuf::from),
+    });
+    let out =
+        out.ok_or_else(|| Error::Usage("--resume needs --out, the directory of the run to be continued".into()))?;
+    if args.iter().any(|arg| arg.to_string_lossy().starts_with("--config")) {
+        let what =
+            "--resume takes the options of the run to be continued; change them on the command line, not by --config";
+        return Err(Error::Usage(what.into()));
+    }
+    let checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
+    args.push("--config".into());
+    args.push(checkpoint.path().join(language_model::OPTIONS).into());
+    Ok(args)
 }
 
 /// The name of standard output in errors.

@@ -11,7 +11,7 @@ use crate::params::Arena;
 use crate::pool::pool;
 use crate::text::{Corpus, Lanes, Vocabulary, Windows};
 use crate::train::checkpoint::{Checkpoint, STATE, Writer};
-use crate::train::fit::{Fit, Plan, State, read_optimizer};
+use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::{Progress, Style};
@@ -298,17 +298,14 @@ fn train_lm(options: &LmOptions) -> Result<Summary> {
     let lanes = Lanes::new(&options.train, &corpus.ids, options.batch, options.tau)?;
     let stride = options.stride.unwrap_or(options.tau);
     let windows = Windows::new(lanes.length(), options.tau, stride)?;
-    let (Config { .. }, model) = {
-        let config = Config {
-            words: vocabulary.len(),
-            embed: options.embed,
-            hidden: options.hidden,
-            layers: options.layers,
-            activation: options.activation,
-            reset_at: options.reset_at_eos.then_some(vocabulary.eos()),
-        };
-        (config.clone(), LanguageModel::new(config))
-    };
+    let model = LanguageModel::new(Config {
+        words: vocabulary.len(),
+        embed: options.embed,
+        hidden: options.hidden,
+        layers: options.layers,
+        activation: options.activation,
+        reset_at: options.reset_at_eos.then_some(vocabulary.eos()),
+    });
 
     let mut words = Vec::new();
     vocabulary.write_to(&mut words).map_err(|e| Error::io(&options.out, "listing the vocabulary", e))?;
@@ -330,36 +327,33 @@ fn train_lm(options: &LmOptions) -> Result<Summary> {
     super::memory::check(predicted)?;
 
     let steps = (windows.count() as u64).saturating_mul(options.epochs).min(options.max_steps.unwrap_or(u64::MAX));
-    let (w, optimizer, state, metrics, task) = {
-        let mut task = LmTask::new(LmData {
-            model: &model,
-            lanes,
-            windows,
-            tau: options.tau,
-            valid: valid.as_ref().map(|v| v.ids.as_slice()),
-            eos: vocabulary.eos(),
-            keep: Keep::inverted(options.keep_prob),
-            seed: options.seed,
-            files,
-        });
-        let mut optimizer = Optimizer::new(options.optimizer, options.clip, options.l2, model.layout());
-        let schedule = Schedule::new(options.schedule, options.rate(), steps);
-        match &mut checkpoint {
-            Some(checkpoint) => {
-                let (w, state) = resume(checkpoint, &mut task, &mut optimizer, &vocabulary, &model, options, schedule)?;
-                let metrics = Metrics::resume(&options.out, state.step)?;
-                progress.say(&format!("continuing after step {}", state.step));
-                (w, optimizer, state, metrics, task)
-            }
-            None => {
-                let mut w = Arena::zeros(model.layout());
-                options.init.fill(&mut w, options.seed);
-                let state = State::new(schedule, EarlyStopping::new(options.patience));
-                (w, optimizer, state, Metrics::create(&options.out)?, task)
-            }
+    let mut task = LmTask::new(LmData {
+        model: &model,
+        lanes,
+        windows,
+        tau: options.tau,
+        valid: valid.as_ref().map(|v| v.ids.as_slice()),
+        eos: vocabulary.eos(),
+        keep: Keep::inverted(options.keep_prob),
+        seed: options.seed,
+        files,
+    });
+    let mut optimizer = Optimizer::new(options.optimizer, options.clip, options.l2, model.layout());
+    let schedule = Schedule::new(options.schedule, options.rate(), steps);
+    let (w, state, metrics) = match &mut checkpoint {
+        Some(checkpoint) => {
+            let (w, state) = resume(checkpoint, &mut task, &mut optimizer, &vocabulary, options, schedule)?;
+            let metrics = Metrics::resume(&options.out, state.step)?;
+            progress.say(&format!("continuing after step {}", state.step));
+            (w, state, metrics)
+        }
+        None => {
+            let mut w = Arena::zeros(model.layout());
+            options.init.fill(&mut w, options.seed);
+            let state = State::new(schedule, EarlyStopping::new(options.patience));
+            (w, state, Metrics::create(&options.out)?)
         }
     };
-    let mut task = task;
     let plan = Plan {
         epochs: options.epochs,
         max_steps: options.max_steps,
@@ -389,7 +383,6 @@ fn resume(
     task: &mut LmTask,
     optimizer: &mut Optimizer<f32>,
     vocabulary: &Vocabulary,
-    model: &LanguageModel,
     options: &LmOptions,
     schedule: Schedule,
 ) -> Result<(Arena<f32>, State)> {
@@ -408,8 +401,7 @@ fn resume(
     state.schedule.revise(schedule);
     state.stopping.revise(options.patience);
     state.finished = false;
-    use crate::train::fit::Task;
-    read_optimizer(checkpoint, optimizer, model.layout(), task.carried())?;
+    read_optimizer(checkpoint, optimizer, before.model.layout(), task.carried())?;
     Ok((before.w, state))
 }
 
