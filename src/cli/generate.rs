@@ -65,6 +65,22 @@ impl Generate {
         })
     }
 
+    /// Sentences for the demo.
+    pub fn demo(trained: &Trained, sentences: u64) -> Vec<String> {
+        let options = Generate {
+            model: PathBuf::new(),
+            prompt: None,
+            words: 40,
+            sentences,
+            temperature: 0.8,
+            top_k: None,
+            unknown: false,
+            seed: 1,
+        };
+        let mut writer = Generator::new(trained);
+        (0..sentences).map(|number| writer.sentence("", &options, number)).collect()
+    }
+
     fn converse(&self, writer: &mut Generator, out: &mut (dyn Write + Send)) -> Result<()> {
         let mut line = String::new();
         for number in 0.. {

@@ -1,12 +1,14 @@
 //! The command line: what the user says, and how errors are told.
 
 pub mod config;
+mod demo;
 mod eval;
 mod generate;
 mod info;
 mod language_model;
 mod memory;
 mod score;
+mod synth;
 mod train;
 mod values;
 
@@ -40,6 +42,8 @@ enum Verb {
     Generate(generate::Generate),
     Score(score::Score),
     Info(info::Info),
+    Synth(synth::Synth),
+    Demo(demo::Demo),
 }
 
 impl Verb {
@@ -53,6 +57,8 @@ impl Verb {
             Verb::Generate(verb) => verb.run(out),
             Verb::Score(verb) => verb.run(out),
             Verb::Info(verb) => verb.run(out),
+            Verb::Synth(verb) => verb.run(out),
+            Verb::Demo(verb) => verb.run(out),
         }
     }
 }

@@ -236,7 +236,7 @@ impl LmOptions {
 
 /// What a run came to.
 #[derive(Serialize)]
-struct Summary {
+pub struct Summary {
     parameters: usize,
     words: usize,
     epochs: f64,
@@ -267,7 +267,8 @@ impl Summary {
     }
 }
 
-fn train_lm(options: &LmOptions) -> Result<Summary> {
+/// Trains, inside a pool of threads.
+pub fn train_lm(options: &LmOptions) -> Result<Summary> {
     options.check()?;
     let style = Style::choose(options.quiet);
     let mut progress = Progress::new(style);
