@@ -183,12 +183,13 @@ impl<T: Task> Fit<'_, T> {
         Ok(())
     }
 
-    /// Loss, gradient, clipping and update. Nothing is updated with what is not finite.
+    /// Loss, gradient, clipping and update. Nothing is updated with what is not finite; a loss whose perplexity is not has
+    /// diverged as well.
     fn one_step(&mut self, g: &mut Gradients<f32>) -> Result<Outcome> {
         let number = self.state.step + 1;
         let outcome = self.task.step(g, self.state.step, &self.w);
         let norm = self.optimizer.norm(g);
-        if !(outcome.loss.is_finite() && norm.is_finite()) {
+        if !(outcome.loss.exp().is_finite() && norm.is_finite()) {
             return Err(not_finite(outcome.loss, norm, g, &self.w, number));
         }
         let rate = self.state.schedule.rate(number);
@@ -367,6 +368,10 @@ fn not_finite(loss: f64, norm: f64, g: &Gradients<f32>, w: &Arena<f32>, step: u6
             }
         }
     }
-    let (tensor, value) = if loss.is_finite() { ("norm of the gradient", norm) } else { ("loss", loss) };
+    let (tensor, value) = match (loss.is_finite(), norm.is_finite()) {
+        (false, _) => ("loss", loss),
+        (true, false) => ("norm of the gradient", norm),
+        (true, true) => ("perplexity", loss.exp()),
+    };
     Error::NotFinite { tensor: tensor.into(), step, value }
 }
