@@ -121,15 +121,15 @@ fn texts_that_are_none() {
     let long: Vec<u8> = good[..1000].iter().chain(&[b'a'; 1 << 20]).chain(&good[1000..]).copied().collect();
     let nul: Vec<u8> = good[..1000].iter().chain(b"\0").chain(&good[1000..]).copied().collect();
     let word = good[..1000].iter().rposition(|byte| byte.is_ascii_whitespace()).unwrap() + 1;
-    let word = format!("byte {word}");
+    let word = format!("byte offset {word}");
     let cases: [(PathBuf, i32, &[&str]); 8] = [
         (dir.path().join("none.txt"), 6, &["none.txt: reading failed: No such file"]),
         (dir.path().to_owned(), 3, &["found a directory, expected a file"]),
         (file("empty.txt", b""), 3, &["empty.txt: found "]),
         (file("blank.txt", b" \n\n \t\n"), 3, &["blank.txt: found no words"]),
-        (file("broken.txt", &broken), 3, &["broken.txt", "invalid UTF-8", "byte 1000"]),
+        (file("broken.txt", &broken), 3, &["broken.txt", "invalid UTF-8", "byte offset 1000"]),
         (file("long.txt", &long), 3, &["long.txt", "found a word of 10", &word]),
-        (file("nul.txt", &nul), 3, &["nul.txt", "a NUL byte", "byte 1000"]),
+        (file("nul.txt", &nul), 3, &["nul.txt", "a NUL byte", "byte offset 1000"]),
         (
             file("short.txt", &good[..700]),
             3,
@@ -267,7 +267,7 @@ fn what_is_there_is_not_overwritten() {
     succeed(arguments);
     let before = tree(copy.path());
     let (line, _) = failure(&run(arguments));
-    assert!(line.contains("--force"), "{line}");
+    assert!(line.contains("it would be overwritten"), "{line}");
     failure(&run(["demo", "--out", copy.path().to_str().unwrap()]));
     assert!(tree(copy.path()) == before, "a file was touched");
 }
@@ -288,11 +288,18 @@ fn damaged_models_are_named() {
         let path = checkpoint(copy.path()).join(name);
         let whole = fs::read(&path).unwrap();
         // A bit flipped, in the middle and at the end.
-        for at in [whole.len() / 2, whole.len() - 1] {
+        let places = if name == "manifest.sha256" {
+            // What only training needs is not looked at here.
+            let entry = text(&whole).find("  model.safetensors").unwrap();
+            [entry - 1, entry + 2]
+        } else {
+            [whole.len() / 2, whole.len() - 1]
+        };
+        for at in places {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             fs::write(&path, bytes).unwrap();
-            // A changed manifest may name another file, which it then does not vouch for.
+            // A changed manifest blames the file that it no longer vouches for.
             verbs(copy.path(), 4, &[if name == "manifest.sha256" { "step-000000000060" } else { name }]);
         }
         fs::write(&path, &whole[..whole.len() - 1]).unwrap();
@@ -415,7 +422,7 @@ fn what_is_not_finite_stops_the_run() {
     refuse(
         ["train", "lm", "--resume", "--out", out.to_str().unwrap(), "--max-steps", "50", "--lr", "1e38"],
         5,
-        &["step 1", " is not finite (", "the last good checkpoint is kept"],
+        &["step 1", " is not finite (", "earlier checkpoints are kept"],
     );
     assert!(tree(&checkpoint(out)) == good);
     succeed([OsStr::new("eval"), out.as_os_str(), OsStr::new(TEST)]);
@@ -424,7 +431,7 @@ fn what_is_not_finite_stops_the_run() {
     // From the beginning: there is no checkpoint, and the tensor is named.
     let fresh = tempfile::tempdir().unwrap();
     let (line, code) = failure(&run(train(valid, fresh.path(), &["--optimizer", "sgd", "--lr", "1e30"])));
-    let named = ["weight ", "gradient of ", "loss"].iter().any(|what| line.contains(what));
+    let named = ["weight ", "gradient of ", "loss", "perplexity"].iter().any(|what| line.contains(what));
     assert!(line.starts_with("step ") && named && code == 5, "{line}");
 }
 
@@ -546,7 +553,7 @@ fn two_runs_in_one_directory() {
     while !dir.path().join("metrics.jsonl").exists() && start.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let second = run(&args);
+    let second = run(args.iter().chain(&[OsString::from("--force")]));
     first.kill().unwrap();
     first.wait().unwrap();
     let (line, code) = failure(&second);
@@ -584,7 +591,8 @@ fn json_is_for_machines() {
     for line in generated.lines() {
         let sentence = json(line);
         assert!(sentence["text"].as_str().unwrap().starts_with("The president"), "{line}");
-        assert!(sentence["log_probability"].as_f64().unwrap() < 0.0, "{line}");
+        let words = sentence["text"].as_str().unwrap().split(' ').count() as u64 - 2;
+        assert!(sentence["words"] == words && sentence["ended"] == (words < 100), "{line}");
     }
     let info = json(&succeed(["info", "--json", "--seconds", "0.05"]));
     assert!(info["cores"].as_u64().unwrap() > 0 && number(&info["sgemm"][0], "gflops") > 0.0);
