@@ -14,7 +14,7 @@ use crate::train::checkpoint::{Checkpoint, STATE};
 use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
-use crate::train::progress::{Progress, Style};
+use crate::train::progress::{Progress, Style, short};
 use crate::train::schedule::{EarlyStopping, Kind, Schedule};
 use crate::train::signals::Signals;
 use crate::train::writer::Writer;
@@ -261,7 +261,7 @@ impl Summary {
         }
         let dir = options.out.display();
         if let Some(best) = self.best_valid_perplexity {
-            writeln!(out, "best validation perplexity {best:.2}").map_err(failed)?;
+            writeln!(out, "best validation perplexity {}", short(best)).map_err(failed)?;
         }
         writeln!(out, "model in {dir}; try: wordmill generate {dir}").map_err(failed)
     }

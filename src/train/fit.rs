@@ -3,7 +3,7 @@
 use super::checkpoint::{MODEL, OPTIMIZER, STATE};
 use super::metrics::{Metrics, Report};
 use super::optimizer::Optimizer;
-use super::progress::Progress;
+use super::progress::{Progress, short};
 use super::schedule::{EarlyStopping, Schedule};
 use super::signals::Signals;
 use super::tensor_file::{Tensor, TensorMut};
@@ -204,9 +204,13 @@ impl<T: Task> Fit<'_, T> {
         let recent = std::mem::take(&mut state.recent);
         let rate = state.schedule.rate(state.step);
         let perplexity = if evaluate { self.task.validate(&self.w) } else { None };
-        if let Some(perplexity) = perplexity {
-            state.schedule.evaluated(perplexity);
-            state.finished |= state.stopping.evaluated(state.step, perplexity).stop;
+        match perplexity {
+            Some(perplexity) if state.step.is_multiple_of(an_epoch) => {
+                state.schedule.evaluated(perplexity);
+                state.finished |= state.stopping.evaluated(state.step, perplexity).stop;
+            }
+            Some(perplexity) => _ = state.stopping.glimpsed(state.step, perplexity),
+            None => {}
         }
         let report = Report {
             epoch: state.step as f64 / an_epoch as f64,
@@ -243,9 +247,13 @@ impl<T: Task> Fit<'_, T> {
         }
         let train = (weighed.0 / weighed.1.max(1) as f64).exp();
         let speed = words as f64 / seconds.max(1e-9);
-        let valid = perplexity.map_or(String::new(), |p| format!("  valid perplexity {p:.2}"));
+        let valid = perplexity.map_or(String::new(), |p| format!("  valid perplexity {}", short(p)));
         let epoch = end as f64 / an_epoch as f64;
-        format!("epoch {epoch:.4}  {speed:.0} words/s  train perplexity {train:.2}{valid}", epoch = Trim(epoch))
+        format!(
+            "epoch {epoch}  {speed:.0} words/s  train perplexity {train}{valid}",
+            epoch = Trim(epoch),
+            train = short(train)
+        )
     }
 
     /// Saves a checkpoint of this moment.
@@ -278,7 +286,9 @@ struct Trim(f64);
 
 impl std::fmt::Display for Trim {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let text = format!("{:.2}", self.0);
+        // Two digits of a small part of an epoch: 0.0032.
+        let decimals = if self.0 < 0.1 { 4 } else { 2 };
+        let text = format!("{:.decimals$}", self.0);
         f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
