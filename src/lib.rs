@@ -1,4 +1,58 @@
 //! A fast, reproducible CPU trainer for word-level neural nets.
+//!
+//! The program `wordmill` is told about in the README; this is the library that it is made of. A file imports only from the
+//! floors below its own:
+//!
+//! | floor | modules | what |
+//! |---|---|---|
+//! | 0 | [`error`], [`real`], [`rng`] | errors in one line; the arithmetic that everything is written over; counted random numbers |
+//! | 1 | [`kernels`], [`blas`] | SIMD bodies, each written once for every instruction set; matrix products |
+//! | 2 | [`params`], [`pool`] | tensors by name in one flat buffer; threads |
+//! | 3 | [`layers`] | each with its backward directly below its forward |
+//! | 4 | [`models`] | what the layers make together |
+//! | 5 | [`text`], [`train`] | text as ids; optimizers, the training loop, checkpoints. Neither knows the other |
+//! | 6 | [`cli`] | where text, model and training meet |
+//!
+//! Everything is generic over [`Real`]: `f32` trains, and `f64` proves the same code against finite differences. No result
+//! depends on the number of threads: work is divided by the configuration and the data, and sums are made in a fixed order.
+//!
+//! # Example
+//! A model of five words learns a sentence by heart.
+//! ```
+//! use wordmill::kernels::{activation::Activation, dropout::Keep};
+//! use wordmill::models::language_model::{Config, LanguageModel, Noise, Window};
+//! use wordmill::models::Init;
+//! use wordmill::params::{Arena, Gradients};
+//! use wordmill::train::optimizer::{Optimizer, Rule};
+//!
+//! let model = LanguageModel::new(Config {
+//!     words: 5,
+//!     embed: 8,
+//!     hidden: 16,
+//!     layers: 1,
+//!     activation: Activation::Tanh,
+//!     reset_at: None,
+//! });
+//! let mut w = Arena::<f32>::zeros(model.layout());
+//! Init::Xavier.fill(&mut w, 1);
+//!
+//! // One lane of text, read six steps at a time: after each word comes the next.
+//! let (inputs, targets) = ([0, 1, 2, 1, 3, 4], [1, 2, 1, 3, 4, 0]);
+//! let window = Window { inputs: &inputs, targets: &targets, loss_from: 0 };
+//! let mut space = model.space(inputs.len(), 1);
+//! let mut g = Gradients::zeros(model.layout(), inputs.len());
+//! let mut adam = Optimizer::new(Rule::Adam, 5.0, 0.0, model.layout());
+//! let mut losses = Vec::new();
+//! for step in 0..60 {
+//!     let noise = Noise { keep: Keep::inverted(1.0), seed: 1, step };
+//!     losses.push(model.step(&mut g, &mut space, window, noise, &w));
+//!     let norm = adam.norm(&g);
+//!     adam.update(&mut w, &mut g, norm, 0.02, step + 1);
+//! }
+//! // At first any of the five words is as likely as another; in the end each is almost certain.
+//! assert!((losses[0] - 5f64.ln()).abs() < 0.3);
+//! assert!(losses[59] < 0.1);
+//! ```
 
 pub mod blas;
 pub mod cli;
