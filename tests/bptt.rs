@@ -89,8 +89,8 @@ fn one_target(g: &mut Tensors, words: &[u32], h: &[Vec<f64>], t: usize, first: u
                 add("layer0.input", i * HIDDEN + j, w["embedding"][word * EMBED + i] * delta[j]);
                 add("embedding", word * EMBED + i, w["layer0.input"][i * HIDDEN + j] * delta[j]);
             }
-            for i in 0..HIDDEN {
-                add("layer0.recurrent", i * HIDDEN + j, before[i] * delta[j]);
+            for (i, x) in before.iter().enumerate() {
+                add("layer0.recurrent", i * HIDDEN + j, x * delta[j]);
             }
         }
         back =
