@@ -86,7 +86,8 @@ impl<R: Real> FullSoftmax<R> {
             sums: Buffer::zeros(groups * blocks * chunk),
             totals: Buffer::zeros(chunk),
             shares: Buffer::zeros(groups * units * stride),
-            target: vec![Vec::with_capacity(chunk); groups],
+            // Not `vec![…; groups]`: a clone of a Vec has no spare room.
+            target: (0..groups).map(|_| Vec::with_capacity(chunk)).collect(),
             losses: vec![0.0; chunk],
         }
     }
@@ -133,12 +134,15 @@ impl<R: Real> FullSoftmax<R> {
         }
     }
 
-    /// hᵀ, a chunk at a time, so that lanes are tokens; a chunk that is not full keeps older states in its last columns, whose
-    /// results nobody reads.
+    /// hᵀ, a chunk at a time, so that lanes are tokens. The last columns of a chunk that is not full are zero: nobody reads what
+    /// comes of them, but a NaN left there would reach the sums over rows.
     fn transpose_states(&mut self, h: &[R]) {
         let (units, chunk, stride) = (self.units, self.chunk, self.stride);
         let chunks = self.transposed.par_chunks_mut(units * stride).zip(h.par_chunks(units * chunk));
         chunks.for_each(|(out, h)| {
+            if h.len() < units * chunk {
+                out.fill(R::zero());
+            }
             for (strip, rows) in h.chunks(LANES * units).enumerate() {
                 for (t, row) in rows.chunks_exact(units).enumerate() {
                     for (k, &x) in row.iter().enumerate() {
@@ -153,6 +157,7 @@ impl<R: Real> FullSoftmax<R> {
     fn exponentials(&mut self, index: usize, targets: &[u32], u: &[R], b: &[R]) {
         let (units, chunk, stride, group, block) = (self.units, self.chunk, self.stride, self.group, self.block);
         assert!(u.len() == self.words * units && b.len() == self.words);
+        assert!(targets.iter().all(|&word| (word as usize) < self.words), "a target is beyond the vocabulary");
         let transposed = view(&self.transposed[index * units * stride..][..units * stride], units, stride);
         let transposed = transposed.slice(s![.., ..chunk]);
         let blocks = group.div_ceil(block) * chunk;
