@@ -39,7 +39,9 @@ pub enum Error {
         what: String,
     },
     /// A loss, gradient or weight became NaN or infinite; nothing was updated with it.
-    #[error("step {step}: {tensor} is not finite ({value}); training stopped, the last good checkpoint is kept")]
+    #[error(
+        "step {step}: {tensor} is not finite ({value}); training stopped, earlier checkpoints are kept; a lower --lr may help"
+    )]
     NotFinite {
         /// The first tensor that is not finite, or "loss".
         tensor: String,

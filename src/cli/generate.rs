@@ -8,6 +8,7 @@ use crate::models::language_model::Space;
 use crate::pool::pool;
 use crate::rng::{Purpose, Stream};
 use rand::RngExt;
+use serde::Serialize;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -45,6 +46,17 @@ pub struct Generate {
     /// Seed of the draws
     #[arg(long, default_value = "1")]
     seed: u64,
+    /// Print a JSON object a sentence: text, words drawn, and whether the sentence ended by itself
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the model makes of a prompt.
+#[derive(Serialize)]
+struct Sentence {
+    text: String,
+    words: usize,
+    ended: bool,
 }
 
 impl Generate {
@@ -54,12 +66,18 @@ impl Generate {
         pool(1)?.install(|| {
             let trained = Trained::load(&self.model)?;
             let mut writer = Generator::new(&trained);
-            if self.prompt.is_none() && io::stdin().is_terminal() && io::stdout().is_terminal() {
+            if self.prompt.is_none() && !self.json && io::stdin().is_terminal() && io::stdout().is_terminal() {
                 return self.converse(&mut writer, out);
             }
             for number in 0..self.sentences {
                 let prompt = self.prompt.as_deref().unwrap_or_default();
-                writeln!(out, "{}", writer.sentence(prompt, &self, number)).map_err(output_failed)?;
+                let sentence = writer.sentence(prompt, &self, number);
+                let written = if self.json {
+                    serde_json::to_writer(&mut *out, &sentence).map_err(Into::into).and_then(|()| writeln!(out))
+                } else {
+                    writeln!(out, "{}", sentence.text)
+                };
+                written.map_err(output_failed)?;
             }
             Ok(())
         })
@@ -76,9 +94,10 @@ impl Generate {
             top_k: None,
             unknown: false,
             seed: 1,
+            json: false,
         };
         let mut writer = Generator::new(trained);
-        (0..sentences).map(|number| writer.sentence("", &options, number)).collect()
+        (0..sentences).map(|number| writer.sentence("", &options, number).text).collect()
     }
 
     fn converse(&self, writer: &mut Generator, out: &mut (dyn Write + Send)) -> Result<()> {
@@ -92,7 +111,7 @@ impl Generate {
                 writeln!(out).map_err(output_failed)?;
                 break;
             }
-            writeln!(out, "{}", writer.sentence(line.trim(), self, number)).map_err(output_failed)?;
+            writeln!(out, "{}", writer.sentence(line.trim(), self, number).text).map_err(output_failed)?;
         }
         Ok(())
     }
@@ -118,7 +137,7 @@ impl<'a> Generator<'a> {
     }
 
     /// `prompt` and what the model makes of it.
-    fn sentence(&mut self, prompt: &str, options: &Generate, number: u64) -> String {
+    fn sentence(&mut self, prompt: &str, options: &Generate, number: u64) -> Sentence {
         let Trained { model, w, vocabulary } = self.trained;
         let mut random = Stream::new(options.seed, Purpose::Generate, number, 0);
         self.space.reset();
@@ -127,21 +146,24 @@ impl<'a> Generator<'a> {
         for word in prompt.split_ascii_whitespace() {
             model.next_logits(&mut self.logits, &mut self.space, vocabulary.id_or_unk(word), w);
         }
-        for _ in 0..options.words {
+        let (mut words, mut ended) = (0, false);
+        while words < options.words {
             if !options.unknown {
                 self.logits[vocabulary.unk() as usize] = f32::NEG_INFINITY;
             }
             let word = draw(&mut self.order, &self.logits, options, &mut random);
             if word == vocabulary.eos() {
+                ended = true;
                 break;
             }
+            words += 1;
             if !text.is_empty() {
                 text.push(' ');
             }
             text.push_str(vocabulary.word(word));
             model.next_logits(&mut self.logits, &mut self.space, word, w);
         }
-        text
+        Sentence { text, words, ended }
     }
 }
 

@@ -42,7 +42,7 @@ impl Trained {
     pub fn load(dir: &Path) -> Result<Self> {
         let mut checkpoint = ModelDir::open(dir)?.load_best(Purpose::Use)?;
         for warning in &checkpoint.warnings {
-            eprintln!("wordmill: {warning}");
+            eprintln!("wordmill: warning: {warning}");
         }
         Self::read(&mut checkpoint)
     }

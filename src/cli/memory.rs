@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::fs;
+use std::path::{Path, PathBuf};
 
 /// The most memory that this process has had resident so far, in bytes; 0 where the system does not tell.
 pub fn peak() -> usize {
@@ -10,33 +11,46 @@ pub fn peak() -> usize {
 
 /// The peak to be expected when `bytes` more are allocated and used.
 pub fn predicted_peak(bytes: usize) -> usize {
-    // What threads, the allocator and checkpoints take beside what is counted.
-    const REST: usize = 6 << 20;
+    // What threads, the allocator and checkpoints take beside what is counted, as measured.
+    const REST: usize = 2 << 20;
     peak().max(status("VmRSS:") + bytes + REST)
 }
 
-/// Refuses a run that the machine, or this process's control group, has no room for.
+/// Refuses a run that the machine, this process's control group or its limits have no room for.
 pub fn check(predicted: usize) -> Result<()> {
-    let Some(limit) = limit() else { return Ok(()) };
-    if predicted <= limit {
-        return Ok(());
-    }
+    let room =
+        [machine(), group(), limit_of("Max address space"), limit_of("Max data size")].into_iter().flatten().min();
+    let Some(room) = room.filter(|&room| room < predicted) else { return Ok(()) };
     let gb = |bytes: usize| bytes as f64 / 1e9;
     Err(Error::Usage(format!(
-        "training needs {:.1} GB of memory, this machine offers {:.1} GB; a smaller --hidden, --embed or --max-vocab, or \
+        "training needs {:.2} GB of memory, this machine offers {:.2} GB; a smaller --hidden, --embed or --max-vocab, or \
          --optimizer sgd, needs less",
         gb(predicted),
-        gb(limit)
+        gb(room)
     )))
 }
 
-/// The memory of the machine, or of the control group if that is less.
-fn limit() -> Option<usize> {
-    let machine = fs::read_to_string("/proc/meminfo").ok()?;
-    let machine = kilobytes(machine.lines().find(|line| line.starts_with("MemTotal:"))?)?;
-    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let group = group.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok()).min();
-    Some(machine.min(group.unwrap_or(usize::MAX)))
+/// The memory of the machine.
+fn machine() -> Option<usize> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    kilobytes(text.lines().find(|line| line.starts_with("MemTotal:"))?)
+}
+
+/// The least limit of this process's control group and of those that it is part of.
+fn group() -> Option<usize> {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let groups = Path::new(path).ancestors().map(|group| Path::new("/sys/fs/cgroup").join(group).join("memory.max"));
+    let first = PathBuf::from("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+    groups.chain([first]).filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok()).min()
+}
+
+/// What a limit on addresses (`ulimit -v`, `ulimit -d`) leaves to memory: they also count what is not used.
+fn limit_of(name: &str) -> Option<usize> {
+    let text = fs::read_to_string("/proc/self/limits").ok()?;
+    let soft =
+        text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse::<usize>().ok()?;
+    Some(soft.saturating_sub(status("VmSize:").saturating_sub(status("VmRSS:"))))
 }
 
 fn status(key: &str) -> usize {

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Isa;
 use crate::train::checkpoint::{ModelDir, Purpose};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -88,10 +88,20 @@ enum Stop {
     Error(Error),
 }
 
+/// The command line's definition. A negative number is a value, not an unknown option: `--lr -1` is told to be no rate.
+fn definition() -> Command {
+    fn values(command: Command) -> Command {
+        let option = |arg: &Arg| arg.get_long().is_some() && arg.get_action().takes_values();
+        let command = command.mut_args(|arg| if option(&arg) { arg.allow_negative_numbers(true) } else { arg });
+        command.mut_subcommands(values)
+    }
+    values(Cli::command())
+}
+
 fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, Stop> {
     let args = resumed(args.into_iter().collect()).map_err(Stop::Error)?;
-    let args = config::expand(args, &Cli::command()).map_err(Stop::Error)?;
-    let cli = Cli::command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let args = config::expand(args, &definition()).map_err(Stop::Error)?;
+    let cli = definition().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     cli.map_err(|e| match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             Stop::Help(e)
@@ -160,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]

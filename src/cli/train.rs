@@ -14,7 +14,7 @@ use crate::train::checkpoint::{Checkpoint, STATE};
 use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
-use crate::train::progress::{Progress, Style};
+use crate::train::progress::{Progress, Style, short};
 use crate::train::schedule::{EarlyStopping, Kind, Schedule};
 use crate::train::signals::Signals;
 use crate::train::writer::Writer;
@@ -261,7 +261,7 @@ impl Summary {
         }
         let dir = options.out.display();
         if let Some(best) = self.best_valid_perplexity {
-            writeln!(out, "best validation perplexity {best:.2}").map_err(failed)?;
+            writeln!(out, "best validation perplexity {}", short(best)).map_err(failed)?;
         }
         writeln!(out, "model in {dir}; try: wordmill generate {dir}").map_err(failed)
     }
@@ -274,14 +274,11 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
     let mut progress = Progress::new(style);
     let signals = Signals::install()?;
     let (writer, mut checkpoint) = if options.resume {
-        let (writer, checkpoint) = Writer::resume(&options.out)?;
-        (writer, Some(checkpoint))
+        Writer::resume(&options.out).map(|(writer, checkpoint)| (Some(writer), Some(checkpoint)))?
     } else {
-        // The inputs are looked at before a model is replaced.
-        for path in [Some(&options.train), options.valid.as_ref()].into_iter().flatten() {
-            std::fs::File::open(path).map_err(|e| Error::io(path, "reading", e))?;
-        }
-        (Writer::create(&options.out, options.force)?, None)
+        // The directory is made, or made empty, when nothing but training itself can fail any more.
+        Writer::check_free(&options.out, options.force)?;
+        (None, None)
     };
     for warning in checkpoint.iter().flat_map(|c| &c.warnings) {
         progress.say(&format!("warning: {warning}"));
@@ -327,6 +324,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         predicted as f64 / 1e6
     ));
     super::memory::check(predicted)?;
+    let writer = writer.map_or_else(|| Writer::create(&options.out, options.force), Ok)?;
 
     let steps = (windows.count() as u64).saturating_mul(options.epochs).min(options.max_steps.unwrap_or(u64::MAX));
     let mut task = LmTask::new(LmData {
@@ -360,7 +358,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         epochs: options.epochs,
         max_steps: options.max_steps,
         save_every: Duration::from_secs_f64((options.save_every * 60.0).min(1e9)),
-        resume: format!("wordmill train lm --out {} --resume", options.out.display()),
+        resume: format!("wordmill train lm --out {} --resume", quoted(&options.out)),
     };
     let mut fit = Fit { task: &mut task, w, optimizer, state, plan, writer, metrics, progress, signals };
     fit.run()?;
@@ -377,6 +375,13 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         best_step: fit.state.stopping.best_step(),
         peak_memory_mb: super::memory::peak() as f64 / 1e6,
     })
+}
+
+/// A path as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c) || !c.is_ascii();
+    if text.chars().all(plain) && !text.is_empty() { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Weights and state of the run to be continued, under the options of this one.

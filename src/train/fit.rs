@@ -3,7 +3,7 @@
 use super::checkpoint::{MODEL, OPTIMIZER, STATE};
 use super::metrics::{Metrics, Report};
 use super::optimizer::Optimizer;
-use super::progress::Progress;
+use super::progress::{Progress, short};
 use super::schedule::{EarlyStopping, Schedule};
 use super::signals::Signals;
 use super::tensor_file::{Tensor, TensorMut};
@@ -183,12 +183,13 @@ impl<T: Task> Fit<'_, T> {
         Ok(())
     }
 
-    /// Loss, gradient, clipping and update. Nothing is updated with what is not finite.
+    /// Loss, gradient, clipping and update. Nothing is updated with what is not finite; a loss whose perplexity is not has
+    /// diverged as well.
     fn one_step(&mut self, g: &mut Gradients<f32>) -> Result<Outcome> {
         let number = self.state.step + 1;
         let outcome = self.task.step(g, self.state.step, &self.w);
         let norm = self.optimizer.norm(g);
-        if !(outcome.loss.is_finite() && norm.is_finite()) {
+        if !(outcome.loss.exp().is_finite() && norm.is_finite()) {
             return Err(not_finite(outcome.loss, norm, g, &self.w, number));
         }
         let rate = self.state.schedule.rate(number);
@@ -203,9 +204,13 @@ impl<T: Task> Fit<'_, T> {
         let recent = std::mem::take(&mut state.recent);
         let rate = state.schedule.rate(state.step);
         let perplexity = if evaluate { self.task.validate(&self.w) } else { None };
-        if let Some(perplexity) = perplexity {
-            state.schedule.evaluated(perplexity);
-            state.finished |= state.stopping.evaluated(state.step, perplexity).stop;
+        match perplexity {
+            Some(perplexity) if state.step.is_multiple_of(an_epoch) => {
+                state.schedule.evaluated(perplexity);
+                state.finished |= state.stopping.evaluated(state.step, perplexity).stop;
+            }
+            Some(perplexity) => _ = state.stopping.glimpsed(state.step, perplexity),
+            None => {}
         }
         let report = Report {
             epoch: state.step as f64 / an_epoch as f64,
@@ -242,9 +247,13 @@ impl<T: Task> Fit<'_, T> {
         }
         let train = (weighed.0 / weighed.1.max(1) as f64).exp();
         let speed = words as f64 / seconds.max(1e-9);
-        let valid = perplexity.map_or(String::new(), |p| format!("  valid perplexity {p:.2}"));
+        let valid = perplexity.map_or(String::new(), |p| format!("  valid perplexity {}", short(p)));
         let epoch = end as f64 / an_epoch as f64;
-        format!("epoch {epoch:.4}  {speed:.0} words/s  train perplexity {train:.2}{valid}", epoch = Trim(epoch))
+        format!(
+            "epoch {epoch}  {speed:.0} words/s  train perplexity {train}{valid}",
+            epoch = Trim(epoch),
+            train = short(train)
+        )
     }
 
     /// Saves a checkpoint of this moment.
@@ -277,7 +286,9 @@ struct Trim(f64);
 
 impl std::fmt::Display for Trim {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let text = format!("{:.2}", self.0);
+        // Two digits of a small part of an epoch: 0.0032.
+        let decimals = if self.0 < 0.1 { 4 } else { 2 };
+        let text = format!("{:.decimals$}", self.0);
         f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
@@ -367,6 +378,10 @@ fn not_finite(loss: f64, norm: f64, g: &Gradients<f32>, w: &Arena<f32>, step: u6
             }
         }
     }
-    let (tensor, value) = if loss.is_finite() { ("norm of the gradient", norm) } else { ("loss", loss) };
+    let (tensor, value) = match (loss.is_finite(), norm.is_finite()) {
+        (false, _) => ("loss", loss),
+        (true, false) => ("norm of the gradient", norm),
+        (true, true) => ("perplexity", loss.exp()),
+    };
     Error::NotFinite { tensor: tensor.into(), step, value }
 }

@@ -124,9 +124,10 @@ impl Drop for Progress {
     }
 }
 
-/// A perplexity with about four digits.
-fn short(value: f64) -> String {
+/// A perplexity with four digits or five.
+pub fn short(value: f64) -> String {
     match value {
+        v if v < 100.0 => format!("{v:.2}"),
         v if v < 1e3 => format!("{v:.1}"),
         v if v < 1e7 => format!("{v:.0}"),
         v => format!("{v:.1e}"),
@@ -157,7 +158,7 @@ mod tests {
             ["0 s", "59 s", "1 min 01 s", "1 h 00 min", "25 h 01 min"]
         );
         assert_eq!([f64::NAN, f64::INFINITY].map(time), ["?", "?"]);
-        assert_eq!([1.0, 151.26, 10_000.4, f64::INFINITY].map(short), ["1.0", "151.3", "10000", "inf"]);
+        assert_eq!([1.0, 151.26, 10_000.4, f64::INFINITY].map(short), ["1.00", "151.3", "10000", "inf"]);
     }
 
     #[test]

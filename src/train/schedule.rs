@@ -83,27 +83,35 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EarlyStopping {
     patience: Option<u64>,
+    /// The best of the evaluations that count for patience.
     best: Best,
-    best_step: Option<u64>,
     since_best: u64,
+    /// The best of all.
+    kept: Best,
+    best_step: Option<u64>,
 }
 
 impl EarlyStopping {
     /// Stops at the `patience`-th evaluation in a row that is not better than the best; `None` never stops.
     pub fn new(patience: Option<u64>) -> Self {
-        EarlyStopping { patience, best: Best::default(), best_step: None, since_best: 0 }
+        EarlyStopping { patience, best: Best::default(), since_best: 0, kept: Best::default(), best_step: None }
     }
 
     /// Takes note of the validation perplexity after optimizer step `step`.
     pub fn evaluated(&mut self, step: u64, perplexity: f64) -> Verdict {
-        let best = self.best.improves(perplexity);
+        self.since_best = if self.best.improves(perplexity) { 0 } else { self.since_best + 1 };
+        let best = self.glimpsed(step, perplexity);
+        Verdict { best, stop: self.patience.is_some_and(|patience| self.since_best >= patience.max(1)) }
+    }
+
+    /// Takes note of a validation perplexity that only a run of so many steps asks for, not one that goes on: it may be the
+    /// best, which is told, but patience does not count it, so that the run can go on as if it had never ended here.
+    pub fn glimpsed(&mut self, step: u64, perplexity: f64) -> bool {
+        let best = self.kept.improves(perplexity);
         if best {
             self.best_step = Some(step);
-            self.since_best = 0;
-        } else {
-            self.since_best += 1;
         }
-        Verdict { best, stop: self.patience.is_some_and(|patience| self.since_best >= patience.max(1)) }
+        best
     }
 
     /// Goes on with another patience.
@@ -118,7 +126,7 @@ impl EarlyStopping {
 
     /// The lowest validation perplexity so far.
     pub fn best_perplexity(&self) -> Option<f64> {
-        self.best.0
+        self.kept.0
     }
 }
 
@@ -166,6 +174,13 @@ mod tests {
         assert_eq!(verdicts.map(|v| v.best), [true, true, false, true, false, false]);
         assert_eq!(verdicts.map(|v| v.stop), [false, false, false, false, false, true]);
         assert_eq!((stopping.best_step(), stopping.best_perplexity()), (Some(190), Some(19.0)));
+        // A glimpse may be the best, and is no matter for patience.
+        let mut glimpsing = EarlyStopping::new(Some(1));
+        glimpsing.evaluated(10, 30.0);
+        assert!(glimpsing.glimpsed(15, 20.0) && !glimpsing.glimpsed(16, 40.0));
+        assert_eq!(glimpsing.evaluated(20, 25.0), Verdict { best: false, stop: false });
+        assert_eq!((glimpsing.best_step(), glimpsing.best_perplexity()), (Some(15), Some(20.0)));
+        assert!(glimpsing.evaluated(30, 26.0).stop);
         let mut never = EarlyStopping::new(None);
         assert!((0..100).all(|step| !never.evaluated(step, f64::NAN).stop));
         assert_eq!(never.best_step(), None);

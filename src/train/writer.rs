@@ -52,18 +52,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A directory for a new model at `path`, made if it does not exist. A model that is already there is removed
-    /// with `force` and otherwise refused; files that are not wordmill's are never touched, and refused.
-    pub fn create(path: impl AsRef<Path>, force: bool) -> Result<Self> {
+    /// Fails if [`Writer::create`] would refuse `path`; changes nothing.
+    pub fn check_free(path: impl AsRef<Path>, force: bool) -> Result<()> {
         let path = path.as_ref();
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => {}
-            Ok(_) => {
-                return Err(Error::model(path, "found a file, expected a directory or nothing"));
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(path).map_err(|e| Error::io(path, "making the model directory", e))?;
-            }
+            Ok(_) => return Err(Error::model(path, "found a file, expected a directory or nothing")),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(Error::io(path, "opening the model directory", e)),
         }
         let ours = |name: &str| {
@@ -75,13 +70,28 @@ impl Writer {
             let what = format!("holds {foreign}, which is not wordmill's; give a new or empty directory");
             return Err(Error::model(path, what));
         }
+        let dir = ModelDir { path: path.to_owned() };
+        match dir.steps()?.last() {
+            Some(step) if !force => {
+                let what =
+                    format!("holds a model of {step} steps; continue it with --resume or replace it with --force");
+                Err(Error::model(path, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A directory for a new model at `path`, made if it does not exist. A model that is already there is removed
+    /// with `force` and otherwise refused; files that are not wordmill's are never touched, and refused.
+    pub fn create(path: impl AsRef<Path>, force: bool) -> Result<Self> {
+        let path = path.as_ref();
+        Self::check_free(path, force)?;
+        fs::create_dir_all(path).map_err(|e| Error::io(path, "making the model directory", e))?;
         let writer = Self::lock(path)?;
         writer.sweep()?;
+        // Sweeping may have put a checkpoint back.
+        Self::check_free(path, force)?;
         let steps = writer.dir.steps()?;
-        if let (Some(step), false) = (steps.last(), force) {
-            let what = format!("holds a model of {step} steps; continue it with --resume or replace it with --force");
-            return Err(Error::model(path, what));
-        }
         // Oldest first: if this is cut short, what is left is still a model directory.
         for step in steps {
             writer.remove_step(step)?;

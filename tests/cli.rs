@@ -1,0 +1,680 @@
+//! The program as its users meet it: what it refuses and how it says so, and that runs stopped in any way end in the same
+//! bytes as runs that were not.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const VALID: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/lm/valid.txt");
+const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/lm/test.txt");
+/// Sizes at which 132 steps are an epoch of valid.txt and take a moment.
+const SMALL: [&str; 8] = ["--embed", "6", "--hidden", "10", "--batch", "16", "--tau", "10"];
+
+fn wordmill() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wordmill"));
+    command.stdin(Stdio::null()).current_dir(env!("CARGO_TARGET_TMPDIR"));
+    command
+}
+
+/// Runs it to its end, whatever that is.
+fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
+    wordmill().args(args).output().expect("the program can be started")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
+}
+
+/// Runs it and expects success; gives its standard output.
+fn succeed<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> String {
+    let output = run(args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The one line that a failed run tells, which is its last, and its exit code.
+fn failure(output: &Output) -> (String, i32) {
+    let stderr = text(&output.stderr);
+    assert!(!stderr.contains("panicked") && !stderr.contains("RUST_BACKTRACE"), "{stderr}");
+    let code = output.status.code().unwrap_or_else(|| panic!("ended by {}: {stderr}", output.status));
+    assert_ne!(code, 0, "{stderr}");
+    let told = |line: &&str| line.starts_with("wordmill: ") && !line.starts_with("wordmill: warning: ");
+    assert_eq!(stderr.lines().filter(told).count(), 1, "{stderr}");
+    let last = stderr.lines().last().filter(told).unwrap_or_else(|| panic!("the error is not the last line: {stderr}"));
+    (last["wordmill: ".len()..].to_owned(), code)
+}
+
+/// Runs it and expects the exit code `code` and one line that holds all of `parts`.
+fn refuse<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>, code: i32, parts: &[&str]) {
+    let (line, found) = failure(&run(args));
+    assert!(parts.iter().all(|part| line.contains(part)), "{line:?} lacks one of {parts:?}");
+    assert_eq!(found, code, "{line}");
+}
+
+/// `train lm` on `train` into `out` at [`SMALL`] sizes, with more arguments.
+fn train(train: &Path, out: &Path, more: &[&str]) -> Vec<OsString> {
+    let mut args: Vec<OsString> = ["train", "lm", "--train"].map(Into::into).to_vec();
+    args.extend([train.into(), "--out".into(), out.into()]);
+    args.extend(SMALL.iter().chain(more).map(Into::into));
+    args
+}
+
+/// All files below a directory with their contents, in order.
+fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { all.extend(tree(&path)) } else { all.push((path.clone(), fs::read(path).unwrap())) }
+    }
+    all.sort();
+    all
+}
+
+/// The newest checkpoint's directory.
+fn checkpoint(model: &Path) -> PathBuf {
+    let steps = fs::read_dir(model).unwrap().map(|entry| entry.unwrap().path());
+    let steps = steps.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("step-"));
+    steps.max().expect("there is a checkpoint")
+}
+
+fn weights(model: &Path) -> Vec<u8> {
+    fs::read(checkpoint(model).join("model.safetensors")).unwrap()
+}
+
+/// A model of a few steps, to be read only.
+fn model() -> &'static Path {
+    static MODEL: OnceLock<TempDir> = OnceLock::new();
+    MODEL
+        .get_or_init(|| {
+            let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            succeed(train(Path::new(VALID), dir.path(), &["--max-steps", "60", "--valid", TEST, "-q"]));
+            dir
+        })
+        .path()
+}
+
+/// A copy of [`model`] to be spoilt, in its own directory.
+fn copy() -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for (path, bytes) in tree(model()) {
+        let to = copy.path().join(path.strip_prefix(model()).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, bytes).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn texts_that_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let good = fs::read(VALID).unwrap();
+    let broken: Vec<u8> = good[..1000].iter().chain(b"\xff\xfe").chain(&good[1000..]).copied().collect();
+    let long: Vec<u8> = good[..1000].iter().chain(&[b'a'; 1 << 20]).chain(&good[1000..]).copied().collect();
+    let nul: Vec<u8> = good[..1000].iter().chain(b"\0").chain(&good[1000..]).copied().collect();
+    let word = good[..1000].iter().rposition(|byte| byte.is_ascii_whitespace()).unwrap() + 1;
+    let word = format!("byte offset {word}");
+    let cases: [(PathBuf, i32, &[&str]); 8] = [
+        (dir.path().join("none.txt"), 6, &["none.txt: reading failed: No such file"]),
+        (dir.path().to_owned(), 3, &["found a directory, expected a file"]),
+        (file("empty.txt", b""), 3, &["empty.txt: found "]),
+        (file("blank.txt", b" \n\n \t\n"), 3, &["blank.txt: found no words"]),
+        (file("broken.txt", &broken), 3, &["broken.txt", "invalid UTF-8", "byte offset 1000"]),
+        (file("long.txt", &long), 3, &["long.txt", "found a word of 10", &word]),
+        (file("nul.txt", &nul), 3, &["nul.txt", "a NUL byte", "byte offset 1000"]),
+        (
+            file("short.txt", &good[..700]),
+            3,
+            &["short.txt: found ", " tokens, expected at least 161 (batch 16 x tau 10 + 1)"],
+        ),
+    ];
+    for (path, code, parts) in &cases {
+        let out = dir.path().join("model");
+        refuse(train(path, &out, &[]), *code, parts);
+        assert!(!out.exists(), "{}: a directory was made", path.display());
+        // As a validation text, and for the verbs that read one. Short texts are right there, and blank ones are sentences.
+        if path.ends_with("short.txt") || path.ends_with("blank.txt") {
+            continue;
+        }
+        refuse(train(Path::new(VALID), &out, &["--valid", path.to_str().unwrap()]), *code, parts);
+        assert!(!out.exists(), "{}: a directory was made", path.display());
+        for verb in ["eval", "score"] {
+            refuse([OsStr::new(verb), model().as_os_str(), path.as_os_str()], *code, parts);
+        }
+    }
+}
+
+#[test]
+fn options_that_make_no_sense() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("model");
+    let cases: [(&[&str], &str); 24] = [
+        (&["--hidden", "0"], "--hidden"),
+        (&["--hidden", "-1"], "--hidden"),
+        (&["--hidden", "1e3"], "--hidden"),
+        (&["--embed", "0"], "--embed"),
+        (&["--layers", "0"], "--layers"),
+        (&["--layers", "65"], "at most 64"),
+        (&["--tau", "0"], "--tau"),
+        (&["--batch", "0"], "--batch"),
+        (&["--stride", "11"], "--stride 11: expected at most --tau 10"),
+        (&["--lr", "NaN"], "expected a number above 0"),
+        (&["--lr", "-0.1"], "--lr"),
+        (&["--lr", "inf"], "expected a number above 0"),
+        (&["--clip", "-5"], "--clip"),
+        (&["--l2", "-1"], "--l2"),
+        (&["--l2", "NaN"], "expected 0 or a number above it"),
+        (&["--keep-prob", "0"], "above 0 and at most 1"),
+        (&["--keep-prob", "1.1"], "above 0 and at most 1"),
+        (&["--keep-prob", "nan"], "above 0 and at most 1"),
+        (&["--epochs", "0"], "--epochs"),
+        (&["--max-steps", "0"], "--max-steps"),
+        (&["--max-vocab", "2"], "3 or more"),
+        (&["--optimizer", "adm"], "a similar value exists: 'adam'"),
+        (&["--hiden", "5"], "a similar argument exists: '--hidden'"),
+        (&["--save-every", "0"], "--save-every"),
+    ];
+    for (more, part) in cases {
+        refuse(train(Path::new(VALID), &out, more), 2, &[part]);
+        assert!(!out.exists(), "{more:?}: a directory was made");
+    }
+    let generate = |more: &[&'static str]| [&["generate"], more, &[model().to_str().unwrap()]].concat();
+    refuse(generate(&["--temperature", "0"]), 2, &["--temperature"]);
+    refuse(generate(&["--temperature", "NaN"]), 2, &["--temperature"]);
+    refuse(generate(&["--top-k", "0"]), 2, &["--top-k"]);
+    let output = wordmill().arg("info").env("WORDMILL_ISA", "mmx").output().unwrap();
+    let (line, code) = failure(&output);
+    assert!(line.contains("WORDMILL_ISA") && line.contains("mmx") && code == 2, "{line}");
+}
+
+#[test]
+fn more_memory_than_there_is_is_refused_before_it_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("model");
+    let sizes = ["--hidden", "1048576", "--layers", "64"];
+    let start = Instant::now();
+    refuse(train(Path::new(VALID), &out, &sizes), 2, &["needs", "GB of memory", "--hidden"]);
+    assert!(start.elapsed() < Duration::from_secs(20) && !out.exists());
+    // A limit of the process alone; 2,651 words of 1,000 units and Adam ask for 85 MB and more.
+    let sizes = ["--hidden", "1000", "--embed", "1000", "--threads", "1"];
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -v 150000 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_wordmill")]);
+    let output = shell.args(train(Path::new(VALID), &out, &sizes)).stdin(Stdio::null()).output().unwrap();
+    let (line, code) = failure(&output);
+    assert!(line.contains("GB of memory") && code == 2, "{line}");
+    assert!(!out.exists());
+}
+
+/// What is said before training is what training takes.
+#[test]
+fn memory_is_predicted() {
+    let dir = tempfile::tempdir().unwrap();
+    let wide = ["--hidden", "700", "--embed", "500", "--max-steps", "3", "--json"];
+    let deep = ["--hidden", "200", "--layers", "3", "--batch", "128", "--max-steps", "3", "--json", "--valid", TEST];
+    let stateless = ["--optimizer", "sgd", "--hidden", "600", "--embed", "30", "--max-steps", "3", "--json"];
+    for (i, more) in [&wide[..], &deep, &stateless].into_iter().enumerate() {
+        let output = run(train(Path::new(VALID), &dir.path().join(i.to_string()), more));
+        let stderr = text(&output.stderr);
+        let after = stderr.split("predicted peak memory ").nth(1).unwrap_or_else(|| panic!("{stderr}"));
+        let predicted: f64 = after.split(' ').next().unwrap().parse().unwrap();
+        let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let peak = summary["peak_memory_mb"].as_f64().unwrap();
+        println!("{more:?}: predicted {predicted} MB, peak {peak} MB");
+        assert!((predicted / peak - 1.0).abs() < 0.1, "{more:?}: predicted {predicted} MB, peak {peak} MB");
+    }
+}
+
+#[test]
+fn what_is_there_is_not_overwritten() {
+    let copy = copy();
+    let before = tree(copy.path());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let foreign = tempfile::tempdir().unwrap();
+    fs::write(foreign.path().join("thesis.tex"), "years of work").unwrap();
+    let valid = Path::new(VALID);
+    refuse(train(valid, copy.path(), &[]), 4, &["holds a model of 60 steps", "--resume", "--force"]);
+    refuse(train(valid, file.path(), &[]), 4, &["found a file, expected a directory"]);
+    for force in [&[][..], &["--force"]] {
+        refuse(train(valid, foreign.path(), force), 4, &["holds thesis.tex, which is not wordmill's"]);
+    }
+    // Nor is a model replaced, even when asked for, by a run that cannot begin.
+    let empty = foreign.path().join("empty.txt");
+    fs::write(&empty, "").unwrap();
+    refuse(train(&empty, copy.path(), &["--force"]), 3, &["empty.txt"]);
+    refuse(train(valid, copy.path(), &["--force", "--valid", empty.to_str().unwrap()]), 3, &["empty.txt"]);
+    refuse(train(valid, copy.path(), &["--force", "--batch", "9999"]), 3, &["tokens"]);
+    refuse(train(valid, copy.path(), &["--force", "--hidden", "1048576", "--layers", "64"]), 2, &["memory"]);
+    refuse(train(valid, copy.path(), &["--force", "--resume"]), 2, &["give one of them"]);
+    refuse(train(valid, copy.path(), &["--resume", "--hidden", "11"]), 2, &["--hidden 11", "has 10"]);
+    refuse(train(Path::new(TEST), copy.path(), &["--resume"]), 2, &["--train", "valid.txt"]);
+    refuse(train(valid, foreign.path(), &["--resume"]), 4, &["not a model directory"]);
+    refuse(train(valid, copy.path(), &["--resume"]), 2, &["60 steps are done already"]);
+    assert!(tree(copy.path()) == before, "the model was touched");
+    assert_eq!(fs::read(file.path()).unwrap(), b"");
+    // With --force it is.
+    succeed(train(valid, copy.path(), &["--force", "--max-steps", "2", "-q"]));
+    assert!(checkpoint(copy.path()).ends_with("step-000000000002"));
+    // Nor does synth write over files that are there, nor the demo.
+    let arguments = ["synth", "--tokens", "500", "--out", copy.path().to_str().unwrap()];
+    succeed(arguments);
+    let before = tree(copy.path());
+    let (line, _) = failure(&run(arguments));
+    assert!(line.contains("it would be overwritten"), "{line}");
+    failure(&run(["demo", "--out", copy.path().to_str().unwrap()]));
+    assert!(tree(copy.path()) == before, "a file was touched");
+}
+
+#[test]
+fn damaged_models_are_named() {
+    let verbs = |dir: &Path, code: i32, parts: &[&str]| {
+        refuse([OsStr::new("eval"), dir.as_os_str(), OsStr::new(TEST)], code, parts);
+        refuse([OsStr::new("score"), dir.as_os_str(), OsStr::new(TEST)], code, parts);
+        refuse([OsStr::new("generate"), dir.as_os_str()], code, parts);
+    };
+    let nowhere = tempfile::tempdir().unwrap();
+    verbs(&nowhere.path().join("none"), 4, &["none: no such model directory"]);
+    verbs(nowhere.path(), 4, &["is not a model directory"]);
+    verbs(Path::new(TEST), 4, &["found a file, expected a model directory"]);
+    for name in ["config.json", "vocab.txt", "model.safetensors", "manifest.sha256", "options.toml"] {
+        let copy = copy();
+        let path = checkpoint(copy.path()).join(name);
+        let whole = fs::read(&path).unwrap();
+        // A bit flipped, in the middle and at the end.
+        let places = if name == "manifest.sha256" {
+            // What only training needs is not looked at here.
+            let entry = text(&whole).find("  model.safetensors").unwrap();
+            [entry - 1, entry + 2]
+        } else {
+            [whole.len() / 2, whole.len() - 1]
+        };
+        for at in places {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            // A changed manifest blames the file that it no longer vouches for.
+            verbs(copy.path(), 4, &[if name == "manifest.sha256" { "step-000000000060" } else { name }]);
+        }
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        verbs(copy.path(), 4, &[name]);
+        fs::write(&path, "").unwrap();
+        verbs(copy.path(), 4, &[name]);
+        fs::remove_file(&path).unwrap();
+        verbs(copy.path(), 4, &[if name == "manifest.sha256" { "manifest.sha256" } else { name }]);
+    }
+    // What only training needs is checked when training goes on.
+    for name in ["optimizer.safetensors", "state.json", "model.safetensors"] {
+        let copy = copy();
+        let path = checkpoint(copy.path()).join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        fs::write(&path, bytes).unwrap();
+        refuse(["train", "lm", "--resume", "--out", copy.path().to_str().unwrap()], 4, &[name]);
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_leaves_the_one_before() {
+    let copy = copy();
+    let out = copy.path().to_str().unwrap();
+    let resume = |steps: &str| run(["train", "lm", "--resume", "--out", out, "--max-steps", steps]);
+    assert!(resume("100").status.success());
+    let reference = weights(copy.path());
+    let path = checkpoint(copy.path()).join("model.safetensors");
+    let mut bytes = reference.clone();
+    bytes[5000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let output = run(["eval", out, TEST]);
+    let stderr = text(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.starts_with("wordmill: warning: ") && stderr.contains("model.safetensors"), "{stderr}");
+    assert!(resume("100").status.success());
+    assert!(weights(copy.path()) == reference, "the steps made again are others");
+}
+
+#[test]
+fn configuration_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |text: &str| {
+        let path = dir.path().join("options.toml");
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let out = dir.path().join("model");
+    let refuse = |text: &str, code: i32, parts: &[&str]| {
+        let path = config(text);
+        refuse(train(Path::new(VALID), &out, &["--config", &path]), code, parts);
+        assert!(!out.exists());
+    };
+    refuse("tau = 5\nhiden = 5\n", 3, &["options.toml:2: found the unknown key \"hiden\"", "\"hidden\""]);
+    refuse("keep_prob = 0.5\n", 3, &["options.toml:1", "perhaps \"keep-prob\""]);
+    refuse("hidden = 0\n", 3, &["options.toml:1", "hidden"]);
+    refuse("hidden = \"many\"\n", 3, &["options.toml:1", "hidden"]);
+    refuse("lr = nan\n", 3, &["options.toml:1", "lr"]);
+    refuse("tau = 3\nhidden = \n", 3, &["options.toml:2"]);
+    // The file counts, and the command line wins over it.
+    let path = config("hidden = 7\nembed = 5\noptimizer = \"adagrad\"\nreset-at-eos = true\nmax-steps = 4\n");
+    let paths = ["--train", VALID, "--out", out.to_str().unwrap()];
+    let given = ["train", "lm", "--config", &path, "--embed", "9", "--batch", "8", "--seed", "5", "-q"];
+    succeed(given.iter().chain(&paths));
+    let saved = fs::read_to_string(checkpoint(&out).join("options.toml")).unwrap();
+    for line in ["hidden = 7", "embed = 9", "optimizer = \"adagrad\"", "reset-at-eos = true", "batch = 8", "seed = 5"] {
+        assert!(saved.lines().any(|other| other == line), "{line} is not in {saved}");
+    }
+    // What was saved is a configuration file in its turn, from any directory, and makes the same model.
+    let again = dir.path().join("again");
+    let saved = checkpoint(&out).join("options.toml");
+    let args = ["train", "lm", "-q", "--config", saved.to_str().unwrap(), "--out", again.to_str().unwrap()];
+    let output = wordmill().args(args).current_dir(dir.path()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(weights(&out) == weights(&again));
+    refuse_missing(&dir.path().join("none.toml"), &again);
+}
+
+fn refuse_missing(config: &Path, out: &Path) {
+    refuse(train(Path::new(VALID), out, &["--config", config.to_str().unwrap()]), 6, &["none.toml: reading failed"]);
+}
+
+/// Line ends, marks and spaces in any form give the same model.
+#[test]
+fn the_same_text_in_other_dress() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(VALID).unwrap();
+    let plain: String = text.lines().take(300).flat_map(|line| [line, "\n"]).collect();
+    let dresses = [
+        plain.clone(),
+        plain.replace('\n', "\r\n"),
+        format!("\u{feff}{plain}"),
+        plain.replace('\n', "\n  ").replace(' ', "  \t ").trim_end_matches(['\t', ' ']).to_owned(),
+        plain.replace('\n', " \n"),
+        plain.trim_end().to_owned(),
+    ];
+    let mut first = None;
+    for (i, dress) in dresses.iter().enumerate() {
+        let (file, out) = (dir.path().join(format!("{i}.txt")), dir.path().join(i.to_string()));
+        fs::write(&file, dress).unwrap();
+        succeed(train(&file, &out, &["--max-steps", "12", "--valid", file.to_str().unwrap(), "-q"]));
+        let first = first.get_or_insert_with(|| weights(&out));
+        assert!(*first == weights(&out), "dress {i}");
+    }
+    // And it is the text that matters.
+    let (file, out) = (dir.path().join("other.txt"), dir.path().join("other"));
+    fs::write(&file, plain.replacen("the", "teh", 1)).unwrap();
+    succeed(train(&file, &out, &["--max-steps", "12", "-q"]));
+    assert!(first.unwrap() != weights(&out));
+}
+
+#[test]
+fn what_is_not_finite_stops_the_run() {
+    let copy = tempfile::tempdir().unwrap();
+    let (valid, out) = (Path::new(VALID), copy.path());
+    let sgd = ["--optimizer", "sgd", "--max-steps", "10", "-q"];
+    succeed(train(valid, out, &sgd));
+    let good = tree(&checkpoint(out));
+    refuse(
+        ["train", "lm", "--resume", "--out", out.to_str().unwrap(), "--max-steps", "50", "--lr", "1e38"],
+        5,
+        &["step 1", " is not finite (", "earlier checkpoints are kept"],
+    );
+    assert!(tree(&checkpoint(out)) == good);
+    succeed([OsStr::new("eval"), out.as_os_str(), OsStr::new(TEST)]);
+    // It goes on from there when the reason is gone.
+    succeed(["train", "lm", "--resume", "--out", out.to_str().unwrap(), "--max-steps", "20", "--lr", "0.5", "-q"]);
+    // From the beginning: there is no checkpoint, and the tensor is named.
+    let fresh = tempfile::tempdir().unwrap();
+    let (line, code) = failure(&run(train(valid, fresh.path(), &["--optimizer", "sgd", "--lr", "1e30"])));
+    let named = ["weight ", "gradient of ", "loss", "perplexity"].iter().any(|what| line.contains(what));
+    assert!(line.starts_with("step ") && named && code == 5, "{line}");
+}
+
+/// A disk that is full while a checkpoint is written, as a limit on the size of files.
+#[test]
+fn a_full_disk_leaves_the_checkpoint_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_str().unwrap();
+    // About a megabyte of weights, far above the curves.
+    succeed(train(Path::new(VALID), dir.path(), &["--hidden", "100", "--max-steps", "5", "-q"]));
+    let good = tree(&checkpoint(dir.path()));
+    // 512 blocks of 512 or 1,024 bytes, as the shell likes.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 512 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_wordmill")]);
+    let output = shell.args(["train", "lm", "--resume", "--out", out, "--max-steps", "9"]).output().unwrap();
+    let (line, code) = failure(&output);
+    assert!(line.contains("saving the checkpoint failed: ") && line.contains("File too large") && code == 6, "{line}");
+    assert!(tree(&checkpoint(dir.path())) == good);
+    succeed(["eval", out, TEST]);
+    // Room again: the run ends as if nothing had been.
+    succeed(["train", "lm", "--resume", "--out", out, "--max-steps", "9", "-q"]);
+    let whole = tempfile::tempdir().unwrap();
+    succeed(train(Path::new(VALID), whole.path(), &["--hidden", "100", "--max-steps", "9", "-q"]));
+    assert!(weights(dir.path()) == weights(whole.path()));
+}
+
+/// Stopped at any step and resumed with more: the bytes of a run that was not, for every optimizer and thread count. With
+/// a rate far too high, the evaluation at the end of the first part is worse than that before it; a run that goes on has no
+/// evaluation there, so it must not halve the rate of what follows.
+#[test]
+fn steps_in_two_runs_are_the_steps_of_one() {
+    let cases: [&[&str]; 6] = [
+        &["--optimizer", "adam", "--lr", "0.3"],
+        &["--optimizer", "adagrad", "--stride", "4", "--l2", "1e-4"],
+        &["--optimizer", "sgd", "--lr", "30"],
+        &["--layers", "2", "--activation", "relu", "--reset-at-eos", "--keep-prob", "0.7", "--stride", "1"],
+        &["--batch", "33", "--activation", "sigmoid", "--init", "orthogonal", "--patience", "9"],
+        &["--schedule", "constant", "--max-vocab", "900", "--clip", "0.2"],
+    ];
+    for (i, case) in cases.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = |name: &str, threads: &str, steps: &str| {
+            let out = dir.path().join(name);
+            let more = [case, &["--valid", TEST, "--threads", threads, "--max-steps", steps, "-q"]].concat();
+            succeed(train(Path::new(VALID), &out, &more));
+            out
+        };
+        let whole = weights(&part("whole", "1", "290"));
+        let two = part("two", "2", "290");
+        assert!(whole == weights(&two), "{case:?}: two threads make another model than one");
+        for (stop, threads) in [("37", "2"), ("150", "1")] {
+            let out = part(&format!("stopped-{stop}"), threads, stop);
+            assert!(weights(&out) != whole);
+            let other = if i % 2 == 0 { "1" } else { "3" };
+            let out_name = out.to_str().unwrap();
+            let more = ["--resume", "--threads", other, "--max-steps", "290", "-q"];
+            succeed(["train", "lm", "--out", out_name].iter().chain(&more));
+            assert!(weights(&out) == whole, "{case:?}: stopped at {stop} and resumed, it is another model");
+        }
+    }
+}
+
+/// Ctrl-C, SIGTERM, and on to the end.
+#[cfg(unix)]
+#[test]
+fn signals_save_and_the_run_goes_on_to_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts of a run"));
+    let more = ["--hidden", "40", "--valid", TEST, "--schedule", "linear", "--max-steps", "1200", "--epochs", "20"];
+    succeed(train(Path::new(VALID), &whole, &more));
+    let mut args = train(Path::new(VALID), &parts, &more);
+    let mut step = 0;
+    for (name, number) in [("INT", 130), ("TERM", 143), ("INT", 130)] {
+        let child = wordmill().args(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let start = Instant::now();
+        // A report of this run: the next step is soon.
+        let reported = || fs::read_to_string(parts.join("metrics.jsonl")).unwrap_or_default();
+        let last = |text: &str| {
+            let line = text.rsplit('\n').nth(1)?.to_owned();
+            serde_json::from_str::<serde_json::Value>(&line).ok()?["step"].as_u64()
+        };
+        while last(&reported()).is_none_or(|last| last <= step) {
+            assert!(start.elapsed() < Duration::from_secs(120), "no report came");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let (line, code) = failure(&child.wait_with_output().unwrap());
+        assert_eq!(code, number, "{line}");
+        let told = line.split("continue with: ").nth(1).unwrap_or_else(|| panic!("{line}"));
+        // What is told works as it stands, in a shell.
+        let path = Path::new(env!("CARGO_BIN_EXE_wordmill")).parent().unwrap().to_str().unwrap().to_owned();
+        let help = format!("PATH='{path}':\"$PATH\" {told} --help");
+        let shell = Command::new("sh").args(["-c", &help]).output().unwrap();
+        assert!(shell.status.success() && told.contains("--resume"), "{told}: {}", text(&shell.stderr));
+        let saved = checkpoint(&parts).file_name().unwrap().to_string_lossy()["step-".len()..].parse::<u64>().unwrap();
+        assert!(saved > step && saved < 1200, "stopped at {saved}");
+        step = saved;
+        succeed([OsStr::new("eval"), parts.as_os_str(), OsStr::new(TEST)]);
+        args = ["train", "lm", "--resume", "--out"].map(Into::into).to_vec();
+        args.push(parts.clone().into());
+    }
+    succeed(&args);
+    assert!(weights(&parts) == weights(&whole), "stopped three times, it is another model");
+    let steps = |dir: &Path| -> Vec<u64> {
+        let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(steps(&parts), steps(&whole), "reports are missing or doubled");
+}
+
+#[test]
+fn two_runs_in_one_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = train(Path::new(VALID), dir.path(), &["--epochs", "1000"]);
+    let mut first = wordmill().args(&args).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while !dir.path().join("metrics.jsonl").exists() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let second = run(args.iter().chain(&[OsString::from("--force")]));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let (line, code) = failure(&second);
+    assert!(line.contains(&format!("is being written by process {}", first.id())) && code == 4, "{line}");
+    // A killed run leaves nothing in the way.
+    succeed(train(Path::new(VALID), dir.path(), &["--force", "--max-steps", "2", "-q"]));
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text:?}"))
+}
+
+#[test]
+fn json_is_for_machines() {
+    let model = model().to_str().unwrap();
+    let eval = json(&succeed(["eval", model, TEST, "--json"]));
+    let number = |value: &serde_json::Value, key: &str| value[key].as_f64().unwrap_or_else(|| panic!("{key}: {value}"));
+    let loss = number(&eval, "loss");
+    assert!((number(&eval, "perplexity") / loss.exp() - 1.0).abs() < 1e-12);
+    assert!((number(&eval, "bits_per_word") * std::f64::consts::LN_2 / loss - 1.0).abs() < 1e-12);
+    let lines = fs::read_to_string(TEST).unwrap();
+    assert_eq!(number(&eval, "lines") as usize, lines.lines().count());
+    assert_eq!(number(&eval, "tokens") as usize, lines.split_whitespace().count() + lines.lines().count());
+    assert!((number(&eval, "unknown_rate") * number(&eval, "tokens") - number(&eval, "unknown")).abs() < 1e-9);
+    let scores = succeed(["score", model, TEST, "--json"]);
+    let plain = succeed(["score", model, TEST]);
+    assert_eq!((scores.lines().count(), plain.lines().count()), (lines.lines().count(), lines.lines().count()));
+    for ((score, plain), line) in scores.lines().zip(plain.lines()).zip(lines.lines()) {
+        let score = json(score);
+        assert!((number(&score, "log_probability") - plain.parse::<f64>().unwrap()).abs() <= 5e-7);
+        assert_eq!(number(&score, "words") as usize, line.split_whitespace().count() + 1);
+    }
+    let generated = succeed(["generate", model, "--prompt", "The president", "--sentences", "3", "--json"]);
+    assert_eq!(generated.lines().count(), 3);
+    for line in generated.lines() {
+        let sentence = json(line);
+        assert!(sentence["text"].as_str().unwrap().starts_with("The president"), "{line}");
+        let words = sentence["text"].as_str().unwrap().split(' ').count() as u64 - 2;
+        assert!(sentence["words"] == words && sentence["ended"] == (words < 100), "{line}");
+    }
+    let info = json(&succeed(["info", "--json", "--seconds", "0.05"]));
+    assert!(info["cores"].as_u64().unwrap() > 0 && number(&info["sgemm"][0], "gflops") > 0.0);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("model");
+    let summary = json(&succeed(train(Path::new(VALID), &out, &["--max-steps", "3", "--json"])));
+    assert_eq!(summary["steps"], 3);
+    for line in fs::read_to_string(out.join("metrics.jsonl")).unwrap().lines() {
+        let keys =
+            ["epoch", "step", "tokens", "seconds", "words_per_second", "train_loss", "learning_rate", "grad_norm"];
+        keys.iter().for_each(|key| _ = number(&json(line), key));
+    }
+}
+
+/// A line's score is what eval says of a text of just that line; with states that begin anew at each line, scores sum to what
+/// eval says of the whole.
+#[test]
+fn scores_agree_with_eval() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("model");
+    succeed(train(Path::new(VALID), &out, &["--max-steps", "40", "--reset-at-eos", "--lr", "0.05", "-q"]));
+    let sentences = fs::read_to_string(TEST).unwrap();
+    let mut lines: Vec<&str> = sentences.lines().take(45).collect();
+    let long = lines.join(" ");
+    // Empty lines within, at the beginning and at the end; words never seen; one line longer than any window.
+    lines.insert(20, "");
+    lines.insert(0, "");
+    lines.extend(["zzz qqq", &long[..long.len() / 4], ""]);
+    let file = dir.path().join("lines.txt");
+    fs::write(&file, lines.iter().flat_map(|line| [line, "\n"]).collect::<String>()).unwrap();
+    let total = |model: &Path, file: &Path| {
+        let eval = json(&succeed([OsStr::new("eval"), model.as_os_str(), file.as_os_str(), OsStr::new("--json")]));
+        eval["loss"].as_f64().unwrap() * eval["tokens"].as_f64().unwrap()
+    };
+    let scores = |model: &Path| -> Vec<f64> {
+        let scores = succeed([OsStr::new("score"), model.as_os_str(), file.as_os_str()]);
+        scores.lines().map(|line| line.parse().unwrap()).collect()
+    };
+    let close = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-4;
+    for model in [&out, model()] {
+        let scores = scores(model);
+        assert_eq!(scores.len(), lines.len());
+        assert!(scores[0] == scores[21] && scores[0] == scores[lines.len() - 1] && scores[0] < 0.0, "{scores:?}");
+        let single = dir.path().join("single.txt");
+        for i in [0, 1, 7, 21, 30, lines.len() - 3, lines.len() - 2] {
+            fs::write(&single, format!("{}\n", lines[i])).unwrap();
+            let expected = -total(model, &single);
+            assert!(close(scores[i], expected), "line {i}: {} against {expected}", scores[i]);
+        }
+    }
+    let sum: f64 = scores(&out).iter().sum();
+    let expected = -total(&out, &file);
+    assert!(close(sum, expected), "{sum} against {expected}");
+}
+
+#[test]
+fn generation_follows_its_seed_and_limits() {
+    let model = model().to_str().unwrap();
+    let generate = |more: &[&str]| succeed([&["generate", model], more].concat());
+    assert_eq!(generate(&["--seed", "7"]), generate(&["--seed", "7"]));
+    assert_ne!(generate(&["--seed", "7", "--words", "40"]), generate(&["--seed", "8", "--words", "40"]));
+    assert_eq!(generate(&["--sentences", "4"]).lines().count(), 4);
+    assert!(generate(&["--words", "3", "--prompt", " it  was "]).split_whitespace().count() <= 5);
+    assert_eq!(generate(&["--words", "0", "--prompt", "it was"]), "it was\n");
+    // One choice leaves nothing to chance.
+    assert_eq!(generate(&["--top-k", "1", "--seed", "1"]), generate(&["--top-k", "1", "--seed", "2"]));
+    assert!(!generate(&["--sentences", "50", "--temperature", "5"]).contains("<unk>"));
+}
+
+#[test]
+fn nobody_reads_the_output() {
+    let model = model().to_str().unwrap();
+    let mut child =
+        wordmill().args(["score", model, TEST]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    let help = succeed(["--help"]);
+    for verb in ["train", "eval", "generate", "score", "info", "synth", "demo"] {
+        assert!(help.contains(verb), "{verb}");
+        assert!(succeed([verb, "--help"]).contains("Usage: wordmill"));
+    }
+    refuse(["frobnicate"], 2, &["frobnicate"]);
+}
