@@ -81,6 +81,8 @@ pub trait Simd: Copy {
     /// σ(x) = 1 / (1 + e⁻ˣ)
     fn sigmoid(self, x: Self::V) -> Self::V;
 
+    /// Asks for the cache line of `p`, wherever that is; nothing is read.
+    fn prefetch(self, p: *const Self::R);
     /// Sixteen elements from `p`.
     ///
     /// # Safety

@@ -4,8 +4,8 @@
 use crate::real::{Kernel, LANES, Real, Simd};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-/// Rows of `b` walked at a time: 48 columns of them fit in L1 and half of L2.
-const DEPTH: usize = 256;
+/// Most rows of `b` walked at a time.
+const DEPTH: usize = 384;
 /// Vectors side by side in the widest tile.
 const WIDEST: usize = 3;
 
@@ -53,73 +53,93 @@ impl<R: Real> Kernel<R> for Product<R> {
 
     #[inline(always)]
     fn run<S: Simd<R = R>>(self, s: S) {
-        // Panels of equal width to one vector, none wider than the tile.
-        let vectors = self.n.div_ceil(LANES);
-        let widest = S::TILE.1.min(WIDEST);
-        let panels = vectors.div_ceil(widest);
-        for depth in (0..self.k).step_by(DEPTH) {
-            for panel in 0..panels {
-                let (from, to) = (panel * vectors / panels, (panel + 1) * vectors / panels);
-                let column = from * LANES;
-                let part = Product {
-                    n: (to * LANES).min(self.n) - column,
-                    k: (self.k - depth).min(DEPTH),
-                    add: self.add || depth > 0,
-                    // SAFETY: depth < k and column < n, so all three stay within their operands.
-                    a: unsafe { self.a.offset(depth as isize * self.a_column) },
+        // k in equal parts, then tiles of rows: those of `a` stay in L1 for all panels of `b`, which is in L2.
+        let depth = self.k.div_ceil(self.k.div_ceil(DEPTH));
+        for from in (0..self.k).step_by(depth) {
+            let part = Product {
+                k: (self.k - from).min(depth),
+                add: self.add || from > 0,
+                // SAFETY: from < k.
+                a: unsafe { self.a.offset(from as isize * self.a_column) },
+                // SAFETY: as above.
+                b: unsafe { self.b.offset(from as isize * self.b_row) },
+                ..self
+            };
+            let mut row = 0;
+            while row < self.m {
+                let rows = (self.m - row).min(S::TILE.0);
+                let tile = Product {
+                    m: rows,
+                    // SAFETY: row < m.
+                    a: unsafe { part.a.offset(row as isize * self.a_row) },
                     // SAFETY: as above.
-                    b: unsafe { self.b.offset(depth as isize * self.b_row).add(column) },
-                    // SAFETY: as above.
-                    c: unsafe { self.c.add(column) },
-                    ..self
+                    c: unsafe { part.c.offset(row as isize * self.c_row) },
+                    ..part
                 };
-                match (to - from, part.n.is_multiple_of(LANES)) {
-                    (3, true) => part.panel::<S, 3, true>(s),
-                    (3, false) => part.panel::<S, 3, false>(s),
-                    (2, true) => part.panel::<S, 2, true>(s),
-                    (2, false) => part.panel::<S, 2, false>(s),
-                    (_, true) => part.panel::<S, 1, true>(s),
-                    (_, false) => part.panel::<S, 1, false>(s),
-                }
+                row += match rows {
+                    8.. => tile.rows::<S, 8>(s),
+                    6..8 => tile.rows::<S, 6>(s),
+                    4..6 => tile.rows::<S, 4>(s),
+                    2..4 => tile.rows::<S, 2>(s),
+                    _ => tile.rows::<S, 1>(s),
+                };
             }
         }
     }
 }
 
 impl<R: Real> Product<R> {
-    /// All rows of one panel of columns, in tiles of as many rows as registers hold.
+    /// M rows of the product, in panels of as many vectors as registers hold, none narrower than it must be; returns M.
     #[inline(always)]
-    fn panel<S: Simd<R = R>, const V: usize, const WHOLE: bool>(self, s: S) {
-        let mut row = 0;
-        while row < self.m {
-            let tile = Product {
-                // SAFETY: row < m.
-                a: unsafe { self.a.offset(row as isize * self.a_row) },
-                // SAFETY: row < m.
-                c: unsafe { self.c.offset(row as isize * self.c_row) },
+    fn rows<S: Simd<R = R>, const M: usize>(self, s: S) -> usize {
+        let vectors = self.n.div_ceil(LANES);
+        let panels = vectors.div_ceil(S::TILE.1.min(WIDEST));
+        if self.a_column == 1 {
+            // The rows of `a` that come next, while these are used.
+            for i in 0..M {
+                let next = self.a.wrapping_offset((M + i) as isize * self.a_row);
+                (0..self.k).step_by(LANES).for_each(|k| s.prefetch(next.wrapping_add(k)));
+            }
+        }
+        for panel in 0..panels {
+            let (from, to) = (panel * vectors / panels, (panel + 1) * vectors / panels);
+            let column = from * LANES;
+            let part = Product {
+                n: (to * LANES).min(self.n) - column,
+                // SAFETY: column < n.
+                b: unsafe { self.b.add(column) },
+                // SAFETY: as above.
+                c: unsafe { self.c.add(column) },
                 ..self
             };
-            let left = (self.m - row).min(S::TILE.0);
-            // SAFETY: `left` rows or more are there, and n is V vectors, the last one partial unless WHOLE.
-            row += unsafe {
-                match left {
-                    8.. => tile.tile::<S, 8, V, WHOLE>(s),
-                    6..8 => tile.tile::<S, 6, V, WHOLE>(s),
-                    4..6 => tile.tile::<S, 4, V, WHOLE>(s),
-                    2..4 => tile.tile::<S, 2, V, WHOLE>(s),
-                    _ => tile.tile::<S, 1, V, WHOLE>(s),
+            // SAFETY: M rows are there, and n is V vectors, the last one partial unless WHOLE.
+            unsafe {
+                match (to - from, part.n.is_multiple_of(LANES)) {
+                    (3, true) => part.tile::<S, M, 3, true>(s),
+                    (3, false) => part.tile::<S, M, 3, false>(s),
+                    (2, true) => part.tile::<S, M, 2, true>(s),
+                    (2, false) => part.tile::<S, M, 2, false>(s),
+                    (_, true) => part.tile::<S, M, 1, true>(s),
+                    (_, false) => part.tile::<S, M, 1, false>(s),
                 }
-            };
+            }
         }
+        M
     }
 
-    /// M rows × V vectors, kept in registers over all of k; returns M.
+    /// M rows × V vectors, kept in registers over all of k.
     ///
     /// # Safety
     /// m ≥ M, and n fills V vectors, the last one partly unless WHOLE.
     #[inline(always)]
-    unsafe fn tile<S: Simd<R = R>, const M: usize, const V: usize, const WHOLE: bool>(self, s: S) -> usize {
+    unsafe fn tile<S: Simd<R = R>, const M: usize, const V: usize, const WHOLE: bool>(self, s: S) {
         let last = self.n - (V - 1) * LANES;
+        if self.add {
+            for i in 0..M {
+                let row = self.c.wrapping_offset(i as isize * self.c_row);
+                (0..V).for_each(|v| s.prefetch(row.wrapping_add(v * LANES)));
+            }
+        }
         let mut sum = [[s.splat(R::zero()); V]; M];
         let (mut a, mut b) = (self.a, self.b);
         for _ in 0..self.k {
@@ -153,6 +173,5 @@ impl<R: Real> Product<R> {
                 }
             }
         }
-        M
     }
 }

@@ -291,6 +291,8 @@ impl<R: Scalar> Simd for Portable<R> {
         R::sigmoid_lanes(x)
     }
     #[inline(always)]
+    fn prefetch(self, _p: *const R) {}
+    #[inline(always)]
     unsafe fn load_at(self, p: *const R) -> Self::V {
         // SAFETY: the caller's promise.
         unsafe { p.cast::<[R; LANES]>().read_unaligned() }
@@ -387,6 +389,11 @@ mod x86 {
                 assert!(x.len() <= LANES);
                 // SAFETY: the length is checked.
                 unsafe { self.store_part_at(v, x.as_mut_ptr(), x.len()) }
+            }
+            #[inline(always)]
+            fn prefetch(self, p: *const f32) {
+                // SAFETY: a hint; any address may be given.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
             }
             #[inline(always)]
             fn exp(self, x: Self::V) -> Self::V {

@@ -1,5 +1,6 @@
-//! exp, tanh and σ in f32, on sixteen lanes. The largest errors over all floats, against f64: exp 1.0 ULP (normal results),
-//! tanh 1.5 ULP, σ 2.5 ULP. NaN gives NaN; the tails are exact (0, ±1, ∞).
+//! exp, tanh and σ in f32, on sixteen lanes. The largest errors over all floats, against f64, where the result is a normal
+//! number: exp 1.02 ULP, tanh 1.34 ULP, σ 2.49 ULP (1.50 for x > 0). Below, exp and tanh are right to the last denormal place, and
+//! σ is 0 from where e⁻ˣ is ∞. NaN gives NaN; the tails are exact (0, ±1, ∞), and so is tanh of ±0.
 
 use crate::real::Simd;
 
@@ -20,23 +21,19 @@ pub fn exp<S: Simd<R = f32>>(s: S, x: S::V) -> S::V {
     s.scale2(p, n)
 }
 
-/// tanh: a rational function (Eigen's, of degrees 13 and 6) for |x| ≤ 1.25, 1 − 2 / (e²ˣ + 1) above.
+/// tanh: x + x³ · P(x²) for |x| ≤ 0.625 (Cephes' polynomial, exact for the smallest x), 1 − 2 / (e²ˣ + 1) above.
 #[inline(always)]
 pub fn tanh<S: Simd<R = f32>>(s: S, x: S::V) -> S::V {
     let square = s.mul(x, x);
-    let mut p = s.splat(-2.760_768_5e-16);
-    for c in [2.000_187_9e-13, -8.604_672e-11, 5.122_297e-8, 1.485_722_4e-5, 6.372_619_3e-4, 4.893_524_6e-3] {
+    let mut p = s.splat(-5.704_988_7e-3);
+    for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
         p = s.fma(p, square, s.splat(c));
     }
-    let mut q = s.splat(1.198_258_4e-6);
-    for c in [1.185_347e-4, 2.268_434_6e-3, 4.893_525e-3] {
-        q = s.fma(q, square, s.splat(c));
-    }
-    let near = s.div(s.mul(x, p), q);
+    let near = s.fma(s.mul(p, square), x, x);
     let size = s.abs(x);
     let e = exp(s, s.add(size, size));
     let far = s.sub(s.splat(1.0), s.div(s.splat(2.0), s.add(e, s.splat(1.0))));
-    s.if_greater(size, s.splat(1.25), s.copysign(far, x), near)
+    s.copysign(s.if_greater(size, s.splat(0.625), far, near), x)
 }
 
 /// σ(x) = 1 / (1 + e⁻ˣ)

@@ -10,19 +10,19 @@ const STRIP: usize = 4;
 kernel! {
     /// Turns logits without bias into exponentials: x\[v, t\] ← exp(x\[v, t\] + bias\[v\] − max\[t\]), where max\[t\] is the
     /// largest biased logit of column t, returned with the column's sum of exponentials.
-    /// `x`: \[rows, columns\], columns a multiple of 16.
-    pub fn exp_columns<'a>(x: &'a mut [R], bias: &'a [R], max: &'a mut [R], sum: &'a mut [R]) {
+    /// `x`: \[rows, columns\], rows `stride` apart, columns a multiple of 16.
+    pub fn exp_columns<'a>(x: &'a mut [R], stride: usize, bias: &'a [R], max: &'a mut [R], sum: &'a mut [R]) {
         |s| {
             let columns = max.len();
-            assert!(columns.is_multiple_of(LANES) && x.len() == bias.len() * columns && sum.len() == columns);
+            assert!(columns.is_multiple_of(LANES) && columns <= stride && x.len() == bias.len() * stride && sum.len() == columns);
             let mut column = 0;
             while column < columns {
                 let width = (columns - column).min(STRIP * LANES);
                 match width / LANES {
-                    4 => exp_strip::<S, 4>(s, x, bias, column, max, sum),
-                    3 => exp_strip::<S, 3>(s, x, bias, column, max, sum),
-                    2 => exp_strip::<S, 2>(s, x, bias, column, max, sum),
-                    _ => exp_strip::<S, 1>(s, x, bias, column, max, sum),
+                    4 => exp_strip::<S, 4>(s, x, stride, bias, column, max, sum),
+                    3 => exp_strip::<S, 3>(s, x, stride, bias, column, max, sum),
+                    2 => exp_strip::<S, 2>(s, x, stride, bias, column, max, sum),
+                    _ => exp_strip::<S, 1>(s, x, stride, bias, column, max, sum),
                 }
                 column += width;
             }
@@ -34,22 +34,22 @@ kernel! {
 fn exp_strip<S: Simd, const N: usize>(
     s: S,
     x: &mut [S::R],
+    stride: usize,
     bias: &[S::R],
     column: usize,
     max: &mut [S::R],
     sum: &mut [S::R],
 ) {
-    let columns = max.len();
     let strip = column..column + N * LANES;
     let mut largest = [s.splat(S::R::of(f64::NEG_INFINITY)); N];
-    for (row, &b) in x.chunks_exact(columns).zip(bias) {
+    for (row, &b) in x.chunks_exact(stride).zip(bias) {
         let (row, b) = (&row[strip.clone()], s.splat(b));
         for i in 0..N {
             largest[i] = s.max(s.add(s.load(&row[i * LANES..]), b), largest[i]);
         }
     }
     let mut total = [s.splat(S::R::of(0.0)); N];
-    for (row, &b) in x.chunks_exact_mut(columns).zip(bias) {
+    for (row, &b) in x.chunks_exact_mut(stride).zip(bias) {
         let (row, b) = (&mut row[strip.clone()], s.splat(b));
         for i in 0..N {
             let x = &mut row[i * LANES..(i + 1) * LANES];
@@ -67,11 +67,11 @@ fn exp_strip<S: Simd, const N: usize>(
 kernel! {
     /// Turns exponentials into what the loss sends back, up to the targets: x\[v, t\] ← x\[v, t\] · scale\[t\], and adds each
     /// row's sum to `row_sums`, the gradient of the bias.
-    pub fn scale_columns<'a>(x: &'a mut [R], scale: &'a [R], row_sums: &'a mut [R]) {
+    pub fn scale_columns<'a>(x: &'a mut [R], stride: usize, scale: &'a [R], row_sums: &'a mut [R]) {
         |s| {
             let columns = scale.len();
-            assert!(columns.is_multiple_of(LANES) && x.len() == row_sums.len() * columns);
-            for (row, total) in x.chunks_exact_mut(columns).zip(row_sums) {
+            assert!(columns.is_multiple_of(LANES) && columns <= stride && x.len() == row_sums.len() * stride);
+            for (row, total) in x.chunks_exact_mut(stride).zip(row_sums) {
                 let mut sum = s.splat(R::zero());
                 for (x, scale) in row.chunks_exact_mut(LANES).zip(scale.chunks_exact(LANES)) {
                     let y = s.mul(s.load(x), s.load(scale));
@@ -107,6 +107,25 @@ kernel! {
                 }
                 s.store(m, &mut largest[column..]);
                 s.store(z, &mut total[column..]);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Adds up shares of a transposed matrix and turns it: out\[t, k\] = Σ shares\[·, k, column + t\], in the order of the
+    /// shares. `out`: \[up to 16, units\]; a share is \[units, stride\].
+    pub fn gather_columns<'a>(out: &'a mut [R], shares: &'a [R], stride: usize, units: usize, column: usize) {
+        |s| {
+            assert!(column + LANES <= stride && shares.len().is_multiple_of(units * stride));
+            for k in 0..units {
+                let mut sum = s.splat(R::zero());
+                for share in shares.chunks_exact(units * stride) {
+                    sum = s.add(sum, s.load(&share[k * stride + column..]));
+                }
+                for (row, x) in out.chunks_exact_mut(units).zip(s.array(sum)) {
+                    row[k] = x;
+                }
             }
         }
     }

@@ -2,14 +2,16 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of what is shared")]
 
+use std::fmt::Display;
 use wordmill::Real;
 use wordmill::params::Arena;
 use wordmill::rng::{Purpose, Stream};
 
-/// Fails unless |got − want| ≤ tolerance · max(|got|, |want|, floor); written so that NaN fails.
-pub fn assert_close(what: &str, got: f64, want: f64, tolerance: f64, floor: f64) {
+/// Fails unless |got − want| ≤ tolerance · max(|got|, |want|, floor); NaN fails, as it compares as false.
+pub fn assert_close(what: impl Display, got: f64, want: f64, tolerance: f64, floor: f64) {
     let error = (got - want).abs() / got.abs().max(want.abs()).max(floor);
-    if !(error <= tolerance) {
+    let close = error <= tolerance;
+    if !close {
         panic!("{what}: got {got:e}, want {want:e}, relative error {error:e} above {tolerance:e}");
     }
 }
@@ -20,8 +22,28 @@ pub fn assert_all_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
     let largest = want.iter().fold(0.0f64, |a, &x| if x.is_nan() { f64::NAN } else { a.max(x.abs()) });
     assert!(largest > 0.0, "{what}: everything expected is zero (or NaN)");
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        assert_close(&format!("{what}[{i}]"), got, want, tolerance, largest);
+        assert_close(format_args!("{what}[{i}]"), got, want, tolerance, largest);
     }
+}
+
+/// A number for the values of `x`: equal for equal bits, with all NaN alike (their bits are not the arithmetic's).
+pub fn hash<R: Real>(x: &[R]) -> u64 {
+    x.iter().fold(0xCBF2_9CE4_8422_2325, |hash: u64, x| {
+        let bits = if x.is_nan() { f64::NAN.to_bits() } else { x.f64().to_bits() };
+        (hash ^ bits).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(29)
+    })
+}
+
+/// `n` uniform numbers in ±`width`, the same for f32 and f64 (they are f32 values).
+pub fn uniform<R: Real>(n: usize, width: f64, seed: u64) -> Vec<R> {
+    use rand::RngExt;
+    let mut stream = Stream::new(seed, Purpose::Init, 1, 0);
+    (0..n).map(|_| R::of(f64::from(((stream.random::<f64>() * 2.0 - 1.0) * width) as f32))).collect()
+}
+
+/// The same numbers in f64.
+pub fn widened<R: Real>(x: &[R]) -> Vec<f64> {
+    x.iter().map(|x| x.f64()).collect()
 }
 
 /// Fills an arena with uniform numbers in ±`width`, tensor by tensor; the padding stays zero.

@@ -13,20 +13,20 @@
 
 use crate::blas::{add_product, product};
 use crate::kernels::Buffer;
-use crate::kernels::softmax::{exp_columns, join_blocks, scale_columns};
-use crate::kernels::update::add;
+use crate::kernels::softmax::{exp_columns, gather_columns, join_blocks, scale_columns};
 use crate::layers::recurrent::{view, view_mut};
 use crate::real::{LANES, Real};
+use ndarray::s;
 use rayon::prelude::*;
 
 /// Most tokens in a chunk.
-const CHUNK: usize = 128;
+const CHUNK: usize = 320;
 /// What a chunk's logits may take, in bytes, before it is made smaller (down to 32 tokens).
 const LOGITS: usize = 64 << 20;
 /// Groups of vocabulary rows: the most tasks that a phase has.
 const GROUPS: usize = 16;
-/// Most rows in a block: with 128 tokens its logits take 256 KiB, which stay in L2.
-const BLOCK: usize = 512;
+/// Most rows in a block: with 320 tokens its logits take 210 KiB, which stay in L2.
+const BLOCK: usize = 160;
 
 /// The output layer of a vocabulary of V words on H units, with its working memory.
 pub struct FullSoftmax<R> {
@@ -34,6 +34,8 @@ pub struct FullSoftmax<R> {
     words: usize,
     /// Tokens in a chunk, a multiple of 16.
     chunk: usize,
+    /// From one row of a chunk to the next: an odd number of cache lines, so that rows do not share their place in the cache.
+    stride: usize,
     /// Rows of a group, and of a block in it.
     group: usize,
     block: usize,
@@ -66,8 +68,7 @@ pub struct Gradient<'a, R> {
 impl<R: Real> FullSoftmax<R> {
     /// Room for `tokens` at a time.
     pub fn new(tokens: usize, units: usize, words: usize) -> Self {
-        let affordable = (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, CHUNK);
-        let chunk = affordable.min(tokens.next_multiple_of(LANES));
+        let (chunk, stride) = Self::chunk(tokens, words);
         let group = words.div_ceil(GROUPS).next_multiple_of(8);
         let blocks = group.div_ceil(BLOCK);
         let block = group.div_ceil(blocks).next_multiple_of(8);
@@ -76,24 +77,33 @@ impl<R: Real> FullSoftmax<R> {
             units,
             words,
             chunk,
+            stride,
             group,
             block,
-            transposed: Buffer::zeros(tokens.div_ceil(chunk) * chunk * units),
-            logits: Buffer::zeros(words * chunk),
+            transposed: Buffer::zeros(tokens.div_ceil(chunk) * stride * units),
+            logits: Buffer::zeros(words * stride),
             largest: Buffer::zeros(groups * blocks * chunk),
             sums: Buffer::zeros(groups * blocks * chunk),
             totals: Buffer::zeros(chunk),
-            shares: Buffer::zeros(groups * units * chunk),
-            target: vec![Vec::with_capacity(chunk); groups],
+            shares: Buffer::zeros(groups * units * stride),
+            // Not `vec![…; groups]`: a clone of a Vec has no spare room.
+            target: (0..groups).map(|_| Vec::with_capacity(chunk)).collect(),
             losses: vec![0.0; chunk],
         }
     }
 
-    /// Bytes of working memory that [`FullSoftmax::new`] takes.
+    /// Tokens of a chunk and the stride of its rows: chunks are equal, and as large as memory and cache allow.
+    fn chunk(tokens: usize, words: usize) -> (usize, usize) {
+        let most = (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, CHUNK);
+        let chunk = tokens.div_ceil(tokens.div_ceil(most)).next_multiple_of(LANES);
+        let stride = if (chunk / LANES).is_multiple_of(2) { chunk + LANES } else { chunk };
+        (chunk, stride)
+    }
+
+    /// Bytes of working memory that [`FullSoftmax::new`] takes, but for a little.
     pub fn bytes(tokens: usize, units: usize, words: usize) -> usize {
-        let affordable = (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, CHUNK);
-        let chunk = affordable.min(tokens.next_multiple_of(LANES));
-        (tokens.div_ceil(chunk) * chunk * units + words * chunk + GROUPS * units * chunk) * size_of::<R>()
+        let (chunk, stride) = Self::chunk(tokens, words);
+        (tokens.div_ceil(chunk) * stride * units + words * stride + GROUPS * units * stride) * size_of::<R>()
     }
 
     /// The mean cross-entropy of `targets` \[N\] given states `h` \[N, H\], in nats, and its gradient; `u` is \[V, H\], `b` \[V\].
@@ -124,16 +134,19 @@ impl<R: Real> FullSoftmax<R> {
         }
     }
 
-    /// hᵀ, a chunk at a time, so that lanes are tokens; a chunk that is not full keeps older states in its last columns, whose
-    /// results nobody reads.
+    /// hᵀ, a chunk at a time, so that lanes are tokens. The last columns of a chunk that is not full are zero: nobody reads what
+    /// comes of them, but a NaN left there would reach the sums over rows.
     fn transpose_states(&mut self, h: &[R]) {
-        let (units, chunk) = (self.units, self.chunk);
-        let chunks = self.transposed.par_chunks_mut(units * chunk).zip(h.par_chunks(units * chunk));
+        let (units, chunk, stride) = (self.units, self.chunk, self.stride);
+        let chunks = self.transposed.par_chunks_mut(units * stride).zip(h.par_chunks(units * chunk));
         chunks.for_each(|(out, h)| {
+            if h.len() < units * chunk {
+                out.fill(R::zero());
+            }
             for (strip, rows) in h.chunks(LANES * units).enumerate() {
                 for (t, row) in rows.chunks_exact(units).enumerate() {
                     for (k, &x) in row.iter().enumerate() {
-                        out[k * chunk + strip * LANES + t] = x;
+                        out[k * stride + strip * LANES + t] = x;
                     }
                 }
             }
@@ -142,27 +155,30 @@ impl<R: Real> FullSoftmax<R> {
 
     /// Phase 1.
     fn exponentials(&mut self, index: usize, targets: &[u32], u: &[R], b: &[R]) {
-        let (units, chunk, group, block) = (self.units, self.chunk, self.group, self.block);
+        let (units, chunk, stride, group, block) = (self.units, self.chunk, self.stride, self.group, self.block);
         assert!(u.len() == self.words * units && b.len() == self.words);
-        let transposed = view(&self.transposed[index * units * chunk..][..units * chunk], units, chunk);
+        assert!(targets.iter().all(|&word| (word as usize) < self.words), "a target is beyond the vocabulary");
+        let transposed = view(&self.transposed[index * units * stride..][..units * stride], units, stride);
+        let transposed = transposed.slice(s![.., ..chunk]);
         let blocks = group.div_ceil(block) * chunk;
         let groups =
-            self.logits.par_chunks_mut(group * chunk).zip(u.par_chunks(group * units)).zip(b.par_chunks(group));
+            self.logits.par_chunks_mut(group * stride).zip(u.par_chunks(group * units)).zip(b.par_chunks(group));
         let groups = groups.zip(self.largest.par_chunks_mut(blocks)).zip(self.sums.par_chunks_mut(blocks));
         let groups = groups.zip(&mut self.target).enumerate().with_max_len(1);
         groups.for_each(|(g, (((((logits, u), b), largest), sums), found))| {
             found.clear();
-            let blocks = logits.chunks_mut(block * chunk).zip(u.chunks(block * units)).zip(b.chunks(block));
+            let blocks = logits.chunks_mut(block * stride).zip(u.chunks(block * units)).zip(b.chunks(block));
             let blocks = blocks.zip(largest.chunks_exact_mut(chunk)).zip(sums.chunks_exact_mut(chunk));
             for (i, ((((x, u), b), largest), sums)) in blocks.enumerate() {
-                product(view_mut(x, b.len(), chunk), view(u, b.len(), units), transposed);
+                let mut logits = view_mut(x, b.len(), stride);
+                product(logits.slice_mut(s![.., ..chunk]), view(u, b.len(), units), transposed);
                 let first = g * group + i * block;
                 for (t, &word) in targets.iter().enumerate() {
                     if let Some(row) = (word as usize).checked_sub(first).filter(|&row| row < b.len()) {
-                        found.push((t as u32, x[row * chunk + t] + b[row]));
+                        found.push((t as u32, x[row * stride + t] + b[row]));
                     }
                 }
-                exp_columns(x, b, largest, sums);
+                exp_columns(x, stride, b, largest, sums);
             }
         });
     }
@@ -184,38 +200,39 @@ impl<R: Real> FullSoftmax<R> {
 
     /// Phase 3. The first chunk writes ∂U, the others add to it.
     fn backward(&mut self, first: bool, h: &[R], targets: &[u32], u: &[R], scale: f64, du: &mut [R], db: &mut [R]) {
-        let (units, chunk, group, block) = (self.units, self.chunk, self.group, self.block);
+        let (units, chunk, stride, group, block) = (self.units, self.chunk, self.stride, self.group, self.block);
         let tokens = targets.len();
         let hot = R::of(scale);
         let h = view(h, tokens, units);
         let blocks = group.div_ceil(block) * chunk;
-        let groups = self.logits.par_chunks_mut(group * chunk).zip(u.par_chunks(group * units));
+        let groups = self.logits.par_chunks_mut(group * stride).zip(u.par_chunks(group * units));
         let groups = groups.zip(du.par_chunks_mut(group * units)).zip(db.par_chunks_mut(group));
-        let groups = groups.zip(self.sums.par_chunks_mut(blocks)).zip(self.shares.par_chunks_mut(units * chunk));
+        let groups = groups.zip(self.sums.par_chunks_mut(blocks)).zip(self.shares.par_chunks_mut(units * stride));
         let groups = groups.enumerate().with_max_len(1);
         groups.for_each(|(g, (((((logits, u), du), db), factors), share))| {
             let blocks =
-                logits.chunks_mut(block * chunk).zip(u.chunks(block * units)).zip(du.chunks_mut(block * units));
+                logits.chunks_mut(block * stride).zip(u.chunks(block * units)).zip(du.chunks_mut(block * units));
             let blocks = blocks.zip(db.chunks_mut(block)).zip(factors.chunks_exact_mut(chunk));
             for (i, ((((x, u), du), db), factors)) in blocks.enumerate() {
                 factors[tokens..].fill(R::zero());
                 factors[..tokens].iter_mut().for_each(|factor| *factor *= hot);
-                scale_columns(x, factors, db);
+                scale_columns(x, stride, factors, db);
                 let word = g * group + i * block;
                 for (t, &target) in targets.iter().enumerate() {
                     if let Some(row) = (target as usize).checked_sub(word).filter(|&row| row < db.len()) {
-                        x[row * chunk + t] -= hot;
+                        x[row * stride + t] -= hot;
                         db[row] -= hot;
                     }
                 }
-                let x = view(x, db.len(), chunk);
+                let x = view(x, db.len(), stride);
                 let gradient = view_mut(du, db.len(), units);
                 if first {
-                    product(gradient, x.slice(ndarray::s![.., ..tokens]), h);
+                    product(gradient, x.slice(s![.., ..tokens]), h);
                 } else {
-                    add_product(gradient, x.slice(ndarray::s![.., ..tokens]), h);
+                    add_product(gradient, x.slice(s![.., ..tokens]), h);
                 }
-                let share = view_mut(share, units, chunk);
+                let mut share = view_mut(share, units, stride);
+                let (share, x) = (share.slice_mut(s![.., ..chunk]), x.slice(s![.., ..chunk]));
                 let u = view(u, db.len(), units);
                 if i == 0 { product(share, u.t(), x) } else { add_product(share, u.t(), x) }
             }
@@ -224,18 +241,9 @@ impl<R: Real> FullSoftmax<R> {
 
     /// Phase 4.
     fn gather_states(&mut self, dh: &mut [R]) {
-        let (units, chunk) = (self.units, self.chunk);
-        let shares = &self.shares;
-        dh.par_chunks_mut(LANES * units).enumerate().for_each(|(strip, dh)| {
-            for k in 0..units {
-                let mut sum = [R::zero(); LANES];
-                for share in shares.chunks_exact(units * chunk) {
-                    add(&mut sum, &share[k * chunk + strip * LANES..][..LANES]);
-                }
-                for (row, &x) in dh.chunks_exact_mut(units).zip(&sum) {
-                    row[k] = x;
-                }
-            }
-        });
+        let (units, stride, shares) = (self.units, self.stride, &self.shares);
+        dh.par_chunks_mut(LANES * units)
+            .enumerate()
+            .for_each(|(strip, dh)| gather_columns(dh, shares, stride, units, strip * LANES));
     }
 }

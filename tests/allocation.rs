@@ -1,0 +1,113 @@
+//! A training step allocates nothing once it has run a few times: every allocation of every thread is counted.
+
+mod common;
+
+use common::{fill_uniform, uniform};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use wordmill::kernels::activation::Activation;
+use wordmill::kernels::dropout::Keep;
+use wordmill::models::LanguageModel;
+use wordmill::models::language_model::{Config, Noise, Window};
+use wordmill::params::{Arena, Gradients};
+use wordmill::train::optimizer::{Optimizer, Rule};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is the system allocator's doing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(p, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(p, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const STEPS: usize = 6;
+const LANES: usize = 37;
+const WORDS: usize = 9001;
+const WARM_UP: u64 = 3;
+const COUNTED: u64 = 40;
+
+/// Allocations of each step after the first few. `words(step, i)` is the word that step reads at place i.
+fn allocations(threads: usize, rule: Rule, words: impl Fn(u64, usize) -> u32 + Sync) -> Vec<usize> {
+    let model = LanguageModel::new(Config {
+        words: WORDS,
+        embed: 11,
+        hidden: 13,
+        layers: 2,
+        activation: Activation::Tanh,
+        reset_at: Some(3),
+    });
+    let pool = wordmill::pool::pool(threads).expect("a pool");
+    pool.install(|| {
+        let mut w = Arena::<f32>::zeros(model.layout());
+        fill_uniform(&mut w, 0.2, 1);
+        let mut space = model.space(STEPS, LANES);
+        let mut g = Gradients::zeros(model.layout(), STEPS * LANES);
+        let mut optimizer = Optimizer::new(rule, 0.5, 1e-4, model.layout());
+        let mut ids = vec![0; (STEPS + 1) * LANES];
+        let mut counts = Vec::with_capacity(COUNTED as usize);
+        for step in 1..=WARM_UP + COUNTED {
+            ids.iter_mut().enumerate().for_each(|(i, id)| *id = words(step, i));
+            let before = ALLOCATIONS.load(Ordering::SeqCst);
+            let window = Window { inputs: &ids[..STEPS * LANES], targets: &ids[LANES..], loss_from: 1 };
+            let noise = Noise { keep: Keep::inverted(0.8), seed: 1, step };
+            let loss = model.step(&mut g, &mut space, window, noise, &w);
+            let norm = optimizer.norm(&g);
+            optimizer.update(&mut w, &mut g, norm, 0.01, step);
+            model.carry(&mut space, STEPS - 1);
+            let count = ALLOCATIONS.load(Ordering::SeqCst) - before;
+            assert!(loss.is_finite() && norm.is_finite());
+            if step > WARM_UP {
+                counts.push(count);
+            }
+        }
+        counts
+    })
+}
+
+/// One test, as the allocations of tests that run beside each other cannot be told apart.
+#[test]
+fn a_step_allocates_nothing() {
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    drop(std::hint::black_box(uniform::<f32>(10, 1.0, 1)));
+    assert!(ALLOCATIONS.load(Ordering::SeqCst) > before, "the counter counts");
+
+    for threads in [1, 2] {
+        for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
+            // Words all over the vocabulary, then more and more of one: whatever is kept per word or group must have room.
+            let spread = |step: u64, i: usize| ((step as usize * 7919 + i * 104_729) % WORDS) as u32;
+            let crowding = |step: u64, i: usize| {
+                let crowded = i < step as usize * 8;
+                if crowded { (step % 40 * 220) as u32 + i as u32 % 7 } else { spread(step, i) }
+            };
+            for counts in [allocations(threads, rule, spread), allocations(threads, rule, crowding)] {
+                let zero = vec![0; COUNTED as usize];
+                assert_eq!(counts, zero, "allocations a step, {threads} threads, {rule:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The bits of a run are a function of the configuration, the data and the seed: not of the threads that compute them.
+
+mod common;
+
+use common::hash;
+use std::path::Path;
+use wordmill::kernels::activation::Activation;
+use wordmill::kernels::dropout::Keep;
+use wordmill::models::language_model::{Config, Noise, Window};
+use wordmill::models::{Init, LanguageModel};
+use wordmill::params::{Arena, Gradients};
+use wordmill::text::batches::{Lanes, Windows};
+use wordmill::train::optimizer::{Optimizer, Rule};
+
+const TAU: usize = 6;
+const LANES: usize = 37;
+const STEPS: usize = 20;
+const THREADS: [usize; 4] = [1, 2, 3, 8];
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    activation: Activation,
+    rule: Rule,
+    layers: usize,
+    keep: f64,
+    stride: usize,
+    words: usize,
+    seed: u64,
+}
+
+/// Trains for some steps and returns the hash of weights, optimizer states and carried states, and the last loss.
+fn train(case: Case, threads: usize) -> (u64, f64) {
+    let Case { activation, rule, layers, keep, stride, words, seed } = case;
+    let config = Config { words, embed: 9, hidden: 12, layers, activation, reset_at: Some(3) };
+    let model = LanguageModel::new(config);
+    // Words as in text: few are frequent. 101 positions a lane: the windows' ends differ from lane to lane's end.
+    let ids: Vec<u32> = (0..101 * LANES as u64 + 1)
+        .map(|i| {
+            let x = (i * i * 2_654_435_761 + i * 40_503) % 1009;
+            (x * x * words as u64 / (1009 * 1009)) as u32
+        })
+        .collect();
+    let lanes = Lanes::new(Path::new("a text"), &ids, LANES, TAU).expect("the text is long enough");
+    let windows = Windows::new(lanes.length(), TAU, stride).expect("the stride fits");
+    wordmill::pool::pool(threads).expect("a pool").install(|| {
+        let mut w = Arena::<f32>::zeros(model.layout());
+        Init::Orthogonal.fill(&mut w, seed);
+        let mut space = model.space::<f32>(TAU, LANES);
+        let mut g = Gradients::zeros(model.layout(), TAU * LANES);
+        let mut optimizer = Optimizer::new(rule, 0.3, 1e-4, model.layout());
+        let mut last = f64::NAN;
+        for step in 0..STEPS {
+            let at = windows.get(step % windows.count());
+            model.carry(&mut space, at.carry_from);
+            let (mut inputs, mut targets) = (vec![0; at.len() * LANES], vec![0; at.len() * LANES]);
+            lanes.fill(at.positions(), &mut inputs, &mut targets);
+            let window = Window { inputs: &inputs, targets: &targets, loss_from: at.loss_from };
+            let noise = Noise { keep: Keep::inverted(keep), seed, step: step as u64 };
+            last = model.step(&mut g, &mut space, window, noise, &w);
+            let norm = optimizer.norm(&g);
+            optimizer.update(&mut w, &mut g, norm, 0.05, step as u64 + 1);
+        }
+        model.carry(&mut space, 1);
+        let mut all = w.all().to_vec();
+        optimizer.states().iter().for_each(|state| all.extend_from_slice(state.all()));
+        space.states().for_each(|state| all.extend_from_slice(state));
+        assert!(all.iter().all(|x| x.is_finite()));
+        (hash(&all), last)
+    })
+}
+
+fn check(case: Case) -> u64 {
+    let [alone, others @ ..] = THREADS.map(|threads| train(case, threads));
+    for (threads, other) in THREADS[1..].iter().zip(others) {
+        assert_eq!(other, alone, "{case:?}: {threads} threads against one");
+    }
+    alone.0
+}
+
+const PLAIN: Case =
+    Case { activation: Activation::Tanh, rule: Rule::Adam, layers: 1, keep: 1.0, stride: TAU, words: 601, seed: 1 };
+
+/// Every choice with every other, and no two runs of different choices alike.
+#[test]
+fn same_bits_for_any_threads() {
+    let mut hashes = Vec::new();
+    for activation in [Activation::Sigmoid, Activation::Tanh, Activation::Relu] {
+        for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
+            for layers in [1, 2] {
+                for keep in [1.0, 0.8] {
+                    for stride in [TAU, 2] {
+                        hashes.push(check(Case { activation, rule, layers, keep, stride, ..PLAIN }));
+                    }
+                }
+            }
+        }
+    }
+    let runs = hashes.len();
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), runs, "different runs have different weights");
+}
+
+/// Several blocks in a group of words, and pieces of the optimizer's loops.
+#[test]
+fn same_bits_for_many_words() {
+    for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
+        check(Case { words: 9001, rule, keep: 0.9, layers: 2, stride: 4, ..PLAIN });
+    }
+}
+
+/// The same again is the same; another seed is not, be it of the weights or of the masks.
+#[test]
+fn seeds() {
+    let run = |seed, keep| train(Case { seed, keep, ..PLAIN }, 2);
+    assert_eq!(run(1, 0.8), run(1, 0.8));
+    assert_ne!(run(1, 0.8), run(2, 0.8));
+    assert_ne!(run(1, 1.0), run(2, 1.0));
+    assert_ne!(run(1, 0.8), run(1 << 32 | 1, 0.8));
+}
