@@ -1,3 +1,6 @@
+//! The time of a training step and of its parts, without text or files:
+//! `cargo run --release --example steptime -- VOCABULARY EMBED HIDDEN TAU BATCH THREADS STEPS`
+
 use std::time::Instant;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;

@@ -132,6 +132,7 @@ impl<R: Real> Product<R> {
     /// # Safety
     /// m ≥ M, and n fills V vectors, the last one partly unless WHOLE.
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "indices that the compiler unrolls into registers")]
     unsafe fn tile<S: Simd<R = R>, const M: usize, const V: usize, const WHOLE: bool>(self, s: S) {
         let last = self.n - (V - 1) * LANES;
         if self.add {

@@ -71,6 +71,7 @@ kernel! {
 
 /// Factors of elements `64 · round ..`: word j of counter 16 · round + l belongs to element 16j + l.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "lane is the counter as well as the place")]
 fn mask<R: Real>(keep: Keep, place: Place, round: u32) -> [R; ROUND] {
     let mut words = [[0u32; LANES]; 4];
     for lane in 0..LANES {

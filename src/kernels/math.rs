@@ -26,7 +26,7 @@ pub fn exp<S: Simd<R = f32>>(s: S, x: S::V) -> S::V {
 pub fn tanh<S: Simd<R = f32>>(s: S, x: S::V) -> S::V {
     let square = s.mul(x, x);
     let mut p = s.splat(-5.704_988_7e-3);
-    for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
+    for c in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
         p = s.fma(p, square, s.splat(c));
     }
     let near = s.fma(s.mul(p, square), x, x);

@@ -80,6 +80,7 @@ impl<R: Real> Unrolled<R> {
 
     /// Runs the cell over the steps of `x` \[T·b, D\] from `state` \[b, H\]; `h` \[T·b, H\] gets every state. Where `reset`
     /// (row of a step and lane) holds, the state before is zero.
+    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     pub fn forward(
         &mut self,
         h: &mut [R],
@@ -113,6 +114,7 @@ impl<R: Real> Unrolled<R> {
 
     /// The way back through the steps of the last [`Unrolled::forward`]: from `dh` = ∂J/∂h \[T·b, H\] (used up) the gradients of
     /// the layer's weights, written to `g`, and ∂J/∂x \[T·b, D\]. Nothing goes back beyond the first step.
+    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     pub fn backward(
         &mut self,
         dx: ArrayViewMut2<R>,

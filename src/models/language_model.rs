@@ -280,6 +280,7 @@ impl LanguageModel {
     }
 
     /// The way back through one shard, from the counted tokens of its top to its word vectors.
+    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn backward<R: Real>(
         &self,
         index: usize,

@@ -199,6 +199,7 @@ impl<R: Real> FullSoftmax<R> {
     }
 
     /// Phase 3. The first chunk writes ∂U, the others add to it.
+    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn backward(&mut self, first: bool, h: &[R], targets: &[u32], u: &[R], scale: f64, du: &mut [R], db: &mut [R]) {
         let (units, chunk, stride, group, block) = (self.units, self.chunk, self.stride, self.group, self.block);
         let tokens = targets.len();
