@@ -1,7 +1,7 @@
 //! Matrix products on ndarray views: the GEMM core. A transposed operand is a transposed view (`a.t()`).
 //!
-//! Three backends. *Tiles*, our own register tiles without packing, is the fastest where the operands stay in cache, as those of
-//! a minibatch do; the `gemm` crate packs, and takes everything else; with a BLAS feature every product goes to that *library*,
+//! Three backends. *Tiles*, our own register tiles without packing, take whatever has contiguous rows; the `gemm` crate takes other
+//! strides, and machines without AVX2; with a BLAS feature every product goes to that *library*,
 //! single-threaded, as the parallelism is around the products. The choice depends on shapes only, never on threads.
 
 mod embedded;
@@ -49,16 +49,12 @@ pub fn add_product<R: Real>(c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2
     product_on(backend, c, a, b, true);
 }
 
-/// The larger operand that the tiles may walk unpacked, in elements: what stays in a core's L2 cache.
-const UNPACKED: usize = 1 << 18;
-
 fn choose<R: Real>(c: &ArrayViewMut2<R>, a: &ArrayView2<R>, b: &ArrayView2<R>) -> Backend {
     #[cfg(feature = "linked-blas")]
     if linked::takes(c, a, b) {
         return Backend::Library;
     }
-    let small = b.len() <= UNPACKED || a.nrows() <= 16;
-    if small && isa() > Isa::Scalar && tiles::takes(c, a, b) { Backend::Tiles } else { Backend::Gemm }
+    if isa() > Isa::Scalar && tiles::takes(c, a, b) { Backend::Tiles } else { Backend::Gemm }
 }
 
 /// c = a · b, or c ← c + a · b, by a named backend, for tests and measurements; the `gemm` crate where that one cannot.

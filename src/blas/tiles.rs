@@ -1,11 +1,12 @@
-//! Products of operands that are in cache: register tiles of rows × 16-lane vectors over `b`'s rows as they lie, no packing.
-//! On a Zen 4 core an 8 × 48 tile runs at 97 % of the f32 peak where `b` is in L2.
+//! Products by register tiles of rows × 16-lane vectors over `b`'s rows as they lie: nothing is packed, nothing allocated.
 
 use crate::real::{Kernel, LANES, Real, Simd};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// Most rows of `b` walked at a time.
 const DEPTH: usize = 384;
+/// Most columns of `b` walked at a time: with as many rows they take 576 KiB, which stay in L2.
+const COLUMNS: usize = 384;
 /// Vectors side by side in the widest tile.
 const WIDEST: usize = 3;
 
@@ -53,42 +54,44 @@ impl<R: Real> Kernel<R> for Product<R> {
 
     #[inline(always)]
     fn run<S: Simd<R = R>>(self, s: S) {
-        // k in equal parts, then tiles of rows: those of `a` stay in L1 for all panels of `b`, which is in L2.
+        // k and n in equal parts, so that a block of `b` stays in L2; then tiles of rows: those of `a` stay in L1 meanwhile.
         let depth = self.k.div_ceil(self.k.div_ceil(DEPTH));
-        for from in (0..self.k).step_by(depth) {
-            let part = Product {
-                k: (self.k - from).min(depth),
-                add: self.add || from > 0,
-                // SAFETY: from < k.
-                a: unsafe { self.a.offset(from as isize * self.a_column) },
-                // SAFETY: as above.
-                b: unsafe { self.b.offset(from as isize * self.b_row) },
-                ..self
-            };
-            let mut row = 0;
-            while row < self.m {
-                let rows = (self.m - row).min(S::TILE.0);
-                let tile = Product {
-                    m: rows,
-                    // SAFETY: row < m.
-                    a: unsafe { part.a.offset(row as isize * self.a_row) },
-                    // SAFETY: as above.
-                    c: unsafe { part.c.offset(row as isize * self.c_row) },
-                    ..part
+        let width = self.n.div_ceil(self.n.div_ceil(COLUMNS)).next_multiple_of(LANES);
+        for column in (0..self.n).step_by(width) {
+            for from in (0..self.k).step_by(depth) {
+                // SAFETY: from < k and column < n.
+                let (a, b, c) = unsafe {
+                    let b = self.b.offset(from as isize * self.b_row).add(column);
+                    (self.a.offset(from as isize * self.a_column), b, self.c.add(column))
                 };
-                row += match rows {
-                    8.. => tile.rows::<S, 8>(s),
-                    6..8 => tile.rows::<S, 6>(s),
-                    4..6 => tile.rows::<S, 4>(s),
-                    2..4 => tile.rows::<S, 2>(s),
-                    _ => tile.rows::<S, 1>(s),
-                };
+                let (n, k) = ((self.n - column).min(width), (self.k - from).min(depth));
+                Product { n, k, a, b, c, add: self.add || from > 0, ..self }.block(s);
             }
         }
     }
 }
 
 impl<R: Real> Product<R> {
+    /// The product where `b` is in L2.
+    #[inline(always)]
+    fn block<S: Simd<R = R>>(self, s: S) {
+        let mut row = 0;
+        while row < self.m {
+            let rows = (self.m - row).min(S::TILE.0);
+            // SAFETY: row < m.
+            let (a, c) =
+                unsafe { (self.a.offset(row as isize * self.a_row), self.c.offset(row as isize * self.c_row)) };
+            let tile = Product { m: rows, a, c, ..self };
+            row += match rows {
+                8.. => tile.rows::<S, 8>(s),
+                6..8 => tile.rows::<S, 6>(s),
+                4..6 => tile.rows::<S, 4>(s),
+                2..4 => tile.rows::<S, 2>(s),
+                _ => tile.rows::<S, 1>(s),
+            };
+        }
+    }
+
     /// M rows of the product, in panels of as many vectors as registers hold, none narrower than it must be; returns M.
     #[inline(always)]
     fn rows<S: Simd<R = R>, const M: usize>(self, s: S) -> usize {
