@@ -52,7 +52,8 @@ impl Demo {
 
         let grammar = Grammar::bundled();
         say(format!(
-            "A made-up newspaper: {} words by a hidden Markov source of {} states. A recurrent net learns to predict them.\n",
+            "A made-up newspaper: {} words by a hidden Markov source of {} states.\n\
+             A recurrent net learns to predict them, word by word.\n",
             TEXTS[0].1.split_whitespace().count(),
             grammar.states()
         ))?;
@@ -83,12 +84,15 @@ impl Demo {
         say("\nSome sentences that the model writes:".into())?;
         Generate::demo(&trained, 5).into_iter().try_for_each(|sentence| say(format!("  {sentence}")))?;
         let (model, dir) = (model.display(), dir.display());
-        say(format!(
-            "\nNext:\n  wordmill generate {model}                    let it go on from your words\n  \
-             wordmill eval {model} {dir}/test.txt    measure it\n  \
-             wordmill train lm --help                          train on your own text\n  \
-             {model}/curves.svg                       how it learnt"
-        ))
+        let next = [
+            (format!("wordmill generate {model}"), "let it go on from your words"),
+            (format!("wordmill eval {model} {dir}/test.txt"), "measure it"),
+            ("wordmill train lm --help".into(), "train on your own text"),
+            (format!("{model}/curves.svg"), "how it learnt"),
+        ];
+        say("\nNext:".into())?;
+        let width = next.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
+        next.iter().try_for_each(|(command, what)| say(format!("  {command:width$}   {what}")))
     }
 }
 
