@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
+use wordmill::kernels::{Isa, isa};
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Window};
 use wordmill::params::{Arena, Gradients};
@@ -96,6 +97,10 @@ fn a_step_allocates_nothing() {
     drop(std::hint::black_box(uniform::<f32>(10, 1.0, 1)));
     assert!(ALLOCATIONS.load(Ordering::SeqCst) > before, "the counter counts");
 
+    if cfg!(not(feature = "linked-blas")) && isa() == Isa::Scalar {
+        println!("skipped: without SIMD the products are the gemm crate's, which allocates at every call");
+        return;
+    }
     for threads in [1, 2] {
         for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
             // Words all over the vocabulary, then more and more of one: whatever is kept per word or group must have room.

@@ -56,14 +56,14 @@ pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2
     }
 }
 
-#[cfg(feature = "openblas")]
+#[cfg(feature = "linked-openblas")]
 unsafe extern "C" {
     fn openblas_set_num_threads(threads: std::ffi::c_int);
     fn openblas_get_config() -> *const std::ffi::c_char;
 }
 
 /// OpenBLAS keeps one global number of threads; two of its threads under ours would fight for the cores.
-#[cfg(feature = "openblas")]
+#[cfg(feature = "linked-openblas")]
 pub fn single_thread() {
     // SAFETY: sets a number.
     unsafe { openblas_set_num_threads(1) }
@@ -71,16 +71,16 @@ pub fn single_thread() {
 
 /// Name and version of the library.
 pub fn description() -> String {
-    #[cfg(feature = "openblas")]
+    #[cfg(feature = "linked-openblas")]
     {
         // SAFETY: returns a static C string.
         let config = unsafe { std::ffi::CStr::from_ptr(openblas_get_config()) };
         format!("linked: {}", config.to_string_lossy().trim())
     }
-    #[cfg(all(feature = "blis", not(feature = "openblas")))]
+    #[cfg(all(feature = "blis", not(feature = "linked-openblas")))]
     return "linked: BLIS".into();
-    #[cfg(all(feature = "mkl", not(any(feature = "openblas", feature = "blis"))))]
+    #[cfg(all(feature = "mkl", not(any(feature = "linked-openblas", feature = "blis"))))]
     return "linked: MKL".into();
-    #[cfg(all(feature = "accelerate", not(any(feature = "openblas", feature = "blis", feature = "mkl"))))]
+    #[cfg(all(feature = "accelerate", not(any(feature = "linked-openblas", feature = "blis", feature = "mkl"))))]
     return "linked: Accelerate".into();
 }

@@ -88,7 +88,7 @@ pub fn description() -> String {
 
 /// Makes a linked library leave parallelism to us; called once, before any product.
 pub fn initialise() {
-    #[cfg(feature = "openblas")]
+    #[cfg(feature = "linked-openblas")]
     linked::single_thread();
 }
 
