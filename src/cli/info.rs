@@ -36,6 +36,7 @@ struct Report {
 
 #[derive(Serialize)]
 struct Speed {
+    backend: String,
     threads: usize,
     gflops: f64,
 }
@@ -46,8 +47,12 @@ impl Info {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let doubling = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|&n| n < cores);
         let mut sgemm = Vec::new();
+        let time = Duration::from_secs_f64(self.seconds.min(3600.0));
         for threads in doubling.chain([cores]) {
-            sgemm.push(Speed { threads, gflops: measure(threads, Duration::from_secs_f64(self.seconds.min(3600.0)))? });
+            for &backend in blas::Backend::ALL {
+                let gflops = measure(backend, threads, time)?;
+                sgemm.push(Speed { backend: format!("{backend:?}").to_lowercase(), threads, gflops });
+            }
         }
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
@@ -73,19 +78,16 @@ impl Report {
         writeln!(out, "instructions  {} (of {}; WORDMILL_ISA chooses)", self.isa, self.isa_available.join(", "))?;
         writeln!(out, "products      {}", self.gemm)?;
         writeln!(out, "cores         {}", self.cores)?;
-        for Speed { threads, gflops } in &self.sgemm {
-            writeln!(
-                out,
-                "sgemm         {gflops:.0} GFLOP/s on {threads} thread{}",
-                if *threads == 1 { "" } else { "s" }
-            )?;
+        for Speed { backend, threads, gflops } in &self.sgemm {
+            let threads = if *threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+            writeln!(out, "sgemm         {gflops:.0} GFLOP/s on {threads} by {backend}")?;
         }
         Ok(())
     }
 }
 
 /// GFLOP/s of `threads` threads that multiply matrices of their own.
-fn measure(threads: usize, time: Duration) -> Result<f64> {
+fn measure(backend: blas::Backend, threads: usize, time: Duration) -> Result<f64> {
     const N: usize = 1024;
     let products: usize = pool(threads)?.install(|| {
         let start = Instant::now();
@@ -97,7 +99,7 @@ fn measure(threads: usize, time: Duration) -> Result<f64> {
                 .for_each(|(i, (a, b))| (*a, *b) = ((i % 7) as f32, (i % 5) as f32));
             let mut done = 0;
             while start.elapsed() < time {
-                blas::product(view_mut(&mut c, N, N), view(&a, N, N), view(&b, N, N));
+                blas::product_on(backend, view_mut(&mut c, N, N), view(&a, N, N), view(&b, N, N), false);
                 done += 1;
             }
             done
