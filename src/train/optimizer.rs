@@ -42,6 +42,7 @@ pub struct Optimizer<R: Real> {
     clip: f64,
     /// λ of λ/2 ‖w‖² on weights; biases and tables are left out.
     l2: f64,
+    lazy: bool,
     states: Vec<Arena<R>>,
     /// Sums of squares of pieces of the gradient.
     partial: Vec<f64>,
@@ -58,7 +59,20 @@ impl<R: Real> Optimizer<R> {
     pub fn new(rule: Rule, clip: f64, l2: f64, layout: &Arc<Layout>) -> Self {
         let pieces = layout.tensors().map(|(_, t)| t.range().len().div_ceil(PIECE)).sum();
         let states = rule.states().iter().map(|_| Arena::zeros(layout)).collect();
-        Optimizer { rule, clip, l2, states, partial: Vec::with_capacity(pieces) }
+        Optimizer { rule, clip, l2, lazy: false, states, partial: Vec::with_capacity(pieces) }
+    }
+
+    /// Rows of tables that a step does not touch are left as they are, moments included, whatever the rule: a step's cost does
+    /// not depend on the size of the tables. Changes [`Rule::Adam`] only, which otherwise lets the moments of every row decay
+    /// and move it; this is what PyTorch calls SparseAdam. The corrections of bias are those of the step in both.
+    pub fn lazy(mut self) -> Self {
+        self.lazy = true;
+        self
+    }
+
+    /// Whether a table's untouched rows need no visit.
+    fn touched_only(&self) -> bool {
+        self.lazy || self.rule.leaves_zeros()
     }
 
     /// The rule.
@@ -106,7 +120,7 @@ impl<R: Real> Optimizer<R> {
                 Role::Weight | Role::Recurrent | Role::Output => self.l2,
                 Role::Bias | Role::Table => 0.0,
             };
-            if tensor.role == Role::Table && self.rule.leaves_zeros() {
+            if tensor.role == Role::Table && self.touched_only() {
                 continue;
             }
             let rule = self.applied(rate, scale, decay, step);
@@ -122,7 +136,7 @@ impl<R: Real> Optimizer<R> {
                 _ => unreachable!("no rule keeps more than two states"),
             }
         }
-        if self.rule.leaves_zeros() {
+        if self.touched_only() {
             let rule = self.applied(rate, scale, 0.0, step);
             for (p, rows) in g.touched() {
                 let columns = layout.tensor(p).columns;
@@ -131,7 +145,9 @@ impl<R: Real> Optimizer<R> {
                     let (w, g) = (&mut w.slice_mut(p)[at.clone()], &g.arena.slice(p)[at.clone()]);
                     match self.states.as_mut_slice() {
                         [] => rule.apply(w, g, []),
-                        [a, ..] => rule.apply(w, g, [&mut a.slice_mut(p)[at]]),
+                        [a] => rule.apply(w, g, [&mut a.slice_mut(p)[at]]),
+                        [m, v] => rule.apply(w, g, [&mut m.slice_mut(p)[at.clone()], &mut v.slice_mut(p)[at]]),
+                        _ => unreachable!("no rule keeps more than two states"),
                     }
                 }
             }
