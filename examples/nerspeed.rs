@@ -37,6 +37,7 @@ fn main() {
             .collect();
         let mut times = [0.0f64; 3];
         let mut best = f64::MAX;
+        let mut mins = [f64::MAX; 3];
         let ends: Vec<usize> = (1..=b).filter(|i| i % 16 == 0 || *i == b).collect();
         for step in 1..=steps as u64 {
             let (ids, targets) = &batches[step as usize % 500];
@@ -60,11 +61,15 @@ fn main() {
                 times[1] += t2 - t1;
                 times[2] += t3 - t2;
                 best = best.min(t3);
+                for (m, x) in mins.iter_mut().zip([t1, t2 - t1, t3 - t2]) {
+                    *m = m.min(x);
+                }
             }
             if step == 1 || step == steps as u64 {
                 println!("loss {loss:.4} norm {n:.4}");
             }
         }
+        println!("least: step {:.1} norm {:.1} update {:.1} us", mins[0] * 1e6, mins[1] * 1e6, mins[2] * 1e6);
         let n = (steps - 50) as f64;
         println!(
             "step {:.1} us norm {:.1} update {:.1}; {:.0} tokens/s mean {:.0} best",

@@ -20,14 +20,8 @@ struct Case {
     keep: f64,
 }
 
-const PLAIN: Case = Case {
-    objective: Objective::Window,
-    window: 3,
-    labels: 4,
-    tables: &[(11, 5)],
-    sentences: &[3, 1, 6],
-    keep: 1.0,
-};
+const PLAIN: Case =
+    Case { objective: Objective::Window, window: 3, labels: 4, tables: &[(11, 5)], sentences: &[3, 1, 6], keep: 1.0 };
 
 fn net(case: &Case) -> Ner {
     let table = |(i, &(rows, width)): (usize, &(usize, usize))| Table { name: format!("table{i}"), rows, width };

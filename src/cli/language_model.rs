@@ -8,6 +8,7 @@ use crate::params::{Arena, Gradients, Layout};
 use crate::text::{Lanes, Lines, Vocabulary, Windows};
 use crate::train::checkpoint::{Checkpoint, ModelDir, Purpose};
 use crate::train::fit::{Outcome, Task, read_weights};
+use crate::train::schedule::{Measure, Score};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -277,9 +278,13 @@ impl Task for LmTask<'_> {
         Outcome { loss, targets: ((window.len() - window.loss_from) * self.lanes.lanes()) as u64 }
     }
 
-    fn validate(&mut self, w: &Arena<f32>) -> Option<f64> {
+    fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {
         let (ids, evaluator) = self.valid.as_mut()?;
-        Some(evaluator.loss(self.model, w, ids, self.eos).exp())
+        Some(Score::perplexity(evaluator.loss(self.model, w, ids, self.eos).exp()))
+    }
+
+    fn measure(&self) -> Measure {
+        Measure::Perplexity
     }
 
     fn files(&self) -> Vec<(&str, Vec<u8>)> {

@@ -44,6 +44,31 @@ pub fn dropout_backward<R: Real>(keep: Keep, place: Place, g: &mut [R]) {
     }
 }
 
+/// m = the factors of `place`'s mask, 0 or the scale, to be multiplied with more than once: for a small net, drawing a mask
+/// twice costs more than keeping it for the way back.
+pub fn factors<R: Real>(keep: Keep, place: Place, m: &mut [R]) {
+    if keep.everything() {
+        m.fill(R::one());
+    } else {
+        masks(keep, place, m);
+    }
+}
+
+kernel! {
+    fn masks<'a>(keep: Keep, place: Place, m: &'a mut [R]) {
+        |_s| for (i, m) in m.chunks_mut(ROUND).enumerate() {
+            m.copy_from_slice(&mask::<R>(keep, place, i as u32)[..m.len()]);
+        }
+    }
+}
+
+kernel! {
+    /// x ← x ∘ m
+    fn multiply<'a>(x: &'a mut [R], m: &'a [R]) {
+        |s| super::zip(s, x, m, #[inline(always)] |x, m| s.mul(x, m))
+    }
+}
+
 /// Elements that one round of sixteen Philox counters serves.
 const ROUND: usize = 4 * LANES;
 

@@ -8,7 +8,7 @@
 use crate::blas::{add_product, product};
 use crate::kernels::Buffer;
 use crate::kernels::activation::Activation;
-use crate::kernels::dropout::{Keep, dropout, dropout_backward};
+use crate::kernels::dropout::{Keep, factors, multiply};
 use crate::kernels::update::add;
 use crate::layers::losses::{LabelSoftmax, Sentences, Transitions, largest};
 use crate::layers::recurrent::{transpose, view, view_mut};
@@ -100,11 +100,13 @@ struct Shard<R: Real> {
     /// Its tokens within the batch, and its sentences.
     tokens: Range<usize>,
     sentences: Range<usize>,
-    /// x after dropout, later ∂x: [n, window·D].
+    /// x after dropout, its mask, and ∂x: [n, window·D].
     x: Buffer<R>,
+    kept_x: Buffer<R>,
     dx: Buffer<R>,
-    /// tanh, and what dropout leaves of it, later ∂h: [n, H].
+    /// tanh, its mask, and what dropout leaves of it, later ∂h: [n, H].
     h: Buffer<R>,
+    kept_h: Buffer<R>,
     dropped: Buffer<R>,
     /// Scores, later their gradient: [n, K].
     theta: Buffer<R>,
@@ -184,8 +186,10 @@ impl Ner {
             tokens: 0..0,
             sentences: 0..0,
             x: Buffer::zeros(n * self.width()),
+            kept_x: Buffer::zeros(way_back * n * self.width()),
             dx: Buffer::zeros(way_back * n * self.width()),
             h: Buffer::zeros(n * hidden),
+            kept_h: Buffer::zeros(way_back * n * hidden),
             dropped: Buffer::zeros(way_back * n * hidden),
             theta: Buffer::zeros(n * labels),
             softmax: LabelSoftmax::new(if objective == Objective::Window { way_back * n } else { 0 }, labels),
@@ -223,7 +227,7 @@ impl Ner {
         shards.par_iter_mut().with_max_len(1).enumerate().for_each(|(i, shard)| {
             self.forward(i, shard, batch, Some(noise), output, w);
             self.loss(shard, batch, targets, scale, transitions, w);
-            self.backward(i, shard, noise, hidden, w);
+            self.backward(shard, hidden, w);
         });
 
         // Shards are added in their order, whoever computed them.
@@ -327,7 +331,9 @@ impl Ner {
         let h = &mut shard.h[..n * hidden];
         fill_rows(h, w.slice(self.hidden_bias));
         if let Some(noise) = noise {
-            dropout_backward(noise.keep, self.place(noise, 0, index), x);
+            let kept = &mut shard.kept_x[..n * width];
+            factors(noise.keep, self.place(noise, 0, index), kept);
+            multiply(x, kept);
         }
         add_product(view_mut(h, n, hidden), view(x, n, width), w.matrix(self.hidden));
         Activation::Tanh.apply(h);
@@ -335,7 +341,10 @@ impl Ner {
             None => h,
             Some(noise) => {
                 let dropped = &mut shard.dropped[..n * hidden];
-                dropout(noise.keep, self.place(noise, 1, index), h, dropped);
+                dropped.copy_from_slice(h);
+                let kept = &mut shard.kept_h[..n * hidden];
+                factors(noise.keep, self.place(noise, 1, index), kept);
+                multiply(dropped, kept);
                 dropped
             }
         };
@@ -373,7 +382,7 @@ impl Ner {
     }
 
     /// The way back from ∂θ: ∂U, ∂h, ∂W, ∂b₁ and ∂x.
-    fn backward<R: Real>(&self, index: usize, shard: &mut Shard<R>, noise: Noise, transposed: &[R], w: &Arena<R>) {
+    fn backward<R: Real>(&self, shard: &mut Shard<R>, transposed: &[R], w: &Arena<R>) {
         let Config { hidden, labels, .. } = self.config;
         let (n, width) = (shard.tokens.len(), self.width());
         let (x, dx) = (&shard.x[..n * width], &mut shard.dx[..n * width]);
@@ -382,12 +391,12 @@ impl Ner {
         let g = &mut shard.gradients;
         product(g.matrix_mut(self.output), theta.t(), view(dh, n, hidden));
         product(view_mut(dh, n, hidden), theta, w.matrix(self.output));
-        dropout_backward(noise.keep, self.place(noise, 1, index), dh);
+        multiply(dh, &shard.kept_h[..n * hidden]);
         Activation::Tanh.backward(dh, h);
         product(g.matrix_mut(self.hidden), view(x, n, width).t(), view(dh, n, hidden));
         sum_rows(g.slice_mut(self.hidden_bias), dh);
         product(view_mut(dx, n, width), view(dh, n, hidden), view(transposed, hidden, width));
-        dropout_backward(noise.keep, self.place(noise, 0, index), dx);
+        multiply(dx, &shard.kept_x[..n * width]);
     }
 
     /// Where the mask of x (layer 0) or h (1) of a shard is drawn.
