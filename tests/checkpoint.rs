@@ -6,16 +6,17 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use wordmill::Error;
-use wordmill::train::checkpoint::{Checkpoint, MODEL, ModelDir, OPTIMIZER, Purpose, STATE, Snapshot, Writer};
+use wordmill::train::checkpoint::{Checkpoint, MODEL, ModelDir, OPTIMIZER, Purpose, STATE};
 use wordmill::train::disk::{Disk, Op};
 use wordmill::train::metrics::Metrics;
 use wordmill::train::signals::Signals;
 use wordmill::train::tensor_file::{Tensor, TensorMut};
+use wordmill::train::writer::{Snapshot, Writer};
 
 /// The values of the weights after `step` steps.
 fn weights(step: u64, len: usize) -> Vec<f32> {
@@ -482,6 +483,41 @@ fn every_failing_operation_leaves_what_was_there() {
     }
 }
 
+/// What a power cut would show, and no kill can: all is on the disk before it is renamed, the manifest last, and
+/// the old checkpoint goes only when the new one's name is on the disk too.
+#[test]
+fn everything_is_on_the_disk_before_it_counts() {
+    let (_temp, path) = model(&[1, 2]);
+    let (writer, _) = Writer::resume(&path).unwrap();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let entry = Arc::clone(&log);
+    let writer = writer.on(Disk::failing(move |op, path| {
+        entry.lock().unwrap().push((op, path.to_owned()));
+        Ok(())
+    }));
+    save(&writer, 3, None).unwrap();
+    let log = log.lock().unwrap().clone();
+    let partial = path.join(".partial-step-000000000003");
+    let last = |op: Op, path: &Path| {
+        let at = log.iter().rposition(|(o, p)| *o == op && p == path);
+        at.unwrap_or_else(|| panic!("no {op:?} of {}", path.display()))
+    };
+    let renamed = last(Op::Rename, &partial);
+    let dir_synced = last(Op::Sync, &partial);
+    let manifest_created = last(Op::Create, &partial.join("manifest.sha256"));
+    let names = entries(&path.join("step-000000000003"));
+    assert_eq!(names.len(), 6);
+    for name in &names {
+        let file = partial.join(name);
+        let (written, synced) = (last(Op::Write, &file), last(Op::Sync, &file));
+        assert!(written < synced && synced < dir_synced, "{name}");
+        assert!(name == "manifest.sha256" || synced < manifest_created, "{name}");
+    }
+    let removed = last(Op::Rename, &path.join("step-000000000001"));
+    let root_synced = last(Op::Sync, &path);
+    assert!(dir_synced < renamed && renamed < root_synced && root_synced < removed, "{log:?}");
+}
+
 #[test]
 fn short_writes_are_completed() {
     let (_temp, path) = model(&[1]);
@@ -491,7 +527,9 @@ fn short_writes_are_completed() {
         _ => Ok(()),
     }));
     save(&writer, 2, None).unwrap();
-    check_contents(&mut newest(&path).unwrap(), 2);
+    let mut checkpoint = newest(&path).unwrap();
+    assert_eq!(checkpoint.step(), 2);
+    check_contents(&mut checkpoint, 2);
 }
 
 /// Not a test of its own: what the tests below run in another process, told by the environment.

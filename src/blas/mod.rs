@@ -12,6 +12,7 @@ mod tiles;
 use crate::kernels::{Isa, isa};
 use crate::real::Real;
 use ndarray::{ArrayView2, ArrayViewMut2};
+#[cfg(feature = "linked-blas")]
 use std::any::TypeId;
 
 /// Who computes a product.
@@ -95,6 +96,7 @@ pub fn initialise() {
     linked::single_thread();
 }
 
+#[cfg(feature = "linked-blas")]
 fn is_f32<R: Real>() -> bool {
     TypeId::of::<R>() == TypeId::of::<f32>()
 }

@@ -63,7 +63,8 @@ impl Trained {
             return Err(Error::model(config, "has sizes that no model has"));
         }
         let model = LanguageModel::new(saved);
-        let held: usize = checkpoint.shapes("model.safetensors")?.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
+        let held: usize =
+            checkpoint.shapes("model.safetensors")?.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
         if held != model.layout().parameters() {
             let what = format!("asks for {} parameters, its tensors hold {held}", model.layout().parameters());
             return Err(Error::model(config, what));
@@ -101,7 +102,13 @@ impl Evaluator {
     pub fn new(model: &LanguageModel, words: usize) -> Self {
         let lanes = Self::lanes(words);
         let n = STEPS * lanes;
-        Evaluator { space: model.space(STEPS, lanes), lanes, inputs: vec![0; n], targets: vec![0; n], out: vec![0.0; n] }
+        Evaluator {
+            space: model.space(STEPS, lanes),
+            lanes,
+            inputs: vec![0; n],
+            targets: vec![0; n],
+            out: vec![0.0; n],
+        }
     }
 
     /// Bytes of [`Evaluator::new`].
@@ -115,7 +122,7 @@ impl Evaluator {
         // The word before target i, for all i that a lane may reach.
         let before = |i: isize| if i < 1 { eos } else { *ids.get(i as usize - 1).unwrap_or(&eos) };
         self.space.reset();
-        let mut fill = |inputs: &mut [u32], targets: &mut [u32], from: isize| {
+        let fill = |inputs: &mut [u32], targets: &mut [u32], from: isize| {
             for (i, (input, target)) in inputs.iter_mut().zip(targets).enumerate() {
                 let at = (i % lanes * length) as isize + from + (i / lanes) as isize;
                 (*input, *target) = (before(at), before(at + 1));

@@ -1,8 +1,20 @@
 //! The command line: what the user says, and how errors are told.
 
 pub mod config;
+mod demo;
+mod eval;
+mod generate;
+mod info;
+mod language_model;
+mod memory;
+mod score;
+mod synth;
+mod train;
+mod values;
 
 use crate::error::{Error, Result};
+use crate::kernels::Isa;
+use crate::train::checkpoint::{ModelDir, Purpose};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -23,18 +35,37 @@ struct Cli {
 
 /// One variant a verb, each in its own file.
 #[derive(Debug, Subcommand)]
-enum Verb {}
+enum Verb {
+    #[command(subcommand)]
+    Train(train::Train),
+    Eval(eval::Eval),
+    Generate(generate::Generate),
+    Score(score::Score),
+    Info(info::Info),
+    Synth(synth::Synth),
+    Demo(demo::Demo),
+}
 
 impl Verb {
     /// Does it; results go to `out`, everything else to standard error.
-    fn run(self, _out: &mut dyn Write) -> Result<()> {
-        match self {}
+    fn run(self, out: &mut (dyn Write + Send)) -> Result<()> {
+        // A wrong WORDMILL_ISA is told here, before any kernel runs.
+        Isa::chosen()?;
+        match self {
+            Verb::Train(verb) => verb.run(out),
+            Verb::Eval(verb) => verb.run(out),
+            Verb::Generate(verb) => verb.run(out),
+            Verb::Score(verb) => verb.run(out),
+            Verb::Info(verb) => verb.run(out),
+            Verb::Synth(verb) => verb.run(out),
+            Verb::Demo(verb) => verb.run(out),
+        }
     }
 }
 
 /// Runs the program with these arguments, its name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout());
     let cli = match parse(args) {
         Ok(cli) => cli,
         Err(Stop::Help(help)) => {
@@ -58,6 +89,7 @@ enum Stop {
 }
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, Stop> {
+    let args = resumed(args.into_iter().collect()).map_err(Stop::Error)?;
     let args = config::expand(args, &Cli::command()).map_err(Stop::Error)?;
     let cli = Cli::command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     cli.map_err(|e| match e.kind() {
@@ -66,6 +98,29 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, S
         }
         _ => Stop::Error(Error::Usage(one_line(&e))),
     })
+}
+
+/// With `train … --resume --out DIR`, the options that DIR was trained with come before the user's own.
+fn resumed(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
+    let has = |name: &str| args.iter().any(|arg| arg == name);
+    if !(has("train") && has("--resume")) {
+        return Ok(args);
+    }
+    let out = args.iter().enumerate().find_map(|(i, arg)| match arg.to_str()?.strip_prefix("--out")? {
+        "" => args.get(i + 1).map(PathBuf::from),
+        value => value.strip_prefix('=').map(PathBuf::from),
+    });
+    let out =
+        out.ok_or_else(|| Error::Usage("--resume needs --out, the directory of the run to be continued".into()))?;
+    if args.iter().any(|arg| arg.to_string_lossy().starts_with("--config")) {
+        let what =
+            "--resume takes the options of the run to be continued; change them on the command line, not by --config";
+        return Err(Error::Usage(what.into()));
+    }
+    let checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
+    args.push("--config".into());
+    args.push(checkpoint.path().join(language_model::OPTIONS).into());
+    Ok(args)
 }
 
 /// The name of standard output in errors.

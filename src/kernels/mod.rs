@@ -15,19 +15,6 @@ pub use memory::Buffer;
 
 use crate::real::{LANES, Simd};
 
-/// x ← f(x), sixteen lanes at a time.
-#[inline(always)]
-fn map<S: Simd>(s: S, x: &mut [S::R], f: impl Fn(S::V) -> S::V) {
-    let mut chunks = x.chunks_exact_mut(LANES);
-    for x in &mut chunks {
-        s.store(f(s.load(x)), x);
-    }
-    let x = chunks.into_remainder();
-    if !x.is_empty() {
-        s.store_part(f(s.load_part(x)), x);
-    }
-}
-
 /// x ← f(x, y), sixteen lanes at a time.
 #[inline(always)]
 fn zip<S: Simd>(s: S, x: &mut [S::R], y: &[S::R], f: impl Fn(S::V, S::V) -> S::V) {
@@ -43,11 +30,11 @@ fn zip<S: Simd>(s: S, x: &mut [S::R], y: &[S::R], f: impl Fn(S::V, S::V) -> S::V
 }
 
 /// A [`crate::real::Kernel`] from a signature and a body: `kernel! { fn name(field: type, …) -> out |s| { body } }` makes
-/// the public function `name`, generic over `R`, that runs the body on the instruction set in use.
+/// the function `name`, generic over `R`, that runs the body on the instruction set in use.
 macro_rules! kernel {
-    ($(#[$doc:meta])* fn $name:ident<$l:lifetime>($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? { |$s:ident| $body:expr }) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident<$l:lifetime>($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? { |$s:ident| $body:expr }) => {
         $(#[$doc])*
-        pub fn $name<$l, R: crate::real::Real>($($arg: $type),*) $(-> $out)? {
+        $vis fn $name<$l, R: crate::real::Real>($($arg: $type),*) $(-> $out)? {
             struct Body<$l, R>($($type,)* std::marker::PhantomData<&$l R>);
             impl<$l, R: crate::real::Real> crate::real::Kernel<R> for Body<$l, R> {
                 type Output = kernel!(@out $($out)?);

@@ -11,7 +11,7 @@ kernel! {
     /// Turns logits without bias into exponentials: x\[v, t\] ← exp(x\[v, t\] + bias\[v\] − max\[t\]), where max\[t\] is the
     /// largest biased logit of column t, returned with the column's sum of exponentials.
     /// `x`: \[rows, columns\], columns a multiple of 16.
-    fn exp_columns<'a>(x: &'a mut [R], bias: &'a [R], max: &'a mut [R], sum: &'a mut [R]) {
+    pub fn exp_columns<'a>(x: &'a mut [R], bias: &'a [R], max: &'a mut [R], sum: &'a mut [R]) {
         |s| {
             let columns = max.len();
             assert!(columns.is_multiple_of(LANES) && x.len() == bias.len() * columns && sum.len() == columns);
@@ -67,7 +67,7 @@ fn exp_strip<S: Simd, const N: usize>(
 kernel! {
     /// Turns exponentials into what the loss sends back, up to the targets: x\[v, t\] ← x\[v, t\] · scale\[t\], and adds each
     /// row's sum to `row_sums`, the gradient of the bias.
-    fn scale_columns<'a>(x: &'a mut [R], scale: &'a [R], row_sums: &'a mut [R]) {
+    pub fn scale_columns<'a>(x: &'a mut [R], scale: &'a [R], row_sums: &'a mut [R]) {
         |s| {
             let columns = scale.len();
             assert!(columns.is_multiple_of(LANES) && x.len() == row_sums.len() * columns);
@@ -88,7 +88,7 @@ kernel! {
     /// Joins the blocks of a chunk: `largest` and `sums` hold a row of columns a block, as [`exp_columns`] left them. Afterwards
     /// each of `sums` is the factor exp(largest − m) / Z that makes a block's exponentials probabilities, and the first row of
     /// `largest` holds m, that of `total` Z: the column's log-sum-exp is m + ln Z.
-    fn join_blocks<'a>(largest: &'a mut [R], sums: &'a mut [R], total: &'a mut [R]) {
+    pub fn join_blocks<'a>(largest: &'a mut [R], sums: &'a mut [R], total: &'a mut [R]) {
         |s| {
             let columns = total.len();
             assert!(columns.is_multiple_of(LANES) && largest.len() == sums.len() && sums.len().is_multiple_of(columns));

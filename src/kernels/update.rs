@@ -36,7 +36,7 @@ fn update<S: Simd, const N: usize>(
     s: S,
     w: &mut [S::R],
     g: &[S::R],
-    mut state: [&mut [S::R]; N],
+    state: [&mut [S::R]; N],
     step: Step<S::R>,
     f: impl Fn(S::V, S::V, [S::V; N]) -> (S::V, [S::V; N]),
 ) {
@@ -67,7 +67,7 @@ fn update<S: Simd, const N: usize>(
 
 kernel! {
     /// w ← w − rate · g
-    fn sgd<'a>(w: &'a mut [R], g: &'a [R], step: Step<R>) {
+    pub fn sgd<'a>(w: &'a mut [R], g: &'a [R], step: Step<R>) {
         |s| {
             let rate = s.splat(R::zero() - step.rate);
             update(s, w, g, [], step, #[inline(always)] |w, g, []| (s.fma(rate, g, w), []));
@@ -77,7 +77,7 @@ kernel! {
 
 kernel! {
     /// a ← a + g²; w ← w − rate · g / (√a + ε) (Duchi et al. 2011)
-    fn adagrad<'a>(w: &'a mut [R], g: &'a [R], a: &'a mut [R], step: Step<R>, epsilon: R) {
+    pub fn adagrad<'a>(w: &'a mut [R], g: &'a [R], a: &'a mut [R], step: Step<R>, epsilon: R) {
         |s| {
             let (rate, epsilon) = (s.splat(R::zero() - step.rate), s.splat(epsilon));
             update(s, w, g, [a], step, #[inline(always)] |w, g, [a]| {
@@ -90,7 +90,7 @@ kernel! {
 
 kernel! {
     /// m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; w ← w − rate · m / (√v · correction + ε)
-    fn adam<'a>(w: &'a mut [R], g: &'a [R], m: &'a mut [R], v: &'a mut [R], step: Step<R>, adam: AdamStep<R>) {
+    pub fn adam<'a>(w: &'a mut [R], g: &'a [R], m: &'a mut [R], v: &'a mut [R], step: Step<R>, adam: AdamStep<R>) {
         |s| {
             let (beta1, beta2) = (s.splat(adam.beta1), s.splat(adam.beta2));
             let (gain1, gain2) = (s.splat(R::one() - adam.beta1), s.splat(R::one() - adam.beta2));
@@ -107,7 +107,7 @@ kernel! {
 
 kernel! {
     /// Σ x², in sixteen lanes.
-    fn sum_of_squares<'a>(x: &'a [R]) -> R {
+    pub fn sum_of_squares<'a>(x: &'a [R]) -> R {
         |s| {
             let chunks = x.chunks_exact(LANES);
             let rest = s.load_part(chunks.remainder());
@@ -123,7 +123,7 @@ kernel! {
 
 kernel! {
     /// y ← y + x
-    fn add<'a>(y: &'a mut [R], x: &'a [R]) {
+    pub fn add<'a>(y: &'a mut [R], x: &'a [R]) {
         |s| super::zip(s, y, x, #[inline(always)] |y, x| s.add(y, x))
     }
 }

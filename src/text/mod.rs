@@ -6,6 +6,7 @@ pub mod batches;
 pub mod conll;
 pub mod corpus;
 pub mod features;
+pub mod grammar;
 pub mod spans;
 pub mod tags;
 pub mod vectors;

@@ -483,7 +483,7 @@ mod tests {
                 prop_assert_eq!(vocabulary.id(&other).is_some(), words.iter().any(|(word, _)| *word == other));
             }
             prop_assert!(vocabulary.counts().is_sorted_by(|a, b| a >= b));
-            prop_assert_eq!(vocabulary.counts().iter().sum::<u64>(), words.iter().map(|word| word.1).sum());
+            prop_assert_eq!(vocabulary.counts().iter().sum::<u64>(), words.iter().map(|word| word.1).sum::<u64>());
             let again = read(lines(&vocabulary)).unwrap();
             prop_assert_eq!(lines(&again), lines(&vocabulary));
             prop_assert_eq!((again.unk(), again.eos()), (vocabulary.unk(), vocabulary.eos()));

@@ -8,17 +8,16 @@
 //! A checkpoint is written as `.partial-step-…`, each file brought to the disk, the manifest last, and then renamed:
 //! whatever is called `step-…` was complete. What is called `.partial-…` is rubbish of a run that was killed, and
 //! the next run sweeps it away. Readers believe nothing that the manifest does not vouch for.
+//! Writing is done in [`super::writer`].
 
-use super::disk::Disk;
-use super::tensor_file::{self, Header, Tensor, TensorMut};
+use super::tensor_file::{Header, TensorMut};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The weights; every checkpoint has it.
 pub const MODEL: &str = "model.safetensors";
@@ -30,51 +29,22 @@ pub const STATE: &str = "state.json";
 pub const METRICS: &str = "metrics.jsonl";
 /// The drawing of the reports, beside the checkpoints.
 pub const CURVES: &str = "curves.svg";
-const MANIFEST: &str = "manifest.sha256";
-const LOCK: &str = "lock";
+pub(super) const MANIFEST: &str = "manifest.sha256";
 /// What is being written or removed; also `metrics.jsonl` while it is rewritten.
 pub(super) const PARTIAL: &str = ".partial-";
-/// A checkpoint that makes place for another of the same step.
-const REPLACED: &str = ".replaced-";
-/// A damaged checkpoint that a resumed run has passed over.
-const DAMAGED: &str = "damaged-";
-const SAVING: &str = "saving the checkpoint";
 /// The version of the layout, noted in [`MODEL`].
-const VERSION: &str = "1";
+pub(super) const VERSION: &str = "1";
 /// Limit on the manifest's length in bytes.
 const MAX_MANIFEST: u64 = 1 << 20;
 
-fn step_name(step: u64) -> String {
+pub(super) fn step_name(step: u64) -> String {
     format!("step-{step:012}")
 }
 
 /// The step of a checkpoint's name, `None` for all other names.
-fn step_of(name: &str) -> Option<u64> {
+pub(super) fn step_of(name: &str) -> Option<u64> {
     let step = name.strip_prefix("step-")?.parse().ok()?;
     (step_name(step) == name).then_some(step)
-}
-
-/// What is saved at one step.
-#[derive(Debug)]
-pub struct Snapshot<'a> {
-    /// The optimizer steps made.
-    pub step: u64,
-    /// The step of the best checkpoint so far, which may be this one; it is kept.
-    pub best: Option<u64>,
-    /// Names and contents of the small files, as `config.json`.
-    pub files: &'a [(&'a str, &'a [u8])],
-    /// Names and contents of the tensor files; [`MODEL`] must be among them.
-    pub tensors: &'a [(&'a str, &'a [Tensor<'a>])],
-}
-
-impl Snapshot<'_> {
-    /// The room that it takes on the disk, in bytes, rounded up.
-    pub fn bytes(&self) -> u64 {
-        let block = |bytes: u64| bytes.next_multiple_of(4096) + 4096;
-        let files = self.files.iter().map(|(_, bytes)| block(bytes.len() as u64));
-        let tensors = self.tensors.iter().map(|(_, tensors)| block(tensor_file::file_bytes(tensors)));
-        files.chain(tensors).sum::<u64>() + block(0) * 2
-    }
 }
 
 /// What a checkpoint is opened for.
@@ -89,7 +59,7 @@ pub enum Purpose {
 /// A model directory, or a single checkpoint's directory, to read from.
 #[derive(Clone, Debug)]
 pub struct ModelDir {
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl ModelDir {
@@ -175,13 +145,13 @@ impl ModelDir {
         }
     }
 
-    fn is_checkpoint(&self) -> bool {
+    pub(super) fn is_checkpoint(&self) -> bool {
         self.path.join(MANIFEST).is_file()
     }
 }
 
 /// The entries of a directory, sorted; names that are not UTF-8 with replacement characters (none of ours is such).
-fn names(path: &Path) -> Result<Vec<String>> {
+pub(super) fn names(path: &Path) -> Result<Vec<String>> {
     let list = || -> io::Result<Vec<String>> {
         fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     };
@@ -297,17 +267,17 @@ fn for_training(name: &str) -> bool {
 }
 
 /// Whether a manifest may list `name`: a plain file name, without anything that `sha256sum` would escape.
-fn is_plain(name: &str) -> bool {
+pub(super) fn is_plain(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     name.bytes().all(plain) && !name.is_empty() && !name.starts_with('.') && name != MANIFEST
 }
 
-fn hex(hash: &[u8]) -> String {
+pub(super) fn hex(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads name → SHA-256 in lower-case hexadecimal, 64 digits.
-fn read_manifest(path: &Path) -> Result<BTreeMap<String, String>> {
+pub(super) fn read_manifest(path: &Path) -> Result<BTreeMap<String, String>> {
     let mut bytes = Vec::new();
     match File::open(path).and_then(|file| file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes)) {
         Ok(_) => {}
@@ -362,277 +332,4 @@ fn verified(path: &Path, hash: &str) -> Result<File> {
         Header::read(&mut file, path)?;
     }
     Err(Error::model(path, "is damaged or truncated: its SHA-256 is not that of its checkpoint's manifest"))
-}
-
-/// A model directory that this process alone writes to, until this value is dropped.
-#[derive(Debug)]
-pub struct Writer {
-    dir: ModelDir,
-    disk: Disk,
-    lock: File,
-}
-
-impl Writer {
-    /// A directory for a new model at `path`, made if it does not exist. A model that is already there is removed
-    /// with `force` and otherwise refused; files that are not wordmill's are never touched, and refused.
-    pub fn create(path: impl AsRef<Path>, force: bool) -> Result<Self> {
-        let path = path.as_ref();
-        match fs::metadata(path) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => {
-                return Err(Error::model(path, "found a file, expected a directory or nothing"));
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(path).map_err(|e| Error::io(path, "making the model directory", e))?;
-            }
-            Err(e) => return Err(Error::io(path, "opening the model directory", e)),
-        }
-        let ours = |name: &str| {
-            [METRICS, CURVES, LOCK].contains(&name)
-                || step_of(name).is_some()
-                || [PARTIAL, REPLACED, DAMAGED].iter().any(|prefix| name.starts_with(prefix))
-        };
-        if let Some(foreign) = names(path)?.iter().find(|name| !ours(name)) {
-            let what = format!("holds {foreign}, which is not wordmill's; give a new or empty directory");
-            return Err(Error::model(path, what));
-        }
-        let writer = Self::lock(path)?;
-        writer.sweep()?;
-        let steps = writer.dir.steps()?;
-        if let (Some(step), false) = (steps.last(), force) {
-            let what = format!("holds a model of {step} steps; continue it with --resume or replace it with --force");
-            return Err(Error::model(path, what));
-        }
-        // Oldest first: if this is cut short, what is left is still a model directory.
-        for step in steps {
-            writer.remove_step(step)?;
-        }
-        for name in [METRICS, CURVES] {
-            let file = path.join(name);
-            if file.exists() {
-                writer.disk.remove(&file).map_err(|e| Error::io(file, "removing", e))?;
-            }
-        }
-        Ok(writer)
-    }
-
-    /// The model directory at `path` and its newest whole checkpoint. Newer ones that are damaged are set aside
-    /// under the name `damaged-step-…`.
-    pub fn resume(path: impl AsRef<Path>) -> Result<(Self, Checkpoint)> {
-        let path = path.as_ref();
-        if !path.join(LOCK).is_file() {
-            ModelDir::open(path)?;
-        }
-        let writer = Self::lock(path)?;
-        writer.sweep()?;
-        let dir = ModelDir::open(path)?;
-        if dir.is_checkpoint() {
-            return Err(Error::model(path, "is a single checkpoint; training goes on in the directory that holds it"));
-        }
-        let checkpoint = dir.load_newest(Purpose::Resume)?;
-        for step in dir.steps()?.into_iter().filter(|&step| step > checkpoint.step) {
-            writer.set_aside(step)?;
-        }
-        Ok((writer, checkpoint))
-    }
-
-    /// The same directory on a disk that fails where `disk` says so.
-    pub fn on(mut self, disk: Disk) -> Self {
-        self.disk = disk;
-        self
-    }
-
-    /// The directory, to read from.
-    pub fn dir(&self) -> &ModelDir {
-        &self.dir
-    }
-
-    /// Fails unless the disk has room for `bytes` more.
-    pub fn check_space(&self, bytes: u64) -> Result<()> {
-        let path = &self.dir.path;
-        let stat = rustix::fs::statvfs(path).map_err(|e| Error::io(path, "asking for the free space", e.into()))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        if free >= bytes {
-            return Ok(());
-        }
-        let mb = |bytes: u64| bytes as f64 / 1e6;
-        let what = format!("found {:.1} MB free on the disk, expected at least {:.1} MB", mb(free), mb(bytes));
-        Err(Error::io(path, SAVING, io::Error::new(io::ErrorKind::StorageFull, what)))
-    }
-
-    /// Saves a checkpoint. It replaces one of the same step; of the others, the newest before it and `snapshot.best` stay.
-    ///
-    /// When this fails, everything that was there before is still there, and usable.
-    ///
-    /// # Panics
-    /// If a file's name is not plain or given twice, or if the model's tensors are missing.
-    pub fn save(&self, snapshot: &Snapshot<'_>) -> Result<()> {
-        assert!(snapshot.tensors.iter().any(|(name, _)| *name == MODEL), "a checkpoint needs {MODEL}");
-        self.check_space(snapshot.bytes())?;
-        let name = step_name(snapshot.step);
-        let partial = self.dir.path.join(format!("{PARTIAL}{name}"));
-        let written = self.write(&partial, snapshot).and_then(|()| self.put_in_place(&partial, &name));
-        if written.is_err() && partial.exists() {
-            // On a real disk; what cannot even be removed is left to the next run's sweep.
-            _ = Disk::default().remove(&partial);
-        }
-        written?;
-        let older = self.dir.steps()?.into_iter().filter(|&step| step < snapshot.step);
-        let mut older: Vec<u64> = older.collect();
-        older.pop();
-        for step in older.into_iter().filter(|&step| Some(step) != snapshot.best) {
-            self.remove_step(step)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the files of a checkpoint into the new directory `partial`, and brings all to the disk.
-    fn write(&self, partial: &Path, snapshot: &Snapshot<'_>) -> Result<()> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |e| Error::io(path, SAVING, e)
-        };
-        let mut manifest = BTreeMap::new();
-        let mut write = |name: &str, fill: &dyn Fn(&mut dyn Write) -> io::Result<()>| {
-            assert!(is_plain(name), "{name:?} is not a plain file name");
-            let path = partial.join(name);
-            let mut out = self.disk.create(&path).map_err(failed(&path))?;
-            let hash = fill(&mut out).and_then(|()| out.finish()).map_err(failed(&path))?;
-            manifest.insert(name.to_owned(), hash);
-            Ok(())
-        };
-        self.clear(partial)?;
-        self.disk.create_dir(partial).map_err(failed(partial))?;
-        for (name, bytes) in snapshot.files {
-            write(name, &|out| out.write_all(bytes))?;
-        }
-        let mut notes = vec![("wordmill", VERSION.to_owned()), ("step", snapshot.step.to_string())];
-        notes.extend(snapshot.best.map(|best| ("best", best.to_string())));
-        for (name, tensors) in snapshot.tensors {
-            write(name, &|mut out| tensor_file::write(&mut out, &notes, tensors))?;
-        }
-        let lines: String = manifest.iter().map(|(name, hash)| format!("{}  {name}\n", hex(hash))).collect();
-        let path = partial.join(MANIFEST);
-        let mut out = self.disk.create(&path).map_err(failed(&path))?;
-        out.write_all(lines.as_bytes()).and_then(|()| out.finish()).map_err(failed(&path))?;
-        self.disk.sync_dir(partial).map_err(failed(partial))
-    }
-
-    /// Renames the finished `partial` to `name`; an older checkpoint of that name goes once this one is in its place.
-    fn put_in_place(&self, partial: &Path, name: &str) -> Result<()> {
-        let (root, target) = (&self.dir.path, self.dir.path.join(name));
-        let replaced = root.join(format!("{REPLACED}{name}"));
-        let failed = |e| Error::io(&target, SAVING, e);
-        let replaces = target.exists();
-        if replaces {
-            self.clear(&replaced)?;
-            self.disk.rename(&target, &replaced).map_err(failed)?;
-        }
-        if let Err(e) = self.disk.rename(partial, &target) {
-            if replaces {
-                // On a real disk; if even this fails, the next run's sweep does it.
-                _ = fs::rename(&replaced, &target);
-            }
-            return Err(failed(e));
-        }
-        self.disk.sync_dir(root).map_err(failed)?;
-        if replaces {
-            self.disk.remove(&replaced).map_err(|e| Error::io(&replaced, "removing", e))?;
-        }
-        Ok(())
-    }
-
-    /// Removes the checkpoint of `step`; if it holds anything but what its manifest lists, it is set aside instead.
-    fn remove_step(&self, step: u64) -> Result<()> {
-        let path = self.dir.path.join(step_name(step));
-        let listed = read_manifest(&path.join(MANIFEST));
-        let ours = |name: &String| name == MANIFEST || listed.as_ref().is_ok_and(|files| files.contains_key(name));
-        if !names(&path)?.iter().all(ours) {
-            return self.set_aside(step);
-        }
-        // Renamed first: a checkpoint is there as a whole or not at all.
-        let partial = self.dir.path.join(format!("{PARTIAL}{}", step_name(step)));
-        self.clear(&partial)?;
-        self.disk
-            .rename(&path, &partial)
-            .and_then(|()| self.disk.remove(&partial))
-            .map_err(|e| Error::io(&path, "removing the old checkpoint", e))
-    }
-
-    /// Removes what a failed attempt of this run has left under a name that is needed now.
-    fn clear(&self, path: &Path) -> Result<()> {
-        if !path.exists() {
-            return Ok(());
-        }
-        self.disk.remove(path).map_err(|e| Error::io(path, "clearing up after a failed save", e))
-    }
-
-    fn set_aside(&self, step: u64) -> Result<()> {
-        let from = self.dir.path.join(step_name(step));
-        let name = format!("{DAMAGED}{}", step_name(step));
-        let free = (1..).map(|n| if n == 1 { name.clone() } else { format!("{name}-{n}") });
-        let to = free.map(|name| self.dir.path.join(name)).find(|to| !to.exists());
-        let to = to.unwrap_or_else(|| unreachable!("one of endlessly many names is free"));
-        self.disk.rename(&from, &to).map_err(|e| Error::io(&from, "setting the damaged checkpoint aside", e))
-    }
-
-    /// Removes what a killed run left, and puts a checkpoint back that it was replacing.
-    fn sweep(&self) -> Result<()> {
-        for name in names(&self.dir.path)? {
-            let path = self.dir.path.join(&name);
-            let original = name.strip_prefix(REPLACED).map(|original| self.dir.path.join(original));
-            let done = match original {
-                Some(original) if !original.exists() => self.disk.rename(&path, &original),
-                Some(_) => self.disk.remove(&path),
-                None if name.starts_with(PARTIAL) => self.disk.remove(&path),
-                None => Ok(()),
-            };
-            done.map_err(|e| Error::io(&path, "clearing up after a run that was cut short", e))?;
-        }
-        Ok(())
-    }
-
-    /// Takes the directory for this process; the system gives it back when the process ends, however that happens.
-    fn lock(path: &Path) -> Result<Self> {
-        let file = path.join(LOCK);
-        let io_error = |e| Error::io(&file, "locking the model directory", e);
-        let mut lock =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file).map_err(io_error)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = holder(&mut lock).unwrap_or_else(|| "another process".to_owned());
-                let what = format!("is being written by {holder}; wait for it, or give another directory");
-                return Err(Error::model(path, what));
-            }
-            Err(TryLockError::Error(e)) => return Err(io_error(e)),
-        }
-        let pid = format!("{}\n", std::process::id());
-        lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(io_error)?;
-        let dir = ModelDir { path: path.to_owned() };
-        Ok(Writer { dir, disk: Disk::default(), lock })
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // No stale number for the next holder's rivals to read.
-        _ = self.lock.set_len(0);
-        // Not left to the closing of the file: a child process that is just being started may share it.
-        _ = self.lock.unlock();
-    }
-}
-
-/// Who holds the lock; waits a moment for a holder that has just taken it to write its number.
-fn holder(lock: &mut File) -> Option<String> {
-    for _ in 0..10 {
-        let mut text = String::new();
-        lock.seek(SeekFrom::Start(0)).ok()?;
-        lock.take(32).read_to_string(&mut text).ok()?;
-        if let Some(pid) = text.strip_suffix('\n').and_then(|pid| pid.parse::<u32>().ok()) {
-            return Some(format!("process {pid}"));
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    None
 }

@@ -1,12 +1,13 @@
 //! The training loop, the same for every model: step, clip, update; report, evaluate, save, stop.
 
-use super::checkpoint::{MODEL, OPTIMIZER, STATE, Snapshot, Writer};
+use super::checkpoint::{MODEL, OPTIMIZER, STATE};
 use super::metrics::{Metrics, Report};
 use super::optimizer::Optimizer;
 use super::progress::Progress;
 use super::schedule::{EarlyStopping, Measure, Schedule, Score};
 use super::signals::Signals;
 use super::tensor_file::{Tensor, TensorMut};
+use super::writer::{Snapshot, Writer};
 use crate::params::{Arena, Gradients, Layout};
 use crate::train::checkpoint::Checkpoint;
 use crate::{Error, Result};

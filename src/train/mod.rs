@@ -9,3 +9,4 @@ pub mod progress;
 pub mod schedule;
 pub mod signals;
 pub mod tensor_file;
+pub mod writer;

@@ -100,6 +100,11 @@ impl Schedule {
         }
     }
 
+    /// Goes on under the kind, rate and plan of `now`, with what this one has learnt from evaluations.
+    pub fn revise(&mut self, now: Schedule) {
+        (self.kind, self.base, self.planned_steps) = (now.kind, now.base, now.planned_steps);
+    }
+
     /// Takes note of an evaluation on the validation text.
     pub fn evaluated(&mut self, score: Score) {
         if !self.best.improves(score) && self.kind == Kind::Plateau {
@@ -142,6 +147,11 @@ impl EarlyStopping {
             self.since_best += 1;
         }
         Verdict { best, stop: self.patience.is_some_and(|patience| self.since_best >= patience.max(1)) }
+    }
+
+    /// Goes on with another patience.
+    pub fn revise(&mut self, patience: Option<u64>) {
+        self.patience = patience;
     }
 
     /// The step of the best evaluation so far.

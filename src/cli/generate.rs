@@ -1,0 +1,170 @@
+//! `wordmill generate`
+
+use super::language_model::Trained;
+use super::output_failed;
+use super::values::positive;
+use crate::error::{Error, Result};
+use crate::models::language_model::Space;
+use crate::pool::pool;
+use crate::rng::{Purpose, Stream};
+use rand::RngExt;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+/// Let a language model write
+///
+/// Without a prompt on a terminal, asks for the beginning of a sentence again and again; otherwise begins sentences itself.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wordmill generate model --prompt \"the president of\"
+  wordmill generate model --sentences 5 --temperature 0.8 --top-k 50
+  wordmill generate model                                  asks for beginnings: > ")]
+pub struct Generate {
+    /// Directory of the model
+    #[arg(value_name = "DIR")]
+    model: PathBuf,
+    /// The beginning of the sentence
+    #[arg(long)]
+    prompt: Option<String>,
+    /// Most words of a sentence that are drawn
+    #[arg(long, default_value = "100", value_name = "N")]
+    words: usize,
+    /// How many sentences
+    #[arg(long, default_value = "1", value_name = "N")]
+    sentences: u64,
+    /// Below 1 plays safe, above 1 takes risks
+    #[arg(long, default_value = "1", value_parser = positive, value_name = "T")]
+    temperature: f64,
+    /// Draw from the K likeliest words only
+    #[arg(long, value_name = "K", value_parser = super::values::size)]
+    top_k: Option<usize>,
+    /// Allow the unknown word to be drawn
+    #[arg(long)]
+    unknown: bool,
+    /// Seed of the draws
+    #[arg(long, default_value = "1")]
+    seed: u64,
+}
+
+impl Generate {
+    /// Does it.
+    pub fn run(self, out: &mut (dyn Write + Send)) -> Result<()> {
+        // One sentence is one lane: a second thread has nothing to do.
+        pool(1)?.install(|| {
+            let trained = Trained::load(&self.model)?;
+            let mut writer = Generator::new(&trained);
+            if self.prompt.is_none() && io::stdin().is_terminal() && io::stdout().is_terminal() {
+                return self.converse(&mut writer, out);
+            }
+            for number in 0..self.sentences {
+                let prompt = self.prompt.as_deref().unwrap_or_default();
+                writeln!(out, "{}", writer.sentence(prompt, &self, number)).map_err(output_failed)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Sentences for the demo.
+    pub fn demo(trained: &Trained, sentences: u64) -> Vec<String> {
+        let options = Generate {
+            model: PathBuf::new(),
+            prompt: None,
+            words: 40,
+            sentences,
+            temperature: 0.8,
+            top_k: None,
+            unknown: false,
+            seed: 1,
+        };
+        let mut writer = Generator::new(trained);
+        (0..sentences).map(|number| writer.sentence("", &options, number)).collect()
+    }
+
+    fn converse(&self, writer: &mut Generator, out: &mut (dyn Write + Send)) -> Result<()> {
+        let mut line = String::new();
+        for number in 0.. {
+            write!(out, "> ").and_then(|()| out.flush()).map_err(output_failed)?;
+            line.clear();
+            let read =
+                io::stdin().lock().read_line(&mut line).map_err(|e| Error::io("standard input", "reading", e))?;
+            if read == 0 {
+                writeln!(out).map_err(output_failed)?;
+                break;
+            }
+            writeln!(out, "{}", writer.sentence(line.trim(), self, number)).map_err(output_failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes sentences, one after the other.
+struct Generator<'a> {
+    trained: &'a Trained,
+    space: Space<f32>,
+    logits: Vec<f32>,
+    order: Vec<u32>,
+}
+
+impl<'a> Generator<'a> {
+    fn new(trained: &'a Trained) -> Self {
+        let words = trained.vocabulary.len();
+        Generator {
+            trained,
+            space: trained.model.space(1, 1),
+            logits: vec![0.0; words],
+            order: Vec::with_capacity(words),
+        }
+    }
+
+    /// `prompt` and what the model makes of it.
+    fn sentence(&mut self, prompt: &str, options: &Generate, number: u64) -> String {
+        let Trained { model, w, vocabulary } = self.trained;
+        let mut random = Stream::new(options.seed, Purpose::Generate, number, 0);
+        self.space.reset();
+        let mut text = prompt.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        model.next_logits(&mut self.logits, &mut self.space, vocabulary.eos(), w);
+        for word in prompt.split_ascii_whitespace() {
+            model.next_logits(&mut self.logits, &mut self.space, vocabulary.id_or_unk(word), w);
+        }
+        for _ in 0..options.words {
+            if !options.unknown {
+                self.logits[vocabulary.unk() as usize] = f32::NEG_INFINITY;
+            }
+            let word = draw(&mut self.order, &self.logits, options, &mut random);
+            if word == vocabulary.eos() {
+                break;
+            }
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(vocabulary.word(word));
+            model.next_logits(&mut self.logits, &mut self.space, word, w);
+        }
+        text
+    }
+}
+
+/// A word drawn from softmax(logits / temperature), of the likeliest K if so asked.
+fn draw(order: &mut Vec<u32>, logits: &[f32], options: &Generate, random: &mut Stream) -> u32 {
+    order.clear();
+    order.extend(0..logits.len() as u32);
+    let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    if let Some(k) = options.top_k.filter(|&k| k < order.len()) {
+        order.select_nth_unstable_by(k - 1, by_logit);
+        order.truncate(k);
+        order.sort_unstable();
+    }
+    let largest = order.iter().fold(f32::NEG_INFINITY, |a, &i| a.max(logits[i as usize]));
+    let weight = |i: u32| (f64::from(logits[i as usize] - largest) / options.temperature).exp();
+    let total: f64 = order.iter().map(|&i| weight(i)).sum();
+    let mut left = random.random::<f64>() * total;
+    for &i in order.iter() {
+        left -= weight(i);
+        if left < 0.0 {
+            return i;
+        }
+    }
+    // Rounding may leave a little over: the likeliest word takes it.
+    order.iter().copied().min_by(by_logit).unwrap_or(0)
+}

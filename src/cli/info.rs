@@ -1,0 +1,108 @@
+//! `wordmill info`
+
+use super::output_failed;
+use crate::blas;
+use crate::error::Result;
+use crate::kernels::{Buffer, Isa, isa};
+use crate::layers::recurrent::{view, view_mut};
+use crate::pool::pool;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Show what this build is and how fast this machine multiplies
+#[derive(Debug, clap::Args)]
+pub struct Info {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Seconds that each measurement takes
+    #[arg(long, default_value = "2", value_parser = super::values::positive, value_name = "SECONDS")]
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    version: &'static str,
+    git: &'static str,
+    isa: String,
+    isa_available: Vec<String>,
+    gemm: String,
+    cores: usize,
+    /// GFLOP/s of f32 products of 1,024 × 1,024 matrices, one a thread, for 1, 2, 4 … threads.
+    sgemm: Vec<Speed>,
+}
+
+#[derive(Serialize)]
+struct Speed {
+    threads: usize,
+    gflops: f64,
+}
+
+impl Info {
+    /// Does it.
+    pub fn run(self, out: &mut dyn Write) -> Result<()> {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let doubling = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|&n| n < cores);
+        let mut sgemm = Vec::new();
+        for threads in doubling.chain([cores]) {
+            sgemm.push(Speed { threads, gflops: measure(threads, Duration::from_secs_f64(self.seconds.min(3600.0)))? });
+        }
+        let report = Report {
+            version: env!("CARGO_PKG_VERSION"),
+            git: env!("WORDMILL_GIT_HASH"),
+            isa: isa().to_string(),
+            isa_available: Isa::available().map(|isa| isa.to_string()).collect(),
+            gemm: blas::description(),
+            cores,
+            sgemm,
+        };
+        let written = if self.json {
+            serde_json::to_writer(&mut *out, &report).map_err(Into::into).and_then(|()| writeln!(out))
+        } else {
+            report.print(out)
+        };
+        written.map_err(output_failed)
+    }
+}
+
+impl Report {
+    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        writeln!(out, "wordmill {} ({})", self.version, self.git)?;
+        writeln!(out, "instructions  {} (of {}; WORDMILL_ISA chooses)", self.isa, self.isa_available.join(", "))?;
+        writeln!(out, "products      {}", self.gemm)?;
+        writeln!(out, "cores         {}", self.cores)?;
+        for Speed { threads, gflops } in &self.sgemm {
+            writeln!(
+                out,
+                "sgemm         {gflops:.0} GFLOP/s on {threads} thread{}",
+                if *threads == 1 { "" } else { "s" }
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// GFLOP/s of `threads` threads that multiply matrices of their own.
+fn measure(threads: usize, time: Duration) -> Result<f64> {
+    const N: usize = 1024;
+    let products: usize = pool(threads)?.install(|| {
+        let start = Instant::now();
+        let work = |_: usize| {
+            let (mut a, mut b, mut c) = (Buffer::zeros(N * N), Buffer::zeros(N * N), Buffer::zeros(N * N));
+            a.iter_mut()
+                .zip(b.iter_mut())
+                .enumerate()
+                .for_each(|(i, (a, b))| (*a, *b) = ((i % 7) as f32, (i % 5) as f32));
+            let mut done = 0;
+            while start.elapsed() < time {
+                blas::product(view_mut(&mut c, N, N), view(&a, N, N), view(&b, N, N));
+                done += 1;
+            }
+            done
+        };
+        (0..threads).into_par_iter().with_max_len(1).map(work).sum()
+    });
+    Ok(2.0 * (N * N * N) as f64 * products as f64 / time.as_secs_f64() / 1e9)
+}

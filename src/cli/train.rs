@@ -1,0 +1,416 @@
+//! `wordmill train`
+
+use super::language_model::{CONFIG, Evaluator, LmData, LmTask, OPTIONS, Saved, Trained, VOCABULARY};
+use super::values::{keep_probability, not_negative, positive, size};
+use crate::error::{Error, Result};
+use crate::kernels::activation::Activation;
+use crate::kernels::dropout::Keep;
+use crate::models::language_model::Config;
+use crate::models::{Init, LanguageModel};
+use crate::params::Arena;
+use crate::pool::pool;
+use crate::text::{Corpus, Lanes, Vocabulary, Windows};
+use crate::train::checkpoint::{Checkpoint, STATE};
+use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
+use crate::train::metrics::Metrics;
+use crate::train::optimizer::{Optimizer, Rule};
+use crate::train::progress::{Progress, Style};
+use crate::train::schedule::{EarlyStopping, Kind, Schedule};
+use crate::train::signals::Signals;
+use crate::train::writer::Writer;
+use serde::Serialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Train a model
+#[derive(Debug, clap::Subcommand)]
+pub enum Train {
+    Lm(Box<LmOptions>),
+}
+
+impl Train {
+    /// Does it; a summary goes to `out`.
+    pub fn run(self, out: &mut dyn Write) -> Result<()> {
+        match self {
+            Train::Lm(options) => {
+                let threads = options.threads;
+                let summary = pool(threads)?.install(|| train_lm(&options))?;
+                summary.print(&options, out)
+            }
+        }
+    }
+}
+
+/// Train a recurrent language model on text: one sentence a line, words separated by spaces
+///
+/// The defaults suit a text of a million words. The best model on the validation text is what eval, generate and score use.
+#[derive(Clone, Debug, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(after_help = "\
+Examples:
+  wordmill train lm --train train.txt --valid valid.txt --out model
+  wordmill train lm --train train.txt --valid valid.txt --out model --hidden 200 --embed 100 --epochs 20 --patience 3
+  wordmill train lm --out model --resume                 continue after Ctrl-C, to the same bits
+  wordmill train lm --out model --resume --epochs 30     go on longer
+  wordmill train lm --config options.toml                all options from a file, as: hidden = 200")]
+pub struct LmOptions {
+    /// Text to learn from
+    #[arg(long, value_name = "FILE")]
+    train: PathBuf,
+    /// Text to measure perplexity on after every epoch
+    #[arg(long, value_name = "FILE")]
+    valid: Option<PathBuf>,
+    /// Directory of the model; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Width of a word vector
+    #[arg(long, default_value = "50", value_parser = size, value_name = "D")]
+    embed: usize,
+    /// Units of a recurrent layer
+    #[arg(long, default_value = "100", value_parser = size, value_name = "H")]
+    hidden: usize,
+    /// Recurrent layers, one on the other
+    #[arg(long, default_value = "1", value_parser = layers)]
+    layers: usize,
+    /// Non-linearity of the recurrent units
+    #[arg(long, default_value = "tanh", value_enum)]
+    activation: Activation,
+    /// Steps that a gradient goes back in time
+    #[arg(long, default_value = "10", value_parser = size, value_name = "STEPS")]
+    tau: usize,
+    /// New targets in a window of tau steps: tau shares a walk among all its targets, 1 gives each its own [default: tau]
+    #[arg(long, value_parser = size, value_name = "STEPS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stride: Option<usize>,
+    /// Places of the text that are read side by side
+    #[arg(long, default_value = "64", value_parser = size, value_name = "LANES")]
+    batch: usize,
+    /// Dropout: the share of word vectors' and layers' outputs that is kept
+    #[arg(long, default_value = "0.9", value_parser = keep_probability, value_name = "P")]
+    keep_prob: f64,
+    /// Update rule
+    #[arg(long, default_value = "adam", value_enum)]
+    optimizer: Rule,
+    /// Learning rate [default: adam 0.002, adagrad 0.1, sgd 1]
+    #[arg(long, value_parser = positive, value_name = "RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lr: Option<f64>,
+    /// Largest norm of a gradient; larger ones are scaled down
+    #[arg(long, default_value = "5", value_parser = positive, value_name = "NORM")]
+    clip: f64,
+    /// L2 penalty lambda/2 |W|^2 on weight matrices
+    #[arg(long, default_value = "0", value_parser = not_negative, value_name = "LAMBDA")]
+    l2: f64,
+    /// How the learning rate changes
+    #[arg(long, default_value = "plateau", value_enum)]
+    schedule: Kind,
+    /// Stop after so many epochs without a better validation perplexity
+    #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patience: Option<u64>,
+    /// Passes over the text
+    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..))]
+    epochs: u64,
+    /// Stop after so many optimizer steps
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_steps: Option<u64>,
+    /// Seed of all random numbers
+    #[arg(long, default_value = "1")]
+    seed: u64,
+    /// Worker threads, 0 for one a core; the result does not depend on them
+    #[arg(long, default_value = "0")]
+    threads: usize,
+    /// Words seen less often become <unk>
+    #[arg(long, default_value = "1", value_name = "N")]
+    min_count: u64,
+    /// Keep the most frequent words only, <unk> and <eos> included
+    #[arg(long, value_name = "N", value_parser = vocabulary_size)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_vocab: Option<usize>,
+    /// How weights begin
+    #[arg(long, default_value = "xavier", value_enum)]
+    init: Init,
+    /// Begin every sentence with a state of zero
+    #[arg(long)]
+    reset_at_eos: bool,
+    /// Minutes between checkpoints within an epoch
+    #[arg(long, default_value = "15", value_parser = positive, value_name = "MINUTES")]
+    save_every: f64,
+    /// Continue the run in --out, with its options
+    #[arg(long)]
+    #[serde(skip)]
+    resume: bool,
+    /// Replace the model in --out
+    #[arg(long)]
+    #[serde(skip)]
+    force: bool,
+    /// Show nothing but errors
+    #[arg(long, short)]
+    #[serde(skip)]
+    quiet: bool,
+    /// Print a summary as JSON
+    #[arg(long)]
+    #[serde(skip)]
+    json: bool,
+}
+
+/// Options that a resumed run must share with the one it continues.
+const FIXED: [&str; 16] = [
+    "train",
+    "valid",
+    "embed",
+    "hidden",
+    "layers",
+    "activation",
+    "tau",
+    "stride",
+    "batch",
+    "keep-prob",
+    "optimizer",
+    "seed",
+    "min-count",
+    "max-vocab",
+    "init",
+    "reset-at-eos",
+];
+
+fn layers(text: &str) -> std::result::Result<usize, String> {
+    size(text).and_then(|n| if n <= 64 { Ok(n) } else { Err("expected at most 64".into()) })
+}
+
+fn vocabulary_size(text: &str) -> std::result::Result<usize, String> {
+    let n: usize = text.parse().map_err(|_| "expected a whole number".to_owned())?;
+    if n >= 3 { Ok(n) } else { Err("expected 3 or more: <unk>, <eos> and a word".into()) }
+}
+
+impl LmOptions {
+    fn rate(&self) -> f64 {
+        self.lr.unwrap_or(match self.optimizer {
+            Rule::Adam => 0.002,
+            Rule::Adagrad => 0.1,
+            Rule::Sgd => 1.0,
+        })
+    }
+
+    /// For `--config`, and to be read again on resuming.
+    fn to_toml(&self) -> Result<String> {
+        let absolute = |path: &Path| std::path::absolute(path).map_err(|e| Error::io(path, "resolving", e));
+        let mut saved = self.clone();
+        saved.train = absolute(&self.train)?;
+        saved.valid = self.valid.as_deref().map(absolute).transpose()?;
+        saved.out = absolute(&self.out)?;
+        saved.stride = Some(self.stride.unwrap_or(self.tau));
+        saved.lr = Some(self.rate());
+        toml::to_string(&saved).map_err(|e| Error::Usage(format!("an option cannot be saved: {e}")))
+    }
+
+    fn check(&self) -> Result<()> {
+        let stride = self.stride.unwrap_or(self.tau);
+        if stride > self.tau {
+            return Err(Error::Usage(format!("--stride {stride}: expected at most --tau {}", self.tau)));
+        }
+        if self.resume && self.force {
+            return Err(Error::Usage("--resume continues the model, --force replaces it: give one of them".into()));
+        }
+        Ok(())
+    }
+
+    /// What differs from the options of the run that is to be continued.
+    fn check_same(&self, checkpoint: &mut Checkpoint) -> Result<()> {
+        let path = checkpoint.path().join(OPTIONS);
+        let text = String::from_utf8_lossy(&checkpoint.read(OPTIONS)?).into_owned();
+        let parse = |text: &str| text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()));
+        let (before, now) = (parse(&text)?, parse(&self.to_toml()?)?);
+        for key in FIXED {
+            let show = |table: &toml::Table| table.get(key).map_or("nothing".to_owned(), |value| value.to_string());
+            if before.get(key) != now.get(key) {
+                let (now, before) = (show(&now), show(&before));
+                return Err(Error::Usage(format!("--{key} {now}: the run to be continued has {before}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a run came to.
+#[derive(Serialize)]
+pub struct Summary {
+    parameters: usize,
+    words: usize,
+    epochs: f64,
+    steps: u64,
+    tokens: u64,
+    seconds: f64,
+    words_per_second: f64,
+    best_valid_perplexity: Option<f64>,
+    best_step: Option<u64>,
+    peak_memory_mb: f64,
+}
+
+impl Summary {
+    fn print(&self, options: &LmOptions, out: &mut dyn Write) -> Result<()> {
+        let failed = super::output_failed;
+        if options.json {
+            serde_json::to_writer(&mut *out, self).map_err(|e| failed(e.into()))?;
+            return writeln!(out).map_err(failed);
+        }
+        if options.quiet {
+            return Ok(());
+        }
+        let dir = options.out.display();
+        if let Some(best) = self.best_valid_perplexity {
+            writeln!(out, "best validation perplexity {best:.2}").map_err(failed)?;
+        }
+        writeln!(out, "model in {dir}; try: wordmill generate {dir}").map_err(failed)
+    }
+}
+
+/// Trains, inside a pool of threads.
+pub fn train_lm(options: &LmOptions) -> Result<Summary> {
+    options.check()?;
+    let style = Style::choose(options.quiet);
+    let mut progress = Progress::new(style);
+    let signals = Signals::install()?;
+    let (writer, mut checkpoint) = if options.resume {
+        let (writer, checkpoint) = Writer::resume(&options.out)?;
+        (writer, Some(checkpoint))
+    } else {
+        // The inputs are looked at before a model is replaced.
+        for path in [Some(&options.train), options.valid.as_ref()].into_iter().flatten() {
+            std::fs::File::open(path).map_err(|e| Error::io(path, "reading", e))?;
+        }
+        (Writer::create(&options.out, options.force)?, None)
+    };
+    for warning in checkpoint.iter().flat_map(|c| &c.warnings) {
+        progress.say(&format!("warning: {warning}"));
+    }
+    if let Some(checkpoint) = &mut checkpoint {
+        options.check_same(checkpoint)?;
+    }
+    for path in [Some(&options.train), options.valid.as_ref()].into_iter().flatten() {
+        if let Some(warning) = Corpus::warning(path) {
+            progress.say(&format!("warning: {warning}"));
+        }
+    }
+
+    let (vocabulary, corpus) = Corpus::read_training(&options.train, options.min_count, options.max_vocab)?;
+    let valid = options.valid.as_deref().map(|path| Corpus::read_with(path, &vocabulary)).transpose()?;
+    let lanes = Lanes::new(&options.train, &corpus.ids, options.batch, options.tau)?;
+    let stride = options.stride.unwrap_or(options.tau);
+    let windows = Windows::new(lanes.length(), options.tau, stride)?;
+    let model = LanguageModel::new(Config {
+        words: vocabulary.len(),
+        embed: options.embed,
+        hidden: options.hidden,
+        layers: options.layers,
+        activation: options.activation,
+        reset_at: options.reset_at_eos.then_some(vocabulary.eos()),
+    });
+
+    let mut words = Vec::new();
+    vocabulary.write_to(&mut words).map_err(|e| Error::io(&options.out, "listing the vocabulary", e))?;
+    let config =
+        serde_json::to_vec_pretty(&Saved::LanguageModel(model.config().clone())).expect("a plain struct is JSON");
+    let files = vec![(CONFIG, config), (VOCABULARY, words), (OPTIONS, options.to_toml()?.into_bytes())];
+    let unknown = 100.0 * corpus.unknown as f64 / corpus.ids.len() as f64;
+    progress.say(&format!(
+        "{} words of text, {} in the vocabulary, {unknown:.2} % unknown",
+        corpus.ids.len(),
+        vocabulary.len()
+    ));
+    let predicted = super::memory::predicted_peak(lm_bytes(&model, options, valid.as_ref().map(|v| v.ids.len())));
+    progress.say(&format!(
+        "{} parameters; predicted peak memory {:.0} MB",
+        model.layout().parameters(),
+        predicted as f64 / 1e6
+    ));
+    super::memory::check(predicted)?;
+
+    let steps = (windows.count() as u64).saturating_mul(options.epochs).min(options.max_steps.unwrap_or(u64::MAX));
+    let mut task = LmTask::new(LmData {
+        model: &model,
+        lanes,
+        windows,
+        tau: options.tau,
+        valid: valid.as_ref().map(|v| v.ids.as_slice()),
+        eos: vocabulary.eos(),
+        keep: Keep::inverted(options.keep_prob),
+        seed: options.seed,
+        files,
+    });
+    let mut optimizer = Optimizer::new(options.optimizer, options.clip, options.l2, model.layout());
+    let schedule = Schedule::new(options.schedule, options.rate(), steps);
+    let (w, state, metrics) = match &mut checkpoint {
+        Some(checkpoint) => {
+            let (w, state) = resume(checkpoint, &mut task, &mut optimizer, &vocabulary, options, schedule)?;
+            let metrics = Metrics::resume(&options.out, state.step)?;
+            progress.say(&format!("continuing after step {}", state.step));
+            (w, state, metrics)
+        }
+        None => {
+            let mut w = Arena::zeros(model.layout());
+            options.init.fill(&mut w, options.seed);
+            let state = State::new(schedule, EarlyStopping::new(options.patience));
+            (w, state, Metrics::create(&options.out)?)
+        }
+    };
+    let plan = Plan {
+        epochs: options.epochs,
+        max_steps: options.max_steps,
+        save_every: Duration::from_secs_f64((options.save_every * 60.0).min(1e9)),
+        resume: format!("wordmill train lm --out {} --resume", options.out.display()),
+    };
+    let mut fit = Fit { task: &mut task, w, optimizer, state, plan, writer, metrics, progress, signals };
+    fit.run()?;
+    let an_epoch = windows.count() as f64;
+    Ok(Summary {
+        parameters: model.layout().parameters(),
+        words: vocabulary.len(),
+        epochs: fit.state.step as f64 / an_epoch,
+        steps: fit.state.step,
+        tokens: fit.state.targets,
+        seconds: fit.state.seconds,
+        words_per_second: fit.state.targets as f64 / fit.state.seconds.max(1e-9),
+        best_valid_perplexity: fit.state.stopping.best_perplexity(),
+        best_step: fit.state.stopping.best_step(),
+        peak_memory_mb: super::memory::peak() as f64 / 1e6,
+    })
+}
+
+/// Weights and state of the run to be continued, under the options of this one.
+fn resume(
+    checkpoint: &mut Checkpoint,
+    task: &mut LmTask,
+    optimizer: &mut Optimizer<f32>,
+    vocabulary: &Vocabulary,
+    options: &LmOptions,
+    schedule: Schedule,
+) -> Result<(Arena<f32>, State)> {
+    let before = Trained::read(checkpoint)?;
+    if !before.vocabulary.words().eq(vocabulary.words()) || before.vocabulary.counts() != vocabulary.counts() {
+        return Err(Error::input(
+            &options.train,
+            0,
+            "another text",
+            "the one that the run to be continued learns from",
+        ));
+    }
+    let path = checkpoint.path().join(STATE);
+    let state = checkpoint.read(STATE)?;
+    let mut state: State = serde_json::from_slice(&state).map_err(|e| Error::model(&path, e.to_string()))?;
+    state.schedule.revise(schedule);
+    state.stopping.revise(options.patience);
+    state.finished = false;
+    read_optimizer(checkpoint, optimizer, before.model.layout(), task.carried())?;
+    Ok((before.w, state))
+}
+
+/// Bytes that training allocates: weights, gradients and optimizer states, and the working memory of steps and evaluation.
+fn lm_bytes(model: &LanguageModel, options: &LmOptions, valid: Option<usize>) -> usize {
+    let arenas = 2 + options.optimizer.states().len();
+    arenas * model.layout().len() * size_of::<f32>()
+        + model.space_bytes::<f32>(options.tau, options.batch)
+        + valid.map_or(0, |words| Evaluator::bytes(model, words))
+}

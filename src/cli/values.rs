@@ -1,0 +1,30 @@
+//! What options take, beyond clap's own types.
+
+use std::result::Result;
+
+/// A size from 1 to 2²⁰.
+pub fn size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=0x10_0000) => Ok(n),
+        _ => Err("expected a whole number from 1 to 1048576".into()),
+    }
+}
+
+/// A finite number above zero.
+pub fn positive(text: &str) -> Result<f64, String> {
+    number(text, |x| x > 0.0, "expected a number above 0")
+}
+
+/// A finite number, zero or above.
+pub fn not_negative(text: &str) -> Result<f64, String> {
+    number(text, |x| x >= 0.0, "expected 0 or a number above it")
+}
+
+/// A probability above zero.
+pub fn keep_probability(text: &str) -> Result<f64, String> {
+    number(text, |x| x > 0.0 && x <= 1.0, "expected a number above 0 and at most 1")
+}
+
+fn number(text: &str, takes: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|&x: &f64| x.is_finite() && takes(x)).ok_or_else(|| expected.to_owned())
+}

@@ -1,0 +1,321 @@
+//! Writing model directories: one process at a time, and nothing counts before it is whole and on the disk.
+
+use super::checkpoint::{
+    CURVES, Checkpoint, MANIFEST, METRICS, MODEL, ModelDir, PARTIAL, Purpose, VERSION, hex, is_plain, names,
+    read_manifest, step_name, step_of,
+};
+use super::disk::{Disk, Output};
+use super::tensor_file::{self, Tensor};
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::Duration;
+
+const LOCK: &str = "lock";
+/// A checkpoint that makes place for another of the same step.
+const REPLACED: &str = ".replaced-";
+/// A damaged checkpoint that a resumed run has passed over.
+const DAMAGED: &str = "damaged-";
+const SAVING: &str = "saving the checkpoint";
+
+/// What is saved at one step.
+#[derive(Debug)]
+pub struct Snapshot<'a> {
+    /// The optimizer steps made.
+    pub step: u64,
+    /// The step of the best checkpoint so far, which may be this one; it is kept.
+    pub best: Option<u64>,
+    /// Names and contents of the small files, as `config.json`.
+    pub files: &'a [(&'a str, &'a [u8])],
+    /// Names and contents of the tensor files; [`MODEL`] must be among them.
+    pub tensors: &'a [(&'a str, &'a [Tensor<'a>])],
+}
+
+impl Snapshot<'_> {
+    /// The room that it takes on the disk, in bytes, rounded up.
+    pub fn bytes(&self) -> u64 {
+        let block = |bytes: u64| bytes.next_multiple_of(4096) + 4096;
+        let files = self.files.iter().map(|(_, bytes)| block(bytes.len() as u64));
+        let tensors = self.tensors.iter().map(|(_, tensors)| block(tensor_file::file_bytes(tensors)));
+        files.chain(tensors).sum::<u64>() + block(0) * 2
+    }
+}
+
+/// A model directory that this process alone writes to, until this value is dropped.
+#[derive(Debug)]
+pub struct Writer {
+    dir: ModelDir,
+    disk: Disk,
+    lock: File,
+}
+
+impl Writer {
+    /// A directory for a new model at `path`, made if it does not exist. A model that is already there is removed
+    /// with `force` and otherwise refused; files that are not wordmill's are never touched, and refused.
+    pub fn create(path: impl AsRef<Path>, force: bool) -> Result<Self> {
+        let path = path.as_ref();
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                return Err(Error::model(path, "found a file, expected a directory or nothing"));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(path).map_err(|e| Error::io(path, "making the model directory", e))?;
+            }
+            Err(e) => return Err(Error::io(path, "opening the model directory", e)),
+        }
+        let ours = |name: &str| {
+            [METRICS, CURVES, LOCK].contains(&name)
+                || step_of(name).is_some()
+                || [PARTIAL, REPLACED, DAMAGED].iter().any(|prefix| name.starts_with(prefix))
+        };
+        if let Some(foreign) = names(path)?.iter().find(|name| !ours(name)) {
+            let what = format!("holds {foreign}, which is not wordmill's; give a new or empty directory");
+            return Err(Error::model(path, what));
+        }
+        let writer = Self::lock(path)?;
+        writer.sweep()?;
+        let steps = writer.dir.steps()?;
+        if let (Some(step), false) = (steps.last(), force) {
+            let what = format!("holds a model of {step} steps; continue it with --resume or replace it with --force");
+            return Err(Error::model(path, what));
+        }
+        // Oldest first: if this is cut short, what is left is still a model directory.
+        for step in steps {
+            writer.remove_step(step)?;
+        }
+        for name in [METRICS, CURVES] {
+            let file = path.join(name);
+            if file.exists() {
+                writer.disk.remove(&file).map_err(|e| Error::io(file, "removing", e))?;
+            }
+        }
+        Ok(writer)
+    }
+
+    /// The model directory at `path` and its newest whole checkpoint. Newer ones that are damaged are set aside
+    /// under the name `damaged-step-…`.
+    pub fn resume(path: impl AsRef<Path>) -> Result<(Self, Checkpoint)> {
+        let path = path.as_ref();
+        if !path.join(LOCK).is_file() {
+            ModelDir::open(path)?;
+        }
+        let writer = Self::lock(path)?;
+        writer.sweep()?;
+        let dir = ModelDir::open(path)?;
+        if dir.is_checkpoint() {
+            return Err(Error::model(path, "is a single checkpoint; training goes on in the directory that holds it"));
+        }
+        let checkpoint = dir.load_newest(Purpose::Resume)?;
+        for step in dir.steps()?.into_iter().filter(|&step| step > checkpoint.step()) {
+            writer.set_aside(step)?;
+        }
+        Ok((writer, checkpoint))
+    }
+
+    /// The same directory on a disk that fails where `disk` says so.
+    pub fn on(mut self, disk: Disk) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// The directory, to read from.
+    pub fn dir(&self) -> &ModelDir {
+        &self.dir
+    }
+
+    /// Fails unless the disk has room for `bytes` more.
+    pub fn check_space(&self, bytes: u64) -> Result<()> {
+        let path = &self.dir.path;
+        let stat = rustix::fs::statvfs(path).map_err(|e| Error::io(path, "asking for the free space", e.into()))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free >= bytes {
+            return Ok(());
+        }
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        let what = format!("found {:.1} MB free on the disk, expected at least {:.1} MB", mb(free), mb(bytes));
+        Err(Error::io(path, SAVING, io::Error::new(io::ErrorKind::StorageFull, what)))
+    }
+
+    /// Saves a checkpoint. It replaces one of the same step; of the others, the newest before it and `snapshot.best` stay.
+    ///
+    /// When this fails, everything that was there before is still there, and usable.
+    ///
+    /// # Panics
+    /// If the model's tensors are missing, or a file's name is not plain (letters, digits, `.`, `_`, `-`).
+    pub fn save(&self, snapshot: &Snapshot<'_>) -> Result<()> {
+        for name in (snapshot.files.iter().map(|f| f.0)).chain(snapshot.tensors.iter().map(|f| f.0)) {
+            assert!(is_plain(name), "{name:?} is not a plain file name");
+        }
+        assert!(snapshot.tensors.iter().any(|(name, _)| *name == MODEL), "a checkpoint needs {MODEL}");
+        self.check_space(snapshot.bytes())?;
+        let name = step_name(snapshot.step);
+        let partial = self.dir.path.join(format!("{PARTIAL}{name}"));
+        let written = self.write(&partial, snapshot).and_then(|()| self.put_in_place(&partial, &name));
+        if written.is_err() && partial.exists() {
+            // On a real disk; what cannot even be removed is left to the next run's sweep.
+            _ = Disk::default().remove(&partial);
+        }
+        written?;
+        let older = self.dir.steps()?.into_iter().filter(|&step| step < snapshot.step);
+        let mut older: Vec<u64> = older.collect();
+        older.pop();
+        for step in older.into_iter().filter(|&step| Some(step) != snapshot.best) {
+            self.remove_step(step)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the files of a checkpoint into the new directory `partial`, and brings all to the disk.
+    fn write(&self, partial: &Path, snapshot: &Snapshot<'_>) -> Result<()> {
+        let write = |name: &str, fill: &dyn Fn(&mut Output) -> io::Result<()>| {
+            let path = partial.join(name);
+            let written = self.disk.create(&path).and_then(|mut out| {
+                fill(&mut out)?;
+                out.finish()
+            });
+            let line = written.map(|hash| format!("{}  {name}\n", hex(&hash)));
+            line.map_err(|e| Error::io(path, SAVING, e))
+        };
+        let failed = |e| Error::io(partial, SAVING, e);
+        self.clear(partial)?;
+        self.disk.create_dir(partial).map_err(failed)?;
+        let mut manifest = String::new();
+        for (name, bytes) in snapshot.files {
+            manifest += &write(name, &|out| out.write_all(bytes))?;
+        }
+        let mut notes = vec![("wordmill", VERSION.to_owned()), ("step", snapshot.step.to_string())];
+        notes.extend(snapshot.best.map(|best| ("best", best.to_string())));
+        // Side by side: the hash of one is computed while the other goes to the disk.
+        let lines: Vec<Result<String>> = snapshot
+            .tensors
+            .par_iter()
+            .map(|(name, tensors)| write(name, &|out| tensor_file::write(out, &notes, tensors)))
+            .collect();
+        for line in lines {
+            manifest += &line?;
+        }
+        write(MANIFEST, &|out| out.write_all(manifest.as_bytes()))?;
+        self.disk.sync_dir(partial).map_err(failed)
+    }
+
+    /// Renames the finished `partial` to `name`; an older checkpoint of that name goes once this one is in its place.
+    fn put_in_place(&self, partial: &Path, name: &str) -> Result<()> {
+        let (root, target) = (&self.dir.path, self.dir.path.join(name));
+        let replaced = root.join(format!("{REPLACED}{name}"));
+        let failed = |e| Error::io(&target, SAVING, e);
+        let replaces = target.exists();
+        if replaces {
+            self.clear(&replaced)?;
+            self.disk.rename(&target, &replaced).map_err(failed)?;
+        }
+        if let Err(e) = self.disk.rename(partial, &target) {
+            if replaces {
+                // On a real disk; if even this fails, the next run's sweep does it.
+                _ = fs::rename(&replaced, &target);
+            }
+            return Err(failed(e));
+        }
+        self.disk.sync_dir(root).map_err(failed)?;
+        if replaces {
+            self.disk.remove(&replaced).map_err(|e| Error::io(&replaced, "removing", e))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the checkpoint of `step`; if it holds anything but what its manifest lists, it is set aside instead.
+    fn remove_step(&self, step: u64) -> Result<()> {
+        let path = self.dir.path.join(step_name(step));
+        let listed = read_manifest(&path.join(MANIFEST));
+        let ours = |name: &String| name == MANIFEST || listed.as_ref().is_ok_and(|files| files.contains_key(name));
+        if !names(&path)?.iter().all(ours) {
+            return self.set_aside(step);
+        }
+        // Renamed first: a checkpoint is there as a whole or not at all.
+        let partial = self.dir.path.join(format!("{PARTIAL}{}", step_name(step)));
+        self.clear(&partial)?;
+        self.disk
+            .rename(&path, &partial)
+            .and_then(|()| self.disk.remove(&partial))
+            .map_err(|e| Error::io(&path, "removing the old checkpoint", e))
+    }
+
+    /// Removes what a failed attempt of this run has left under a name that is needed now.
+    fn clear(&self, path: &Path) -> Result<()> {
+        if !path.exists() {
+            return Ok(());
+        }
+        self.disk.remove(path).map_err(|e| Error::io(path, "clearing up after a failed save", e))
+    }
+
+    fn set_aside(&self, step: u64) -> Result<()> {
+        let from = self.dir.path.join(step_name(step));
+        let name = format!("{DAMAGED}{}", step_name(step));
+        let free = (1..).map(|n| if n == 1 { name.clone() } else { format!("{name}-{n}") });
+        let to = free.map(|name| self.dir.path.join(name)).find(|to| !to.exists());
+        let to = to.unwrap_or_else(|| unreachable!("one of endlessly many names is free"));
+        self.disk.rename(&from, &to).map_err(|e| Error::io(&from, "setting the damaged checkpoint aside", e))
+    }
+
+    /// Removes what a killed run left, and puts a checkpoint back that it was replacing.
+    fn sweep(&self) -> Result<()> {
+        for name in names(&self.dir.path)? {
+            let path = self.dir.path.join(&name);
+            let original = name.strip_prefix(REPLACED).map(|original| self.dir.path.join(original));
+            let done = match original {
+                Some(original) if !original.exists() => self.disk.rename(&path, &original),
+                Some(_) => self.disk.remove(&path),
+                None if name.starts_with(PARTIAL) => self.disk.remove(&path),
+                None => Ok(()),
+            };
+            done.map_err(|e| Error::io(&path, "clearing up after a run that was cut short", e))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the directory for this process; the system gives it back when the process ends, however that happens.
+    fn lock(path: &Path) -> Result<Self> {
+        let file = path.join(LOCK);
+        let io_error = |e| Error::io(&file, "locking the model directory", e);
+        let mut lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file).map_err(io_error)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder(&mut lock).unwrap_or_else(|| "another process".to_owned());
+                let what = format!("is being written by {holder}; wait for it, or give another directory");
+                return Err(Error::model(path, what));
+            }
+            Err(TryLockError::Error(e)) => return Err(io_error(e)),
+        }
+        let pid = format!("{}\n", std::process::id());
+        lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(io_error)?;
+        let dir = ModelDir { path: path.to_owned() };
+        Ok(Writer { dir, disk: Disk::default(), lock })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // No stale number for the next holder's rivals to read.
+        _ = self.lock.set_len(0);
+        // Not left to the closing of the file: a child process that is just being started may share it.
+        _ = self.lock.unlock();
+    }
+}
+
+/// Who holds the lock; waits a moment for a holder that has just taken it to write its number.
+fn holder(lock: &mut File) -> Option<String> {
+    for _ in 0..10 {
+        let mut text = String::new();
+        lock.seek(SeekFrom::Start(0)).ok()?;
+        lock.take(32).read_to_string(&mut text).ok()?;
+        if let Some(pid) = text.strip_suffix('\n').and_then(|pid| pid.parse::<u32>().ok()) {
+            return Some(format!("process {pid}"));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
+}
