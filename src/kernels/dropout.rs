@@ -64,7 +64,7 @@ kernel! {
 
 kernel! {
     /// x ← x ∘ m
-    fn multiply<'a>(x: &'a mut [R], m: &'a [R]) {
+    pub fn multiply<'a>(x: &'a mut [R], m: &'a [R]) {
         |s| super::zip(s, x, m, #[inline(always)] |x, m| s.mul(x, m))
     }
 }
