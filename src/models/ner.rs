@@ -274,9 +274,9 @@ impl Ner {
                 }
                 Objective::Sentence => {
                     add_rows(&mut shard.theta[..labels.len() * k], w.slice(self.output_bias));
-                    for (range, own) in sentences(batch.ends, &shard.sentences, &shard.tokens) {
+                    for (_, own) in sentences(batch.ends, &shard.sentences, &shard.tokens) {
                         let theta = &shard.theta[own.start * k..own.end * k];
-                        shard.sentence.decode(&mut labels[range], theta, transitions);
+                        shard.sentence.decode(&mut labels[own], theta, transitions);
                     }
                 }
             }
