@@ -11,7 +11,7 @@ use crate::kernels::activation::Activation;
 use crate::kernels::dropout::{Keep, factors, multiply};
 use crate::kernels::update::add;
 use crate::layers::losses::{LabelSoftmax, Sentences, Transitions, largest};
-use crate::layers::recurrent::{transpose, view, view_mut};
+use crate::layers::recurrent::{transpose, transpose_columns, view, view_mut};
 use crate::layers::window::{Part, Uses, gather};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::real::Real;
@@ -94,6 +94,9 @@ pub struct Noise {
 
 /// Tokens that are worked on together: a shard has so many, or the sentences that reach so far.
 pub const SHARD: usize = 32;
+
+/// Columns of W that are transposed together.
+const STRIP: usize = 64;
 
 /// What one shard of tokens keeps of a step.
 struct Shard<R: Real> {
@@ -220,7 +223,9 @@ impl Ner {
     ) -> f64 {
         let tokens = targets.len();
         self.prepare(space, batch, tokens, w);
-        transpose(&mut space.hidden, w.matrix(self.hidden));
+        let columns = |i: usize| i * STRIP..self.config.hidden.min((i + 1) * STRIP);
+        let strips = space.hidden.par_chunks_mut(STRIP * self.width()).enumerate();
+        strips.for_each(|(i, strip)| transpose_columns(strip, w.matrix(self.hidden), columns(i)));
         let scale = 1.0 / tokens as f64;
         let Space { shards, hidden, output, transitions, .. } = space;
         let shards = &mut shards[..space.in_use];

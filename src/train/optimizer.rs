@@ -48,8 +48,9 @@ pub struct Optimizer<R: Real> {
     partial: Vec<f64>,
 }
 
-/// Elements that a task updates.
+/// Elements that a task updates, and the fewest.
 const PIECE: usize = 1 << 16;
+const SMALLEST: usize = 1 << 12;
 const EPSILON: f64 = 1e-8;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -124,13 +125,15 @@ impl<R: Real> Optimizer<R> {
                 continue;
             }
             let rule = self.applied(rate, scale, decay, step);
-            let (w, g) = (w.slice_mut(p).par_chunks_mut(PIECE), g.arena.slice(p).par_chunks(PIECE));
+            // A small net's tensors are divided too.
+            let piece = (tensor.range().len() / 4).clamp(SMALLEST, PIECE);
+            let (w, g) = (w.slice_mut(p).par_chunks_mut(piece), g.arena.slice(p).par_chunks(piece));
             let pieces = w.zip(g);
             match self.states.as_mut_slice() {
                 [] => pieces.for_each(|(w, g)| rule.apply(w, g, [])),
-                [a] => pieces.zip(a.slice_mut(p).par_chunks_mut(PIECE)).for_each(|((w, g), a)| rule.apply(w, g, [a])),
+                [a] => pieces.zip(a.slice_mut(p).par_chunks_mut(piece)).for_each(|((w, g), a)| rule.apply(w, g, [a])),
                 [m, v] => {
-                    let states = m.slice_mut(p).par_chunks_mut(PIECE).zip(v.slice_mut(p).par_chunks_mut(PIECE));
+                    let states = m.slice_mut(p).par_chunks_mut(piece).zip(v.slice_mut(p).par_chunks_mut(piece));
                     pieces.zip(states).for_each(|((w, g), (m, v))| rule.apply(w, g, [m, v]));
                 }
                 _ => unreachable!("no rule keeps more than two states"),
