@@ -80,7 +80,7 @@ pub struct NerOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     lr: Option<f64>,
     /// How the learning rate changes
-    #[arg(long, default_value = "constant", value_enum)]
+    #[arg(long, default_value = "linear", value_enum)]
     schedule: Kind,
     /// Tokens of a step; with --objective sentence, of as many sentences as have so many on average
     #[arg(long, default_value = "64", value_parser = size, value_name = "TOKENS")]
