@@ -141,6 +141,9 @@ fn starts(ends: &[usize], i: usize) -> usize {
 
 /// Tokens that are encoded or tagged at a time.
 const BLOCK: usize = 1024;
+/// Runs of blocks, so that many threads have work, and the most blocks in one.
+const RUNS: usize = 32;
+const LONGEST_RUN: usize = 64;
 
 /// Sentences in blocks of at least `tokens` tokens.
 fn blocks(ends: &[usize], tokens: usize) -> Vec<Range<usize>> {
@@ -195,18 +198,24 @@ impl Encoded {
         let most = blocks.iter().map(|block| tokens(block).len()).max().unwrap_or(0);
         let longest = self.longest();
         let inputs = || vec![Vec::with_capacity(most * net.config().window); self.rows.len()];
-        let start = || (net.space(most, longest, false), inputs(), Vec::new());
-        let label = |(space, inputs, ends): &mut (Space<f32>, Vec<Vec<u32>>, Vec<usize>), block: &Range<usize>| {
-            let tokens = tokens(block);
-            inputs.iter_mut().for_each(Vec::clear);
-            tokens.clone().for_each(|token| self.push(inputs, token));
-            ends.clear();
-            ends.extend(block.clone().map(|i| self.ends[i] - tokens.start));
-            let mut labels = vec![0; tokens.len()];
-            net.predict(&mut labels, space, Batch { inputs, ends }, w);
+        let label = |run: &[Range<usize>]| {
+            let (mut space, mut inputs, mut ends) = (net.space(most, longest, false), inputs(), Vec::new());
+            let mut labels = Vec::new();
+            for block in run {
+                let tokens = tokens(block);
+                inputs.iter_mut().for_each(Vec::clear);
+                tokens.clone().for_each(|token| self.push(&mut inputs, token));
+                ends.clear();
+                ends.extend(block.clone().map(|i| self.ends[i] - tokens.start));
+                let from = labels.len();
+                labels.resize(from + tokens.len(), 0);
+                net.predict(&mut labels[from..], &mut space, Batch { inputs: &inputs, ends: &ends }, w);
+            }
             labels
         };
-        blocks.par_iter().with_max_len(1).map_init(start, label).collect::<Vec<_>>().concat()
+        // Working memory is made once a run of blocks.
+        let a_run = blocks.len().div_ceil(RUNS).clamp(1, LONGEST_RUN);
+        blocks.par_chunks(a_run).with_max_len(1).map(label).collect::<Vec<_>>().concat()
     }
 }
 
