@@ -54,10 +54,10 @@ fn check(case: Case) {
     let longest = *case.sentences.iter().max().unwrap();
     let mut w = Arena::<f64>::zeros(net.layout());
     fill_uniform(&mut w, 0.9, 5);
-    let noise = Noise { keep: Keep::inverted(case.keep), seed: 3, step: 9 };
+    let noise = Noise { keep: Keep::inverted(case.keep), seed: 3, step: 9, freeze: false };
     let mut space = net.space(targets.len(), longest, true);
     let mut g = Gradients::zeros(net.layout(), targets.len() * case.window);
-    net.step(&mut g, &mut space, batch, &targets, noise, |_| false, &w);
+    net.step(&mut g, &mut space, batch, &targets, noise, &w);
     let gradient = g.arena.clone();
     for (p, rows) in g.touched() {
         let last = net.layout().tensor(p).rows - 1;
@@ -65,7 +65,7 @@ fn check(case: Case) {
     }
     check_gradient(&gradient, &w, 1e-6, |w| {
         g.clear_tables();
-        net.step(&mut g, &mut space, batch, &targets, noise, |_| false, w)
+        net.step(&mut g, &mut space, batch, &targets, noise, w)
     });
 }
 
@@ -109,9 +109,9 @@ fn l2_on_w_and_u_only() {
         let after = |l2: f64| {
             let mut g = Gradients::zeros(net.layout(), targets.len() * case.window);
             let mut space = net.space(targets.len(), 6, true);
-            let noise = Noise { keep: Keep::inverted(1.0), seed: 3, step: 9 };
+            let noise = Noise { keep: Keep::inverted(1.0), seed: 3, step: 9, freeze: false };
             let batch = Batch { inputs: &inputs, ends: &ends };
-            net.step(&mut g, &mut space, batch, &targets, noise, |_| false, &w);
+            net.step(&mut g, &mut space, batch, &targets, noise, &w);
             let mut optimizer = Optimizer::new(rule, f64::INFINITY, l2, net.layout()).lazy();
             let norm = optimizer.norm(&g);
             let mut after = w.clone();

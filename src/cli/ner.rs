@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::models::Ner;
 use crate::models::ner::{self, Batch, Noise, Objective, Space, Table};
-use crate::params::{Arena, Gradients, Layout, P};
+use crate::params::{Arena, Gradients, Layout};
 use crate::rng::{Place, Purpose, Stream};
 use crate::text::conll::{Column, Conll, Gold};
 use crate::text::features::{Caps, PADDING, Suffixes};
@@ -505,11 +505,10 @@ impl Task for NerTask<'_> {
             self.shuffle(epoch);
         }
         self.fill(index as usize, step);
-        let noise = Noise { keep: self.data.keep, seed: self.data.seed, step };
+        let NerData { net, keep, seed, freeze, .. } = self.data;
+        let noise = Noise { keep, seed, step, freeze };
         let batch = Batch { inputs: &self.inputs, ends: &self.ends };
-        let net = self.data.net;
-        let frozen = |p: P| self.data.freeze && p == net.words();
-        let loss = net.step(g, &mut self.space, batch, &self.targets, noise, frozen, w);
+        let loss = net.step(g, &mut self.space, batch, &self.targets, noise, w);
         Outcome { loss, targets: self.targets.len() as u64 }
     }
 

@@ -90,6 +90,8 @@ pub struct Noise {
     pub seed: u64,
     /// The optimizer step.
     pub step: u64,
+    /// Whether the words' vectors get no gradient, and so stay as they are.
+    pub freeze: bool,
 }
 
 /// Tokens that are worked on together: a shard has so many, or the sentences that reach so far.
@@ -210,7 +212,7 @@ impl Ner {
         }
     }
 
-    /// The mean loss a token, in nats, and its gradient. Tables for which `frozen` holds get none.
+    /// The mean loss a token, in nats, and its gradient.
     pub fn step<R: Real>(
         &self,
         g: &mut Gradients<R>,
@@ -218,7 +220,6 @@ impl Ner {
         batch: Batch,
         targets: &[u32],
         noise: Noise,
-        frozen: impl Fn(P) -> bool,
         w: &Arena<R>,
     ) -> f64 {
         let tokens = targets.len();
@@ -243,7 +244,7 @@ impl Ner {
         }
         let shards = &*shards;
         for ((&p, &part), ids) in self.tables.iter().zip(&self.parts).zip(batch.inputs) {
-            if frozen(p) {
+            if noise.freeze && p == self.words() {
                 continue;
             }
             let (table, rows) = g.table_mut(p);
