@@ -19,6 +19,8 @@ pub enum Purpose {
     Generate = 4,
     /// Sentences drawn from a grammar.
     Synth = 5,
+    /// Words that training takes for unknown; step: the optimizer step.
+    Unknown = 7,
     /// Negative samples; step: the optimizer step.
     Negatives = 6,
 }

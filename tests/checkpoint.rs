@@ -715,6 +715,7 @@ fn metrics_have_each_step_once_across_resumes() {
         seconds: step as f64,
         words_per_second: 640.0,
         train_loss: 9.0 / step as f64,
+        valid_f1: None,
         valid_perplexity: step.is_multiple_of(2).then_some(500.0 / step as f64),
         learning_rate: 0.001,
         grad_norm: 1.5,

@@ -1,30 +1,48 @@
 //! `wordmill eval`
 
 use super::language_model::{Evaluator, Trained};
+use super::ner::{Reading, Tagger, warn_of_unseen};
 use super::output_failed;
-use crate::error::Result;
+use super::saved::{self, Saved};
+use super::train_ner::column;
+use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::text::Corpus;
+use crate::text::conll::Column;
+use crate::train::checkpoint::Checkpoint;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Measure a model on a text: perplexity with the full softmax
+/// Measure a model on a text: a language model's perplexity with the full softmax, a tagger's F1
+///
+/// A tagger is measured on a CoNLL file: entities read as conlleval does and strictly, tags other than O, accuracy, and which tag
+/// was taken for which.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   wordmill eval model test.txt
-  wordmill eval model test.txt --json | jq .perplexity")]
+  wordmill eval model test.txt --json | jq .perplexity
+  wordmill eval tagger test.conll --svg confusion.svg")]
 pub struct Eval {
     /// Directory of the model
     #[arg(value_name = "DIR")]
     model: PathBuf,
-    /// Text, one sentence a line
+    /// Text, one sentence a line; for a tagger, one token a line
     #[arg(value_name = "FILE")]
     text: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Draw the confusion matrix of a tagger (SVG)
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// For a tagger: column of the tags, from 1 [default: the last]
+    #[arg(long, value_name = "N", value_parser = column)]
+    column: Option<usize>,
+    /// For a tagger: rewrite tags that their scheme does not allow as conlleval would read them
+    #[arg(long)]
+    repair: bool,
     /// Worker threads, 0 for one a core
     #[arg(long, default_value = "0")]
     threads: usize,
@@ -45,8 +63,46 @@ struct Evaluation {
 impl Eval {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let result = pool(self.threads)?.install(|| {
-            let trained = Trained::load(&self.model)?;
+        pool(self.threads)?
+            .install(|| {
+                let mut checkpoint = saved::open(&self.model)?;
+                match Saved::read(&mut checkpoint)? {
+                    Saved::LanguageModel(_) if self.svg.is_some() || self.column.is_some() || self.repair => {
+                        Err(Error::Usage(format!(
+                            "--svg, --column and --repair are for taggers; {} is a language model",
+                            self.model.display()
+                        )))
+                    }
+                    Saved::LanguageModel(_) => self.language_model(&mut checkpoint),
+                    Saved::Ner(_) => self.tagger(&mut checkpoint),
+                }
+            })
+            .and_then(|text| writeln!(out, "{text}").map_err(output_failed))
+    }
+
+    fn tagger(&self, checkpoint: &mut Checkpoint) -> Result<String> {
+        let tagger = Tagger::read(checkpoint)?;
+        let say = |text: &str| eprintln!("wordmill: warning: {text}");
+        let reading = Reading { column: self.column.map_or(Column::Last, Column::Number), repair: self.repair };
+        let labels = &tagger.config.labels;
+        let mut kinds = labels.kinds.clone();
+        let tagged = reading.read(&self.text, Some(labels.scheme), &mut kinds, say)?;
+        warn_of_unseen(labels, &tagged, &kinds, say);
+        let report = tagger.evaluate(&tagged, &kinds);
+        if let Some(path) = &self.svg {
+            let title = format!("{} on {}", self.model.display(), self.text.display());
+            std::fs::write(path, report.confusion.svg(&title)).map_err(|e| Error::io(path, "writing", e))?;
+        }
+        if self.json {
+            return Ok(serde_json::to_string(&report).expect("a report is JSON"));
+        }
+        let unknown = tagger.encoder.words.coverage(tagged.file.words());
+        Ok(format!("{}words: {unknown}\n\n{}", report.table(), report.confusion.table().trim_end()))
+    }
+
+    fn language_model(&self, checkpoint: &mut Checkpoint) -> Result<String> {
+        let result = {
+            let trained = Trained::read(checkpoint)?;
             if let Some(warning) = Corpus::warning(&self.text) {
                 eprintln!("wordmill: warning: {warning}");
             }
@@ -54,7 +110,7 @@ impl Eval {
             let start = std::time::Instant::now();
             let mut evaluator = Evaluator::new(&trained.model, corpus.ids.len());
             let loss = evaluator.loss(&trained.model, &trained.w, &corpus.ids, trained.vocabulary.eos());
-            Ok(Evaluation {
+            Evaluation {
                 perplexity: loss.exp(),
                 loss,
                 bits_per_word: loss / std::f64::consts::LN_2,
@@ -63,19 +119,16 @@ impl Eval {
                 unknown: corpus.unknown,
                 unknown_rate: corpus.unknown as f64 / corpus.ids.len() as f64,
                 words_per_second: corpus.ids.len() as f64 / start.elapsed().as_secs_f64(),
-            })
-        })?;
-        let Evaluation { perplexity, loss, bits_per_word, tokens, lines, unknown, unknown_rate, .. } = result;
-        let written = if self.json {
-            serde_json::to_writer(&mut *out, &result).map_err(Into::into).and_then(|()| writeln!(out))
-        } else {
-            writeln!(
-                out,
-                "perplexity {perplexity:.3}\nloss {loss:.5} nats a word, {bits_per_word:.4} bits a word\n\
-                 {tokens} words in {lines} lines (line ends counted), {unknown} unknown ({:.2} %)",
-                100.0 * unknown_rate
-            )
+            }
         };
-        written.map_err(output_failed)
+        let Evaluation { perplexity, loss, bits_per_word, tokens, lines, unknown, unknown_rate, .. } = result;
+        if self.json {
+            return Ok(serde_json::to_string(&result).expect("a plain struct of numbers is JSON"));
+        }
+        Ok(format!(
+            "perplexity {perplexity:.3}\nloss {loss:.5} nats a word, {bits_per_word:.4} bits a word\n\
+             {tokens} words in {lines} lines (line ends counted), {unknown} unknown ({:.2} %)",
+            100.0 * unknown_rate
+        ))
     }
 }

@@ -1,31 +1,17 @@
 //! Language models on text: where models and corpora meet.
 
+use super::saved::{self, CONFIG, Saved, VOCABULARY};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::models::LanguageModel;
-use crate::models::language_model::{Config, Noise, Space, Window};
+use crate::models::language_model::{Noise, Space, Window};
 use crate::params::{Arena, Gradients, Layout};
 use crate::text::{Lanes, Lines, Vocabulary, Windows};
-use crate::train::checkpoint::{Checkpoint, ModelDir, Purpose};
+use crate::train::checkpoint::Checkpoint;
 use crate::train::fit::{Outcome, Task, read_weights};
-use serde::{Deserialize, Serialize};
+use crate::train::schedule::{Measure, Score};
 use std::path::Path;
 use std::sync::Arc;
-
-/// The file of a checkpoint that says what the model is.
-pub const CONFIG: &str = "config.json";
-/// The file of a checkpoint that lists its words.
-pub const VOCABULARY: &str = "vocab.txt";
-/// The file of a checkpoint that holds the options it was trained with, for `--config`.
-pub const OPTIONS: &str = "options.toml";
-
-/// `config.json`
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Saved {
-    /// A recurrent language model.
-    LanguageModel(Config),
-}
 
 /// A trained language model.
 pub struct Trained {
@@ -40,19 +26,17 @@ pub struct Trained {
 impl Trained {
     /// Loads the best checkpoint of a model directory; warnings go to standard error.
     pub fn load(dir: &Path) -> Result<Self> {
-        let mut checkpoint = ModelDir::open(dir)?.load_best(Purpose::Use)?;
-        for warning in &checkpoint.warnings {
-            eprintln!("wordmill: warning: {warning}");
-        }
-        Self::read(&mut checkpoint)
+        Self::read(&mut saved::open(dir)?)
     }
 
     /// Reads a checkpoint. Nothing is allocated before the file is known to hold it.
     pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
+        let saved = match Saved::read(checkpoint)? {
+            Saved::LanguageModel(saved) => saved,
+            other => return Err(other.wrong_kind(checkpoint.path())),
+        };
         let vocabulary = Vocabulary::read(&checkpoint.path().join(VOCABULARY))?;
         let config = checkpoint.path().join(CONFIG);
-        let Saved::LanguageModel(saved) = serde_json::from_slice(&checkpoint.read(CONFIG)?)
-            .map_err(|error| Error::model(&config, format!("is not a model's configuration: {error}")))?;
         let sane = |n: usize| (1..=1 << 20).contains(&n);
         if saved.words != vocabulary.len() {
             let what = format!("has {} words, its {VOCABULARY} {}", saved.words, vocabulary.len());
@@ -284,9 +268,13 @@ impl Task for LmTask<'_> {
         Outcome { loss, targets: ((window.len() - window.loss_from) * self.lanes.lanes()) as u64 }
     }
 
-    fn validate(&mut self, w: &Arena<f32>) -> Option<f64> {
+    fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {
         let (ids, evaluator) = self.valid.as_mut()?;
-        Some(evaluator.loss(self.model, w, ids, self.eos).exp())
+        Some(Score::perplexity(evaluator.loss(self.model, w, ids, self.eos).exp()))
+    }
+
+    fn measure(&self) -> Measure {
+        Measure::Perplexity
     }
 
     fn files(&self) -> Vec<(&str, Vec<u8>)> {

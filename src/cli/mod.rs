@@ -7,9 +7,14 @@ mod generate;
 mod info;
 mod language_model;
 mod memory;
+mod neighbors;
+mod ner;
+mod saved;
 mod score;
 mod synth;
+mod tag;
 mod train;
+mod train_ner;
 mod values;
 
 use crate::error::{Error, Result};
@@ -41,6 +46,8 @@ enum Verb {
     Eval(eval::Eval),
     Generate(generate::Generate),
     Score(score::Score),
+    Tag(tag::TagText),
+    Neighbors(neighbors::Neighbors),
     Info(info::Info),
     Synth(synth::Synth),
     Demo(demo::Demo),
@@ -56,6 +63,8 @@ impl Verb {
             Verb::Eval(verb) => verb.run(out),
             Verb::Generate(verb) => verb.run(out),
             Verb::Score(verb) => verb.run(out),
+            Verb::Tag(verb) => verb.run(out),
+            Verb::Neighbors(verb) => verb.run(out),
             Verb::Info(verb) => verb.run(out),
             Verb::Synth(verb) => verb.run(out),
             Verb::Demo(verb) => verb.run(out),
@@ -129,7 +138,7 @@ fn resumed(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
     }
     let checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
     args.push("--config".into());
-    args.push(checkpoint.path().join(language_model::OPTIONS).into());
+    args.push(checkpoint.path().join(saved::OPTIONS).into());
     Ok(args)
 }
 

@@ -1,6 +1,8 @@
 //! `wordmill train`
 
-use super::language_model::{CONFIG, Evaluator, LmData, LmTask, OPTIONS, Saved, Trained, VOCABULARY};
+use super::language_model::{Evaluator, LmData, LmTask, Trained};
+use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY};
+use super::train_ner::{NerOptions, train_ner};
 use super::values::{keep_probability, not_negative, positive, size};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
@@ -27,6 +29,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Subcommand)]
 pub enum Train {
     Lm(Box<LmOptions>),
+    Ner(Box<NerOptions>),
 }
 
 impl Train {
@@ -36,6 +39,11 @@ impl Train {
             Train::Lm(options) => {
                 let threads = options.threads;
                 let summary = pool(threads)?.install(|| train_lm(&options))?;
+                summary.print(&options, out)
+            }
+            Train::Ner(options) => {
+                let threads = options.threads;
+                let summary = pool(threads)?.install(|| train_ner(&options))?;
                 summary.print(&options, out)
             }
         }
@@ -216,22 +224,22 @@ impl LmOptions {
         }
         Ok(())
     }
+}
 
-    /// What differs from the options of the run that is to be continued.
-    fn check_same(&self, checkpoint: &mut Checkpoint) -> Result<()> {
-        let path = checkpoint.path().join(OPTIONS);
-        let text = String::from_utf8_lossy(&checkpoint.read(OPTIONS)?).into_owned();
-        let parse = |text: &str| text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()));
-        let (before, now) = (parse(&text)?, parse(&self.to_toml()?)?);
-        for key in FIXED {
-            let show = |table: &toml::Table| table.get(key).map_or("nothing".to_owned(), |value| value.to_string());
-            if before.get(key) != now.get(key) {
-                let (now, before) = (show(&now), show(&before));
-                return Err(Error::Usage(format!("--{key} {now}: the run to be continued has {before}")));
-            }
+/// An error if one of the options `fixed` differs between the run of `checkpoint` and `now`, as TOML.
+pub fn check_same(checkpoint: &mut Checkpoint, now: &str, fixed: &[&str]) -> Result<()> {
+    let path = checkpoint.path().join(OPTIONS);
+    let text = String::from_utf8_lossy(&checkpoint.read(OPTIONS)?).into_owned();
+    let parse = |text: &str| text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()));
+    let (before, now) = (parse(&text)?, parse(now)?);
+    for key in fixed {
+        let show = |table: &toml::Table| table.get(*key).map_or("nothing".to_owned(), |value| value.to_string());
+        if before.get(*key) != now.get(*key) {
+            let (now, before) = (show(&now), show(&before));
+            return Err(Error::Usage(format!("--{key} {now}: the run to be continued has {before}")));
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// What a run came to.
@@ -284,7 +292,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         progress.say(&format!("warning: {warning}"));
     }
     if let Some(checkpoint) = &mut checkpoint {
-        options.check_same(checkpoint)?;
+        check_same(checkpoint, &options.to_toml()?, &FIXED)?;
     }
     for path in [Some(&options.train), options.valid.as_ref()].into_iter().flatten() {
         if let Some(warning) = Corpus::warning(path) {
@@ -308,8 +316,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
 
     let mut words = Vec::new();
     vocabulary.write_to(&mut words).map_err(|e| Error::io(&options.out, "listing the vocabulary", e))?;
-    let config =
-        serde_json::to_vec_pretty(&Saved::LanguageModel(model.config().clone())).expect("a plain struct is JSON");
+    let config = Saved::LanguageModel(model.config().clone()).to_json();
     let files = vec![(CONFIG, config), (VOCABULARY, words), (OPTIONS, options.to_toml()?.into_bytes())];
     let unknown = 100.0 * corpus.unknown as f64 / corpus.ids.len() as f64;
     progress.say(&format!(
@@ -371,7 +378,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         tokens: fit.state.targets,
         seconds: fit.state.seconds,
         words_per_second: fit.state.targets as f64 / fit.state.seconds.max(1e-9),
-        best_valid_perplexity: fit.state.stopping.best_perplexity(),
+        best_valid_perplexity: fit.state.stopping.best().map(|score| score.value),
         best_step: fit.state.stopping.best_step(),
         peak_memory_mb: super::memory::peak() as f64 / 1e6,
     })

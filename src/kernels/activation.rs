@@ -1,6 +1,6 @@
 //! Non-linearities and their derivatives (equations, section 1).
 
-use super::{kernel, zip};
+use super::{kernel, map, zip};
 use crate::real::{Real, Simd};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,11 @@ impl Activation {
         forward(self, z, h);
     }
 
+    /// z ← f(z)
+    pub fn apply<R: Real>(self, z: &mut [R]) {
+        apply(self, z);
+    }
+
     /// g ← g ∘ f'(z), from the output h = f(z): 1 − h² for tanh, h(1 − h) for σ, 1{h > 0} for relu.
     pub fn backward<R: Real>(self, g: &mut [R], h: &[R]) {
         backward(self, g, h);
@@ -34,6 +39,16 @@ kernel! {
             Activation::Sigmoid => zip(s, h, z, #[inline(always)] |_, z| s.sigmoid(z)),
             Activation::Tanh => zip(s, h, z, #[inline(always)] |_, z| s.tanh(z)),
             Activation::Relu => zip(s, h, z, #[inline(always)] |_, z| relu(s, z, z)),
+        }
+    }
+}
+
+kernel! {
+    fn apply<'a>(f: Activation, z: &'a mut [R]) {
+        |s| match f {
+            Activation::Sigmoid => map(s, z, #[inline(always)] |z| s.sigmoid(z)),
+            Activation::Tanh => map(s, z, #[inline(always)] |z| s.tanh(z)),
+            Activation::Relu => map(s, z, #[inline(always)] |z| relu(s, z, z)),
         }
     }
 }

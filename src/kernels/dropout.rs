@@ -44,6 +44,39 @@ pub fn dropout_backward<R: Real>(keep: Keep, place: Place, g: &mut [R]) {
     }
 }
 
+/// m = the factors of `place`'s mask, 0 or 1/share, to be multiplied with more than once: for a small net, drawing a mask twice
+/// costs more than keeping it for the way back. Two elements share a word, so the kept share is a multiple of 2⁻¹⁶.
+pub fn factors<R: Real>(keep: Keep, place: Place, m: &mut [R]) {
+    if keep.everything() {
+        m.fill(R::one());
+    } else {
+        let threshold = (keep.threshold >> 16).max(1);
+        factors_below(threshold, R::of(65_536.0 / f64::from(threshold)), place, m);
+    }
+}
+
+kernel! {
+    fn factors_below<'a>(threshold: u32, scale: R, place: Place, m: &'a mut [R]) {
+        |_s| for (round, m) in m.chunks_mut(2 * ROUND).enumerate() {
+            let words = drawn(place, round as u32);
+            for (half, m) in m.chunks_mut(ROUND).enumerate() {
+                for (m, words) in m.chunks_mut(LANES).zip(&words) {
+                    for (m, word) in m.iter_mut().zip(words) {
+                        *m = if word >> (16 * half) & 0xFFFF < threshold { scale } else { R::zero() };
+                    }
+                }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// x ← x ∘ m
+    pub fn multiply<'a>(x: &'a mut [R], m: &'a [R]) {
+        |s| super::zip(s, x, m, #[inline(always)] |x, m| s.mul(x, m))
+    }
+}
+
 /// Elements that one round of sixteen Philox counters serves.
 const ROUND: usize = 4 * LANES;
 
@@ -71,8 +104,16 @@ kernel! {
 
 /// Factors of elements `64 · round ..`: word j of counter 16 · round + l belongs to element 16j + l.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "lane is the counter as well as the place")]
 fn mask<R: Real>(keep: Keep, place: Place, round: u32) -> [R; ROUND] {
+    let words = drawn(place, round);
+    let scale = R::of(keep.scale);
+    std::array::from_fn(|i| if words[i / LANES][i % LANES] < keep.threshold { scale } else { R::zero() })
+}
+
+/// Word j of the counters 16 · round + l, for each l.
+#[expect(clippy::needless_range_loop, reason = "lane is the counter as well as the place")]
+#[inline(always)]
+fn drawn(place: Place, round: u32) -> [[u32; LANES]; 4] {
     let mut words = [[0u32; LANES]; 4];
     for lane in 0..LANES {
         let [a, b, c] = place.counter;
@@ -81,6 +122,5 @@ fn mask<R: Real>(keep: Keep, place: Place, round: u32) -> [R; ROUND] {
             words[j][lane] = drawn[j];
         }
     }
-    let scale = R::of(keep.scale);
-    std::array::from_fn(|i| if words[i / LANES][i % LANES] < keep.threshold { scale } else { R::zero() })
+    words
 }

@@ -15,6 +15,19 @@ pub use memory::Buffer;
 
 use crate::real::{LANES, Simd};
 
+/// x ← f(x), sixteen lanes at a time.
+#[inline(always)]
+fn map<S: Simd>(s: S, x: &mut [S::R], f: impl Fn(S::V) -> S::V) {
+    let mut chunks = x.chunks_exact_mut(LANES);
+    for x in &mut chunks {
+        s.store(f(s.load(x)), x);
+    }
+    let x = chunks.into_remainder();
+    if !x.is_empty() {
+        s.store_part(f(s.load_part(x)), x);
+    }
+}
+
 /// x ← f(x, y), sixteen lanes at a time.
 #[inline(always)]
 fn zip<S: Simd>(s: S, x: &mut [S::R], y: &[S::R], f: impl Fn(S::V, S::V) -> S::V) {

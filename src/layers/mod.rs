@@ -4,3 +4,4 @@ pub mod cells;
 pub mod embedding;
 pub mod losses;
 pub mod recurrent;
+pub mod window;

@@ -9,6 +9,7 @@ use crate::kernels::{Buffer, update::add};
 use crate::params::{Arena, Layout, P, Role};
 use crate::real::Real;
 use ndarray::{ArrayView2, ArrayViewMut2};
+use std::ops::Range;
 
 /// The weights of one layer, for D inputs and H units with G gates: W \[D, G·H\], U \[H, G·H\], bias \[G·H\].
 #[derive(Clone, Copy, Debug)]
@@ -170,15 +171,20 @@ pub fn view_mut<R>(x: &mut [R], rows: usize, columns: usize) -> ArrayViewMut2<'_
 
 /// `out` = xᵀ, in blocks that stay in L1.
 pub fn transpose<R: Real>(out: &mut [R], x: ArrayView2<R>) {
+    transpose_columns(out, x, 0..x.ncols());
+}
+
+/// `out` = the transposed columns `of` of `x`: as many rows.
+pub fn transpose_columns<R: Real>(out: &mut [R], x: ArrayView2<R>, of: Range<usize>) {
     const BLOCK: usize = 16;
     let (rows, columns) = x.dim();
     let x = x.as_slice().expect("the matrix is contiguous");
-    assert_eq!(out.len(), rows * columns);
+    assert!(of.end <= columns && out.len() == rows * of.len());
     for i0 in (0..rows).step_by(BLOCK) {
-        for j0 in (0..columns).step_by(BLOCK) {
-            for j in j0..(j0 + BLOCK).min(columns) {
+        for j0 in (0..of.len()).step_by(BLOCK) {
+            for j in j0..(j0 + BLOCK).min(of.len()) {
                 for i in i0..(i0 + BLOCK).min(rows) {
-                    out[j * rows + i] = x[i * columns + j];
+                    out[j * rows + i] = x[i * columns + of.start + j];
                 }
             }
         }

@@ -136,6 +136,11 @@ impl LanguageModel {
         &self.config
     }
 
+    /// The words' table.
+    pub fn words(&self) -> P {
+        self.embedding
+    }
+
     /// Working memory for windows of up to `steps` × `lanes`; the states are zero.
     pub fn space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
         assert!(steps > 0 && lanes > 0);

@@ -2,6 +2,8 @@
 
 pub mod initial;
 pub mod language_model;
+pub mod ner;
 
 pub use initial::Init;
 pub use language_model::LanguageModel;
+pub use ner::Ner;

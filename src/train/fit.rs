@@ -4,7 +4,7 @@ use super::checkpoint::{MODEL, OPTIMIZER, STATE};
 use super::metrics::{Metrics, Report};
 use super::optimizer::Optimizer;
 use super::progress::{Progress, short};
-use super::schedule::{EarlyStopping, Schedule};
+use super::schedule::{EarlyStopping, Measure, Schedule, Score};
 use super::signals::Signals;
 use super::tensor_file::{Tensor, TensorMut};
 use super::writer::{Snapshot, Writer};
@@ -41,8 +41,11 @@ pub trait Task {
     /// The loss of step `step` (from 0, all passes counted) and its gradient.
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome;
 
-    /// The perplexity on the validation data, if there are any.
-    fn validate(&mut self, w: &Arena<f32>) -> Option<f64>;
+    /// The result on the validation data, if there are any.
+    fn validate(&mut self, w: &Arena<f32>) -> Option<Score>;
+
+    /// What [`Task::validate`] measures.
+    fn measure(&self) -> Measure;
 
     /// The small files of a checkpoint, as `config.json`.
     fn files(&self) -> Vec<(&str, Vec<u8>)>;
@@ -203,13 +206,13 @@ impl<T: Task> Fit<'_, T> {
         let state = &mut self.state;
         let recent = std::mem::take(&mut state.recent);
         let rate = state.schedule.rate(state.step);
-        let perplexity = if evaluate { self.task.validate(&self.w) } else { None };
-        match perplexity {
-            Some(perplexity) if state.step.is_multiple_of(an_epoch) => {
-                state.schedule.evaluated(perplexity);
-                state.finished |= state.stopping.evaluated(state.step, perplexity).stop;
+        let score = if evaluate { self.task.validate(&self.w) } else { None };
+        match score {
+            Some(score) if state.step.is_multiple_of(an_epoch) => {
+                state.schedule.evaluated(score);
+                state.finished |= state.stopping.evaluated(state.step, score).stop;
             }
-            Some(perplexity) => _ = state.stopping.glimpsed(state.step, perplexity),
+            Some(score) => _ = state.stopping.glimpsed(state.step, score),
             None => {}
         }
         let report = Report {
@@ -219,20 +222,21 @@ impl<T: Task> Fit<'_, T> {
             seconds: state.seconds,
             words_per_second: recent.targets as f64 / recent.seconds.max(1e-9),
             train_loss: recent.loss / recent.targets.max(1) as f64,
-            valid_perplexity: perplexity,
+            valid_perplexity: score.and_then(|score| score.of(Measure::Perplexity)),
+            valid_f1: score.and_then(|score| score.of(Measure::F1)),
             learning_rate: rate,
             grad_norm: recent.norm / recent.steps.max(1) as f64,
         };
         self.metrics.append(report)?;
         if evaluate {
             self.metrics.draw()?;
-            self.progress.say(&self.summary(an_epoch, perplexity));
+            self.progress.say(&self.summary(an_epoch, score));
         }
         Ok(())
     }
 
     /// One line on the epoch that ended.
-    fn summary(&self, an_epoch: u64, perplexity: Option<f64>) -> String {
+    fn summary(&self, an_epoch: u64, score: Option<Score>) -> String {
         let end = self.state.step;
         let from = (end - 1) / an_epoch * an_epoch;
         let reports = self.metrics.reports();
@@ -245,15 +249,19 @@ impl<T: Task> Fit<'_, T> {
             weighed.1 += report.tokens - earlier;
             earlier = report.tokens;
         }
-        let train = (weighed.0 / weighed.1.max(1) as f64).exp();
+        let loss = weighed.0 / weighed.1.max(1) as f64;
+        let train = match self.task.measure() {
+            Measure::Perplexity => format!("perplexity {}", short(loss.exp())),
+            Measure::F1 => format!("loss {loss:.4}"),
+        };
         let speed = words as f64 / seconds.max(1e-9);
-        let valid = perplexity.map_or(String::new(), |p| format!("  valid perplexity {}", short(p)));
+        let valid = match score {
+            None => String::new(),
+            Some(Score { measure: Measure::Perplexity, value }) => format!("  valid perplexity {}", short(value)),
+            Some(Score { measure: Measure::F1, value }) => format!("  valid F1 {:.2} %", 100.0 * value),
+        };
         let epoch = end as f64 / an_epoch as f64;
-        format!(
-            "epoch {epoch}  {speed:.0} words/s  train perplexity {train}{valid}",
-            epoch = Trim(epoch),
-            train = short(train)
-        )
+        format!("epoch {epoch}  {speed:.0} words/s  train {train}{valid}", epoch = Trim(epoch))
     }
 
     /// Saves a checkpoint of this moment.

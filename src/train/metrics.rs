@@ -30,6 +30,9 @@ pub struct Report {
     /// Perplexity on the validation text, if it was evaluated for this report.
     #[serde(serialize_with = "finite_or_null")]
     pub valid_perplexity: Option<f64>,
+    /// F1 of entities on the validation text, 0 to 1, if it was evaluated for this report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_f1: Option<f64>,
     /// The rate of the last step.
     pub learning_rate: f64,
     /// Mean norm of the gradient, before clipping, since the last report.
@@ -256,7 +259,8 @@ struct Curve<'a> {
     points: Vec<(f64, f64)>,
 }
 
-/// The drawing, as SVG: perplexity on the training and validation text above, speed and learning rate below.
+/// The drawing, as SVG: perplexity on the training and validation text above (of taggers: the loss, and F1), speed and learning
+/// rate below.
 fn curves(reports: &[Report]) -> std::result::Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let points = |value: &dyn Fn(&Report) -> Option<f64>| -> Vec<(f64, f64)> {
         let all = reports.iter().filter_map(|report| Some((report.epoch, value(report)?)));
@@ -264,6 +268,8 @@ fn curves(reports: &[Report]) -> std::result::Result<String, Box<dyn std::error:
     };
     let train = points(&|report| Some(report.train_loss.exp()));
     let valid = points(&|report| report.valid_perplexity.filter(|perplexity| *perplexity > 0.0));
+    let f1 = points(&|report| report.valid_f1.map(|f1| 100.0 * f1));
+    let loss = points(&|report| Some(report.train_loss));
     let speed = points(&|report| Some(report.words_per_second));
     let rate = points(&|report| Some(report.learning_rate));
     let end = reports.iter().map(|report| report.epoch).filter(|x| x.is_finite()).fold(0.0, f64::max);
@@ -272,6 +278,11 @@ fn curves(reports: &[Report]) -> std::result::Result<String, Box<dyn std::error:
         Some(last) => {
             let best = valid.iter().map(|(_, y)| *y).reduce(f64::min);
             let best = best.map_or(String::new(), |best| format!(", best validation perplexity {best:.2}"));
+            let best = f1
+                .iter()
+                .map(|(_, y)| *y)
+                .reduce(f64::max)
+                .map_or(best, |f1| format!(", best validation F1 {f1:.2} %"));
             format!("{} steps, {} words{best}", readable(last.step as f64), readable(last.tokens as f64))
         }
         None => "no reports yet".to_owned(),
@@ -284,15 +295,19 @@ fn curves(reports: &[Report]) -> std::result::Result<String, Box<dyn std::error:
         let root = root.margin(10, 10, 10, 18);
         let (above, below) = root.split_vertically(460);
         let (left, right) = below.split_horizontally(SIZE.0 / 2 - 14);
-        panel(
-            &above,
-            ("perplexity", end, true),
-            Some(&title),
-            &[
+        if f1.is_empty() {
+            let curves = [
                 Curve { name: "training", color: TRAIN, dots: false, points: train },
                 Curve { name: "validation", color: VALID, dots: true, points: valid },
-            ],
-        )?;
+            ];
+            panel(&above, ("perplexity", end, true), Some(&title), &curves)?;
+        } else {
+            let (f1_side, loss_side) = above.split_horizontally(SIZE.0 / 2 - 14);
+            let f1 = [Curve { name: "validation", color: VALID, dots: true, points: f1 }];
+            panel(&f1_side, ("F1 on the validation text, %", end, false), Some(&title), &f1)?;
+            let loss = [Curve { name: "training", color: TRAIN, dots: false, points: loss }];
+            panel(&loss_side, ("loss a token", end, true), Some(" "), &loss)?;
+        }
         let speed = [Curve { name: "words a second", color: OTHER, dots: false, points: speed }];
         panel(&left, ("words a second", end, false), None, &speed)?;
         let rate = [Curve { name: "learning rate", color: OTHER, dots: false, points: rate }];
@@ -399,6 +414,7 @@ mod tests {
             words_per_second: 31_000.0 + 900.0 * (step as f64 * 0.7).sin(),
             train_loss,
             valid_perplexity,
+            valid_f1: None,
             learning_rate: 0.001 * (1.0 - step as f64 / 1200.0),
             grad_norm: 1.25,
         }
@@ -431,6 +447,9 @@ mod tests {
             ("spoilt", spoilt.to_vec()),
             ("flat", (1..5).map(|step| report(step, 5.0, Some(148.4))).collect()),
         ];
+        let tagger = (1..5).map(|step| Report { valid_f1: Some(0.1 * step as f64), ..report(step, 0.5, None) });
+        let svg = curves(&tagger.collect::<Vec<_>>()).unwrap();
+        assert!(svg.contains("best validation F1 40.00 %") && !svg.contains("perplexity"));
         for (name, reports) in cases {
             let svg = curves(&reports).unwrap();
             for text in ["perplexity", "epochs", "learning rate", "words a second"] {

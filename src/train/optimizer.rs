@@ -42,13 +42,15 @@ pub struct Optimizer<R: Real> {
     clip: f64,
     /// λ of λ/2 ‖w‖² on weights; biases and tables are left out.
     l2: f64,
+    lazy: bool,
     states: Vec<Arena<R>>,
     /// Sums of squares of pieces of the gradient.
     partial: Vec<f64>,
 }
 
-/// Elements that a task updates.
+/// Elements that a task updates, and the fewest.
 const PIECE: usize = 1 << 16;
+const SMALLEST: usize = 1 << 12;
 const EPSILON: f64 = 1e-8;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -58,7 +60,20 @@ impl<R: Real> Optimizer<R> {
     pub fn new(rule: Rule, clip: f64, l2: f64, layout: &Arc<Layout>) -> Self {
         let pieces = layout.tensors().map(|(_, t)| t.range().len().div_ceil(PIECE)).sum();
         let states = rule.states().iter().map(|_| Arena::zeros(layout)).collect();
-        Optimizer { rule, clip, l2, states, partial: Vec::with_capacity(pieces) }
+        Optimizer { rule, clip, l2, lazy: false, states, partial: Vec::with_capacity(pieces) }
+    }
+
+    /// Rows of tables that a step does not touch are left as they are, moments included, whatever the rule: a step's cost does
+    /// not depend on the size of the tables. Changes [`Rule::Adam`] only, which otherwise lets the moments of every row decay
+    /// and move it; this is what PyTorch calls SparseAdam. The corrections of bias are those of the step in both.
+    pub fn lazy(mut self) -> Self {
+        self.lazy = true;
+        self
+    }
+
+    /// Whether a table's untouched rows need no visit.
+    fn touched_only(&self) -> bool {
+        self.lazy || self.rule.leaves_zeros()
     }
 
     /// The rule.
@@ -106,23 +121,25 @@ impl<R: Real> Optimizer<R> {
                 Role::Weight | Role::Recurrent | Role::Output => self.l2,
                 Role::Bias | Role::Table => 0.0,
             };
-            if tensor.role == Role::Table && self.rule.leaves_zeros() {
+            if tensor.role == Role::Table && self.touched_only() {
                 continue;
             }
             let rule = self.applied(rate, scale, decay, step);
-            let (w, g) = (w.slice_mut(p).par_chunks_mut(PIECE), g.arena.slice(p).par_chunks(PIECE));
+            // A small net's tensors are divided too.
+            let piece = (tensor.range().len() / 4).clamp(SMALLEST, PIECE);
+            let (w, g) = (w.slice_mut(p).par_chunks_mut(piece), g.arena.slice(p).par_chunks(piece));
             let pieces = w.zip(g);
             match self.states.as_mut_slice() {
                 [] => pieces.for_each(|(w, g)| rule.apply(w, g, [])),
-                [a] => pieces.zip(a.slice_mut(p).par_chunks_mut(PIECE)).for_each(|((w, g), a)| rule.apply(w, g, [a])),
+                [a] => pieces.zip(a.slice_mut(p).par_chunks_mut(piece)).for_each(|((w, g), a)| rule.apply(w, g, [a])),
                 [m, v] => {
-                    let states = m.slice_mut(p).par_chunks_mut(PIECE).zip(v.slice_mut(p).par_chunks_mut(PIECE));
+                    let states = m.slice_mut(p).par_chunks_mut(piece).zip(v.slice_mut(p).par_chunks_mut(piece));
                     pieces.zip(states).for_each(|((w, g), (m, v))| rule.apply(w, g, [m, v]));
                 }
                 _ => unreachable!("no rule keeps more than two states"),
             }
         }
-        if self.rule.leaves_zeros() {
+        if self.touched_only() {
             let rule = self.applied(rate, scale, 0.0, step);
             for (p, rows) in g.touched() {
                 let columns = layout.tensor(p).columns;
@@ -131,7 +148,9 @@ impl<R: Real> Optimizer<R> {
                     let (w, g) = (&mut w.slice_mut(p)[at.clone()], &g.arena.slice(p)[at.clone()]);
                     match self.states.as_mut_slice() {
                         [] => rule.apply(w, g, []),
-                        [a, ..] => rule.apply(w, g, [&mut a.slice_mut(p)[at]]),
+                        [a] => rule.apply(w, g, [&mut a.slice_mut(p)[at]]),
+                        [m, v] => rule.apply(w, g, [&mut m.slice_mut(p)[at.clone()], &mut v.slice_mut(p)[at]]),
+                        _ => unreachable!("no rule keeps more than two states"),
                     }
                 }
             }

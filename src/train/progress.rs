@@ -41,6 +41,7 @@ pub struct Progress {
     started: Instant,
     started_at: u64,
     shown: Instant,
+    perplexity: bool,
 }
 
 impl Progress {
@@ -52,7 +53,23 @@ impl Progress {
     fn to(style: Style, out: Box<dyn Write + Send>) -> Self {
         let now = Instant::now();
         let bar = ProgressBar::hidden();
-        Progress { style, bar, out, epoch: String::new(), total: 0, started: now, started_at: 0, shown: now }
+        Progress {
+            style,
+            bar,
+            out,
+            epoch: String::new(),
+            total: 0,
+            started: now,
+            started_at: 0,
+            shown: now,
+            perplexity: true,
+        }
+    }
+
+    /// Does not show the loss as a perplexity.
+    pub fn without_perplexity(mut self) -> Self {
+        self.perplexity = false;
+        self
     }
 
     /// Begins epoch `number` (from 1) of `count`, which has `words` target words, of which `done` are done already.
@@ -87,8 +104,8 @@ impl Progress {
         self.shown = now;
         let speed = done.saturating_sub(self.started_at) as f64 / now.duration_since(self.started).as_secs_f64();
         let left = self.total.saturating_sub(done) as f64 / speed;
-        let state =
-            format!("{speed:.0} words/s  loss {loss:.3}  perplexity {}  {} left", short(loss.exp()), time(left));
+        let perplexity = if self.perplexity { format!("  perplexity {}", short(loss.exp())) } else { String::new() };
+        let state = format!("{speed:.0} words/s  loss {loss:.3}{perplexity}  {} left", time(left));
         if self.style == Style::Bar {
             self.bar.set_position(done);
             self.bar.set_message(state);

@@ -14,16 +14,59 @@ pub enum Kind {
     Linear,
 }
 
+/// What an evaluation measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
+    /// exp of the mean loss: the lower, the better.
+    Perplexity,
+    /// F1 of entities, 0 to 1: the higher, the better.
+    F1,
+}
+
+/// The result of an evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// What was measured.
+    pub measure: Measure,
+    /// The figure.
+    pub value: f64,
+}
+
+impl Score {
+    /// A perplexity.
+    pub fn perplexity(value: f64) -> Self {
+        Score { measure: Measure::Perplexity, value }
+    }
+
+    /// An F1, 0 to 1.
+    pub fn f1(value: f64) -> Self {
+        Score { measure: Measure::F1, value }
+    }
+
+    /// The value if it is one of `measure`.
+    pub fn of(self, measure: Measure) -> Option<f64> {
+        (self.measure == measure).then_some(self.value)
+    }
+
+    fn better_than(self, other: Score) -> bool {
+        match self.measure {
+            Measure::Perplexity => self.value < other.value,
+            Measure::F1 => self.value > other.value,
+        }
+    }
+}
+
 /// The best validation result so far; NaN is never better.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Best(Option<f64>);
+struct Best(Option<Score>);
 
 impl Best {
-    /// Whether `perplexity` is lower than all before it.
-    fn improves(&mut self, perplexity: f64) -> bool {
-        let improved = !perplexity.is_nan() && self.0.is_none_or(|best| perplexity < best);
+    /// Whether `score` is better than all before it.
+    fn improves(&mut self, score: Score) -> bool {
+        let improved = !score.value.is_nan() && self.0.is_none_or(|best| score.better_than(best));
         if improved {
-            self.0 = Some(perplexity);
+            self.0 = Some(score);
         }
         improved
     }
@@ -63,8 +106,8 @@ impl Schedule {
     }
 
     /// Takes note of an evaluation on the validation text.
-    pub fn evaluated(&mut self, perplexity: f64) {
-        if !self.best.improves(perplexity) && self.kind == Kind::Plateau {
+    pub fn evaluated(&mut self, score: Score) {
+        if !self.best.improves(score) && self.kind == Kind::Plateau {
             self.factor *= 0.5;
         }
     }
@@ -97,17 +140,17 @@ impl EarlyStopping {
         EarlyStopping { patience, best: Best::default(), since_best: 0, kept: Best::default(), best_step: None }
     }
 
-    /// Takes note of the validation perplexity after optimizer step `step`.
-    pub fn evaluated(&mut self, step: u64, perplexity: f64) -> Verdict {
-        self.since_best = if self.best.improves(perplexity) { 0 } else { self.since_best + 1 };
-        let best = self.glimpsed(step, perplexity);
+    /// Takes note of the evaluation after optimizer step `step`.
+    pub fn evaluated(&mut self, step: u64, score: Score) -> Verdict {
+        self.since_best = if self.best.improves(score) { 0 } else { self.since_best + 1 };
+        let best = self.glimpsed(step, score);
         Verdict { best, stop: self.patience.is_some_and(|patience| self.since_best >= patience.max(1)) }
     }
 
-    /// Takes note of a validation perplexity that only a run of so many steps asks for, not one that goes on: it may be the
+    /// Takes note of an evaluation that only a run of so many steps asks for, not one that goes on: it may be the
     /// best, which is told, but patience does not count it, so that the run can go on as if it had never ended here.
-    pub fn glimpsed(&mut self, step: u64, perplexity: f64) -> bool {
-        let best = self.kept.improves(perplexity);
+    pub fn glimpsed(&mut self, step: u64, score: Score) -> bool {
+        let best = self.kept.improves(score);
         if best {
             self.best_step = Some(step);
         }
@@ -124,8 +167,8 @@ impl EarlyStopping {
         self.best_step
     }
 
-    /// The lowest validation perplexity so far.
-    pub fn best_perplexity(&self) -> Option<f64> {
+    /// The best evaluation so far.
+    pub fn best(&self) -> Option<Score> {
         self.kept.0
     }
 }
@@ -154,13 +197,13 @@ mod tests {
         for perplexity in [50.0, 40.0, 40.0, 39.0, 39.5, f64::NAN] {
             // Saved and loaded between any two evaluations.
             schedule = through_json(&schedule);
-            schedule.evaluated(perplexity);
+            schedule.evaluated(Score::perplexity(perplexity));
             rates.push(schedule.rate(7));
         }
         assert_eq!(rates, [0.1, 0.1, 0.05, 0.05, 0.025, 0.0125]);
         let mut constant = Schedule::new(Kind::Constant, 0.1, 0);
-        constant.evaluated(1.0);
-        constant.evaluated(2.0);
+        constant.evaluated(Score::perplexity(1.0));
+        constant.evaluated(Score::perplexity(2.0));
         assert_eq!(constant.rate(1_000_000), 0.1);
     }
 
@@ -169,21 +212,32 @@ mod tests {
         let mut stopping = EarlyStopping::new(Some(2));
         let verdicts = [30.0, 20.0, 25.0, 19.0, 19.0, 21.0].map(|perplexity| {
             stopping = through_json(&stopping);
-            stopping.evaluated(perplexity as u64 * 10, perplexity)
+            stopping.evaluated(perplexity as u64 * 10, Score::perplexity(perplexity))
         });
         assert_eq!(verdicts.map(|v| v.best), [true, true, false, true, false, false]);
         assert_eq!(verdicts.map(|v| v.stop), [false, false, false, false, false, true]);
-        assert_eq!((stopping.best_step(), stopping.best_perplexity()), (Some(190), Some(19.0)));
+        assert_eq!((stopping.best_step(), stopping.best()), (Some(190), Some(Score::perplexity(19.0))));
         // A glimpse may be the best, and is no matter for patience.
         let mut glimpsing = EarlyStopping::new(Some(1));
-        glimpsing.evaluated(10, 30.0);
-        assert!(glimpsing.glimpsed(15, 20.0) && !glimpsing.glimpsed(16, 40.0));
-        assert_eq!(glimpsing.evaluated(20, 25.0), Verdict { best: false, stop: false });
-        assert_eq!((glimpsing.best_step(), glimpsing.best_perplexity()), (Some(15), Some(20.0)));
-        assert!(glimpsing.evaluated(30, 26.0).stop);
+        glimpsing.evaluated(10, Score::perplexity(30.0));
+        assert!(glimpsing.glimpsed(15, Score::perplexity(20.0)) && !glimpsing.glimpsed(16, Score::perplexity(40.0)));
+        assert_eq!(glimpsing.evaluated(20, Score::perplexity(25.0)), Verdict { best: false, stop: false });
+        assert_eq!((glimpsing.best_step(), glimpsing.best()), (Some(15), Some(Score::perplexity(20.0))));
+        assert!(glimpsing.evaluated(30, Score::perplexity(26.0)).stop);
         let mut never = EarlyStopping::new(None);
-        assert!((0..100).all(|step| !never.evaluated(step, f64::NAN).stop));
+        assert!((0..100).all(|step| !never.evaluated(step, Score::perplexity(f64::NAN)).stop));
         assert_eq!(never.best_step(), None);
+    }
+
+    #[test]
+    fn a_higher_f1_is_better() {
+        let mut stopping = EarlyStopping::new(Some(2));
+        let verdicts = [0.5, 0.6, f64::NAN, 0.7, 0.7, 0.2].map(|f1| stopping.evaluated(1, Score::f1(f1)));
+        assert_eq!(verdicts.map(|v| v.best), [true, true, false, true, false, false]);
+        assert_eq!(verdicts.map(|v| v.stop), [false, false, false, false, false, true]);
+        let mut schedule = Schedule::new(Kind::Plateau, 0.1, 0);
+        [0.5, 0.6, 0.4].into_iter().for_each(|f1| schedule.evaluated(Score::f1(f1)));
+        assert_eq!(schedule.rate(1), 0.05);
     }
 
     /// Saved numbers must come back to the bit, or a resumed run is another run.

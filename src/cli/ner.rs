@@ -1,0 +1,533 @@
+//! Taggers on tagged text: where nets and CoNLL files meet.
+
+use super::saved::{self, CONFIG, Saved, VOCABULARY};
+use crate::error::{Error, Result};
+use crate::kernels::dropout::Keep;
+use crate::models::Ner;
+use crate::models::ner::{self, Batch, Noise, Objective, Space, Table};
+use crate::params::{Arena, Gradients, Layout};
+use crate::rng::{Place, Purpose, Stream};
+use crate::text::conll::{Column, Conll, Gold};
+use crate::text::features::{Caps, PADDING, Suffixes};
+use crate::text::spans::{Evaluation, Report};
+use crate::text::tags::{self, Kinds, Labels, Scheme, Tag};
+use crate::text::words::{BEGIN, END, UNKNOWN, WordIndex};
+use crate::train::checkpoint::Checkpoint;
+use crate::train::fit::{Outcome, Task, read_weights};
+use crate::train::schedule::{Measure, Score};
+use hashbrown::HashMap;
+use rand::RngExt;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The file of a checkpoint that lists the suffixes, a table for each length.
+pub const SUFFIXES: &str = "suffixes.json";
+/// Lengths of the suffixes that are features, in characters.
+pub const LENGTHS: [usize; 3] = [2, 3, 4];
+/// Widths of the features' vectors.
+const CAPS_WIDTH: usize = 5;
+const SUFFIX_WIDTH: usize = 10;
+/// A suffix is a feature if so many tokens of the training text have it.
+const SUFFIX_LEAST: u64 = 5;
+
+/// What a tagger is: saved with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The net.
+    pub net: ner::Config,
+    /// The labels that it chooses from.
+    pub labels: Labels,
+    /// Whether words are told apart by their case.
+    pub lowercase: bool,
+    /// Whether it sees capitals.
+    pub caps: bool,
+    /// Whether it sees suffixes.
+    pub suffix: bool,
+}
+
+/// What turns words into rows of tables.
+pub struct Encoder {
+    /// The words.
+    pub words: WordIndex,
+    /// Whether capitals are a feature.
+    pub caps: bool,
+    /// The suffixes that are.
+    pub suffixes: Vec<Suffixes>,
+}
+
+/// Most tables that there are.
+const TABLES: usize = 2 + LENGTHS.len();
+
+impl Encoder {
+    /// The encoder of a training text.
+    pub fn build<'a>(
+        words: impl Iterator<Item = &'a str> + Clone,
+        least: u64,
+        lowercase: bool,
+        caps: bool,
+        suffix: bool,
+    ) -> Self {
+        let lengths = if suffix { &LENGTHS[..] } else { &[] };
+        let suffixes = lengths.iter().map(|&length| Suffixes::build(words.clone(), length, SUFFIX_LEAST)).collect();
+        Encoder { words: WordIndex::build(words, least, lowercase), caps, suffixes }
+    }
+
+    /// The tables that it needs, the words' of width `embed`.
+    pub fn tables(&self, embed: usize) -> Vec<Table> {
+        let table = |name: &str, rows, width| Table { name: name.into(), rows, width };
+        let words = table("embedding", self.words.len(), embed);
+        let caps = self.caps.then(|| table("caps", Caps::COUNT, CAPS_WIDTH));
+        let suffixes = self.suffixes.iter().zip(LENGTHS);
+        let suffixes = suffixes.map(|(s, length)| table(&format!("suffix{length}"), s.count(), SUFFIX_WIDTH));
+        [words].into_iter().chain(caps).chain(suffixes).collect()
+    }
+
+    /// The rows of a word.
+    fn rows(&self, word: &str) -> [u32; TABLES] {
+        let mut rows = [0; TABLES];
+        let mut all = rows.iter_mut();
+        let mut put = |row: u32| *all.next().expect("there are no more tables") = row;
+        put(self.words.find(word).0);
+        if self.caps {
+            put(Caps::of(word) as u32);
+        }
+        self.suffixes.iter().for_each(|suffixes| put(suffixes.find(word)));
+        rows
+    }
+
+    /// Sentences as rows; `words` are theirs, `ends` where each ends. `around` places are added on both sides of each.
+    pub fn encode(&self, words: &[&str], ends: &[usize], around: usize) -> Encoded {
+        let tables = 1 + usize::from(self.caps) + self.suffixes.len();
+        let blocks = blocks(ends, BLOCK);
+        let parts: Vec<Vec<Vec<u32>>> = blocks
+            .par_iter()
+            .map(|block| {
+                let tokens = starts(ends, block.start)..ends[block.end - 1];
+                let mut rows: Vec<Vec<u32>> = vec![Vec::with_capacity(tokens.len() + 2 * around * block.len()); tables];
+                let mut known: HashMap<&str, [u32; TABLES]> = HashMap::new();
+                for i in block.clone() {
+                    let pad = |rows: &mut [Vec<u32>], word: u32| {
+                        for (i, rows) in rows.iter_mut().enumerate() {
+                            rows.extend(std::iter::repeat_n(if i == 0 { word } else { PADDING }, around));
+                        }
+                    };
+                    pad(&mut rows, BEGIN);
+                    for &word in &words[starts(ends, i)..ends[i]] {
+                        let own = known.entry(word).or_insert_with(|| self.rows(word));
+                        rows.iter_mut().zip(own).for_each(|(rows, row)| rows.push(*row));
+                    }
+                    pad(&mut rows, END);
+                }
+                rows
+            })
+            .collect();
+        let rows = (0..tables).map(|table| parts.iter().flat_map(|part| &part[table]).copied().collect()).collect();
+        let places = (0..ends.len()).flat_map(|i| {
+            let before = (2 * i + 1) * around;
+            (starts(ends, i)..ends[i]).map(move |token| (token + before) as u32)
+        });
+        Encoded { around, rows, places: places.collect(), ends: ends.to_vec() }
+    }
+}
+
+/// Where sentence i begins.
+fn starts(ends: &[usize], i: usize) -> usize {
+    if i == 0 { 0 } else { ends[i - 1] }
+}
+
+/// Tokens that are encoded or tagged at a time.
+const BLOCK: usize = 1024;
+/// Runs of blocks, so that many threads have work, and the most blocks in one.
+const RUNS: usize = 32;
+const LONGEST_RUN: usize = 64;
+
+/// Sentences in blocks of at least `tokens` tokens.
+fn blocks(ends: &[usize], tokens: usize) -> Vec<Range<usize>> {
+    let (mut blocks, mut first) = (Vec::new(), 0);
+    for (i, end) in ends.iter().enumerate() {
+        if end - starts(ends, first) >= tokens || i + 1 == ends.len() {
+            blocks.push(first..i + 1);
+            first = i + 1;
+        }
+    }
+    blocks
+}
+
+/// Sentences as rows of tables, with places before and after each.
+pub struct Encoded {
+    around: usize,
+    /// For each table.
+    rows: Vec<Vec<u32>>,
+    /// Where each token is in them.
+    places: Vec<u32>,
+    /// Where each sentence ends, in tokens.
+    ends: Vec<usize>,
+}
+
+impl Encoded {
+    /// The number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Tokens of the longest sentence.
+    pub fn longest(&self) -> usize {
+        (0..self.ends.len()).map(|i| self.sentence(i).len()).max().unwrap_or(0)
+    }
+
+    fn sentence(&self, i: usize) -> Range<usize> {
+        starts(&self.ends, i)..self.ends[i]
+    }
+
+    /// Adds the windows of a token to `inputs`.
+    fn push(&self, inputs: &mut [Vec<u32>], token: usize) {
+        let place = self.places[token] as usize;
+        for (inputs, rows) in inputs.iter_mut().zip(&self.rows) {
+            inputs.extend_from_slice(&rows[place - self.around..=place + self.around]);
+        }
+    }
+
+    /// The labels that the net gives, one a token.
+    pub fn label(&self, net: &Ner, w: &Arena<f32>) -> Vec<u32> {
+        let blocks = blocks(&self.ends, BLOCK);
+        let tokens = |block: &Range<usize>| starts(&self.ends, block.start)..self.ends[block.end - 1];
+        let most = blocks.iter().map(|block| tokens(block).len()).max().unwrap_or(0);
+        let longest = self.longest();
+        let inputs = || vec![Vec::with_capacity(most * net.config().window); self.rows.len()];
+        let label = |run: &[Range<usize>]| {
+            let (mut space, mut inputs, mut ends) = (net.space(most, longest, false), inputs(), Vec::new());
+            let mut labels = Vec::new();
+            for block in run {
+                let tokens = tokens(block);
+                inputs.iter_mut().for_each(Vec::clear);
+                tokens.clone().for_each(|token| self.push(&mut inputs, token));
+                ends.clear();
+                ends.extend(block.clone().map(|i| self.ends[i] - tokens.start));
+                let from = labels.len();
+                labels.resize(from + tokens.len(), 0);
+                net.predict(&mut labels[from..], &mut space, Batch { inputs: &inputs, ends: &ends }, w);
+            }
+            labels
+        };
+        // Working memory is made once a run of blocks.
+        let a_run = blocks.len().div_ceil(RUNS).clamp(1, LONGEST_RUN);
+        blocks.par_chunks(a_run).with_max_len(1).map(label).collect::<Vec<_>>().concat()
+    }
+}
+
+/// A tagged file and its tags in the scheme of a tagger.
+pub struct Tagged {
+    /// The file.
+    pub file: Conll,
+    /// Its tags.
+    pub gold: Gold,
+}
+
+/// What is said about a tagged file on standard error.
+pub struct Reading {
+    /// Where the tags are.
+    pub column: Column,
+    /// Whether tags that their scheme does not allow are rewritten.
+    pub repair: bool,
+}
+
+impl Reading {
+    /// Reads a file, and converts its tags to the scheme `to` if that is given. Oddities are told to `say`.
+    pub fn read(
+        &self,
+        path: &Path,
+        to: Option<Scheme>,
+        kinds: &mut Kinds,
+        mut say: impl FnMut(&str),
+    ) -> Result<Tagged> {
+        let file = Conll::read(path, self.column)?;
+        if file.tokens() == 0 {
+            return Err(Error::input(path, 0, "no tokens", "lines of a word and its tag"));
+        }
+        let mut gold = file.gold(None, self.repair, kinds)?;
+        let (path, line) = (path.display(), gold.repaired.line);
+        let mut note = |count: usize, line: usize, what: &str| {
+            if count > 0 {
+                say(&format!("{path}:{line}: {count} {what}"));
+            }
+        };
+        note(file.empty_words.count, file.empty_words.line, "empty words, the first one here");
+        note(
+            file.joined_tags.count,
+            file.joined_tags.line,
+            "tags joined by commas, the first one here; the first counts",
+        );
+        note(gold.repaired.count, line, "tags repaired as conlleval reads them, the first one here");
+        if let Some(to) = to
+            && to != gold.scheme
+        {
+            for sentence in file.sentences() {
+                tags::convert(&mut gold.tags[sentence], to);
+            }
+            gold.scheme = to;
+        }
+        Ok(Tagged { file, gold })
+    }
+}
+
+/// Words of a file, and where its sentences end.
+pub fn words_and_ends(file: &Conll) -> (Vec<&str>, Vec<usize>) {
+    (file.words().collect(), file.sentences().map(|sentence| sentence.end).collect())
+}
+
+/// A trained tagger.
+pub struct Tagger {
+    /// What it is.
+    pub config: Config,
+    /// The net.
+    pub net: Ner,
+    /// Its weights.
+    pub w: Arena<f32>,
+    /// What it makes of words.
+    pub encoder: Encoder,
+}
+
+impl Tagger {
+    /// Loads the best checkpoint of a model directory; warnings go to standard error.
+    pub fn load(dir: &Path) -> Result<Self> {
+        Self::read(&mut saved::open(dir)?)
+    }
+
+    /// Reads a checkpoint. Nothing large is allocated before the file is known to hold it.
+    pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
+        let config = match Saved::read(checkpoint)? {
+            Saved::Ner(config) => config,
+            other => return Err(other.wrong_kind(checkpoint.path())),
+        };
+        let path = checkpoint.path().join(VOCABULARY);
+        let text = String::from_utf8(checkpoint.read(VOCABULARY)?)
+            .map_err(|_| Error::model(&path, "is damaged: it is not UTF-8"))?;
+        let words = WordIndex::parse(&path, &text)?;
+        let path = checkpoint.path().join(SUFFIXES);
+        let suffixes: Vec<Suffixes> = if config.suffix {
+            serde_json::from_slice(&checkpoint.read(SUFFIXES)?)
+                .map_err(|error| Error::model(&path, format!("is not a list of suffixes: {error}")))?
+        } else {
+            Vec::new()
+        };
+        let path = checkpoint.path().join(CONFIG);
+        let wrong = |what: String| Err(Error::model(&path, what));
+        let encoder = Encoder { words, caps: config.caps, suffixes };
+        let ner::Config { tables, window, hidden, labels, .. } = &config.net;
+        let sane = |n: usize| (1..=1 << 20).contains(&n);
+        let embed = tables.first().map_or(0, |table| table.width);
+        if !sane(embed) || !sane(*hidden) || window % 2 == 0 || *window > MOST_PLACES {
+            return wrong("has sizes that no model has".into());
+        }
+        if *tables != encoder.tables(embed) || *labels != config.labels.count() {
+            return wrong(format!("does not fit its {VOCABULARY}, {SUFFIXES} or labels"));
+        }
+        let net = Ner::new(config.net.clone());
+        let shapes = checkpoint.shapes("model.safetensors")?;
+        let held: usize = shapes.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
+        if held != net.layout().parameters() {
+            return wrong(format!("asks for {} parameters, its tensors hold {held}", net.layout().parameters()));
+        }
+        let mut w = Arena::zeros(net.layout());
+        read_weights(checkpoint, &mut w)?;
+        Ok(Tagger { config, net, w, encoder })
+    }
+
+    /// The tags of sentences.
+    pub fn tag(&self, words: &[&str], ends: &[usize]) -> Vec<Tag> {
+        let encoded = self.encoder.encode(words, ends, self.config.net.window / 2);
+        let labels = encoded.label(&self.net, &self.w);
+        labels.into_iter().map(|label| self.config.labels.tag(label as usize)).collect()
+    }
+
+    /// How well it tags a file.
+    pub fn evaluate(&self, tagged: &Tagged, kinds: &Kinds) -> Report {
+        let (words, ends) = words_and_ends(&tagged.file);
+        evaluate(&self.tag(&words, &ends), tagged, kinds)
+    }
+}
+
+/// Compares tags with those of a file.
+fn evaluate(predicted: &[Tag], tagged: &Tagged, kinds: &Kinds) -> Report {
+    let mut evaluation = Evaluation::new(tagged.gold.scheme);
+    for sentence in tagged.file.sentences() {
+        evaluation.add(&tagged.gold.tags[sentence.clone()], &predicted[sentence]);
+    }
+    evaluation.report(kinds)
+}
+
+/// Tags of `other` that the tagger does not know, told to `say`: they are evaluated, and always wrong.
+pub fn warn_of_unseen(labels: &Labels, other: &Tagged, kinds: &Kinds, mut say: impl FnMut(&str)) {
+    let known: Vec<Tag> = (0..labels.count()).map(|label| labels.tag(label)).collect();
+    let unseen = tags::unseen(&known, &other.gold.tags);
+    if unseen.is_empty() {
+        return;
+    }
+    let list: Vec<String> =
+        unseen.iter().map(|(tag, count)| format!("{} ({count})", tag.text(kinds, other.gold.scheme))).collect();
+    let path = other.file.path().display();
+    say(&format!("{path}: tags that the training text does not have: {}; they count as missed", list.join(", ")));
+}
+
+/// Places of the widest window.
+pub const MOST_PLACES: usize = 31;
+
+/// A net and the sentences it learns from.
+pub struct NerTask<'a> {
+    /// What it is made of.
+    data: NerData<'a>,
+    order: Vec<u32>,
+    epoch: Option<u64>,
+    a_batch: usize,
+    space: Space<f32>,
+    inputs: Vec<Vec<u32>>,
+    targets: Vec<u32>,
+    ends: Vec<usize>,
+}
+
+/// What a [`NerTask`] is made of.
+pub struct NerData<'a> {
+    /// The net.
+    pub net: &'a Ner,
+    /// What labels mean.
+    pub labels: &'a Labels,
+    /// The training sentences.
+    pub train: Encoded,
+    /// Their labels.
+    pub targets: Vec<u32>,
+    /// The validation sentences, and the names of their types.
+    pub valid: Option<(Encoded, &'a Tagged, &'a Kinds)>,
+    /// Tokens of a step.
+    pub batch: usize,
+    /// Dropout.
+    pub keep: Keep,
+    /// For each word, the share of its uses that training takes for unknown, in 2⁻³².
+    pub unknown: Vec<u32>,
+    /// Whether the words' vectors stay as they are.
+    pub freeze: bool,
+    /// The run's seed.
+    pub seed: u64,
+    /// The small files of a checkpoint.
+    pub files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl<'a> NerTask<'a> {
+    /// Allocates the working memory.
+    pub fn new(data: NerData<'a>) -> Self {
+        let (tokens, sentences) = (data.train.tokens(), data.train.ends.len());
+        let longest = data.train.longest();
+        // With sentences, as many as hold so many tokens on average: then an epoch always has as many steps.
+        let (examples, a_batch, most) = match data.net.config().objective {
+            Objective::Window => (tokens, data.batch.min(tokens), data.batch.min(tokens)),
+            Objective::Sentence => {
+                let a_batch = ((data.batch * sentences + tokens / 2) / tokens).clamp(1, sentences);
+                let mut lengths: Vec<usize> = (0..sentences).map(|i| data.train.sentence(i).len()).collect();
+                lengths.sort_unstable_by(|a, b| b.cmp(a));
+                (sentences, a_batch, lengths[..a_batch].iter().sum())
+            }
+        };
+        let places = most * data.net.config().window;
+        NerTask {
+            order: (0..examples as u32).collect(),
+            epoch: None,
+            a_batch,
+            space: data.net.space(most, longest, true),
+            inputs: vec![Vec::with_capacity(places); data.train.rows.len()],
+            targets: Vec::with_capacity(most),
+            ends: Vec::with_capacity(a_batch),
+            data,
+        }
+    }
+
+    /// The order of an epoch is a function of the seed and its number.
+    fn shuffle(&mut self, epoch: u64) {
+        self.order.iter_mut().zip(0..).for_each(|(place, i)| *place = i);
+        let mut stream = Stream::new(self.data.seed, Purpose::Shuffle, epoch, 0);
+        for i in (1..self.order.len()).rev() {
+            self.order.swap(i, stream.random_range(0..=i));
+        }
+        self.epoch = Some(epoch);
+    }
+
+    /// Puts the examples of a step in place.
+    fn fill(&mut self, index: usize, step: u64) {
+        self.inputs.iter_mut().for_each(Vec::clear);
+        self.targets.clear();
+        self.ends.clear();
+        let from = index * self.a_batch;
+        let NerData { train, targets, .. } = &self.data;
+        for &example in &self.order[from..(from + self.a_batch).min(self.order.len())] {
+            let tokens = match self.data.net.config().objective {
+                Objective::Window => example as usize..example as usize + 1,
+                Objective::Sentence => train.sentence(example as usize),
+            };
+            self.targets.extend_from_slice(&targets[tokens.clone()]);
+            tokens.for_each(|token| train.push(&mut self.inputs, token));
+            self.ends.push(self.targets.len());
+        }
+        let place = Place::new(self.data.seed, Purpose::Unknown, step, 0);
+        for (block, words) in (0..).zip(self.inputs[0].chunks_mut(4)) {
+            for (word, drawn) in words.iter_mut().zip(place.block(block)) {
+                if drawn < self.data.unknown[*word as usize] {
+                    *word = UNKNOWN;
+                }
+            }
+        }
+    }
+}
+
+impl Task for NerTask<'_> {
+    fn layout(&self) -> &Arc<Layout> {
+        self.data.net.layout()
+    }
+
+    fn rows(&self) -> usize {
+        self.inputs[0].capacity()
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.order.len().div_ceil(self.a_batch) as u64
+    }
+
+    /// With sentences, what so many steps have on average.
+    fn targets_before(&self, steps: u64) -> u64 {
+        let tokens = self.data.train.tokens();
+        (tokens * (steps as usize * self.a_batch).min(self.order.len()) / self.order.len()) as u64
+    }
+
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+        let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+        if self.epoch != Some(epoch) {
+            self.shuffle(epoch);
+        }
+        self.fill(index as usize, step);
+        let NerData { net, keep, seed, freeze, .. } = self.data;
+        let noise = Noise { keep, seed, step, freeze };
+        let batch = Batch { inputs: &self.inputs, ends: &self.ends };
+        let loss = net.step(g, &mut self.space, batch, &self.targets, noise, w);
+        Outcome { loss, targets: self.targets.len() as u64 }
+    }
+
+    fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {
+        let (encoded, tagged, kinds) = self.data.valid.as_ref()?;
+        let labels = encoded.label(self.data.net, w);
+        let predicted: Vec<Tag> = labels.into_iter().map(|label| self.data.labels.tag(label as usize)).collect();
+        Some(Score::f1(evaluate(&predicted, tagged, kinds).conlleval.overall.f1))
+    }
+
+    fn measure(&self) -> Measure {
+        Measure::F1
+    }
+
+    fn files(&self) -> Vec<(&str, Vec<u8>)> {
+        self.data.files.iter().map(|(name, bytes)| (*name, bytes.clone())).collect()
+    }
+
+    fn carried(&mut self) -> Vec<&mut [f32]> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,280 @@
+//! The likelihood of a sentence's labels as a whole (Collobert et al. 2011, section 3.3.2): a linear-chain conditional random field.
+//!
+//! s(y) = A_start,y₁ + Σₜ θₜ,yₜ + Σₜ A_yₜ,yₜ₊₁ + A_yₙ,end    J = log Σ_y' e^s(y') − s(y)
+//!
+//! α₁(j) = A_start,j + θ₁ⱼ      αₜ₊₁(j) = θₜ₊₁,ⱼ + log Σᵢ e^(αₜ(i) + Aᵢⱼ)      log Z = log Σⱼ e^(αₙ(j) + A_j,end)
+//! βₙ(i) = A_i,end              βₜ(i) = log Σⱼ e^(Aᵢⱼ + θₜ₊₁,ⱼ + βₜ₊₁(j))
+//! ∂θₜⱼ = e^(αₜ(j) + βₜ(j) − log Z) − y      ∂Aᵢⱼ = Σₜ e^(αₜ(i) + Aᵢⱼ + θₜ₊₁,ⱼ + βₜ₊₁(j) − log Z) − Σₜ yₜ,ᵢ yₜ₊₁,ⱼ
+//!
+//! All in log space and f64. e^A is computed once a step, and e^(α − max α) once a token, so that a token costs K exponentials
+//! and K logarithms each way instead of K².
+
+use crate::real::Real;
+
+/// A and e^(A − max A), made once a step.
+pub struct Transitions {
+    labels: usize,
+    /// A: [K, K], then a row from the start, then a row to the end.
+    scores: Vec<f64>,
+    /// e^(A − largest) of the first K rows, and its transposed.
+    factors: Vec<f64>,
+    transposed: Vec<f64>,
+    largest: f64,
+}
+
+impl Transitions {
+    /// Rows of the tensor A \[K + 2, K\]: from label i to label j, from the start to j, from j to the end.
+    pub fn rows(labels: usize) -> usize {
+        labels + 2
+    }
+
+    /// Room for `labels`.
+    pub fn new(labels: usize) -> Self {
+        let zeros = |n| vec![0.0; n];
+        let square = labels * labels;
+        let scores = zeros(Self::rows(labels) * labels);
+        Transitions { labels, scores, factors: zeros(square), transposed: zeros(square), largest: 0.0 }
+    }
+
+    /// Takes the present A.
+    pub fn refresh<R: Real>(&mut self, a: &[R]) {
+        let k = self.labels;
+        self.scores.iter_mut().zip(a).for_each(|(score, a)| *score = a.f64());
+        let inner = &self.scores[..k * k];
+        self.largest = inner.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        for i in 0..k {
+            for j in 0..k {
+                let factor = (inner[i * k + j] - self.largest).exp();
+                self.factors[i * k + j] = factor;
+                self.transposed[j * k + i] = factor;
+            }
+        }
+    }
+
+    fn start(&self) -> &[f64] {
+        &self.scores[self.labels * self.labels..][..self.labels]
+    }
+
+    fn end(&self) -> &[f64] {
+        &self.scores[(self.labels + 1) * self.labels..]
+    }
+}
+
+/// Working memory for sentences.
+pub struct Sentences {
+    /// α − its largest, as e^…, of every token: [N, K].
+    forward: Vec<f64>,
+    /// The largest of α of every token.
+    shifts: Vec<f64>,
+    /// θ + β of the token after, as e^…; β; and a row of sums.
+    after: Vec<f64>,
+    beta: Vec<f64>,
+    row: Vec<f64>,
+    /// ∂A of one sentence after the other: [K + 2, K].
+    gradient: Vec<f64>,
+    /// Viterbi: the best label before, of every token and label.
+    before: Vec<u32>,
+}
+
+impl Sentences {
+    /// Room for sentences of up to `tokens`.
+    pub fn new(tokens: usize, labels: usize) -> Self {
+        Sentences {
+            forward: vec![0.0; tokens * labels],
+            shifts: vec![0.0; tokens],
+            after: vec![0.0; labels],
+            beta: vec![0.0; labels],
+            row: vec![0.0; labels],
+            gradient: vec![0.0; Transitions::rows(labels) * labels],
+            before: vec![0; tokens * labels],
+        }
+    }
+
+    /// Before the first [`Sentences::loss`] of a step.
+    pub fn clear(&mut self) {
+        self.gradient.fill(0.0);
+    }
+
+    /// `scale` · ∂A of all sentences since [`Sentences::clear`].
+    pub fn gradient<R: Real>(&self, da: &mut [R], scale: f64) {
+        assert_eq!(da.len(), self.gradient.len());
+        da.iter_mut().zip(&self.gradient).for_each(|(da, g)| *da = R::of(g * scale));
+    }
+
+    /// Turns the scores `theta` \[N, K\] of a sentence into `scale` · ∂J and adds to ∂A. Returns J, not scaled.
+    pub fn loss<R: Real>(&mut self, theta: &mut [R], a: &Transitions, targets: &[u32], scale: f64) -> f64 {
+        let (k, n) = (a.labels, targets.len());
+        assert!(n > 0 && theta.len() == n * k);
+        let gold = score(theta, a, targets);
+
+        // Forwards: log Z.
+        let row = &mut self.row;
+        for (j, x) in row.iter_mut().enumerate() {
+            *x = a.start()[j] + theta[j].f64();
+        }
+        self.shifts[0] = exponentials(&mut self.forward[..k], row);
+        for t in 1..n {
+            let (past, now) = self.forward.split_at_mut(t * k);
+            products(row, &past[(t - 1) * k..], &a.factors);
+            for (x, theta) in row.iter_mut().zip(&theta[t * k..]) {
+                *x = x.ln() + self.shifts[t - 1] + a.largest + theta.f64();
+            }
+            self.shifts[t] = exponentials(&mut now[..k], row);
+        }
+        let last = &self.forward[(n - 1) * k..n * k];
+        let reaches = |shift: f64| -> f64 { last.iter().zip(a.end()).map(|(p, end)| p * (end - shift).exp()).sum() };
+        let shift = a.end().iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let log_z = self.shifts[n - 1] + shift + reaches(shift).ln();
+
+        // Backwards: the share of each label and of each pair of neighbours, less those of the gold labels.
+        let gradient = &mut self.gradient;
+        self.beta.copy_from_slice(a.end());
+        for t in (0..n).rev() {
+            let y = targets[t] as usize;
+            let p = &self.forward[t * k..][..k];
+            for j in 0..k {
+                row[j] = self.beta[j] + theta[t * k + j].f64();
+                let share = p[j] * (self.shifts[t] + self.beta[j] - log_z).exp();
+                let delta = share - f64::from(u8::from(y == j));
+                theta[t * k + j] = R::of(delta * scale);
+                if t == 0 {
+                    gradient[k * k + j] += delta;
+                }
+                if t + 1 == n {
+                    gradient[(k + 1) * k + j] += delta;
+                }
+            }
+            if t == 0 {
+                break;
+            }
+            let shift = exponentials(&mut self.after, row);
+            let past = &self.forward[(t - 1) * k..][..k];
+            let factor = (self.shifts[t - 1] + shift + a.largest - log_z).exp();
+            for i in 0..k {
+                let p = past[i] * factor;
+                let (g, e) = (&mut gradient[i * k..][..k], &a.factors[i * k..][..k]);
+                for j in 0..k {
+                    g[j] += p * e[j] * self.after[j];
+                }
+            }
+            gradient[targets[t - 1] as usize * k + y] -= 1.0;
+            products(&mut self.beta, &self.after, &a.transposed);
+            self.beta.iter_mut().for_each(|x| *x = x.ln() + shift + a.largest);
+        }
+        log_z - gold
+    }
+
+    /// The labels of the highest score of a sentence (Viterbi 1967); of equal ones those of the lowest number.
+    pub fn decode<R: Real>(&mut self, labels: &mut [u32], theta: &[R], a: &Transitions) {
+        let (k, n) = (a.labels, labels.len());
+        assert!(n > 0 && theta.len() == n * k);
+        for (j, best) in self.beta.iter_mut().enumerate() {
+            *best = a.start()[j] + theta[j].f64();
+        }
+        for t in 1..n {
+            for j in 0..k {
+                let from = largest((0..k).map(|i| self.beta[i] + a.scores[i * k + j]));
+                self.before[t * k + j] = from as u32;
+                self.row[j] = self.beta[from] + a.scores[from * k + j] + theta[t * k + j].f64();
+            }
+            self.beta.copy_from_slice(&self.row);
+        }
+        labels[n - 1] = largest((0..k).map(|j| self.beta[j] + a.end()[j])) as u32;
+        for t in (1..n).rev() {
+            labels[t - 1] = self.before[t * k + labels[t] as usize];
+        }
+    }
+}
+
+/// s(y)
+fn score<R: Real>(theta: &[R], a: &Transitions, y: &[u32]) -> f64 {
+    let k = a.labels;
+    let own = y.iter().enumerate().map(|(t, &y)| theta[t * k + y as usize].f64()).sum::<f64>();
+    let pairs = y.windows(2).map(|pair| a.scores[pair[0] as usize * k + pair[1] as usize]).sum::<f64>();
+    a.start()[y[0] as usize] + own + pairs + a.end()[y[y.len() - 1] as usize]
+}
+
+/// `out` = e^(x − max x); returns max x.
+fn exponentials(out: &mut [f64], x: &[f64]) -> f64 {
+    let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    out.iter_mut().zip(x).for_each(|(out, x)| *out = (x - largest).exp());
+    largest
+}
+
+/// `out`ⱼ = Σᵢ pᵢ mᵢⱼ
+fn products(out: &mut [f64], p: &[f64], m: &[f64]) {
+    out.fill(0.0);
+    for (p, m) in p.iter().zip(m.chunks_exact(out.len())) {
+        out.iter_mut().zip(m).for_each(|(out, m)| *out += p * m);
+    }
+}
+
+/// The place of the first largest.
+pub fn largest<T: PartialOrd>(x: impl Iterator<Item = T>) -> usize {
+    let mut best: Option<(usize, T)> = None;
+    for (i, x) in x.enumerate() {
+        if best.as_ref().is_none_or(|(_, most)| x > *most) {
+            best = Some((i, x));
+        }
+    }
+    best.map_or(0, |(i, _)| i)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All label sequences, one after the other.
+    fn all(k: usize, n: usize) -> impl Iterator<Item = Vec<u32>> {
+        (0..k.pow(n as u32)).map(move |code| (0..n).map(|t| (code / k.pow(t as u32) % k) as u32).collect())
+    }
+
+    fn case(k: usize, n: usize, width: f64) -> (Transitions, Vec<f64>) {
+        let number = |i: usize| (((i * 7919 + 13) % 101) as f64 / 50.0 - 1.0) * width;
+        let mut a = Transitions::new(k);
+        let scores: Vec<f64> = (0..Transitions::rows(k) * k).map(|i| number(i * 3 + 1)).collect();
+        a.refresh(&scores);
+        (a, (0..n * k).map(|i| number(i * 5 + 2)).collect())
+    }
+
+    #[test]
+    fn agrees_with_enumeration() {
+        for (k, n, width) in [(3, 4, 1.0), (2, 6, 3.0), (4, 1, 1.0), (3, 5, 40.0)] {
+            let (a, theta) = case(k, n, width);
+            let gold: Vec<u32> = (0..n).map(|t| (t * 2 % k) as u32).collect();
+            let scores: Vec<(f64, Vec<u32>)> = all(k, n).map(|y| (score(&theta, &a, &y), y)).collect();
+            let best = scores.iter().map(|(s, _)| *s).fold(f64::NEG_INFINITY, f64::max);
+            let log_z = best + scores.iter().map(|(s, _)| (s - best).exp()).sum::<f64>().ln();
+            let mut work = Sentences::new(n, k);
+            work.clear();
+            let mut delta = theta.clone();
+            let loss = work.loss(&mut delta, &a, &gold, 0.5);
+            let expected = log_z - score(&theta, &a, &gold);
+            assert!((loss - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{loss} {expected}");
+            // The share of each label, by enumeration.
+            for (i, &delta) in delta.iter().enumerate() {
+                let (t, j) = (i / k, (i % k) as u32);
+                let share: f64 = scores.iter().filter(|(_, y)| y[t] == j).map(|(s, _)| (s - log_z).exp()).sum();
+                let expected = 0.5 * (share - f64::from(u8::from(gold[t] == j)));
+                assert!((delta - expected).abs() <= 1e-12, "θ {t} {j}: {delta} {expected}");
+            }
+            let mut labels = vec![0; n];
+            work.decode(&mut labels, &theta, &a);
+            assert!((score(&theta, &a, &labels) - best).abs() <= 1e-12 * best.abs(), "Viterbi finds the best");
+        }
+    }
+
+    #[test]
+    fn scores_that_would_overflow_a_sum_of_exponentials() {
+        let (mut a, theta) = case(3, 50, 1.0);
+        let far: Vec<f64> = a.scores.iter().map(|x| x * 300.0).collect();
+        a.refresh(&far);
+        let theta: Vec<f64> = theta.iter().map(|x| x * 900.0).collect();
+        let mut work = Sentences::new(50, 3);
+        work.clear();
+        let mut labels = vec![0; 50];
+        work.decode(&mut labels, &theta, &a);
+        let loss = work.loss(&mut theta.clone(), &a, &labels, 1.0);
+        assert!((0.0..1.0).contains(&loss), "the best labels are almost certain: {loss}");
+    }
+}

@@ -1,0 +1,70 @@
+//! Windows of tokens: the vectors of a token and of its neighbours, side by side (equations, section 3).
+//!
+//! x⁽ᵗ⁾ = \[e⁽ᵗ⁻ᶜ⁾, …, e⁽ᵗ⁾, …, e⁽ᵗ⁺ᶜ⁾\], where e is itself made of rows of several tables: a word's vector, then those of its
+//! features. A row of x is thus P places of Σ widths each, and every table fills one column range of every place.
+
+use crate::kernels::update::add;
+use crate::real::Real;
+
+/// Where the rows of one table go: the columns `offset .. offset + width` of every place.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Width of the table.
+    pub width: usize,
+    /// First column within a place.
+    pub offset: usize,
+    /// Columns of a place: the widths of all tables.
+    pub place: usize,
+}
+
+/// Copies `table\[ids\[i\]\]` to place i of `x`. `x`: \[places, Σ widths\]; `ids`: \[places\].
+pub fn gather<R: Real>(x: &mut [R], ids: &[u32], table: &[R], part: Part) {
+    assert_eq!(x.len(), ids.len() * part.place);
+    for (x, &id) in x.chunks_exact_mut(part.place).zip(ids) {
+        x[part.offset..part.offset + part.width].copy_from_slice(&table[id as usize * part.width..][..part.width]);
+    }
+}
+
+/// A place that holds a row of a table: the row, the shard of tokens, the place within the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Use {
+    row: u32,
+    shard: u32,
+    place: u32,
+}
+
+/// Room to sort the places of a step by the row that they hold.
+pub struct Uses(Vec<Use>);
+
+impl Uses {
+    /// Room for `places` of them.
+    pub fn new(places: usize) -> Self {
+        Uses(Vec::with_capacity(places))
+    }
+
+    /// ∂L_r = Σ ∂x over the places that hold row r, in their order, for all shards of a step, of which `of` gives
+    /// the rows held \[places\] and ∂x; `rows` lists the rows, ascending. Rows of `table` that were not touched before are zero.
+    pub fn scatter<'a, R: Real>(
+        &mut self,
+        shards: usize,
+        of: impl Fn(usize) -> (&'a [u32], &'a [R]),
+        table: &mut [R],
+        rows: &mut Vec<u32>,
+        part: Part,
+    ) {
+        self.0.clear();
+        for shard in 0..shards {
+            let uses = of(shard).0.iter().zip(0..);
+            self.0.extend(uses.map(|(&row, place)| Use { row, shard: shard as u32, place }));
+        }
+        self.0.sort_unstable();
+        rows.clear();
+        for &Use { row, shard, place } in &self.0 {
+            if rows.last() != Some(&row) {
+                rows.push(row);
+            }
+            let from = &of(shard as usize).1[place as usize * part.place + part.offset..][..part.width];
+            add(&mut table[row as usize * part.width..][..part.width], from);
+        }
+    }
+}
