@@ -552,6 +552,8 @@ mod tests {
 
         #[test]
         fn reads_as_a_plain_reader_does(text in texts(), piece in 1usize..50, round in 1usize..4) {
+            // A text without a word is refused, which another test sees.
+            prop_assume!(text.trim_start_matches('\u{feff}').split_ascii_whitespace().next().is_some());
             let (lines, counts) = plainly(&text);
             let file = file(&text);
             let (vocabulary, corpus) = train(file.path(), 1, None, small(piece, round)).unwrap();

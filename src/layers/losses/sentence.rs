@@ -269,7 +269,9 @@ mod tests {
         let (mut a, theta) = case(3, 50, 1.0);
         let far: Vec<f64> = a.scores.iter().map(|x| x * 300.0).collect();
         a.refresh(&far);
-        let theta: Vec<f64> = theta.iter().map(|x| x * 900.0).collect();
+        // What is added has no pattern, so that no two sequences are equally good.
+        let extra = |i: usize| ((i * i) as f64 * 0.618_033_988_749).fract() * 400.0;
+        let theta: Vec<f64> = theta.iter().enumerate().map(|(i, x)| x * 900.0 + extra(i)).collect();
         let mut work = Sentences::new(50, 3);
         work.clear();
         let mut labels = vec![0; 50];
