@@ -1,6 +1,6 @@
 //! Taggers on tagged text: where nets and CoNLL files meet.
 
-use super::saved::{self, CONFIG, Saved, VOCABULARY};
+use super::saved::{self, CONFIG, NerConfig as Config, Saved, VOCABULARY};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::models::Ner;
@@ -18,7 +18,6 @@ use crate::train::schedule::{Measure, Score};
 use hashbrown::HashMap;
 use rand::RngExt;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,22 +31,6 @@ const CAPS_WIDTH: usize = 5;
 const SUFFIX_WIDTH: usize = 10;
 /// A suffix is a feature if so many tokens of the training text have it.
 const SUFFIX_LEAST: u64 = 5;
-
-/// What a tagger is: saved with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The net.
-    pub net: ner::Config,
-    /// The labels that it chooses from.
-    pub labels: Labels,
-    /// Whether words are told apart by their case.
-    pub lowercase: bool,
-    /// Whether it sees capitals.
-    pub caps: bool,
-    /// Whether it sees suffixes.
-    pub suffix: bool,
-}
 
 /// What turns words into rows of tables.
 pub struct Encoder {

@@ -1,8 +1,8 @@
 //! What a checkpoint holds beside its tensors.
 
-use super::ner;
 use crate::error::{Error, Result};
 use crate::models::language_model;
+use crate::text::tags::Labels;
 use crate::train::checkpoint::{Checkpoint, ModelDir, Purpose};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -21,7 +21,23 @@ pub enum Saved {
     /// A recurrent language model.
     LanguageModel(language_model::Config),
     /// A tagger.
-    Ner(ner::Config),
+    Ner(NerConfig),
+}
+
+/// What a tagger is: saved with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NerConfig {
+    /// The net.
+    pub net: crate::models::ner::Config,
+    /// The labels that it chooses from.
+    pub labels: Labels,
+    /// Whether words are told apart by their case.
+    pub lowercase: bool,
+    /// Whether it sees capitals.
+    pub caps: bool,
+    /// Whether it sees suffixes.
+    pub suffix: bool,
 }
 
 impl Saved {
@@ -56,4 +72,20 @@ pub fn open(dir: &Path) -> Result<Checkpoint> {
         eprintln!("wordmill: warning: {warning}");
     }
     Ok(checkpoint)
+}
+
+/// An error if one of the options `fixed` differs between the run of `checkpoint` and `now`, as TOML.
+pub fn check_same(checkpoint: &mut Checkpoint, now: &str, fixed: &[&str]) -> Result<()> {
+    let path = checkpoint.path().join(OPTIONS);
+    let text = String::from_utf8_lossy(&checkpoint.read(OPTIONS)?).into_owned();
+    let parse = |text: &str| text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()));
+    let (before, now) = (parse(&text)?, parse(now)?);
+    for key in fixed {
+        let show = |table: &toml::Table| table.get(*key).map_or("nothing".to_owned(), |value| value.to_string());
+        if before.get(*key) != now.get(*key) {
+            let (now, before) = (show(&now), show(&before));
+            return Err(Error::Usage(format!("--{key} {now}: the run to be continued has {before}")));
+        }
+    }
+    Ok(())
 }

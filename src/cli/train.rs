@@ -1,7 +1,7 @@
 //! `wordmill train`
 
 use super::language_model::{Evaluator, LmData, LmTask, Trained};
-use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY};
+use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY, check_same};
 use super::train_ner::{NerOptions, train_ner};
 use super::values::{keep_probability, not_negative, positive, size};
 use crate::error::{Error, Result};
@@ -224,22 +224,6 @@ impl LmOptions {
         }
         Ok(())
     }
-}
-
-/// An error if one of the options `fixed` differs between the run of `checkpoint` and `now`, as TOML.
-pub fn check_same(checkpoint: &mut Checkpoint, now: &str, fixed: &[&str]) -> Result<()> {
-    let path = checkpoint.path().join(OPTIONS);
-    let text = String::from_utf8_lossy(&checkpoint.read(OPTIONS)?).into_owned();
-    let parse = |text: &str| text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()));
-    let (before, now) = (parse(&text)?, parse(now)?);
-    for key in fixed {
-        let show = |table: &toml::Table| table.get(*key).map_or("nothing".to_owned(), |value| value.to_string());
-        if before.get(*key) != now.get(*key) {
-            let (now, before) = (show(&now), show(&before));
-            return Err(Error::Usage(format!("--{key} {now}: the run to be continued has {before}")));
-        }
-    }
-    Ok(())
 }
 
 /// What a run came to.

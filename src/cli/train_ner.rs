@@ -1,11 +1,8 @@
 //! `wordmill train ner`
 
-use super::ner::{
-    Config, Encoder, MOST_PLACES, NerData, NerTask, Reading, SUFFIXES, Tagger, warn_of_unseen, words_and_ends,
-};
+use super::ner::{Encoder, MOST_PLACES, NerData, NerTask, Reading, SUFFIXES, Tagger, warn_of_unseen, words_and_ends};
 use super::output_failed;
-use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY};
-use super::train::check_same;
+use super::saved::{CONFIG, NerConfig as Config, OPTIONS, Saved, VOCABULARY, check_same};
 use super::values::{keep_probability, not_negative, positive, size};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
