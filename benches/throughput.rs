@@ -4,7 +4,6 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use wordmill::blas::{add_product, product};
 use wordmill::kernels::Buffer;
-use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
 use wordmill::layers::recurrent::{view, view_mut};
 use wordmill::models::language_model::{Config, Noise, Window};
@@ -22,7 +21,7 @@ fn training_step(c: &mut Criterion) {
     group.sample_size(20);
     for (words, embed, hidden, tau, lanes) in STEPS {
         for threads in [1, 2] {
-            let config = Config { words, embed, hidden, layers: 1, activation: Activation::Tanh, reset_at: None };
+            let config = Config { words, embed, hidden, ..Config::default() };
             let model = LanguageModel::new(config);
             let mut w = Arena::zeros(model.layout());
             Init::Xavier.fill(&mut w, 1);

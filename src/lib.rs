@@ -32,6 +32,7 @@
 //!     layers: 1,
 //!     activation: Activation::Tanh,
 //!     reset_at: None,
+//!     ..Config::default()
 //! });
 //! let mut w = Arena::<f32>::zeros(model.layout());
 //! Init::Xavier.fill(&mut w, 1);

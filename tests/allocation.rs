@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
 use wordmill::kernels::{Isa, isa};
+use wordmill::layers::net::Kind;
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Window};
 use wordmill::params::{Arena, Gradients};
@@ -53,14 +54,16 @@ const WARM_UP: u64 = 3;
 const COUNTED: u64 = 40;
 
 /// Allocations of each step after the first few. `words(step, i)` is the word that step reads at place i.
-fn allocations(threads: usize, rule: Rule, words: impl Fn(u64, usize) -> u32 + Sync) -> Vec<usize> {
+fn allocations(threads: usize, rule: Rule, cell: Kind, words: impl Fn(u64, usize) -> u32 + Sync) -> Vec<usize> {
     let model = LanguageModel::new(Config {
         words: WORDS,
         embed: 11,
         hidden: 13,
         layers: 2,
+        cell,
         activation: Activation::Tanh,
         reset_at: Some(3),
+        ..Config::default()
     });
     let pool = wordmill::pool::pool(threads).expect("a pool");
     pool.install(|| {
@@ -102,16 +105,16 @@ fn a_step_allocates_nothing() {
         return;
     }
     for threads in [1, 2] {
-        for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
+        for (rule, cell) in [(Rule::Sgd, Kind::Gru), (Rule::Adagrad, Kind::GatedFeedback), (Rule::Adam, Kind::Rnn)] {
             // Words all over the vocabulary, then more and more of one: whatever is kept per word or group must have room.
             let spread = |step: u64, i: usize| ((step as usize * 7919 + i * 104_729) % WORDS) as u32;
             let crowding = |step: u64, i: usize| {
                 let crowded = i < step as usize * 8;
                 if crowded { (step % 40 * 220) as u32 + i as u32 % 7 } else { spread(step, i) }
             };
-            for counts in [allocations(threads, rule, spread), allocations(threads, rule, crowding)] {
+            for counts in [allocations(threads, rule, cell, spread), allocations(threads, rule, cell, crowding)] {
                 let zero = vec![0; COUNTED as usize];
-                assert_eq!(counts, zero, "allocations a step, {threads} threads, {rule:?}");
+                assert_eq!(counts, zero, "allocations a step, {threads} threads, {rule:?}, {cell:?}");
             }
         }
     }

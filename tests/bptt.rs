@@ -3,11 +3,12 @@
 
 mod common;
 
+use clap::ValueEnum;
 use common::{assert_all_close, assert_close, fill_uniform};
 use std::collections::BTreeMap;
 use std::path::Path;
-use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
+use wordmill::layers::net::Kind;
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, SHARD, Space, Window};
 use wordmill::params::{Arena, Gradients};
@@ -20,8 +21,12 @@ const HIDDEN: usize = 6;
 const END: u32 = 3;
 
 fn model(layers: usize, reset_at: Option<u32>) -> (LanguageModel, Arena<f64>) {
-    let activation = Activation::Tanh;
-    let model = LanguageModel::new(Config { words: WORDS, embed: EMBED, hidden: HIDDEN, layers, activation, reset_at });
+    model_of(Kind::Rnn, layers, reset_at)
+}
+
+fn model_of(cell: Kind, layers: usize, reset_at: Option<u32>) -> (LanguageModel, Arena<f64>) {
+    let sizes = Config { words: WORDS, embed: EMBED, hidden: HIDDEN, ..Config::default() };
+    let model = LanguageModel::new(Config { cell, layers, reset_at, ..sizes });
     let mut w = Arena::zeros(model.layout());
     fill_uniform(&mut w, 0.7, 5);
     (model, w)
@@ -174,9 +179,9 @@ fn in_chunks(model: &LanguageModel, w: &Arena<f64>, ids: &[u32], tau: usize) -> 
 
 #[test]
 fn chunks_with_carry_are_one_long_window() {
-    for layers in [1, 3] {
+    for (cell, layers) in [(Kind::Rnn, 1), (Kind::Rnn, 3), (Kind::Gru, 2), (Kind::GatedFeedback, 3)] {
         for reset_at in [None, Some(END)] {
-            let (model, w) = model(layers, reset_at);
+            let (model, w) = model_of(cell, layers, reset_at);
             let ids = text(61);
             let whole = in_chunks(&model, &w, &ids, 60);
             for tau in [1, 2, 7, 20, 59] {
@@ -196,9 +201,13 @@ fn chunks_with_carry_are_one_long_window() {
 /// A lane of a batch is what it is alone, wherever it stands.
 #[test]
 fn lanes_do_not_see_each_other() {
+    Kind::value_variants().iter().for_each(|&cell| lanes_alone(cell));
+}
+
+fn lanes_alone(cell: Kind) {
     const LANES: usize = 19;
     const TAU: usize = 8;
-    let (model, w) = model(2, Some(END));
+    let (model, w) = model_of(cell, 2, Some(END));
     let ids = text(LANES * TAU + 1);
     let lanes = Lanes::new(Path::new("a text"), &ids, LANES, TAU).expect("long enough");
     let (mut inputs, mut targets) = (vec![0; TAU * LANES], vec![0; TAU * LANES]);
@@ -283,8 +292,7 @@ struct Masks {
 impl Masks {
     fn new() -> Self {
         let words = 400;
-        let config =
-            Config { words, embed: WIDTH, hidden: WIDTH, layers: 2, activation: Activation::Tanh, reset_at: None };
+        let config = Config { words, embed: WIDTH, hidden: WIDTH, layers: 2, ..Config::default() };
         let model = LanguageModel::new(config);
         let mut w = Arena::zeros(model.layout());
         fill_uniform(&mut w, 0.2, 5);

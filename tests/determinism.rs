@@ -6,6 +6,7 @@ use common::hash;
 use std::path::Path;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
+use wordmill::layers::net::{Kind, Unit};
 use wordmill::models::language_model::{Config, Noise, Window};
 use wordmill::models::{Init, LanguageModel};
 use wordmill::params::{Arena, Gradients};
@@ -19,6 +20,9 @@ const THREADS: [usize; 4] = [1, 2, 3, 8];
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
+    cell: Kind,
+    unit: Unit,
+    tie: bool,
     activation: Activation,
     rule: Rule,
     layers: usize,
@@ -30,8 +34,11 @@ struct Case {
 
 /// Trains for some steps and returns the hash of weights, optimizer states and carried states, and the last loss.
 fn train(case: Case, threads: usize) -> (u64, f64) {
-    let Case { activation, rule, layers, keep, stride, words, seed } = case;
-    let config = Config { words, embed: 9, hidden: 12, layers, activation, reset_at: Some(3) };
+    let Case { cell, unit, tie, activation, rule, layers, keep, stride, words, seed } = case;
+    let embed = if tie { 12 } else { 9 };
+    let reset_at = Some(3);
+    let config =
+        Config { words, embed, hidden: 12, layers, cell, unit, tie, activation, reset_at, ..Config::default() };
     let model = LanguageModel::new(config);
     // Words as in text: few are frequent. 101 positions a lane: the windows' ends differ from lane to lane's end.
     let ids: Vec<u32> = (0..101 * LANES as u64 + 1)
@@ -77,8 +84,18 @@ fn check(case: Case) -> u64 {
     alone.0
 }
 
-const PLAIN: Case =
-    Case { activation: Activation::Tanh, rule: Rule::Adam, layers: 1, keep: 1.0, stride: TAU, words: 601, seed: 1 };
+const PLAIN: Case = Case {
+    cell: Kind::Rnn,
+    unit: Unit::Tanh,
+    tie: false,
+    activation: Activation::Tanh,
+    rule: Rule::Adam,
+    layers: 1,
+    keep: 1.0,
+    stride: TAU,
+    words: 601,
+    seed: 1,
+};
 
 /// Every choice with every other, and no two runs of different choices alike.
 #[test]
@@ -99,6 +116,19 @@ fn same_bits_for_any_threads() {
     hashes.sort_unstable();
     hashes.dedup();
     assert_eq!(hashes.len(), runs, "different runs have different weights");
+}
+
+#[test]
+fn same_bits_for_every_cell() {
+    let gated = [(Kind::Gru, Unit::Tanh), (Kind::GatedFeedback, Unit::Tanh), (Kind::GatedFeedback, Unit::Gru)];
+    for (cell, unit) in gated {
+        for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
+            for (layers, keep, stride) in [(1, 1.0, TAU), (2, 0.8, 2)] {
+                check(Case { cell, unit, rule, layers, keep, stride, ..PLAIN });
+                check(Case { cell, unit, rule, layers, keep, stride, tie: true, ..PLAIN });
+            }
+        }
+    }
 }
 
 /// Several blocks in a group of words, and pieces of the optimizer's loops.

@@ -5,7 +5,7 @@ mod common;
 use common::{assert_close, hash, uniform};
 use ndarray::{Array2, ArrayViewMut2, Axis, s};
 use wordmill::Real;
-use wordmill::blas::{self, Backend, add_product, product, product_on};
+use wordmill::blas::{self, Backend, Packed, add_product, product, product_on};
 
 /// How a matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,6 +100,34 @@ fn check<R: Real>(backend: Option<Backend>, case: Case) {
         }
         pc.view().fill(mark);
         assert!(pc.owner.iter().all(|&x| x == mark), "{backend:?} {case:?} wrote beside c");
+    }
+}
+
+/// A packed operand gives the bits that the operand gives, whatever it lies like, in parts of wider matrices.
+#[test]
+fn packed_operands() {
+    fn check<R: Real>(m: usize, n: usize, k: usize) {
+        let (a, b, old) = (uniform::<R>(m * k, 1.0, 1), uniform::<R>(k * n, 1.0, 2), uniform::<R>(m * n, 1.0, 3));
+        let mut rows = Placed::new(Lie::Rows, (k, n), R::zero(), &b);
+        for (lie, add) in [(Lie::Rows, false), (Lie::Columns, true), (Lie::Part, true), (Lie::Sparse, false)] {
+            let mut packed = Packed::new(k, n);
+            packed.pack(Placed::new(lie, (k, n), R::one(), &b).view().view());
+            let mut pa = Placed::new(Lie::Part, (m, k), R::one(), &a);
+            let (mut want, mut got) =
+                (Placed::new(Lie::Part, (m, n), R::one(), &old), Placed::new(Lie::Part, (m, n), R::one(), &old));
+            if add {
+                add_product(want.view(), pa.view().view(), rows.view().view());
+                packed.add_product(got.view(), pa.view().view());
+            } else {
+                product(want.view(), pa.view().view(), rows.view().view());
+                packed.product(got.view(), pa.view().view());
+            }
+            assert_eq!(got.owner, want.owner, "{} {m} {n} {k} {lie:?}", R::NAME);
+        }
+    }
+    for (m, n, k) in [(1, 1, 1), (3, 5, 2), (16, 48, 7), (17, 50, 100), (5, 385, 13), (9, 800, 390), (2, 49, 1000)] {
+        check::<f32>(m, n, k);
+        check::<f64>(m, n, k);
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod common;
 
+use clap::ValueEnum;
 use common::{check_gradient, fill_uniform};
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
+use wordmill::layers::net::{Kind, Unit};
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Space, Window};
 use wordmill::params::{Arena, Gradients};
@@ -12,7 +14,10 @@ use wordmill::params::{Arena, Gradients};
 const WORDS: usize = 11;
 const STEPS: usize = 4;
 
+#[derive(Clone, Copy)]
 struct Case {
+    cell: Kind,
+    unit: Unit,
     activation: Activation,
     layers: usize,
     lanes: usize,
@@ -20,6 +25,9 @@ struct Case {
     keep: f64,
     reset_at: Option<u32>,
     words: usize,
+    tie: bool,
+    variational: bool,
+    unscaled: bool,
 }
 
 fn ids(n: usize, words: usize, salt: usize) -> Vec<u32> {
@@ -27,8 +35,12 @@ fn ids(n: usize, words: usize, salt: usize) -> Vec<u32> {
 }
 
 fn check(case: Case) {
-    let Case { activation, layers, lanes, loss_from, keep, reset_at, words } = case;
-    let model = LanguageModel::new(Config { words, embed: 3, hidden: 5, layers, activation, reset_at });
+    let Case { cell, unit, activation, layers, lanes, loss_from, keep, reset_at, words, tie, variational, unscaled } =
+        case;
+    let embed = if tie { 5 } else { 3 };
+    let config =
+        Config { words, embed, hidden: 5, layers, cell, unit, activation, reset_at, tie, variational, at_test: 1.0 };
+    let model = LanguageModel::new(config);
     let mut w = Arena::<f64>::zeros(model.layout());
     fill_uniform(&mut w, 0.9, 5);
     let (inputs, targets) = (ids(STEPS * lanes, words, 1), ids(STEPS * lanes, words, 2));
@@ -36,7 +48,8 @@ fn check(case: Case) {
         assert!(inputs[lanes..].contains(&word), "no state is reset after the first step");
     }
     let window = Window { inputs: &inputs, targets: &targets, loss_from };
-    let noise = Noise { keep: Keep::inverted(keep), seed: 3, step: 9 };
+    let keep = if unscaled { Keep::unscaled(keep) } else { Keep::inverted(keep) };
+    let noise = Noise { keep, seed: 3, step: 9 };
     // A state that is not zero is carried in.
     let start = |space: &mut Space<f64>| {
         for (i, state) in space.states_mut().enumerate() {
@@ -55,13 +68,48 @@ fn check(case: Case) {
     });
 }
 
-const PLAIN: Case =
-    Case { activation: Activation::Tanh, layers: 1, lanes: 2, loss_from: 0, keep: 1.0, reset_at: None, words: WORDS };
+const PLAIN: Case = Case {
+    cell: Kind::Rnn,
+    unit: Unit::Tanh,
+    activation: Activation::Tanh,
+    layers: 1,
+    lanes: 2,
+    loss_from: 0,
+    keep: 1.0,
+    reset_at: None,
+    words: WORDS,
+    tie: false,
+    variational: false,
+    unscaled: false,
+};
+
+/// Every cell: one that is not in this list does not compile.
+fn cells() -> Vec<Case> {
+    let mut all = Vec::new();
+    for cell in Kind::value_variants() {
+        match cell {
+            Kind::Rnn => {
+                all.extend([Activation::Sigmoid, Activation::Tanh].map(|activation| Case { activation, ..PLAIN }))
+            }
+            Kind::Gru => all.push(Case { cell: Kind::Gru, ..PLAIN }),
+            Kind::GatedFeedback => {
+                all.extend(Unit::value_variants().iter().map(|&unit| Case {
+                    cell: Kind::GatedFeedback,
+                    unit,
+                    ..PLAIN
+                }));
+            }
+        }
+    }
+    all
+}
 
 #[test]
-fn simple_cells() {
-    for activation in [Activation::Sigmoid, Activation::Tanh] {
-        check(Case { activation, ..PLAIN });
+fn every_cell_in_one_to_three_layers() {
+    for case in cells() {
+        for layers in 1..=3 {
+            check(Case { layers, ..case });
+        }
     }
 }
 
@@ -72,30 +120,40 @@ fn relu_cell() {
 }
 
 #[test]
-fn stacked_layers() {
-    check(Case { layers: 2, ..PLAIN });
-    check(Case { layers: 3, activation: Activation::Sigmoid, ..PLAIN });
-}
-
-#[test]
 fn lanes_beyond_one_shard() {
     check(Case { lanes: 19, ..PLAIN });
+    check(Case { lanes: 19, cell: Kind::Gru, ..PLAIN });
 }
 
 #[test]
 fn stride_below_tau() {
-    check(Case { loss_from: 3, ..PLAIN });
-    check(Case { loss_from: 1, layers: 2, keep: 0.7, ..PLAIN });
+    for case in cells() {
+        check(Case { loss_from: 3, ..case });
+        check(Case { loss_from: 1, layers: 2, keep: 0.7, ..case });
+    }
 }
 
 #[test]
 fn dropout() {
-    check(Case { keep: 0.6, layers: 2, ..PLAIN });
+    for case in cells() {
+        check(Case { keep: 0.6, layers: 2, ..case });
+        check(Case { keep: 0.6, layers: 2, variational: true, ..case });
+        check(Case { keep: 0.6, layers: 3, unscaled: true, ..case });
+    }
+}
+
+#[test]
+fn tied_weights() {
+    for case in cells() {
+        check(Case { tie: true, keep: 0.8, ..case });
+    }
 }
 
 #[test]
 fn states_reset_at_a_word() {
-    check(Case { reset_at: Some(2), layers: 2, lanes: 3, ..PLAIN });
+    for case in cells() {
+        check(Case { reset_at: Some(2), layers: 2, lanes: 3, ..case });
+    }
 }
 
 /// More words than one group of the output layer, and more tokens than one of its chunks.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use wordmill::Real;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
+use wordmill::layers::net::Kind;
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Space, Window};
 use wordmill::params::{Arena, Gradients, Layout, Role};
@@ -49,6 +50,7 @@ struct Sizes {
 
 #[derive(Deserialize)]
 struct ModelCase {
+    cell: Kind,
     activation: Activation,
     layers: usize,
     loss_from: usize,
@@ -64,9 +66,9 @@ struct ModelCase {
 
 fn check_model<R: Real>(case: &ModelCase, tolerance: f64) {
     let Sizes { steps, lanes, embed, hidden, words } = case.sizes;
-    let ModelCase { activation, layers, loss_from, .. } = *case;
-    let what = format!("{activation:?}, {layers} layers, {}", R::NAME);
-    let model = LanguageModel::new(Config { words, embed, hidden, layers, activation, reset_at: None });
+    let ModelCase { cell, activation, layers, loss_from, .. } = *case;
+    let what = format!("{cell:?} {activation:?}, {layers} layers, {}", R::NAME);
+    let model = LanguageModel::new(Config { words, embed, hidden, layers, cell, activation, ..Config::default() });
     let mut w = Arena::<R>::zeros(model.layout());
     put(&mut w, &case.weights);
     let mut space = model.space::<R>(steps, lanes);
@@ -89,7 +91,7 @@ fn check_model<R: Real>(case: &ModelCase, tolerance: f64) {
 #[test]
 fn language_model_as_pytorch() {
     let cases = fixture::<ModelCase>("language_model.json");
-    assert_eq!(cases.len(), 6);
+    assert_eq!(cases.len(), 9);
     for case in &cases {
         check_model::<f64>(case, 1e-12);
         check_model::<f32>(case, 1e-5);
@@ -189,14 +191,22 @@ fn f32_as_f64() {
         let loss = model.step(&mut g, &mut space, window, noise, &w);
         (loss, model.layout().tensors().map(|(p, _)| widened(g.arena.slice(p))).collect())
     }
-    for activation in [Activation::Sigmoid, Activation::Tanh, Activation::Relu] {
+    let simple = [Activation::Sigmoid, Activation::Tanh, Activation::Relu].map(|f| (Kind::Rnn, f));
+    let gated = [Kind::Gru, Kind::GatedFeedback].map(|cell| (cell, Activation::Tanh));
+    for (cell, activation) in simple.into_iter().chain(gated) {
         for (layers, words, keep) in [(1, 1201, 1.0), (2, 997, 0.75)] {
-            let config = Config { words, embed: 50, hidden: 67, layers, activation, reset_at: Some(5) };
+            let sizes = Config { words, embed: 50, hidden: 67, layers, ..Config::default() };
+            let config = Config { cell, activation, reset_at: Some(5), ..sizes };
             let model = LanguageModel::new(config);
             let ((single, got), (double, want)) = (step::<f32>(&model, keep), step::<f64>(&model, keep));
             assert_close("loss", single, double, 1e-5, 0.0);
             for (((_, tensor), got), want) in model.layout().tensors().zip(&got).zip(&want) {
-                assert_all_close(&format!("{activation:?}, {layers} layers: {}", tensor.name), got, want, 1e-5);
+                assert_all_close(
+                    &format!("{cell:?} {activation:?}, {layers} layers: {}", tensor.name),
+                    got,
+                    want,
+                    1e-5,
+                );
             }
         }
     }

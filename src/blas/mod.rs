@@ -9,7 +9,7 @@ mod embedded;
 mod linked;
 mod tiles;
 
-use crate::kernels::{Isa, isa};
+use crate::kernels::{Buffer, Isa, isa};
 use crate::real::Real;
 use ndarray::{ArrayView2, ArrayViewMut2};
 #[cfg(feature = "linked-blas")]
@@ -75,6 +75,57 @@ pub fn product_on<R: Real>(backend: Backend, mut c: ArrayViewMut2<R>, a: ArrayVi
         #[cfg(feature = "linked-blas")]
         Backend::Library if linked::takes(&c, &a, &b) => linked::product(c, a, b, add),
         _ => embedded::product(c, a, b, add),
+    }
+}
+
+/// The right operand b \[k, n\] of many products, laid out once as their backend walks it.
+pub struct Packed<R> {
+    shape: (usize, usize),
+    /// In panels of tiles, or as it is for the other backends.
+    panels: bool,
+    data: Buffer<R>,
+}
+
+impl<R: Real> Packed<R> {
+    /// Room for a matrix \[k, n\].
+    pub fn new(k: usize, n: usize) -> Self {
+        #[cfg(feature = "linked-blas")]
+        let linked = is_f32::<R>() || std::any::TypeId::of::<R>() == std::any::TypeId::of::<f64>();
+        #[cfg(not(feature = "linked-blas"))]
+        let linked = false;
+        let panels = isa() > Isa::Scalar && !linked;
+        let len = if panels { tiles::packed_len(k, n) } else { k * n };
+        Packed { shape: (k, n), panels, data: Buffer::zeros(len) }
+    }
+
+    /// Takes the values of `b`, of any strides.
+    pub fn pack(&mut self, b: ArrayView2<R>) {
+        assert_eq!(b.dim(), self.shape);
+        if self.panels {
+            tiles::pack(&mut self.data, b);
+        } else {
+            self.data.iter_mut().zip(b).for_each(|(place, x)| *place = *x);
+        }
+    }
+
+    /// c = a · b
+    pub fn product(&self, c: ArrayViewMut2<R>, a: ArrayView2<R>) {
+        self.product_or_add(c, a, false);
+    }
+
+    /// c ← c + a · b
+    pub fn add_product(&self, c: ArrayViewMut2<R>, a: ArrayView2<R>) {
+        self.product_or_add(c, a, true);
+    }
+
+    fn product_or_add(&self, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, add: bool) {
+        let ((m, n), k) = (c.dim(), a.ncols());
+        assert!(a.nrows() == m && self.shape == (k, n), "shapes: {:?} = {:?} · {:?}", c.dim(), a.dim(), self.shape);
+        if self.panels && m > 0 && n > 0 && k > 0 {
+            return tiles::packed_product(c, a, &self.data, add);
+        }
+        let b = ArrayView2::from_shape(self.shape, &self.data[..k * n]).expect("the matrix fills its room");
+        if add { add_product(c, a, b) } else { product(c.view_mut(), a, b) }
     }
 }
 

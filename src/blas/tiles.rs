@@ -26,11 +26,83 @@ pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2
         a_row: a.strides()[0],
         a_column: a.strides()[1],
         b: b.as_ptr(),
-        b_row: b.strides()[0],
+        b_row: Some(b.strides()[0]),
         c_row: c.strides()[0],
         c: c.as_mut_ptr(),
         add,
     });
+}
+
+/// Elements that [`pack`] writes.
+pub fn packed_len(k: usize, n: usize) -> usize {
+    k * n.next_multiple_of(LANES)
+}
+
+/// Lays `b` \[k, n\] out as tiles walk it: block by block, in a block panel by panel, in a panel row by row.
+pub fn pack<R: Real>(out: &mut [R], b: ArrayView2<R>) {
+    assert_eq!(out.len(), packed_len(b.nrows(), b.ncols()));
+    R::dispatch(Pack { out, b });
+}
+
+/// c = a · b, or c ← c + a · b, with `b` as packed.
+pub fn packed_product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: &[R], add: bool) {
+    let ((m, n), k) = (c.dim(), a.ncols());
+    assert!((c.strides()[1] == 1 || n == 1) && b.len() == packed_len(k, n));
+    R::dispatch(Product {
+        m,
+        n,
+        k,
+        a: a.as_ptr(),
+        a_row: a.strides()[0],
+        a_column: a.strides()[1],
+        b: b.as_ptr(),
+        b_row: None,
+        c_row: c.strides()[0],
+        c: c.as_mut_ptr(),
+        add,
+    });
+}
+
+/// Rows and columns of the blocks of a \[k, n\] operand.
+fn blocks(k: usize, n: usize) -> (usize, usize) {
+    let depth = k.div_ceil(k.div_ceil(DEPTH));
+    (depth, n.div_ceil(n.div_ceil(COLUMNS)).next_multiple_of(LANES))
+}
+
+/// The vectors of each panel of a block of `n` columns: as many as registers hold, none narrower than it must be.
+#[inline(always)]
+fn panels<S: Simd>(n: usize) -> impl Iterator<Item = (usize, usize)> {
+    let vectors = n.div_ceil(LANES);
+    let panels = vectors.div_ceil(S::TILE.1.min(WIDEST));
+    (0..panels).map(move |panel| (panel * vectors / panels, (panel + 1) * vectors / panels))
+}
+
+struct Pack<'a, R> {
+    out: &'a mut [R],
+    b: ArrayView2<'a, R>,
+}
+
+impl<R: Real> Kernel<R> for Pack<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<R = R>>(self, _: S) {
+        let (k, n) = self.b.dim();
+        let (depth, width) = blocks(k, n);
+        let mut out = self.out;
+        for column in (0..n).step_by(width) {
+            for from in (0..k).step_by(depth) {
+                for (first, end) in panels::<S>((n - column).min(width)) {
+                    let columns = column + first * LANES..(column + end * LANES).min(n);
+                    for row in from..(from + depth).min(k) {
+                        let place = out.split_off_mut(..(end - first) * LANES).expect("a packed operand has room");
+                        let source = self.b.slice(ndarray::s![row, columns.clone()]);
+                        place.iter_mut().zip(source).for_each(|(place, x)| *place = *x);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The operands of one product, or of one tile of it.
@@ -43,7 +115,8 @@ struct Product<R> {
     a_row: isize,
     a_column: isize,
     b: *const R,
-    b_row: isize,
+    /// From one row of `b` to the next; none where `b` is packed.
+    b_row: Option<isize>,
     c: *mut R,
     c_row: isize,
     add: bool,
@@ -55,16 +128,18 @@ impl<R: Real> Kernel<R> for Product<R> {
     #[inline(always)]
     fn run<S: Simd<R = R>>(self, s: S) {
         // k and n in equal parts, so that a block of `b` stays in L2; then tiles of rows: those of `a` stay in L1 meanwhile.
-        let depth = self.k.div_ceil(self.k.div_ceil(DEPTH));
-        let width = self.n.div_ceil(self.n.div_ceil(COLUMNS)).next_multiple_of(LANES);
+        let (depth, width) = blocks(self.k, self.n);
         for column in (0..self.n).step_by(width) {
             for from in (0..self.k).step_by(depth) {
-                // SAFETY: from < k and column < n.
+                let (n, k) = ((self.n - column).min(width), (self.k - from).min(depth));
+                // SAFETY: from < k and column < n; packed blocks of these columns are as wide as the panels of theirs.
                 let (a, b, c) = unsafe {
-                    let b = self.b.offset(from as isize * self.b_row).add(column);
+                    let b = match self.b_row {
+                        Some(b_row) => self.b.offset(from as isize * b_row).add(column),
+                        None => self.b.add(column * self.k + from * n.next_multiple_of(LANES)),
+                    };
                     (self.a.offset(from as isize * self.a_column), b, self.c.add(column))
                 };
-                let (n, k) = ((self.n - column).min(width), (self.k - from).min(depth));
                 Product { n, k, a, b, c, add: self.add || from > 0, ..self }.block(s);
             }
         }
@@ -92,11 +167,9 @@ impl<R: Real> Product<R> {
         }
     }
 
-    /// M rows of the product, in panels of as many vectors as registers hold, none narrower than it must be; returns M.
+    /// M rows of the product, panel by panel; returns M.
     #[inline(always)]
     fn rows<S: Simd<R = R>, const M: usize>(self, s: S) -> usize {
-        let vectors = self.n.div_ceil(LANES);
-        let panels = vectors.div_ceil(S::TILE.1.min(WIDEST));
         if self.a_column == 1 {
             // The rows of `a` that come next, while these are used.
             for i in 0..M {
@@ -104,13 +177,12 @@ impl<R: Real> Product<R> {
                 (0..self.k).step_by(LANES).for_each(|k| s.prefetch(next.wrapping_add(k)));
             }
         }
-        for panel in 0..panels {
-            let (from, to) = (panel * vectors / panels, (panel + 1) * vectors / panels);
+        for (from, to) in panels::<S>(self.n) {
             let column = from * LANES;
             let part = Product {
                 n: (to * LANES).min(self.n) - column,
-                // SAFETY: column < n.
-                b: unsafe { self.b.add(column) },
+                // SAFETY: column < n; packed panels have k rows each.
+                b: unsafe { self.b.add(if self.b_row.is_some() { column } else { column * self.k }) },
                 // SAFETY: as above.
                 c: unsafe { self.c.add(column) },
                 ..self
@@ -146,6 +218,7 @@ impl<R: Real> Product<R> {
         }
         let mut sum = [[s.splat(R::zero()); V]; M];
         let (mut a, mut b) = (self.a, self.b);
+        let b_row = self.b_row.unwrap_or((V * LANES) as isize);
         for _ in 0..self.k {
             // SAFETY: within the k rows of b and columns of a; the last vector reads what n leaves of it.
             unsafe {
@@ -161,7 +234,7 @@ impl<R: Real> Product<R> {
                     }
                 }
                 a = a.wrapping_offset(self.a_column);
-                b = b.wrapping_offset(self.b_row);
+                b = b.wrapping_offset(b_row);
             }
         }
         for (i, row) in sum.iter().enumerate() {

@@ -1,9 +1,11 @@
-//! `--config FILE`: every option may also stand in a TOML file, as `hidden = 100` for `--hidden 100`.
+//! `--config FILE`: every option may also stand in a TOML file, as `hidden = 100` for `--hidden 100`; a model's directory stands
+//! for the options that it was made with.
 //!
 //! The file's keys become arguments before the user's own, so that clap alone knows what options there are and the
 //! command line wins. A key that is not an option, or has a value that the option does not take, is an error that
 //! names its line.
 
+use super::saved;
 use crate::error::{Error, Result};
 use clap::builder::ValueParser;
 use clap::error::ErrorKind;
@@ -23,7 +25,10 @@ pub fn expand(args: impl IntoIterator<Item = OsString>, command: &Command) -> Re
     let mut command = command.clone();
     command.build();
     let (verb, at) = verb(&args, &command);
-    if let Some(path) = config_path(args.get(1..).unwrap_or_default()) {
+    if let Some(mut path) = config_path(args.get(1..).unwrap_or_default()) {
+        if path.is_dir() {
+            path = saved::open(&path)?.path().join(saved::OPTIONS);
+        }
         let text = match std::fs::read(&path) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|e| {
                 Error::input(&path, 0, format!("invalid UTF-8 at byte {}", e.utf8_error().valid_up_to()), "a TOML file")

@@ -2,17 +2,21 @@
 
 use super::generate::Generate;
 use super::language_model::{Evaluator, Trained};
+use super::ner::{Reading, Tagger, evaluate};
 use super::train::LmOptions;
-use super::{output_failed, train};
+use super::train_ner::NerOptions;
+use super::{output_failed, train, train_ner};
 use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::text::Corpus;
+use crate::text::conll::{Column, Conll};
 use crate::text::grammar::Grammar;
+use crate::text::tags::{Kinds, Tag};
 use clap::Parser;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Train a small language model on the bundled text, in about a minute
+/// Train a small language model and a tagger on the bundled text, in about a minute
 #[derive(Debug, clap::Args)]
 pub struct Demo {
     /// Directory to make [default: wordmill-demo, or wordmill-demo-2 …]
@@ -24,17 +28,28 @@ pub struct Demo {
 }
 
 /// The bundled text, drawn from the bundled grammar.
-const TEXTS: [(&str, &str); 3] = [
+const TEXTS: [(&str, &str); 6] = [
     ("train.txt", include_str!("../../data/lm/train.txt")),
     ("valid.txt", include_str!("../../data/lm/valid.txt")),
     ("test.txt", include_str!("../../data/lm/test.txt")),
+    ("train.conll", include_str!("../../data/ner/train.conll")),
+    ("valid.conll", include_str!("../../data/ner/valid.conll")),
+    ("test.conll", include_str!("../../data/ner/test.conll")),
 ];
 
-/// A command line for the options of `train lm`.
+/// A command line for the options of a verb.
 #[derive(Parser)]
-struct Options {
+struct Line<O: clap::Args> {
     #[command(flatten)]
-    lm: LmOptions,
+    options: O,
+}
+
+/// Options as a command line gives them.
+fn options<O: clap::Args>(fixed: &[&str], paths: [(&str, &Path); 3]) -> O {
+    let fixed = ["train"].iter().chain(fixed).map(Into::into);
+    let paths = paths.into_iter().flat_map(|(name, path)| [name.into(), path.into()]);
+    let args: Vec<std::ffi::OsString> = fixed.chain(paths).collect();
+    Line::<O>::try_parse_from(args).expect("the demo's options are right").options
 }
 
 impl Demo {
@@ -46,27 +61,43 @@ impl Demo {
             let path = dir.join(name);
             std::fs::write(&path, text).map_err(|e| Error::io(&path, "writing", e))?;
         }
-        let (train, valid, test) = (dir.join("train.txt"), dir.join("valid.txt"), dir.join("test.txt"));
-        let model = dir.join("lm");
         let mut say = |line: String| writeln!(out, "{line}").and_then(|()| out.flush()).map_err(output_failed);
-
         let grammar = Grammar::bundled();
         say(format!(
-            "A made-up newspaper: {} words by a hidden Markov source of {} states.\n\
-             A recurrent net learns to predict them, word by word.\n",
+            "A made-up newspaper: {} words by a hidden Markov source of {} states.\n",
             TEXTS[0].1.split_whitespace().count(),
             grammar.states()
         ))?;
-        let fixed =
-            ["train", "--embed", "64", "--hidden", "160", "--epochs", "8", "--lr", "0.004", "--keep-prob", "0.8"];
-        let paths = [("--train", &train), ("--valid", &valid), ("--out", &model)];
-        let threads = self.threads.to_string();
-        let mut args: Vec<std::ffi::OsString> = fixed.iter().map(Into::into).collect();
-        args.extend(["--schedule", "linear", "--threads", &threads].map(Into::into));
-        args.extend(paths.into_iter().flat_map(|(name, path)| [name.into(), path.into()]));
-        let options = Options::try_parse_from(args).expect("the demo's options are right").lm;
+        let pool = pool(self.threads)?;
+        self.language_model(&dir, &grammar, &pool, &mut say)?;
+        self.tagger(&dir, &grammar, &pool, &mut say)?;
 
-        let (trained, loss) = pool(self.threads)?.install(|| {
+        let dir = dir.display();
+        let next = [
+            (format!("wordmill generate {dir}/lm"), "let it go on from your words"),
+            (format!("wordmill eval {dir}/lm {dir}/test.txt"), "measure it"),
+            (format!("wordmill tag {dir}/tagger --text"), "tag sentences that you type"),
+            ("wordmill train lm --help".into(), "train on your own text"),
+            (format!("{dir}/lm/curves.svg"), "how it learnt"),
+        ];
+        say("\nNext:".into())?;
+        let width = next.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
+        next.iter().try_for_each(|(command, what)| say(format!("  {command:width$}   {what}")))
+    }
+
+    fn language_model(
+        &self,
+        dir: &Path,
+        grammar: &Grammar,
+        pool: &rayon::ThreadPool,
+        say: &mut dyn FnMut(String) -> Result<()>,
+    ) -> Result<()> {
+        say("A recurrent net learns to predict it, word by word.\n".into())?;
+        let (train, valid, test, model) =
+            (dir.join("train.txt"), dir.join("valid.txt"), dir.join("test.txt"), dir.join("lm"));
+        let fixed = ["--embed=64", "--hidden=160", "--epochs=8", "--lr=0.004", "--keep-prob=0.8", "--schedule=linear"];
+        let options: LmOptions = options(&fixed, [("--train", &train), ("--valid", &valid), ("--out", &model)]);
+        let (trained, loss) = pool.install(|| {
             train::train_lm(&options)?;
             let trained = Trained::load(&model)?;
             let corpus = Corpus::read_with(&test, &trained.vocabulary)?;
@@ -82,18 +113,48 @@ impl Demo {
             loss.exp()
         ))?;
         say("\nSome sentences that the model writes:".into())?;
-        Generate::demo(&trained, 5).into_iter().try_for_each(|sentence| say(format!("  {sentence}")))?;
-        let (model, dir) = (model.display(), dir.display());
-        let next = [
-            (format!("wordmill generate {model}"), "let it go on from your words"),
-            (format!("wordmill eval {model} {dir}/test.txt"), "measure it"),
-            ("wordmill train lm --help".into(), "train on your own text"),
-            (format!("{model}/curves.svg"), "how it learnt"),
-        ];
-        say("\nNext:".into())?;
-        let width = next.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
-        next.iter().try_for_each(|(command, what)| say(format!("  {command:width$}   {what}")))
+        Generate::demo(&trained, 5).into_iter().try_for_each(|sentence| say(format!("  {sentence}")))
     }
+
+    fn tagger(
+        &self,
+        dir: &Path,
+        grammar: &Grammar,
+        pool: &rayon::ThreadPool,
+        say: &mut dyn FnMut(String) -> Result<()>,
+    ) -> Result<()> {
+        say("\nAnother net learns to find people, organisations, places and other names in it.\n".into())?;
+        let (train, valid, test, model) =
+            (dir.join("train.conll"), dir.join("valid.conll"), dir.join("test.conll"), dir.join("tagger"));
+        let options: NerOptions =
+            options(&["--epochs=4"], [("--train", &train), ("--valid", &valid), ("--out", &model)]);
+        let (found, best) = pool.install(|| {
+            train_ner::train_ner(&options)?;
+            let tagger = Tagger::load(&model)?;
+            let mut kinds = tagger.config.labels.kinds.clone();
+            let reading = Reading { column: Column::Last, repair: false };
+            let tagged = reading.read(&test, Some(tagger.config.labels.scheme), &mut kinds, |_| ())?;
+            let found = tagger.evaluate(&tagged, &kinds);
+            let best = evaluate(&source_tags(grammar, &tagged.file, &mut kinds), &tagged, &kinds);
+            Ok::<_, Error>((found.conlleval.overall.f1, best.conlleval.overall.f1))
+        })?;
+        say(format!(
+            "\nEntities found in text it has not seen, F1:\n  after training    {:7.2} %\n  \
+             best possible     {:7.2} %   (the source itself, by the forward-backward algorithm)",
+            100.0 * found,
+            100.0 * best
+        ))
+    }
+}
+
+/// The tags that the source holds for the most probable, one a token.
+fn source_tags(grammar: &Grammar, file: &Conll, kinds: &mut Kinds) -> Vec<Tag> {
+    let words: Vec<&str> = file.words().collect();
+    let sentences = file.sentences().map(|sentence| {
+        let tags = grammar.posterior_tags(&words[sentence]).expect("the sample is the source's");
+        tags.into_iter().map(|tag| Tag::parse(tag, kinds).expect("the source's tags are tags")).collect::<Vec<_>>()
+    });
+    sentences.collect::<Vec<_>>().concat()
 }
 
 /// The first of wordmill-demo, wordmill-demo-2, … that is not there.

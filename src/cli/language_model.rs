@@ -42,7 +42,8 @@ impl Trained {
             let what = format!("has {} words, its {VOCABULARY} {}", saved.words, vocabulary.len());
             return Err(Error::model(config, what));
         }
-        if !sane(saved.embed) || !sane(saved.hidden) || !(1..=64).contains(&saved.layers) {
+        let widths = sane(saved.embed) && sane(saved.hidden) && (!saved.tie || saved.embed == saved.hidden);
+        if !widths || !(1..=64).contains(&saved.layers) || !(0.0..=1.0).contains(&saved.at_test) {
             return Err(Error::model(config, "has sizes that no model has"));
         }
         let model = LanguageModel::new(saved);

@@ -3,8 +3,10 @@
 pub mod config;
 mod demo;
 mod eval;
+mod exchange;
 mod generate;
 mod info;
+mod inspect;
 mod language_model;
 mod memory;
 mod neighbors;
@@ -31,7 +33,7 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "wordmill", version, args_override_self = true, arg_required_else_help = true)]
 struct Cli {
-    /// A TOML file with options of the command, as "hidden = 100"; the command line wins
+    /// A TOML file with options of the command, as "hidden = 100", or a model for its options; the command line wins
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -49,6 +51,9 @@ enum Verb {
     Tag(tag::TagText),
     Neighbors(neighbors::Neighbors),
     Info(info::Info),
+    Inspect(inspect::Inspect),
+    Export(exchange::Export),
+    Import(exchange::Import),
     Synth(synth::Synth),
     Demo(demo::Demo),
 }
@@ -66,6 +71,9 @@ impl Verb {
             Verb::Tag(verb) => verb.run(out),
             Verb::Neighbors(verb) => verb.run(out),
             Verb::Info(verb) => verb.run(out),
+            Verb::Inspect(verb) => verb.run(out),
+            Verb::Export(verb) => verb.run(out),
+            Verb::Import(verb) => verb.run(out),
             Verb::Synth(verb) => verb.run(out),
             Verb::Demo(verb) => verb.run(out),
         }

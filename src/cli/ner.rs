@@ -335,7 +335,7 @@ impl Tagger {
 }
 
 /// Compares tags with those of a file.
-fn evaluate(predicted: &[Tag], tagged: &Tagged, kinds: &Kinds) -> Report {
+pub fn evaluate(predicted: &[Tag], tagged: &Tagged, kinds: &Kinds) -> Report {
     let mut evaluation = Evaluation::new(tagged.gold.scheme);
     for sentence in tagged.file.sentences() {
         evaluation.add(&tagged.gold.tags[sentence.clone()], &predicted[sentence]);

@@ -7,6 +7,7 @@ use super::values::{keep_probability, not_negative, positive, size};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
+use crate::layers::net::{Kind, Unit};
 use crate::models::language_model::Config;
 use crate::models::{Init, LanguageModel};
 use crate::params::Arena;
@@ -17,7 +18,7 @@ use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::{Progress, Style, short};
-use crate::train::schedule::{EarlyStopping, Kind, Schedule};
+use crate::train::schedule::{self, EarlyStopping, Schedule};
 use crate::train::signals::Signals;
 use crate::train::writer::Writer;
 use serde::Serialize;
@@ -72,18 +73,28 @@ pub struct LmOptions {
     /// Directory of the model; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Width of a word vector
-    #[arg(long, default_value = "50", value_parser = size, value_name = "D")]
-    embed: usize,
+    /// Recurrent cell
+    #[arg(long, default_value = "rnn", value_enum)]
+    cell: Kind,
+    /// Units of a gated-feedback net
+    #[arg(long, default_value = "gru", value_enum)]
+    unit: Unit,
+    /// Width of a word vector [default: 50, with --tie that of --hidden]
+    #[arg(long, value_parser = size, value_name = "D")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embed: Option<usize>,
     /// Units of a recurrent layer
     #[arg(long, default_value = "100", value_parser = size, value_name = "H")]
     hidden: usize,
     /// Recurrent layers, one on the other
     #[arg(long, default_value = "1", value_parser = layers)]
     layers: usize,
-    /// Non-linearity of the recurrent units
+    /// Non-linearity of the recurrent units of --cell rnn
     #[arg(long, default_value = "tanh", value_enum)]
     activation: Activation,
+    /// One table for word vectors and output weights: fewer parameters, and as wide as --hidden
+    #[arg(long)]
+    tie: bool,
     /// Steps that a gradient goes back in time
     #[arg(long, default_value = "10", value_parser = size, value_name = "STEPS")]
     tau: usize,
@@ -97,6 +108,12 @@ pub struct LmOptions {
     /// Dropout: the share of word vectors' and layers' outputs that is kept
     #[arg(long, default_value = "0.9", value_parser = keep_probability, value_name = "P")]
     keep_prob: f64,
+    /// Whether dropout scales: what is kept by 1/P in training, or (none) everything by P afterwards
+    #[arg(long, default_value = "inverted", value_enum)]
+    dropout_scaling: Scaling,
+    /// The same dropout mask for all steps of a window (Gal and Ghahramani 2016)
+    #[arg(long)]
+    variational: bool,
     /// Update rule
     #[arg(long, default_value = "adam", value_enum)]
     optimizer: Rule,
@@ -112,7 +129,7 @@ pub struct LmOptions {
     l2: f64,
     /// How the learning rate changes
     #[arg(long, default_value = "plateau", value_enum)]
-    schedule: Kind,
+    schedule: schedule::Kind,
     /// Stop after so many epochs without a better validation perplexity
     #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,9 +154,10 @@ pub struct LmOptions {
     #[arg(long, value_name = "N", value_parser = vocabulary_size)]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_vocab: Option<usize>,
-    /// How weights begin
-    #[arg(long, default_value = "xavier", value_enum)]
-    init: Init,
+    /// How weights begin [default: uniform, with gated cells orthogonal]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init: Option<Init>,
     /// Begin every sentence with a state of zero
     #[arg(long)]
     reset_at_eos: bool,
@@ -165,17 +183,22 @@ pub struct LmOptions {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 16] = [
+const FIXED: [&str; 21] = [
     "train",
     "valid",
+    "cell",
+    "unit",
     "embed",
     "hidden",
     "layers",
     "activation",
+    "tie",
     "tau",
     "stride",
     "batch",
     "keep-prob",
+    "dropout-scaling",
+    "variational",
     "optimizer",
     "seed",
     "min-count",
@@ -193,7 +216,32 @@ fn vocabulary_size(text: &str) -> std::result::Result<usize, String> {
     if n >= 3 { Ok(n) } else { Err("expected 3 or more: <unk>, <eos> and a word".into()) }
 }
 
+/// Whether dropout scales in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Scaling {
+    /// What is kept, by 1/P in training; nothing afterwards
+    Inverted,
+    /// Nothing in training; everything by P afterwards
+    None,
+}
+
 impl LmOptions {
+    fn embed(&self) -> usize {
+        self.embed.unwrap_or(if self.tie { self.hidden } else { 50 })
+    }
+
+    fn init(&self) -> Init {
+        self.init.unwrap_or(if self.cell == Kind::Rnn { Init::Uniform } else { Init::Orthogonal })
+    }
+
+    fn keep(&self) -> Keep {
+        match self.dropout_scaling {
+            Scaling::Inverted => Keep::inverted(self.keep_prob),
+            Scaling::None => Keep::unscaled(self.keep_prob),
+        }
+    }
+
     fn rate(&self) -> f64 {
         self.lr.unwrap_or(match self.optimizer {
             Rule::Adam => 0.002,
@@ -211,6 +259,8 @@ impl LmOptions {
         saved.out = absolute(&self.out)?;
         saved.stride = Some(self.stride.unwrap_or(self.tau));
         saved.lr = Some(self.rate());
+        saved.embed = Some(self.embed());
+        saved.init = Some(self.init());
         toml::to_string(&saved).map_err(|e| Error::Usage(format!("an option cannot be saved: {e}")))
     }
 
@@ -218,6 +268,11 @@ impl LmOptions {
         let stride = self.stride.unwrap_or(self.tau);
         if stride > self.tau {
             return Err(Error::Usage(format!("--stride {stride}: expected at most --tau {}", self.tau)));
+        }
+        if self.tie && self.embed() != self.hidden {
+            let what =
+                format!("--tie makes word vectors as wide as --hidden {}, found --embed {}", self.hidden, self.embed());
+            return Err(Error::Usage(what));
         }
         if self.resume && self.force {
             return Err(Error::Usage("--resume continues the model, --force replaces it: give one of them".into()));
@@ -291,11 +346,19 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
     let windows = Windows::new(lanes.length(), options.tau, stride)?;
     let model = LanguageModel::new(Config {
         words: vocabulary.len(),
-        embed: options.embed,
+        embed: options.embed(),
         hidden: options.hidden,
         layers: options.layers,
+        cell: options.cell,
         activation: options.activation,
+        unit: options.unit,
+        tie: options.tie,
         reset_at: options.reset_at_eos.then_some(vocabulary.eos()),
+        variational: options.variational,
+        at_test: match options.dropout_scaling {
+            Scaling::Inverted => 1.0,
+            Scaling::None => options.keep().share(),
+        },
     });
 
     let mut words = Vec::new();
@@ -325,7 +388,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         tau: options.tau,
         valid: valid.as_ref().map(|v| v.ids.as_slice()),
         eos: vocabulary.eos(),
-        keep: Keep::inverted(options.keep_prob),
+        keep: options.keep(),
         seed: options.seed,
         files,
     });
@@ -340,7 +403,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         }
         None => {
             let mut w = Arena::zeros(model.layout());
-            options.init.fill(&mut w, options.seed);
+            options.init().fill(&mut w, options.seed);
             let state = State::new(schedule, EarlyStopping::new(options.patience));
             (w, state, Metrics::create(&options.out)?)
         }

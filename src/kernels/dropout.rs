@@ -21,6 +21,16 @@ impl Keep {
         Keep { threshold: if probability == 1.0 { u32::MAX } else { threshold }, scale: 1.0 / kept }
     }
 
+    /// The source's form: what is kept stays as it is; at test time everything is multiplied by [`Keep::share`].
+    pub fn unscaled(probability: f64) -> Keep {
+        Keep { scale: 1.0, ..Keep::inverted(probability) }
+    }
+
+    /// The share that is kept, as rounded.
+    pub fn share(self) -> f64 {
+        if self.everything() { 1.0 } else { f64::from(self.threshold) / 4_294_967_296.0 }
+    }
+
     /// Whether nothing is dropped.
     pub fn everything(self) -> bool {
         self.threshold == u32::MAX
@@ -67,6 +77,13 @@ kernel! {
                 }
             }
         }
+    }
+}
+
+/// x ← x · factor
+pub fn scale<R: Real>(factor: R, x: &mut [R]) {
+    if factor != R::one() {
+        x.iter_mut().for_each(|x| *x *= factor);
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod dropout;
 pub mod files;
+pub mod gates;
 pub mod isa;
 pub mod math;
 pub mod memory;

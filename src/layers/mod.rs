@@ -2,6 +2,8 @@
 
 pub mod cells;
 pub mod embedding;
+pub mod gated_feedback;
 pub mod losses;
+pub mod net;
 pub mod recurrent;
 pub mod window;

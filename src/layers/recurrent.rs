@@ -3,15 +3,15 @@
 //! Steps lie one after the other: rows t·b .. (t+1)·b of a matrix belong to step t of b lanes. The input products of all steps are
 //! one product before the loop, the weight gradients one product each after it; only h₋U and δUᵀ are inside.
 
-use super::cells::Cell;
-use crate::blas::{add_product, product};
+use super::cells::{Cell, Columns};
+use crate::blas::{Packed, product};
 use crate::kernels::{Buffer, update::add};
 use crate::params::{Arena, Layout, P, Role};
 use crate::real::Real;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{ArrayView2, ArrayViewMut2, s};
 use std::ops::Range;
 
-/// The weights of one layer, for D inputs and H units with G gates: W \[D, G·H\], U \[H, G·H\], bias \[G·H\].
+/// The weights of one layer, for D inputs and H units: W \[D, columns·H\], U \[H, columns·H\], bias \[total columns·H\].
 #[derive(Clone, Copy, Debug)]
 pub struct Weights {
     /// W, on the input.
@@ -24,32 +24,42 @@ pub struct Weights {
 
 impl Weights {
     /// Adds a layer's tensors.
-    pub fn add(layout: &mut Layout, name: &str, inputs: usize, units: usize, gates: usize) -> Self {
+    pub fn add(layout: &mut Layout, name: &str, inputs: usize, units: usize, columns: &Columns) -> Self {
+        let blocks = |of: &Range<usize>| of.len() * units;
         Weights {
-            input: layout.add(format!("{name}.input"), inputs, gates * units, Role::Weight),
-            recurrent: layout.add(format!("{name}.recurrent"), units, gates * units, Role::Recurrent),
-            bias: layout.add(format!("{name}.bias"), 1, gates * units, Role::Bias),
+            input: layout.add(format!("{name}.input"), inputs, blocks(&columns.input), Role::Weight),
+            recurrent: layout.add(format!("{name}.recurrent"), units, blocks(&columns.recurrent), Role::Recurrent),
+            bias: layout.add(format!("{name}.bias"), 1, columns.total * units, Role::Bias),
         }
     }
 }
 
-/// The transposed weights of one layer, made once a step: backward products want their rows contiguous.
-pub struct Transposed<R> {
-    input: Buffer<R>,
-    recurrent: Buffer<R>,
+/// The weights of one layer, packed for the products of a step's forward and backward pass.
+pub struct Prepared<R> {
+    input: Packed<R>,
+    recurrent: Packed<R>,
+    input_back: Packed<R>,
+    recurrent_back: Packed<R>,
 }
 
-impl<R: Real> Transposed<R> {
+impl<R: Real> Prepared<R> {
     /// Room for the layer's weights.
     pub fn new(layout: &Layout, p: &Weights) -> Self {
-        let room = |p| Buffer::zeros(layout.tensor(p).range().len());
-        Transposed { input: room(p.input), recurrent: room(p.recurrent) }
+        let (w, u) = (layout.tensor(p.input), layout.tensor(p.recurrent));
+        Prepared {
+            input: Packed::new(w.rows, w.columns),
+            recurrent: Packed::new(u.rows, u.columns),
+            input_back: Packed::new(w.columns, w.rows),
+            recurrent_back: Packed::new(u.columns, u.rows),
+        }
     }
 
     /// Takes the present weights.
     pub fn refresh(&mut self, w: &Arena<R>, p: &Weights) {
-        transpose(&mut self.input, w.matrix(p.input));
-        transpose(&mut self.recurrent, w.matrix(p.recurrent));
+        self.input.pack(w.matrix(p.input));
+        self.recurrent.pack(w.matrix(p.recurrent));
+        self.input_back.pack(w.matrix(p.input).reversed_axes());
+        self.recurrent_back.pack(w.matrix(p.recurrent).reversed_axes());
     }
 }
 
@@ -57,10 +67,10 @@ impl<R: Real> Transposed<R> {
 pub struct Unrolled<R> {
     lanes: usize,
     units: usize,
-    gates: usize,
+    columns: Columns,
     /// The state that each step began with: [T·b, H].
     before: Buffer<R>,
-    /// Pre-activations, then what the cell keeps, then their gradient: [T·b, G·H].
+    /// Pre-activations, then what the cell keeps, then their gradient: [T·b, total·H].
     a: Buffer<R>,
     /// What comes back from the step after: [b, H].
     carry: Buffer<R>,
@@ -68,15 +78,20 @@ pub struct Unrolled<R> {
 
 impl<R: Real> Unrolled<R> {
     /// Room for up to `steps`.
-    pub fn new(steps: usize, lanes: usize, units: usize, gates: usize) -> Self {
+    pub fn new(steps: usize, lanes: usize, units: usize, columns: Columns) -> Self {
         Unrolled {
             lanes,
             units,
-            gates,
             before: Buffer::zeros(steps * lanes * units),
-            a: Buffer::zeros(steps * lanes * gates * units),
+            a: Buffer::zeros(steps * lanes * columns.total * units),
             carry: Buffer::zeros(lanes * units),
+            columns,
         }
+    }
+
+    /// Elements that [`Unrolled::new`] takes.
+    pub fn len(steps: usize, lanes: usize, units: usize, columns: &Columns) -> usize {
+        ((1 + columns.total) * steps + 1) * lanes * units
     }
 
     /// Runs the cell over the steps of `x` \[T·b, D\] from `state` \[b, H\]; `h` \[T·b, H\] gets every state. Where `reset`
@@ -87,34 +102,33 @@ impl<R: Real> Unrolled<R> {
         h: &mut [R],
         x: ArrayView2<R>,
         state: &[R],
-        reset: impl Fn(usize) -> bool,
+        reset: &dyn Fn(usize) -> bool,
         cell: &dyn Cell<R>,
-        w: &Arena<R>,
-        p: &Weights,
+        bias: &[R],
+        w: &Prepared<R>,
     ) {
-        let (rows, b, units, width) = (x.nrows(), self.lanes, self.units, self.gates * self.units);
+        let (rows, b, units, width) = (x.nrows(), self.lanes, self.units, self.columns.total * self.units);
         assert!(h.len() == rows * units && state.len() == b * units && rows.is_multiple_of(b));
+        let (input, recurrent) = (self.part(&self.columns.input), self.part(&self.columns.recurrent));
         let a = &mut self.a[..rows * width];
         for row in a.chunks_exact_mut(width) {
-            row.copy_from_slice(w.slice(p.bias));
+            row.copy_from_slice(bias);
         }
-        add_product(view_mut(a, rows, width), x, w.matrix(p.input));
+        w.input.add_product(view_mut(a, rows, width).slice_mut(s![.., input]), x);
         let steps = self.before.chunks_exact_mut(b * units).zip(a.chunks_exact_mut(b * width));
         for (t, (before, a)) in steps.enumerate() {
             let (past, now) = h.split_at_mut(t * b * units);
             before.copy_from_slice(if t == 0 { state } else { &past[(t - 1) * b * units..] });
-            for (lane, row) in before.chunks_exact_mut(units).enumerate() {
-                if reset(t * b + lane) {
-                    row.fill(R::zero());
-                }
-            }
-            add_product(view_mut(a, b, width), view(before, b, units), w.matrix(p.recurrent));
-            cell.forward(&mut now[..b * units], a);
+            clear_rows(before, units, |lane| reset(t * b + lane));
+            let products = view_mut(a, b, width);
+            w.recurrent.add_product(products.slice_move(s![.., recurrent.clone()]), view(before, b, units));
+            cell.forward(&mut now[..b * units], a, before, units);
         }
     }
 
-    /// The way back through the steps of the last [`Unrolled::forward`]: from `dh` = ∂J/∂h \[T·b, H\] (used up) the gradients of
-    /// the layer's weights, written to `g`, and ∂J/∂x \[T·b, D\]. Nothing goes back beyond the first step.
+    /// The way back through the steps of the last [`Unrolled::forward`]: from `dh` = ∂J/∂h \[T·b, H\], to which what comes back from
+    /// later steps is added, the gradients of the layer's weights, written to `g`, and ∂J/∂x \[T·b, D\]. Nothing goes back beyond
+    /// the first step.
     #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     pub fn backward(
         &mut self,
@@ -122,40 +136,62 @@ impl<R: Real> Unrolled<R> {
         dh: &mut [R],
         h: &[R],
         x: ArrayView2<R>,
-        reset: impl Fn(usize) -> bool,
+        reset: &dyn Fn(usize) -> bool,
         cell: &dyn Cell<R>,
-        transposed: &Transposed<R>,
+        w: &Prepared<R>,
         g: &mut Arena<R>,
         p: &Weights,
     ) {
-        let (rows, b, units, width) = (x.nrows(), self.lanes, self.units, self.gates * self.units);
+        let (rows, b, units, width) = (x.nrows(), self.lanes, self.units, self.columns.total * self.units);
         assert!(h.len() == rows * units && dh.len() == rows * units);
-        let recurrent = view(&transposed.recurrent, width, units);
+        let (input, recurrent) = (self.part(&self.columns.input), self.part(&self.columns.recurrent));
         let a = &mut self.a[..rows * width];
         self.carry.fill(R::zero());
         for t in (0..rows / b).rev() {
             let at = t * b * units..(t + 1) * b * units;
             let (a, dh) = (&mut a[t * b * width..][..b * width], &mut dh[at.clone()]);
             add(dh, &self.carry);
-            cell.backward(a, dh, &h[at]);
+            cell.backward(a, &mut self.carry, dh, &h[at.clone()], &self.before[at], units);
             if t > 0 {
-                product(view_mut(&mut self.carry, b, units), view(a, b, width), recurrent);
-                for (lane, row) in self.carry.chunks_exact_mut(units).enumerate() {
-                    if reset(t * b + lane) {
-                        row.fill(R::zero());
-                    }
-                }
+                let delta = view(a, b, width);
+                w.recurrent_back
+                    .add_product(view_mut(&mut self.carry, b, units), delta.slice(s![.., recurrent.clone()]));
+                clear_rows(&mut self.carry, units, |lane| reset(t * b + lane));
             }
         }
         let delta = view(a, rows, width);
-        product(g.matrix_mut(p.input), x.t(), delta);
-        product(g.matrix_mut(p.recurrent), view(&self.before[..rows * units], rows, units).t(), delta);
-        let bias = g.slice_mut(p.bias);
-        bias.fill(R::zero());
-        for row in a.chunks_exact(width) {
-            add(bias, row);
+        let before = view(&self.before[..rows * units], rows, units);
+        product(g.matrix_mut(p.input), x.t(), delta.slice(s![.., input.clone()]));
+        product(g.matrix_mut(p.recurrent), before.t(), delta.slice(s![.., recurrent]));
+        sum_rows(g.slice_mut(p.bias), a);
+        w.input_back.product(dx, delta.slice(s![.., input]));
+    }
+
+    /// What the cell keeps of `rows`: \[rows, total·H\].
+    pub fn kept(&self, rows: usize) -> &[R] {
+        &self.a[..rows * self.columns.total * self.units]
+    }
+
+    /// Columns of the pre-activations in elements.
+    fn part(&self, of: &Range<usize>) -> Range<usize> {
+        of.start * self.units..of.end * self.units
+    }
+}
+
+/// Makes the rows zero for which `which` holds.
+pub fn clear_rows<R: Real>(x: &mut [R], width: usize, which: impl Fn(usize) -> bool) {
+    for (i, row) in x.chunks_exact_mut(width).enumerate() {
+        if which(i) {
+            row.fill(R::zero());
         }
-        product(dx, delta, view(&transposed.input, width, x.ncols()));
+    }
+}
+
+/// `sum` = the sum of the rows of `x`.
+pub fn sum_rows<R: Real>(sum: &mut [R], x: &[R]) {
+    sum.fill(R::zero());
+    for row in x.chunks_exact(sum.len()) {
+        add(sum, row);
     }
 }
 

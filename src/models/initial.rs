@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 pub enum Init {
     /// Uniform in ±1/√n, for n inputs
     Uniform,
-    /// Uniform in ±√(6/(n + m)), for n inputs and m outputs (Glorot and Bengio 2010)
+    /// Uniform in ±√(6/(n + m)), for n inputs and m outputs, all gates counted (Glorot and Bengio 2010)
     Xavier,
-    /// State-to-state matrices orthogonal (Saxe et al. 2014), the others as xavier
+    /// State-to-state matrices orthogonal (Saxe et al. 2014), the others as uniform
     Orthogonal,
 }
 
@@ -33,12 +33,12 @@ impl Init {
             let width = match (tensor.role, self) {
                 (Role::Bias, _) => continue,
                 (Role::Table, _) => 0.1,
-                (_, Init::Uniform) => 1.0 / (inputs as f64).sqrt(),
                 (Role::Recurrent, Init::Orthogonal) => {
                     orthogonal(w.slice_mut(p), tensor, seed, i as u32);
                     continue;
                 }
-                _ => xavier,
+                (_, Init::Uniform | Init::Orthogonal) => 1.0 / (inputs as f64).sqrt(),
+                (_, Init::Xavier) => xavier,
             };
             w.slice_mut(p).par_chunks_mut(PIECE).enumerate().for_each(|(piece, x)| {
                 let mut stream = Stream::new(seed, Purpose::Init, piece as u64, i as u32);

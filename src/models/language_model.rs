@@ -1,21 +1,21 @@
 //! The recurrent language model (equations, section 4).
 //!
-//! e⁽ᵗ⁾ = L_{x(t)}    h⁽ᵗ⁾ = f(h⁽ᵗ⁻¹⁾U + e⁽ᵗ⁾W + b₁), layer on layer    ŷ⁽ᵗ⁾ = softmax(h⁽ᵗ⁾Uₒᵀ + b₂)    J = −Σ log ŷ_{x(t+1)} / N
+//! e⁽ᵗ⁾ = L_{x(t)}    h⁽ᵗ⁾ = net(h⁽ᵗ⁻¹⁾, e⁽ᵗ⁾)    ŷ⁽ᵗ⁾ = softmax(h⁽ᵗ⁾Uₒᵀ + b₂)    J = −Σ log ŷ_{x(t+1)} / N
 //!
-//! Dropout on e and on every layer's output. The lanes of a batch are divided into shards, which the recurrent part is parallel
+//! The net is a stack of cells or a gated-feedback net ([`crate::layers::net`]); dropout is on e and on every layer's output. With
+//! tied weights L is Uₒ (Press and Wolf 2017). The lanes of a batch are divided into shards, which the recurrent part is parallel
 //! over; the output layer is parallel over the vocabulary. Tokens lie shard by shard, in a shard step by step.
 
 use crate::kernels::Buffer;
 use crate::kernels::activation::Activation;
-use crate::kernels::dropout::{Keep, dropout, dropout_backward};
+use crate::kernels::dropout::Keep;
 use crate::kernels::update::add;
-use crate::layers::cells::{Cell, Simple};
 use crate::layers::embedding::{Order, lookup};
 use crate::layers::losses::{FullSoftmax, Gradient};
-use crate::layers::recurrent::{Transposed, Unrolled, Weights, view, view_mut};
+use crate::layers::net::{Gates, Kind, Masks, Memory, Net, Norms, Prepared, Shape, Unit};
+use crate::layers::recurrent::{Weights, view, view_mut};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::real::Real;
-use crate::rng::{Place, Purpose};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -32,21 +32,49 @@ pub struct Config {
     pub hidden: usize,
     /// Recurrent layers.
     pub layers: usize,
-    /// The non-linearity.
+    /// The cell.
+    pub cell: Kind,
+    /// The non-linearity of [`Kind::Rnn`].
     pub activation: Activation,
+    /// The units of [`Kind::GatedFeedback`].
+    pub unit: Unit,
+    /// Whether word vectors and output weights are one table; D is H then.
+    pub tie: bool,
     /// Where set, the state begins at zero whenever this word comes in: sentences do not see each other.
     pub reset_at: Option<u32>,
+    /// Whether all steps of a window have the same dropout mask.
+    pub variational: bool,
+    /// What values that dropout applies to are multiplied by when nothing is dropped: 1, or the kept share for a model trained
+    /// with [`Keep::unscaled`].
+    pub at_test: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            words: 1,
+            embed: 50,
+            hidden: 100,
+            layers: 1,
+            cell: Kind::Rnn,
+            activation: Activation::Tanh,
+            unit: Unit::Gru,
+            tie: false,
+            reset_at: None,
+            variational: false,
+            at_test: 1.0,
+        }
+    }
 }
 
 /// The model: its configuration and where its tensors are.
 pub struct LanguageModel {
     config: Config,
     layout: Arc<Layout>,
-    recurrent: Vec<Weights>,
+    net: Net,
     embedding: P,
     output: P,
     output_bias: P,
-    cell: Simple,
 }
 
 /// One window of text for B lanes: inputs and targets are \[T, B\], step by step.
@@ -80,16 +108,7 @@ struct Shard<R: Real> {
     /// The lane of the batch that it begins with.
     first: usize,
     inputs: Vec<u32>,
-    /// The input of layer 0, then of layer 1 …, after dropout: [T·b, width].
-    x: Vec<Buffer<R>>,
-    /// The states of each layer: [T·b, H].
-    h: Vec<Buffer<R>>,
-    unrolled: Vec<Unrolled<R>>,
-    /// The states that the next window begins with: [b, H] a layer.
-    state: Vec<Buffer<R>>,
-    /// ∂J of each layer's output, [T·b, H], and of the word vectors, [T·b, D].
-    dh: Buffer<R>,
-    dx: Buffer<R>,
+    net: Memory<R>,
     gradients: Arena<R>,
 }
 
@@ -97,7 +116,7 @@ struct Shard<R: Real> {
 pub struct Space<R: Real> {
     lanes: usize,
     shards: Vec<Shard<R>>,
-    transposed: Vec<Transposed<R>>,
+    prepared: Prepared<R>,
     softmax: FullSoftmax<R>,
     /// The output layer's side, tokens that count only: [N, H], [N].
     top: Buffer<R>,
@@ -107,23 +126,23 @@ pub struct Space<R: Real> {
     words: Vec<u32>,
     de: Buffer<R>,
     order: Order,
+    /// Rows of the table, with tied weights.
+    rows: Vec<u32>,
 }
 
 impl LanguageModel {
     /// The model of a configuration.
     pub fn new(config: Config) -> Self {
-        let Config { words, embed, hidden, layers, .. } = config;
+        let Config { words, embed, hidden, layers, cell, activation, unit, tie, .. } = config;
         assert!(words > 0 && embed > 0 && hidden > 0 && layers > 0, "every size is at least 1");
+        assert!(!tie || embed == hidden, "tied weights have one width");
         let mut layout = Layout::default();
-        let recurrent = (0..layers)
-            .map(|l| Weights::add(&mut layout, &format!("layer{l}"), if l == 0 { embed } else { hidden }, hidden, 1))
-            .collect();
         // The recurrent tensors come first: a shard's gradients are an arena of just those.
-        let embedding = layout.add("embedding", words, embed, Role::Table);
+        let net = Net::add(&mut layout, Shape { kind: cell, activation, unit, inputs: embed, units: hidden, layers });
+        let table = (!tie).then(|| layout.add("embedding", words, embed, Role::Table));
         let output = layout.add("output", words, hidden, Role::Output);
         let output_bias = layout.add("output.bias", 1, words, Role::Bias);
-        let cell = Simple(config.activation);
-        LanguageModel { layout: Arc::new(layout), recurrent, embedding, output, output_bias, cell, config }
+        LanguageModel { layout: Arc::new(layout), net, embedding: table.unwrap_or(output), output, output_bias, config }
     }
 
     /// The tensors.
@@ -141,24 +160,28 @@ impl LanguageModel {
         self.embedding
     }
 
+    /// L \[V, D\], the output weights \[V, H\] and their bias \[V\].
+    pub fn tables(&self) -> [P; 3] {
+        [self.embedding, self.output, self.output_bias]
+    }
+
+    /// The tensors of each layer of a stack; none of a gated-feedback net.
+    pub fn stack(&self) -> &[Weights] {
+        self.net.stack()
+    }
+
     /// Working memory for windows of up to `steps` × `lanes`; the states are zero.
     pub fn space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
         assert!(steps > 0 && lanes > 0);
-        let Config { words, embed, hidden, layers, .. } = self.config;
+        let Config { words, embed, hidden, .. } = self.config;
         let local = Arc::new(self.layout.before(self.embedding));
         let shard = |first: usize| {
             let b = SHARD.min(lanes - first);
-            let rows = steps * b;
             Shard {
                 lanes: b,
                 first,
-                inputs: Vec::with_capacity(rows),
-                x: (0..layers).map(|l| Buffer::zeros(rows * if l == 0 { embed } else { hidden })).collect(),
-                h: (0..layers).map(|_| Buffer::zeros(rows * hidden)).collect(),
-                unrolled: (0..layers).map(|_| Unrolled::new(steps, b, hidden, Cell::<R>::gates(&self.cell))).collect(),
-                state: (0..layers).map(|_| Buffer::zeros(b * hidden)).collect(),
-                dh: Buffer::zeros(rows * hidden),
-                dx: Buffer::zeros(rows * embed.max(hidden)),
+                inputs: Vec::with_capacity(steps * b),
+                net: self.net.memory(steps, b),
                 gradients: Arena::zeros(&local),
             }
         };
@@ -166,7 +189,7 @@ impl LanguageModel {
         Space {
             lanes,
             shards: (0..lanes).step_by(SHARD).map(shard).collect(),
-            transposed: self.recurrent.iter().map(|p| Transposed::new(&self.layout, p)).collect(),
+            prepared: self.net.prepared(&self.layout),
             softmax: FullSoftmax::new(tokens, hidden, words),
             top: Buffer::zeros(tokens * hidden),
             dtop: Buffer::zeros(tokens * hidden),
@@ -174,6 +197,7 @@ impl LanguageModel {
             words: Vec::with_capacity(tokens),
             de: Buffer::zeros(tokens * embed),
             order: Order::new(tokens),
+            rows: Vec::with_capacity(if self.config.tie { tokens } else { 0 }),
         }
     }
 
@@ -195,19 +219,22 @@ impl LanguageModel {
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
         let loss = space.softmax.loss(gradient, &space.top[..tokens * hidden], &space.targets, u, b);
 
-        for (transposed, p) in space.transposed.iter_mut().zip(&self.recurrent) {
-            transposed.refresh(w, p);
-        }
         let steps = window.inputs.len() / space.lanes;
         let counted = steps - window.loss_from;
         let shards = space.shards.par_iter_mut().with_max_len(1).enumerate();
         let dtop = space.dtop[..tokens * hidden].par_chunks(counted * SHARD * hidden);
         let de = space.de[..window.inputs.len() * embed].par_chunks_mut(steps * SHARD * embed);
-        let transposed = &space.transposed;
-        shards
-            .zip(dtop)
-            .zip(de)
-            .for_each(|(((i, shard), dtop), de)| self.backward(i, shard, dtop, de, window, noise, transposed));
+        let prepared = &space.prepared;
+        shards.zip(dtop).zip(de).for_each(|(((i, shard), dtop), de)| {
+            let Shard { lanes, inputs, net, gradients, .. } = shard;
+            let (rows, from) = (inputs.len(), window.loss_from * *lanes * hidden);
+            let masks = self.masks(Some(noise), i);
+            net.dh[..from].fill(R::zero());
+            net.dh[from..rows * hidden].copy_from_slice(dtop);
+            masks.apply(self.config.layers, *lanes * hidden, &mut net.dh[from..rows * hidden]);
+            let reset = |row: usize| Some(inputs[row]) == self.config.reset_at;
+            de.copy_from_slice(self.net.backward(net, rows, &reset, masks, prepared, gradients, None));
+        });
 
         // Shards are added in their order, whoever computed them.
         let recurrent = g.arena.all_mut().split_at_mut(self.layout.tensor(self.embedding).range().start).0;
@@ -217,7 +244,11 @@ impl LanguageModel {
             add(recurrent, shard.gradients.all());
             space.words.extend_from_slice(&shard.inputs);
         }
-        let (table, rows) = g.table_mut(self.embedding);
+        let (table, rows) = if self.config.tie {
+            (g.arena.slice_mut(self.output), &mut space.rows)
+        } else {
+            g.table_mut(self.embedding)
+        };
         space.order.lookup_backward(&space.words, &space.de[..space.words.len() * embed], table, rows, embed);
         loss
     }
@@ -241,6 +272,29 @@ impl LanguageModel {
         }
     }
 
+    /// How the loss of a window's counted targets depends on the states: the norm of ∂J/∂h at each step, for each layer, over the
+    /// first [`SHARD`] lanes; and the means of the gates.
+    pub fn watch<R: Real>(&self, space: &mut Space<R>, window: Window, w: &Arena<R>) -> (Norms, Gates) {
+        self.forward(space, window, None, w);
+        let (hidden, tokens) = (self.config.hidden, space.targets.len());
+        let mut g = Gradients::zeros(&self.layout, 0);
+        let [output, bias] = g.arena.slices_mut([self.output, self.output_bias]);
+        let gradient = Gradient { h: &mut space.dtop[..tokens * hidden], output, bias };
+        let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
+        space.softmax.loss(gradient, &space.top[..tokens * hidden], &space.targets, u, b);
+        let Shard { lanes, inputs, net, gradients, .. } = &mut space.shards[0];
+        let (rows, from) = (inputs.len(), window.loss_from * *lanes * hidden);
+        let gates = self.net.gates(net, rows);
+        let masks = self.masks(None, 0);
+        net.dh[..from].fill(R::zero());
+        net.dh[from..rows * hidden].copy_from_slice(&space.dtop[..rows * hidden - from]);
+        masks.apply(self.config.layers, *lanes * hidden, &mut net.dh[from..rows * hidden]);
+        let reset = |row: usize| Some(inputs[row]) == self.config.reset_at;
+        let mut norms = vec![Vec::new(); self.config.layers];
+        self.net.backward(net, rows, &reset, masks, &space.prepared, gradients, Some(&mut norms));
+        (norms, gates)
+    }
+
     /// Runs the recurrent part over a window; the counted tokens of its top layer go to `space.top`.
     fn forward<R: Real>(&self, space: &mut Space<R>, window: Window, noise: Option<Noise>, w: &Arena<R>) {
         let (lanes, hidden) = (space.lanes, self.config.hidden);
@@ -254,69 +308,30 @@ impl LanguageModel {
                 space.targets.extend_from_slice(&window.targets[t * lanes + shard.first..][..shard.lanes]);
             }
         }
+        self.net.prepare(&mut space.prepared, w);
+        let prepared = &space.prepared;
         let tops = space.top[..counted * lanes * hidden].par_chunks_mut(counted * SHARD * hidden);
         let shards = space.shards.par_iter_mut().with_max_len(1).enumerate().zip(tops);
         shards.for_each(|((i, shard), top)| {
-            shard.inputs.clear();
+            let Shard { lanes: b, first, inputs, net, .. } = shard;
+            inputs.clear();
             for t in 0..steps {
-                shard.inputs.extend_from_slice(&window.inputs[t * lanes + shard.first..][..shard.lanes]);
+                inputs.extend_from_slice(&window.inputs[t * lanes + *first..][..*b]);
             }
-            let rows = shard.inputs.len();
-            let mut width = self.config.embed;
-            lookup(&mut shard.x[0][..rows * width], &shard.inputs, w.slice(self.embedding), width);
-            if let Some(noise) = noise {
-                dropout_backward(noise.keep, self.place(noise, 0, i), &mut shard.x[0][..rows * width]);
-            }
-            for (l, p) in self.recurrent.iter().enumerate() {
-                let (h, reset) =
-                    (&mut shard.h[l][..rows * hidden], |row: usize| Some(shard.inputs[row]) == self.config.reset_at);
-                let x = view(&shard.x[l][..rows * width], rows, width);
-                shard.unrolled[l].forward(h, x, &shard.state[l], reset, &self.cell, w, p);
-                width = hidden;
-                let last = l + 1 == self.config.layers;
-                let from = if last { window.loss_from * shard.lanes * hidden } else { 0 };
-                let out = if last { &mut *top } else { &mut shard.x[l + 1][..rows * hidden] };
-                match noise {
-                    Some(noise) => dropout(noise.keep, self.place(noise, l + 1, i), &h[from..], out),
-                    None => out.copy_from_slice(&h[from..]),
-                }
-            }
+            let (rows, embed) = (inputs.len(), self.config.embed);
+            lookup(net.inputs(rows, embed), inputs, w.slice(self.embedding), embed);
+            let masks = self.masks(noise, i);
+            let reset = |row: usize| Some(inputs[row]) == self.config.reset_at;
+            self.net.forward(net, rows, &reset, masks, w, prepared);
+            top.copy_from_slice(&net.top()[window.loss_from * *b * hidden..rows * hidden]);
+            masks.apply(self.config.layers, *b * hidden, top);
         });
     }
 
-    /// The way back through one shard, from the counted tokens of its top to its word vectors.
-    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
-    fn backward<R: Real>(
-        &self,
-        index: usize,
-        shard: &mut Shard<R>,
-        dtop: &[R],
-        de: &mut [R],
-        window: Window,
-        noise: Noise,
-        transposed: &[Transposed<R>],
-    ) {
-        let (rows, hidden, embed) = (shard.inputs.len(), self.config.hidden, self.config.embed);
-        let from = window.loss_from * shard.lanes * hidden;
-        let dh = &mut shard.dh[..rows * hidden];
-        dh[..from].fill(R::zero());
-        dh[from..].copy_from_slice(dtop);
-        dropout_backward(noise.keep, self.place(noise, self.config.layers, index), &mut dh[from..]);
-        for l in (0..self.config.layers).rev() {
-            let width = if l == 0 { embed } else { hidden };
-            let (x, h) = (view(&shard.x[l][..rows * width], rows, width), &shard.h[l][..rows * hidden]);
-            let reset = |row: usize| Some(shard.inputs[row]) == self.config.reset_at;
-            let dx = &mut shard.dx[..rows * width];
-            let (g, p) = (&mut shard.gradients, &self.recurrent[l]);
-            shard.unrolled[l].backward(view_mut(dx, rows, width), dh, h, x, reset, &self.cell, &transposed[l], g, p);
-            dropout_backward(noise.keep, self.place(noise, l, index), dx);
-            if l > 0 { dh.copy_from_slice(dx) } else { de.copy_from_slice(dx) }
-        }
-    }
-
-    /// Where the mask of a layer's input (or, after the last, the output layer's) is drawn.
-    fn place(&self, noise: Noise, layer: usize, shard: usize) -> Place {
-        Place::new(noise.seed, Purpose::Dropout, noise.step, (layer << 16 | shard) as u32)
+    /// The masks of one shard: in training with `noise`.
+    fn masks(&self, noise: Option<Noise>, shard: usize) -> Masks {
+        let training = noise.map(|noise| (noise.keep, noise.seed, noise.step));
+        Masks { training, at_test: self.config.at_test, variational: self.config.variational, shard }
     }
 
     /// ln-unnormalised scores of the word after those seen so far by lane 0: one step on `word`, \[V\].
@@ -343,20 +358,19 @@ impl LanguageModel {
     /// Makes the state of one lane zero.
     pub fn forget_lane<R: Real>(&self, space: &mut Space<R>, lane: usize) {
         let (shard, hidden) = (&mut space.shards[lane / SHARD], self.config.hidden);
-        for state in &mut shard.state {
+        for state in &mut shard.net.state {
             state[lane % SHARD * hidden..][..hidden].fill(R::zero());
         }
     }
 
     /// Bytes of [`LanguageModel::space`].
     pub fn space_bytes<R: Real>(&self, steps: usize, lanes: usize) -> usize {
-        let Config { words, embed, hidden, layers, .. } = self.config;
+        let Config { words, embed, hidden, .. } = self.config;
         let (tokens, shards) = (steps * lanes, lanes.div_ceil(SHARD));
         let recurrent = self.layout.before(self.embedding).len();
-        let inputs = embed + (layers - 1) * hidden;
-        // x, h, the state before and the pre-activations of each layer; ∂h, ∂x; top, ∂top, ∂e.
-        let a_token = inputs + 3 * layers * hidden + hidden + embed.max(hidden) + 2 * hidden + embed;
-        let floats = tokens * a_token + 2 * layers * lanes * hidden + (shards + 1) * recurrent;
+        let nets = self.net.memory_len::<R>(steps, lanes.min(SHARD)) * lanes / lanes.min(SHARD);
+        // Shards' gradients, and weights packed for both ways; top, ∂top, ∂e.
+        let floats = nets + (shards + 2) * recurrent + tokens * (2 * hidden + embed);
         floats * size_of::<R>() + tokens * 20 + FullSoftmax::<R>::bytes(tokens, hidden, words)
     }
 
@@ -365,12 +379,7 @@ impl LanguageModel {
         if steps == 0 {
             return;
         }
-        for shard in &mut space.shards {
-            let row = shard.lanes * self.config.hidden;
-            for (state, h) in shard.state.iter_mut().zip(&shard.h) {
-                state.copy_from_slice(&h[(steps - 1) * row..][..row]);
-            }
-        }
+        space.shards.iter_mut().for_each(|shard| shard.net.carry(steps));
     }
 }
 
@@ -382,11 +391,11 @@ impl<R: Real> Space<R> {
 
     /// The states that the next window begins with, a slice for each shard and layer.
     pub fn states(&self) -> impl Iterator<Item = &[R]> {
-        self.shards.iter().flat_map(|shard| shard.state.iter().map(|state| &state[..]))
+        self.shards.iter().flat_map(|shard| shard.net.state.iter().map(|state| &state[..]))
     }
 
     /// The same, to be restored.
     pub fn states_mut(&mut self) -> impl Iterator<Item = &mut [R]> {
-        self.shards.iter_mut().flat_map(|shard| shard.state.iter_mut().map(|state| &mut state[..]))
+        self.shards.iter_mut().flat_map(|shard| shard.net.state.iter_mut().map(|state| &mut state[..]))
     }
 }

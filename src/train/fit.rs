@@ -331,6 +331,13 @@ fn tensors<'a>(arena: &'a Arena<f32>, state: &'a str) -> impl Iterator<Item = Na
     })
 }
 
+/// Saves weights that were not trained here: a checkpoint of step 0, with the small files `files`.
+pub fn save_model(writer: &Writer, w: &Arena<f32>, files: &[(&str, &[u8])]) -> Result<()> {
+    let weights: Vec<_> = tensors(w, "").collect();
+    let weights: Vec<Tensor> = weights.iter().map(NamedTensor::view).collect();
+    writer.save(&Snapshot { step: 0, best: None, files, tensors: &[(MODEL, weights.as_slice())] })
+}
+
 /// Reads the weights of a checkpoint.
 pub fn read_weights(checkpoint: &mut Checkpoint, w: &mut Arena<f32>) -> Result<()> {
     let layout = w.layout().clone();

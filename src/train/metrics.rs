@@ -1,14 +1,12 @@
 //! Reports of a training run: `metrics.jsonl`, one JSON object a line, and the curves drawn from it.
 
 use super::checkpoint::{CURVES, METRICS, PARTIAL};
+use super::plot::{Axes, Curve, OTHER, SIZE, TRAIN, VALID, panel, readable};
 use crate::error::{Error, Result};
-use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// How training goes at one moment.
@@ -137,128 +135,6 @@ pub fn read(path: &Path) -> Result<Vec<Report>> {
     Ok(reports)
 }
 
-const SIZE: (u32, u32) = (960, 720);
-const TRAIN: RGBColor = RGBColor(31, 119, 180);
-const VALID: RGBColor = RGBColor(214, 95, 14);
-const OTHER: RGBColor = RGBColor(70, 120, 80);
-const INK: RGBColor = RGBColor(50, 50, 50);
-const GRID: RGBColor = RGBColor(226, 226, 226);
-const FONT: &str = "sans-serif";
-
-/// A vertical axis whose ticks are given.
-struct Axis {
-    range: Range<f64>,
-    ticks: Vec<f64>,
-    log: bool,
-}
-
-impl Axis {
-    fn at(&self, value: f64) -> f64 {
-        if self.log { value.ln() } else { value }
-    }
-
-    /// Covers `values`, with ticks at round numbers.
-    fn over(values: impl Iterator<Item = f64> + Clone, log: bool) -> Self {
-        let values = values.filter(|value| value.is_finite() && (!log || *value > 0.0));
-        let low = values.clone().fold(f64::INFINITY, f64::min);
-        let high = values.fold(f64::NEG_INFINITY, f64::max);
-        let (low, high) = if low <= high { (low, high) } else { (1.0, 1.0) };
-        if log {
-            // A little air, and never less than a factor of about 1.2, so that there is something to see.
-            let margin = (0.04 * (high / low).ln()).max(0.09);
-            let (low, high) = (low * (-margin).exp(), high * margin.exp());
-            Axis { range: low..high, ticks: log_ticks(low, high), log }
-        } else {
-            let high = if high > 0.0 { 1.08 * high } else { 1.0 };
-            Axis { range: 0.0..high, ticks: linear_ticks(0.0, high, 4), log }
-        }
-    }
-}
-
-impl Ranged for Axis {
-    type FormatOption = DefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        let (low, high) = (self.at(self.range.start), self.at(self.range.end));
-        let part = (self.at(*value) - low) / (high - low);
-        limit.0 + (part * f64::from(limit.1 - limit.0)).round() as i32
-    }
-
-    fn key_points<H: KeyPointHint>(&self, _: H) -> Vec<f64> {
-        self.ticks.clone()
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.range.clone()
-    }
-}
-
-/// Multiples of 1, 2 or 5 times a power of ten, about `count` between `low` and `high`.
-fn linear_ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
-    let raw = (high - low) / count as f64;
-    let power = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= raw).unwrap_or(raw);
-    let first = (low / step).ceil() as i64;
-    (first..).map(|n| n as f64 * step).take_while(|tick| *tick <= high).collect()
-}
-
-/// Round numbers between `low` and `high`, evenly spread on a logarithmic axis, not more than nine.
-fn log_ticks(low: f64, high: f64) -> Vec<f64> {
-    const DIGITS: [&[f64]; 4] = [
-        &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
-        &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
-        &[1.0, 2.0, 5.0],
-        &[1.0],
-    ];
-    if high / low < 1.6 {
-        return linear_ticks(low, high, 6);
-    }
-    let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
-    let ticks = |digits: &[f64]| -> Vec<f64> {
-        let all = decades.clone().flat_map(|d| digits.iter().map(move |digit| digit * 10f64.powi(d)));
-        all.filter(|tick| (low..=high).contains(tick)).collect()
-    };
-    let fitting = DIGITS.iter().map(|digits| ticks(digits)).find(|ticks| ticks.len() <= 9);
-    fitting.unwrap_or_else(|| {
-        let all = ticks(&[1.0]);
-        let every = all.len().div_ceil(9);
-        all.into_iter().step_by(every).collect()
-    })
-}
-
-/// A number as people write it: 1,500; 0.05; 1.2e-7.
-fn readable(value: f64) -> String {
-    let size = value.abs();
-    if value == 0.0 {
-        return "0".to_owned();
-    }
-    if !(1e-4..1e9).contains(&size) {
-        return format!("{value:.3e}").replace(".000e", "e").replace("00e", "e");
-    }
-    // Enough digits for the steps of the ticks, without what floating point adds.
-    let decimals = (4.0 - size.log10().floor()).clamp(0.0, 8.0) as usize;
-    let digits = format!("{size:.decimals$}");
-    let (whole, part) = digits.split_once('.').unwrap_or((&digits, ""));
-    let mut text = String::from(if value < 0.0 { "-" } else { "" });
-    for (i, digit) in whole.chars().enumerate() {
-        if i > 0 && (whole.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    let part = part.trim_end_matches('0');
-    if part.is_empty() { text } else { format!("{text}.{part}") }
-}
-
-/// A line of points with its colour and name.
-struct Curve<'a> {
-    name: &'a str,
-    color: RGBColor,
-    dots: bool,
-    points: Vec<(f64, f64)>,
-}
-
 /// The drawing, as SVG: perplexity on the training and validation text above (of taggers: the loss, and F1), speed and learning
 /// rate below.
 fn curves(reports: &[Report]) -> std::result::Result<String, Box<dyn std::error::Error + Send + Sync>> {
@@ -274,6 +150,7 @@ fn curves(reports: &[Report]) -> std::result::Result<String, Box<dyn std::error:
     let rate = points(&|report| Some(report.learning_rate));
     let end = reports.iter().map(|report| report.epoch).filter(|x| x.is_finite()).fold(0.0, f64::max);
     let end = if end > 0.0 { end } else { 1.0 };
+    let epochs = |y, log| Axes { x: "epochs", end, y, log };
     let title = match reports.last() {
         Some(last) => {
             let best = valid.iter().map(|(_, y)| *y).reduce(f64::min);
@@ -300,110 +177,26 @@ fn curves(reports: &[Report]) -> std::result::Result<String, Box<dyn std::error:
                 Curve { name: "training", color: TRAIN, dots: false, points: train },
                 Curve { name: "validation", color: VALID, dots: true, points: valid },
             ];
-            panel(&above, ("perplexity", end, true), Some(&title), &curves)?;
+            panel(&above, epochs("perplexity", true), Some(&title), &curves)?;
         } else {
             let (f1_side, loss_side) = above.split_horizontally(SIZE.0 / 2 - 14);
             let f1 = [Curve { name: "validation", color: VALID, dots: true, points: f1 }];
-            panel(&f1_side, ("F1 on the validation text, %", end, false), Some(&title), &f1)?;
+            panel(&f1_side, epochs("F1 on the validation text, %", false), Some(&title), &f1)?;
             let loss = [Curve { name: "training", color: TRAIN, dots: false, points: loss }];
-            panel(&loss_side, ("loss a token", end, true), Some(" "), &loss)?;
+            panel(&loss_side, epochs("loss a token", true), Some(" "), &loss)?;
         }
         let speed = [Curve { name: "words a second", color: OTHER, dots: false, points: speed }];
-        panel(&left, ("words a second", end, false), None, &speed)?;
+        panel(&left, epochs("words a second", false), None, &speed)?;
         let rate = [Curve { name: "learning rate", color: OTHER, dots: false, points: rate }];
-        panel(&right, ("learning rate", end, false), None, &rate)?;
+        panel(&right, epochs("learning rate", false), None, &rate)?;
         root.present()?;
     }
     Ok(svg)
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-type DrawError<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
-
-/// One chart; `axes` are the name of the vertical axis, the last epoch, and whether the vertical axis is logarithmic.
-fn panel<'a>(
-    area: &Area<'a>,
-    axes: (&str, f64, bool),
-    title: Option<&str>,
-    curves: &[Curve<'_>],
-) -> std::result::Result<(), DrawError<'a>> {
-    let (name, end, log) = axes;
-    let vertical = Axis::over(curves.iter().flat_map(|curve| curve.points.iter().map(|(_, y)| *y)), log);
-    let horizontal = Axis { range: 0.0..end, ticks: linear_ticks(0.0, end, 8), log: false };
-    let mut builder = ChartBuilder::on(area);
-    builder.margin(6).x_label_area_size(44).y_label_area_size(72);
-    if let Some(title) = title {
-        builder.caption(title, (FONT, 17).into_font().color(&INK));
-    }
-    let mut chart = builder.build_cartesian_2d(horizontal, vertical)?;
-    let label = (FONT, 14).into_font().color(&INK);
-    chart
-        .configure_mesh()
-        .bold_line_style(GRID)
-        .light_line_style(TRANSPARENT)
-        .axis_style(INK)
-        .label_style(label.clone())
-        .axis_desc_style(label.clone())
-        .x_desc("epochs")
-        .y_desc(name)
-        .x_label_formatter(&|x| readable(*x))
-        .y_label_formatter(&|y| readable(*y))
-        .draw()?;
-    for curve in curves.iter().filter(|curve| !curve.points.is_empty()) {
-        let line = curve.color.stroke_width(2);
-        let drawn = chart.draw_series(LineSeries::new(curve.points.iter().copied(), line))?;
-        if curves.len() > 1 {
-            let color = curve.color;
-            drawn
-                .label(curve.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(2)));
-        }
-        // A single point makes no line, and validation points are few: show where they are.
-        if curve.dots || curve.points.len() == 1 {
-            let dots = curve.points.iter().map(|&point| Circle::new(point, 3, curve.color.filled()));
-            chart.draw_series(dots)?;
-        }
-    }
-    if curves.iter().all(|curve| curve.points.is_empty()) {
-        let (width, height) = area.dim_in_pixel();
-        let style = label.pos(Pos::new(HPos::Center, VPos::Center));
-        area.draw(&Text::new("no data", (width as i32 / 2, height as i32 / 2), style))?;
-    } else if curves.len() > 1 {
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .label_font(label)
-            .background_style(WHITE.mix(0.85))
-            .border_style(GRID)
-            .margin(8)
-            .legend_area_size(26)
-            .draw()?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_are_round_few_and_inside() {
-        assert_eq!(linear_ticks(0.0, 9.7, 4), [0.0, 5.0]);
-        assert_eq!(linear_ticks(0.0, 20.0, 4), [0.0, 5.0, 10.0, 15.0, 20.0]);
-        assert_eq!(log_ticks(80.0, 1100.0), [100.0, 150.0, 200.0, 300.0, 500.0, 700.0, 1000.0]);
-        assert_eq!(log_ticks(80.0, 11_000.0), [100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0]);
-        for (low, high) in [(90.0, 110.0), (120.0, 400.0), (100.0, 10_000.0), (1.0, 1e30), (99.0, 99.5)] {
-            let ticks = log_ticks(low, high);
-            assert!((2..=9).contains(&ticks.len()), "{low} to {high}: {ticks:?}");
-            assert!(ticks.iter().all(|tick| (low..=high).contains(tick)), "{ticks:?}");
-        }
-    }
-
-    #[test]
-    fn numbers_read_well() {
-        let texts = [0.0, 1500.0, 0.05, 0.30000000000000004, 1234567.0, -2.5, 0.001, 1.2e-7, 1e12, 99.25].map(readable);
-        assert_eq!(texts, ["0", "1,500", "0.05", "0.3", "1,234,567", "-2.5", "0.001", "1.2e-7", "1e12", "99.25"]);
-    }
 
     fn report(step: u64, train_loss: f64, valid_perplexity: Option<f64>) -> Report {
         Report {

@@ -5,6 +5,7 @@ pub mod disk;
 pub mod fit;
 pub mod metrics;
 pub mod optimizer;
+pub mod plot;
 pub mod progress;
 pub mod schedule;
 pub mod signals;

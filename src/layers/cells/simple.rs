@@ -4,7 +4,7 @@
 //!
 //! δ = ∂J/∂h ∘ f'(h)
 
-use super::Cell;
+use super::{Cell, Columns};
 use crate::kernels::activation::Activation;
 use crate::real::Real;
 
@@ -13,16 +13,17 @@ use crate::real::Real;
 pub struct Simple(pub Activation);
 
 impl<R: Real> Cell<R> for Simple {
-    fn gates(&self) -> usize {
-        1
+    fn columns(&self) -> Columns {
+        Columns { total: 1, input: 0..1, recurrent: 0..1 }
     }
 
-    fn forward(&self, h: &mut [R], a: &mut [R]) {
+    fn forward(&self, h: &mut [R], a: &mut [R], _before: &[R], _units: usize) {
         self.0.forward(a, h);
     }
 
-    fn backward(&self, a: &mut [R], dh: &[R], h: &[R]) {
+    fn backward(&self, a: &mut [R], carry: &mut [R], dh: &[R], h: &[R], _before: &[R], _units: usize) {
         a.copy_from_slice(dh);
         self.0.backward(a, h);
+        carry.fill(R::zero());
     }
 }

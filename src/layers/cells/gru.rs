@@ -1,0 +1,30 @@
+//! The gated recurrent unit, reset after the product (equations, section 7; Cho et al. 2014, as in cuDNN and PyTorch).
+//!
+//! q = h₋U_q + b_q    r = σ(xW_r + h₋U_r + b_r)    z = σ(xW_z + h₋U_z + b_z)    n = tanh(xW_n + b_n + r ∘ q)
+//!
+//! h = (1 − z) ∘ h₋ + z ∘ n
+//!
+//! A row of pre-activations is \[q | r | z | n\]: the product with the state makes the first three columns, that with the input the
+//! last three, each at once, and so do the gradients of U and W. PyTorch's z is 1 − z.
+
+use super::{Cell, Columns};
+use crate::kernels::gates;
+use crate::real::Real;
+
+/// Without parameters of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Gru;
+
+impl<R: Real> Cell<R> for Gru {
+    fn columns(&self) -> Columns {
+        Columns { total: 4, input: 1..4, recurrent: 0..3 }
+    }
+
+    fn forward(&self, h: &mut [R], a: &mut [R], before: &[R], units: usize) {
+        gates::gru(h, a, before, units);
+    }
+
+    fn backward(&self, a: &mut [R], carry: &mut [R], dh: &[R], _h: &[R], before: &[R], units: usize) {
+        gates::gru_backward(a, carry, dh, before, units);
+    }
+}
