@@ -1,14 +1,19 @@
 //! `cargo bench`: whole training steps, in words a second, and the output layer's products beside a large square one.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rayon::prelude::*;
 use std::hint::black_box;
+use std::sync::Arc;
 use wordmill::blas::{add_product, product};
 use wordmill::kernels::Buffer;
+use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
+use wordmill::kernels::update::add;
+use wordmill::layers::net::{Kind, Masks, Net, Shape, Unit};
 use wordmill::layers::recurrent::{view, view_mut};
-use wordmill::models::language_model::{Config, Noise, Window};
+use wordmill::models::language_model::{Config, Noise, Window, shard_lanes};
 use wordmill::models::{Init, LanguageModel};
-use wordmill::params::{Arena, Gradients};
+use wordmill::params::{Arena, Gradients, Layout};
 use wordmill::pool::pool;
 use wordmill::train::optimizer::{Optimizer, Rule};
 
@@ -42,6 +47,52 @@ fn training_step(c: &mut Criterion) {
                         let norm = optimizer.norm(&g);
                         optimizer.update(&mut w, &mut g, norm, 1e-3, step);
                         model.carry(&mut space, tau);
+                    });
+                });
+            });
+        }
+    }
+}
+
+/// Forward and backward of one recurrent layer over 20 steps, D = H, without an output layer: rows (steps × lanes) a second.
+fn cells(c: &mut Criterion) {
+    const TAU: usize = 20;
+    const PIECE: usize = 1 << 14;
+    let mut group = c.benchmark_group("cells");
+    for (units, lanes) in [(128, 32), (128, 64), (256, 32), (256, 64), (512, 32), (512, 64)] {
+        for (kind, threads) in [(Kind::Rnn, 2), (Kind::Gru, 1), (Kind::Gru, 2)] {
+            let (activation, unit) = (Activation::Tanh, Unit::Gru);
+            let mut layout = Layout::default();
+            let net = Net::add(&mut layout, Shape { kind, activation, unit, inputs: units, units, layers: 1 });
+            let layout = Arc::new(layout);
+            let (mut w, mut g) = (Arena::<f32>::zeros(&layout), Arena::zeros(&layout));
+            Init::Uniform.fill(&mut w, 1);
+            let mut prepared = net.prepared(&layout);
+            let shard = shard_lanes(lanes);
+            let mut shards: Vec<_> =
+                (0..lanes / shard).map(|_| (net.memory::<f32>(TAU, shard), Arena::zeros(&layout))).collect();
+            for (memory, _) in &mut shards {
+                let x = memory.inputs(TAU * shard, units);
+                x.iter_mut().enumerate().for_each(|(i, x)| *x = (i % 13) as f32 * 0.1 - 0.6);
+            }
+            let pool = pool(threads).expect("two threads can be had");
+            group.throughput(Throughput::Elements((TAU * lanes) as u64));
+            group.bench_function(format!("{kind:?} H {units}, {lanes} lanes, {threads} threads"), |b| {
+                b.iter(|| {
+                    pool.install(|| {
+                        net.prepare(&mut prepared, &w);
+                        let masks = Masks { training: None, at_test: 1.0, variational: false, shard: 0 };
+                        shards.par_iter_mut().with_max_len(1).for_each(|(memory, g)| {
+                            let rows = TAU * shard;
+                            net.forward(memory, rows, &|_| false, masks, &w, &prepared);
+                            memory.dh.fill(1.0);
+                            black_box(net.backward(memory, rows, &|_| false, masks, &prepared, g, None));
+                        });
+                        g.all_mut().par_chunks_mut(PIECE).enumerate().for_each(|(i, sum)| {
+                            let piece = i * PIECE..i * PIECE + sum.len();
+                            sum.copy_from_slice(&shards[0].1.all()[piece.clone()]);
+                            shards[1..].iter().for_each(|(_, of)| add(sum, &of.all()[piece.clone()]));
+                        });
                     });
                 });
             });
@@ -90,5 +141,5 @@ fn products(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, training_step, products);
+criterion_group!(benches, training_step, cells, products);
 criterion_main!(benches);

@@ -25,6 +25,7 @@ fn times(x: &[f64], m: &[f64], columns: usize, j: usize) -> f64 {
 
 /// The gradient of the mean cross-entropy of a net of tanh units by section 8 of the equations; without `cross`, ∂s reaches neither
 /// the layer below nor any state before: the gates are taken for constants of the states, as in the source.
+#[expect(clippy::needless_range_loop, reason = "the indices of the equations")]
 fn by_the_equations(w: &Tensors, inputs: &[u32], targets: &[u32], cross: bool) -> Tensors {
     let of = |name: &str, l: usize| &w[&format!("layer{l}.{name}")];
     let input = |l: usize, h: &[Vec<f64>], t: usize| {

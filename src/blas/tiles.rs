@@ -1,7 +1,7 @@
 //! Products by register tiles of rows × 16-lane vectors over `b`'s rows as they lie: nothing is packed, nothing allocated.
 
 use crate::real::{Kernel, LANES, Real, Simd};
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 
 /// Most rows of `b` walked at a time.
 const DEPTH: usize = 384;
@@ -77,6 +77,23 @@ fn panels<S: Simd>(n: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..panels).map(move |panel| (panel * vectors / panels, (panel + 1) * vectors / panels))
 }
 
+/// One panel: rows of `width` elements, of which `source` fills the first.
+#[inline(always)]
+fn pack_panel<R: Real>(panel: &mut [R], width: usize, source: ArrayView2<R>) {
+    if source.strides()[1] == 1 {
+        for (place, row) in panel.chunks_exact_mut(width).zip(source.rows()) {
+            place[..row.len()].copy_from_slice(row.as_slice().expect("the row is contiguous"));
+        }
+    } else {
+        // Columns of a few rows at a time, so that places and sources stay in L1.
+        for (panel, rows) in panel.chunks_mut(LANES * width).zip(source.axis_chunks_iter(Axis(0), LANES)) {
+            for (j, column) in rows.columns().into_iter().enumerate() {
+                panel[j..].iter_mut().step_by(width).zip(column).for_each(|(place, x)| *place = *x);
+            }
+        }
+    }
+}
+
 struct Pack<'a, R> {
     out: &'a mut [R],
     b: ArrayView2<'a, R>,
@@ -94,11 +111,10 @@ impl<R: Real> Kernel<R> for Pack<'_, R> {
             for from in (0..k).step_by(depth) {
                 for (first, end) in panels::<S>((n - column).min(width)) {
                     let columns = column + first * LANES..(column + end * LANES).min(n);
-                    for row in from..(from + depth).min(k) {
-                        let place = out.split_off_mut(..(end - first) * LANES).expect("a packed operand has room");
-                        let source = self.b.slice(ndarray::s![row, columns.clone()]);
-                        place.iter_mut().zip(source).for_each(|(place, x)| *place = *x);
-                    }
+                    let (rows, width) = (from..(from + depth).min(k), (end - first) * LANES);
+                    let panel = out.split_off_mut(..rows.len() * width).expect("a packed operand has room");
+                    let source = self.b.slice(ndarray::s![rows, columns]);
+                    pack_panel(panel, width, source);
                 }
             }
         }

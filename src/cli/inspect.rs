@@ -6,7 +6,7 @@ use super::saved::{self, Saved};
 use super::values::size;
 use crate::error::{Error, Result};
 use crate::layers::net::{Gates, norm};
-use crate::models::language_model::{SHARD, Window};
+use crate::models::language_model::Window;
 use crate::params::{Arena, Layout};
 use crate::pool::pool;
 use crate::text::Corpus;
@@ -124,9 +124,10 @@ impl Inspect {
     /// Follows gradients back from the ends of windows of the text, and averages them.
     fn watch(&self, trained: &Trained, text: &Path) -> Result<(Vec<Vec<f64>>, Gates)> {
         const WINDOWS: usize = 20;
+        const LANES: usize = 16;
         let Trained { model, w, vocabulary } = trained;
         let ids = Corpus::read_with(text, vocabulary)?.ids;
-        let lanes = SHARD;
+        let lanes = LANES;
         let (steps, length) = (self.steps + 1, ids.len().saturating_sub(1) / lanes);
         if length < steps {
             let found = format!("{} words, line ends counted", ids.len());

@@ -76,8 +76,7 @@ impl<R: Real> Pair<R> {
     }
 
     fn refresh(&mut self, w: &Arena<R>, p: P) {
-        self.forward.pack(w.matrix(p));
-        self.back.pack(w.matrix(p).reversed_axes());
+        rayon::join(|| self.forward.pack(w.matrix(p)), || self.back.pack(w.matrix(p).reversed_axes()));
     }
 }
 

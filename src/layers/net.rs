@@ -256,6 +256,7 @@ impl Net {
 
     /// The way back through the `rows` of the last [`Net::forward`], from `m.dh`, which is used up: the gradients of the weights,
     /// written to `g`, and where asked for the norms of ∂J/∂h. Returns ∂J of the inputs \[rows, D\].
+    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     pub fn backward<'m, R: Real>(
         &self,
         m: &'m mut Memory<R>,

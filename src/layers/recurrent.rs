@@ -56,10 +56,10 @@ impl<R: Real> Prepared<R> {
 
     /// Takes the present weights.
     pub fn refresh(&mut self, w: &Arena<R>, p: &Weights) {
-        self.input.pack(w.matrix(p.input));
-        self.recurrent.pack(w.matrix(p.recurrent));
-        self.input_back.pack(w.matrix(p.input).reversed_axes());
-        self.recurrent_back.pack(w.matrix(p.recurrent).reversed_axes());
+        let (input, recurrent) = (w.matrix(p.input), w.matrix(p.recurrent));
+        let forward = || rayon::join(|| self.input.pack(input), || self.recurrent.pack(recurrent));
+        let back = || rayon::join(|| self.input_back.pack(input.t()), || self.recurrent_back.pack(recurrent.t()));
+        rayon::join(forward, back);
     }
 }
 

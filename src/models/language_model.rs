@@ -99,8 +99,14 @@ pub struct Noise {
     pub step: u64,
 }
 
-/// Lanes that the recurrent part works on together.
-pub const SHARD: usize = 16;
+/// Lanes that the recurrent part works on together, in a batch of `lanes`: half of it, so that two threads have one each, but
+/// no fewer than 16, below which products are slow, and no more than 32, so that more threads have work too.
+pub fn shard_lanes(lanes: usize) -> usize {
+    lanes.div_ceil(2).clamp(16, 32).min(lanes)
+}
+
+/// Elements of the shards' gradients that are added at a time.
+const PIECE: usize = 1 << 14;
 
 /// What one shard of lanes keeps of a window.
 struct Shard<R: Real> {
@@ -176,7 +182,7 @@ impl LanguageModel {
         let Config { words, embed, hidden, .. } = self.config;
         let local = Arc::new(self.layout.before(self.embedding));
         let shard = |first: usize| {
-            let b = SHARD.min(lanes - first);
+            let b = shard_lanes(lanes).min(lanes - first);
             Shard {
                 lanes: b,
                 first,
@@ -188,7 +194,7 @@ impl LanguageModel {
         let tokens = steps * lanes;
         Space {
             lanes,
-            shards: (0..lanes).step_by(SHARD).map(shard).collect(),
+            shards: (0..lanes).step_by(shard_lanes(lanes)).map(shard).collect(),
             prepared: self.net.prepared(&self.layout),
             softmax: FullSoftmax::new(tokens, hidden, words),
             top: Buffer::zeros(tokens * hidden),
@@ -222,8 +228,9 @@ impl LanguageModel {
         let steps = window.inputs.len() / space.lanes;
         let counted = steps - window.loss_from;
         let shards = space.shards.par_iter_mut().with_max_len(1).enumerate();
-        let dtop = space.dtop[..tokens * hidden].par_chunks(counted * SHARD * hidden);
-        let de = space.de[..window.inputs.len() * embed].par_chunks_mut(steps * SHARD * embed);
+        let a_shard = shard_lanes(space.lanes);
+        let dtop = space.dtop[..tokens * hidden].par_chunks(counted * a_shard * hidden);
+        let de = space.de[..window.inputs.len() * embed].par_chunks_mut(steps * a_shard * embed);
         let prepared = &space.prepared;
         shards.zip(dtop).zip(de).for_each(|(((i, shard), dtop), de)| {
             let Shard { lanes, inputs, net, gradients, .. } = shard;
@@ -238,12 +245,14 @@ impl LanguageModel {
 
         // Shards are added in their order, whoever computed them.
         let recurrent = g.arena.all_mut().split_at_mut(self.layout.tensor(self.embedding).range().start).0;
-        recurrent.fill(R::zero());
+        let shards = &space.shards;
+        recurrent.par_chunks_mut(PIECE).enumerate().for_each(|(i, sum)| {
+            let piece = i * PIECE..i * PIECE + sum.len();
+            sum.copy_from_slice(&shards[0].gradients.all()[piece.clone()]);
+            shards[1..].iter().for_each(|shard| add(sum, &shard.gradients.all()[piece.clone()]));
+        });
         space.words.clear();
-        for shard in &space.shards {
-            add(recurrent, shard.gradients.all());
-            space.words.extend_from_slice(&shard.inputs);
-        }
+        shards.iter().for_each(|shard| space.words.extend_from_slice(&shard.inputs));
         let (table, rows) = if self.config.tie {
             (g.arena.slice_mut(self.output), &mut space.rows)
         } else {
@@ -273,7 +282,7 @@ impl LanguageModel {
     }
 
     /// How the loss of a window's counted targets depends on the states: the norm of ∂J/∂h at each step, for each layer, over the
-    /// first [`SHARD`] lanes; and the means of the gates.
+    /// lanes of the first shard; and the means of the gates.
     pub fn watch<R: Real>(&self, space: &mut Space<R>, window: Window, w: &Arena<R>) -> (Norms, Gates) {
         self.forward(space, window, None, w);
         let (hidden, tokens) = (self.config.hidden, space.targets.len());
@@ -310,7 +319,7 @@ impl LanguageModel {
         }
         self.net.prepare(&mut space.prepared, w);
         let prepared = &space.prepared;
-        let tops = space.top[..counted * lanes * hidden].par_chunks_mut(counted * SHARD * hidden);
+        let tops = space.top[..counted * lanes * hidden].par_chunks_mut(counted * shard_lanes(lanes) * hidden);
         let shards = space.shards.par_iter_mut().with_max_len(1).enumerate().zip(tops);
         shards.for_each(|((i, shard), top)| {
             let Shard { lanes: b, first, inputs, net, .. } = shard;
@@ -357,18 +366,20 @@ impl LanguageModel {
 
     /// Makes the state of one lane zero.
     pub fn forget_lane<R: Real>(&self, space: &mut Space<R>, lane: usize) {
-        let (shard, hidden) = (&mut space.shards[lane / SHARD], self.config.hidden);
+        let a_shard = shard_lanes(space.lanes);
+        let (shard, hidden) = (&mut space.shards[lane / a_shard], self.config.hidden);
         for state in &mut shard.net.state {
-            state[lane % SHARD * hidden..][..hidden].fill(R::zero());
+            state[lane % a_shard * hidden..][..hidden].fill(R::zero());
         }
     }
 
     /// Bytes of [`LanguageModel::space`].
     pub fn space_bytes<R: Real>(&self, steps: usize, lanes: usize) -> usize {
         let Config { words, embed, hidden, .. } = self.config;
-        let (tokens, shards) = (steps * lanes, lanes.div_ceil(SHARD));
+        let (tokens, a_shard) = (steps * lanes, shard_lanes(lanes));
+        let shards = lanes.div_ceil(a_shard);
         let recurrent = self.layout.before(self.embedding).len();
-        let nets = self.net.memory_len::<R>(steps, lanes.min(SHARD)) * lanes / lanes.min(SHARD);
+        let nets = self.net.memory_len::<R>(steps, a_shard) * lanes / a_shard;
         // Shards' gradients, and weights packed for both ways; top, ∂top, ∂e.
         let floats = nets + (shards + 2) * recurrent + tokens * (2 * hidden + embed);
         floats * size_of::<R>() + tokens * 20 + FullSoftmax::<R>::bytes(tokens, hidden, words)
