@@ -467,13 +467,15 @@ fn a_full_disk_leaves_the_checkpoint_before() {
 /// evaluation there, so it must not halve the rate of what follows.
 #[test]
 fn steps_in_two_runs_are_the_steps_of_one() {
-    let cases: [&[&str]; 6] = [
+    let cases: [&[&str]; 8] = [
         &["--optimizer", "adam", "--lr", "0.3"],
         &["--optimizer", "adagrad", "--stride", "4", "--l2", "1e-4"],
         &["--optimizer", "sgd", "--lr", "30"],
         &["--layers", "2", "--activation", "relu", "--reset-at-eos", "--keep-prob", "0.7", "--stride", "1"],
         &["--batch", "33", "--activation", "sigmoid", "--init", "orthogonal", "--patience", "9"],
         &["--schedule", "constant", "--max-vocab", "900", "--clip", "0.2"],
+        &["--cell", "gru", "--layers", "2", "--variational", "--optimizer", "adagrad", "--stride", "5"],
+        &["--cell", "gated-feedback", "--layers", "2", "--tie", "--embed", "10", "--dropout-scaling", "none"],
     ];
     for (i, case) in cases.into_iter().enumerate() {
         let dir = tempfile::tempdir().unwrap();
@@ -682,4 +684,74 @@ fn nobody_reads_the_output() {
         assert!(succeed([verb, "--help"]).contains("Usage: wordmill"));
     }
     refuse(["frobnicate"], 2, &["frobnicate"]);
+}
+
+/// To PyTorch's weights and back: the same perplexity; what PyTorch does not have, and files that do not fit, are refused.
+#[test]
+fn models_go_to_pytorch_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    for (name, more) in [
+        ("gru", &["--cell", "gru", "--layers", "2"][..]),
+        ("relu", &["--activation", "relu"]),
+        ("tied", &["--cell", "gru", "--tie", "--embed", "10", "--dropout-scaling", "none"]),
+    ] {
+        let (model, file) = (at(name), at(&format!("{name}.safetensors")));
+        let more = [more, &["--max-steps", "30", "-q"]].concat();
+        succeed(train(Path::new(VALID), Path::new(&model), &more));
+        succeed(["export", &model, "--to", "pytorch", &file]);
+        let (again, vocabulary) = (at(&format!("{name}-again")), at(&format!("{name}.vocab.txt")));
+        succeed(["import", &file, "--vocab", &vocabulary, "--out", &again]);
+        let loss = |model: &str| -> f64 {
+            let report: serde_json::Value = serde_json::from_str(&succeed(["eval", model, TEST, "--json"])).unwrap();
+            report["loss"].as_f64().unwrap()
+        };
+        assert!((loss(&model) - loss(&again)).abs() < 1e-6, "{name}");
+        // Neither command writes over what is there.
+        refuse(["export", &model, "--to", "pytorch", &file], 6, &[&file, "exists"]);
+        refuse(["import", &file, "--vocab", &vocabulary, "--out", &again], 4, &[&again]);
+    }
+    for (more, what) in [
+        (&["--activation", "sigmoid"][..], "sigmoid units"),
+        (&["--cell", "gated-feedback"], "a gated-feedback net"),
+        (&["--reset-at-eos"], "reset at the end of a sentence"),
+    ] {
+        let more = [more, &["--max-steps", "1", "-q", "--force"]].concat();
+        succeed(train(Path::new(VALID), Path::new(&at("other")), &more));
+        refuse(["export", &at("other"), "--to", "pytorch", &at("other.safetensors")], 2, &[what]);
+        assert!(!dir.path().join("other.safetensors").exists());
+    }
+    fs::write(at("few.txt"), "<eos>\t3\n<unk>\t0\n").unwrap();
+    refuse(
+        ["import", &at("gru.safetensors"), "--vocab", &at("few.txt"), "--out", &at("x")],
+        3,
+        &["embedding.weight", "2 words"],
+    );
+    fs::write(at("short"), b"\xff\xff\xff\xff\xff\0\0\0{}").unwrap();
+    refuse(["import", &at("short"), "--vocab", &at("gru.vocab.txt"), "--out", &at("x")], 4, &[&at("short")]);
+    assert!(!dir.path().join("x").exists());
+}
+
+#[test]
+fn models_are_looked_into() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let more = ["--cell", "gated-feedback", "--layers", "3", "--max-steps", "20", "-q"];
+    succeed(train(Path::new(VALID), Path::new(&at("model")), &more));
+    let plain = succeed(["inspect", &at("model")]);
+    assert!(plain.contains("layer2.recurrent") && plain.contains("10 × 50"), "{plain}");
+    let (svg, gates) = (at("curve.svg"), at("gates.svg"));
+    let args = ["inspect", &at("model"), TEST, "--steps", "7", "--svg", &svg, "--gates", &gates, "--json"];
+    let report: serde_json::Value = serde_json::from_str(&succeed(args)).unwrap();
+    for layer in report["gradient"].as_array().unwrap() {
+        let norms: Vec<f64> = layer.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        assert!(norms.len() == 8 && norms.iter().all(|x| *x > 0.0), "{norms:?}");
+    }
+    let in_range = |x: &serde_json::Value| (0.0..1.0).contains(&x.as_f64().unwrap());
+    assert!(report["gates"]["update"].as_array().unwrap().iter().all(in_range));
+    let rows = report["gates"]["feedback"].as_array().unwrap();
+    assert!(rows.len() == 3 && rows.iter().all(|row| row.as_array().unwrap().iter().all(in_range)));
+    assert!(fs::read_to_string(svg).unwrap().contains("steps back in time"));
+    assert!(fs::read_to_string(gates).unwrap().contains("from 3"));
+    refuse(["inspect", &at("model"), TEST, "--steps", "100000"], 3, &[TEST, "at least"]);
 }

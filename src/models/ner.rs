@@ -11,7 +11,7 @@ use crate::kernels::activation::Activation;
 use crate::kernels::dropout::{Keep, factors, multiply};
 use crate::kernels::update::add;
 use crate::layers::losses::{LabelSoftmax, Sentences, Transitions, largest};
-use crate::layers::recurrent::{transpose, transpose_columns, view, view_mut};
+use crate::layers::recurrent::{sum_rows, transpose, transpose_columns, view, view_mut};
 use crate::layers::window::{Part, Uses, gather};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::real::Real;
@@ -433,10 +433,4 @@ fn fill_rows<R: Real>(x: &mut [R], row: &[R]) {
 /// Adds `row` to every row of `x`.
 fn add_rows<R: Real>(x: &mut [R], row: &[R]) {
     x.chunks_exact_mut(row.len()).for_each(|x| add(x, row));
-}
-
-/// `sum` = the sum of the rows of `x`.
-fn sum_rows<R: Real>(sum: &mut [R], x: &[R]) {
-    sum.fill(R::zero());
-    x.chunks_exact(sum.len()).for_each(|x| add(sum, x));
 }
