@@ -24,6 +24,17 @@ pub enum Role {
     Bias,
     /// A matrix with one row a word, of which a step reads few rows; no L2.
     Table,
+    /// An output matrix of which a step reads few rows; no L2.
+    OutputTable,
+    /// The biases of such a matrix, a row a word; no L2.
+    BiasTable,
+}
+
+impl Role {
+    /// Whether a step touches few rows of the tensor.
+    pub fn by_rows(self) -> bool {
+        matches!(self, Role::Table | Role::OutputTable | Role::BiasTable)
+    }
 }
 
 /// One tensor's place and role.
@@ -163,7 +174,7 @@ pub struct Gradients<R: Real> {
 impl<R: Real> Gradients<R> {
     /// All zeros. `rows`: the most rows of a table that one step touches.
     pub fn zeros(layout: &Arc<Layout>, rows: usize) -> Self {
-        let tables = layout.tensors().filter(|(_, t)| t.role == Role::Table);
+        let tables = layout.tensors().filter(|(_, t)| t.role.by_rows());
         let touched = tables.map(|(p, t)| (p, Vec::with_capacity(rows.min(t.rows)))).collect();
         Gradients { arena: Arena::zeros(layout), touched }
     }
@@ -177,6 +188,11 @@ impl<R: Real> Gradients<R> {
     pub fn table_mut(&mut self, p: P) -> (&mut [R], &mut Vec<u32>) {
         let rows = self.touched.iter_mut().find(|(q, _)| *q == p).map(|(_, rows)| rows);
         (self.arena.slice_mut(p), rows.expect("the tensor is a table"))
+    }
+
+    /// The values, and the tables with their rows in use.
+    pub fn parts_mut(&mut self) -> (&mut Arena<R>, &mut [(P, Vec<u32>)]) {
+        (&mut self.arena, &mut self.touched)
     }
 
     /// Makes the touched rows zero again, and none touched.

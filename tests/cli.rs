@@ -467,13 +467,15 @@ fn a_full_disk_leaves_the_checkpoint_before() {
 /// evaluation there, so it must not halve the rate of what follows.
 #[test]
 fn steps_in_two_runs_are_the_steps_of_one() {
-    let cases: [&[&str]; 8] = [
+    let cases: [&[&str]; 10] = [
         &["--optimizer", "adam", "--lr", "0.3"],
         &["--optimizer", "adagrad", "--stride", "4", "--l2", "1e-4"],
         &["--optimizer", "sgd", "--lr", "30"],
         &["--layers", "2", "--activation", "relu", "--reset-at-eos", "--keep-prob", "0.7", "--stride", "1"],
         &["--batch", "33", "--activation", "sigmoid", "--init", "orthogonal", "--patience", "9"],
         &["--schedule", "constant", "--max-vocab", "900", "--clip", "0.2"],
+        &["--loss", "sampled", "--samples", "50", "--recipe", "unique", "--optimizer", "adagrad"],
+        &["--loss", "nce", "--samples", "40", "--sampler", "unigram", "--cell", "gru"],
         &["--cell", "gru", "--layers", "2", "--variational", "--optimizer", "adagrad", "--stride", "5"],
         &["--cell", "gated-feedback", "--layers", "2", "--tie", "--embed", "10", "--dropout-scaling", "none"],
     ];

@@ -6,8 +6,9 @@ use common::hash;
 use std::path::Path;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
+use wordmill::layers::losses::{Draws, Objective};
 use wordmill::layers::net::{Kind, Unit};
-use wordmill::models::language_model::{Config, Noise, Window};
+use wordmill::models::language_model::{Config, Loss, Noise, Window};
 use wordmill::models::{Init, LanguageModel};
 use wordmill::params::{Arena, Gradients};
 use wordmill::text::batches::{Lanes, Windows};
@@ -23,6 +24,7 @@ struct Case {
     cell: Kind,
     unit: Unit,
     tie: bool,
+    loss: Loss,
     activation: Activation,
     rule: Rule,
     layers: usize,
@@ -34,11 +36,11 @@ struct Case {
 
 /// Trains for some steps and returns the hash of weights, optimizer states and carried states, and the last loss.
 fn train(case: Case, threads: usize) -> (u64, f64) {
-    let Case { cell, unit, tie, activation, rule, layers, keep, stride, words, seed } = case;
+    let Case { cell, unit, tie, loss, activation, rule, layers, keep, stride, words, seed } = case;
     let embed = if tie { 12 } else { 9 };
     let reset_at = Some(3);
     let config =
-        Config { words, embed, hidden: 12, layers, cell, unit, tie, activation, reset_at, ..Config::default() };
+        Config { words, embed, hidden: 12, layers, cell, unit, tie, loss, activation, reset_at, ..Config::default() };
     let model = LanguageModel::new(config);
     // Words as in text: few are frequent. 101 positions a lane: the windows' ends differ from lane to lane's end.
     let ids: Vec<u32> = (0..101 * LANES as u64 + 1)
@@ -52,8 +54,9 @@ fn train(case: Case, threads: usize) -> (u64, f64) {
     wordmill::pool::pool(threads).expect("a pool").install(|| {
         let mut w = Arena::<f32>::zeros(model.layout());
         Init::Orthogonal.fill(&mut w, seed);
-        let mut space = model.space::<f32>(TAU, LANES);
-        let mut g = Gradients::zeros(model.layout(), TAU * LANES);
+        let counts: Vec<u64> = (0..words as u64).map(|k| 1000 / (k + 1)).collect();
+        let mut space = model.training_space::<f32>(TAU, LANES, &counts);
+        let mut g = Gradients::zeros(model.layout(), TAU * LANES + model.samples());
         let mut optimizer = Optimizer::new(rule, 0.3, 1e-4, model.layout());
         let mut last = f64::NAN;
         for step in 0..STEPS {
@@ -88,6 +91,7 @@ const PLAIN: Case = Case {
     cell: Kind::Rnn,
     unit: Unit::Tanh,
     tie: false,
+    loss: Loss::Full,
     activation: Activation::Tanh,
     rule: Rule::Adam,
     layers: 1,
@@ -126,6 +130,22 @@ fn same_bits_for_every_cell() {
             for (layers, keep, stride) in [(1, 1.0, TAU), (2, 0.8, 2)] {
                 check(Case { cell, unit, rule, layers, keep, stride, ..PLAIN });
                 check(Case { cell, unit, rule, layers, keep, stride, tie: true, ..PLAIN });
+            }
+        }
+    }
+}
+
+#[test]
+fn same_bits_for_every_loss() {
+    for (objective, draws) in [
+        (Objective::Softmax, Draws::WithReplacement),
+        (Objective::Softmax, Draws::Unique),
+        (Objective::Nce(3.0), Draws::WithReplacement),
+    ] {
+        for power in [None, Some(0.75)] {
+            for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
+                let loss = Loss::Sampled { objective, draws, samples: 300, power };
+                check(Case { loss, rule, keep: 0.8, words: 5003, ..PLAIN });
             }
         }
     }

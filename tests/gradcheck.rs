@@ -38,8 +38,8 @@ fn check(case: Case) {
     let Case { cell, unit, activation, layers, lanes, loss_from, keep, reset_at, words, tie, variational, unscaled } =
         case;
     let embed = if tie { 5 } else { 3 };
-    let config =
-        Config { words, embed, hidden: 5, layers, cell, unit, activation, reset_at, tie, variational, at_test: 1.0 };
+    let kinds = Config { cell, unit, activation, tie, variational, ..Config::default() };
+    let config = Config { words, embed, hidden: 5, layers, reset_at, ..kinds };
     let model = LanguageModel::new(config);
     let mut w = Arena::<f64>::zeros(model.layout());
     fill_uniform(&mut w, 0.9, 5);

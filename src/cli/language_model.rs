@@ -3,8 +3,9 @@
 use super::saved::{self, CONFIG, Saved, VOCABULARY};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
+use crate::layers::losses::{Draws, Objective};
 use crate::models::LanguageModel;
-use crate::models::language_model::{Noise, Space, Window};
+use crate::models::language_model::{Loss, Noise, Space, Window};
 use crate::params::{Arena, Gradients, Layout};
 use crate::text::{Lanes, Lines, Vocabulary, Windows};
 use crate::train::checkpoint::Checkpoint;
@@ -43,7 +44,13 @@ impl Trained {
             return Err(Error::model(config, what));
         }
         let widths = sane(saved.embed) && sane(saved.hidden) && (!saved.tie || saved.embed == saved.hidden);
-        if !widths || !(1..=64).contains(&saved.layers) || !(0.0..=1.0).contains(&saved.at_test) {
+        let sampled = match saved.loss {
+            Loss::Full => true,
+            Loss::Sampled { objective, draws, samples, .. } => {
+                sane(samples) && (draws == Draws::WithReplacement || objective == Objective::Softmax)
+            }
+        };
+        if !widths || !sampled || !(1..=64).contains(&saved.layers) || !(0.0..=1.0).contains(&saved.at_test) {
             return Err(Error::model(config, "has sizes that no model has"));
         }
         let model = LanguageModel::new(saved);
@@ -97,7 +104,7 @@ impl Evaluator {
 
     /// Bytes of [`Evaluator::new`].
     pub fn bytes(model: &LanguageModel, words: usize) -> usize {
-        model.space_bytes::<f32>(STEPS, Self::lanes(words))
+        model.space_bytes::<f32>(STEPS, Self::lanes(words), false)
     }
 
     /// The mean loss in nats over all words of `ids`, each given those before it; the first follows `eos`.
@@ -203,6 +210,8 @@ pub struct LmData<'a> {
     pub tau: usize,
     /// The validation text.
     pub valid: Option<&'a [u32]>,
+    /// The words' counts in the training text.
+    pub counts: &'a [u64],
     /// The id of `<eos>`.
     pub eos: u32,
     /// Dropout.
@@ -216,7 +225,7 @@ pub struct LmData<'a> {
 impl<'a> LmTask<'a> {
     /// Allocates the working memory.
     pub fn new(data: LmData<'a>) -> Self {
-        let LmData { model, lanes, windows, tau, valid, eos, keep, seed, files } = data;
+        let LmData { model, lanes, windows, tau, valid, counts, eos, keep, seed, files } = data;
         let tokens = tau * lanes.lanes();
         LmTask {
             model,
@@ -224,7 +233,7 @@ impl<'a> LmTask<'a> {
             windows,
             valid: valid.map(|ids| (ids, Evaluator::new(model, ids.len()))),
             eos,
-            space: model.space(tau, lanes.lanes()),
+            space: model.training_space(tau, lanes.lanes(), counts),
             inputs: vec![0; tokens],
             targets: vec![0; tokens],
             keep,
@@ -240,7 +249,11 @@ impl Task for LmTask<'_> {
     }
 
     fn rows(&self) -> usize {
-        self.inputs.len()
+        self.inputs.len() + self.model.samples()
+    }
+
+    fn is_cross_entropy(&self) -> bool {
+        self.model.samples() == 0
     }
 
     fn steps_per_epoch(&self) -> u64 {

@@ -7,8 +7,9 @@ use super::values::{keep_probability, not_negative, positive, size};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
+use crate::layers::losses::{Draws, Objective};
 use crate::layers::net::{Kind, Unit};
-use crate::models::language_model::Config;
+use crate::models::language_model::{Config, Loss};
 use crate::models::{Init, LanguageModel};
 use crate::params::Arena;
 use crate::pool::pool;
@@ -105,6 +106,28 @@ pub struct LmOptions {
     /// Places of the text that are read side by side
     #[arg(long, default_value = "64", value_parser = size, value_name = "LANES")]
     batch: usize,
+    /// What is learned: the softmax over all words; over a sample of them; or which words are noise (Mnih and Teh 2012)
+    ///
+    /// With a sample a step costs the same for any vocabulary; the progress then shows the sample's loss, and only the validation
+    /// text is measured with all words. L2 leaves the output weights out, and adam lets the moments of a word's weights decay only
+    /// in steps that touch them.
+    #[arg(long, default_value = "full", value_enum)]
+    loss: LossKind,
+    /// Words that a step draws for --loss sampled or nce
+    #[arg(long, default_value = "1024", value_parser = size, value_name = "S")]
+    samples: usize,
+    /// How they are distributed: by rank (nearly Zipf's law), or by count
+    #[arg(long, default_value = "log-uniform", value_enum)]
+    sampler: SamplerKind,
+    /// Exponent of the counts for --sampler unigram
+    #[arg(long, default_value = "0.75", value_parser = not_negative, value_name = "P")]
+    power: f64,
+    /// Which draws count
+    #[arg(long, default_value = "with-replacement", value_enum)]
+    recipe: Draws,
+    /// ln Z to which --loss nce normalises the model
+    #[arg(long, default_value = "9", value_parser = not_negative, value_name = "X")]
+    ln_z: f64,
     /// Dropout: the share of word vectors' and layers' outputs that is kept
     #[arg(long, default_value = "0.9", value_parser = keep_probability, value_name = "P")]
     keep_prob: f64,
@@ -183,7 +206,7 @@ pub struct LmOptions {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 21] = [
+const FIXED: [&str; 27] = [
     "train",
     "valid",
     "cell",
@@ -196,6 +219,12 @@ const FIXED: [&str; 21] = [
     "tau",
     "stride",
     "batch",
+    "loss",
+    "samples",
+    "sampler",
+    "power",
+    "recipe",
+    "ln-z",
     "keep-prob",
     "dropout-scaling",
     "variational",
@@ -216,6 +245,28 @@ fn vocabulary_size(text: &str) -> std::result::Result<usize, String> {
     if n >= 3 { Ok(n) } else { Err("expected 3 or more: <unk>, <eos> and a word".into()) }
 }
 
+/// What is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LossKind {
+    /// The exact softmax
+    Full,
+    /// The softmax over a sample
+    Sampled,
+    /// Noise-contrastive estimation
+    Nce,
+}
+
+/// How samples are distributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SamplerKind {
+    /// By rank
+    LogUniform,
+    /// By count
+    Unigram,
+}
+
 /// Whether dropout scales in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -227,6 +278,16 @@ pub enum Scaling {
 }
 
 impl LmOptions {
+    fn loss(&self) -> Loss {
+        let objective = match self.loss {
+            LossKind::Full => return Loss::Full,
+            LossKind::Sampled => Objective::Softmax,
+            LossKind::Nce => Objective::Nce(self.ln_z),
+        };
+        let power = (self.sampler == SamplerKind::Unigram).then_some(self.power);
+        Loss::Sampled { objective, draws: self.recipe, samples: self.samples, power }
+    }
+
     fn embed(&self) -> usize {
         self.embed.unwrap_or(if self.tie { self.hidden } else { 50 })
     }
@@ -274,6 +335,14 @@ impl LmOptions {
                 format!("--tie makes word vectors as wide as --hidden {}, found --embed {}", self.hidden, self.embed());
             return Err(Error::Usage(what));
         }
+        if self.loss == LossKind::Nce && self.recipe == Draws::Unique {
+            return Err(Error::Usage("--recipe unique is for --loss sampled; nce draws with replacement".into()));
+        }
+        if self.tie && self.loss != LossKind::Full {
+            return Err(Error::Usage(
+                "--tie needs --loss full: a sample's rows are updated apart from word vectors".into(),
+            ));
+        }
         if self.resume && self.force {
             return Err(Error::Usage("--resume continues the model, --force replaces it: give one of them".into()));
         }
@@ -318,7 +387,8 @@ impl Summary {
 pub fn train_lm(options: &LmOptions) -> Result<Summary> {
     options.check()?;
     let style = Style::choose(options.quiet);
-    let mut progress = Progress::new(style);
+    let progress = Progress::new(style);
+    let mut progress = if options.loss == LossKind::Full { progress } else { progress.without_perplexity() };
     let signals = Signals::install()?;
     let (writer, mut checkpoint) = if options.resume {
         Writer::resume(&options.out).map(|(writer, checkpoint)| (Some(writer), Some(checkpoint)))?
@@ -355,6 +425,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         tie: options.tie,
         reset_at: options.reset_at_eos.then_some(vocabulary.eos()),
         variational: options.variational,
+        loss: options.loss(),
         at_test: match options.dropout_scaling {
             Scaling::Inverted => 1.0,
             Scaling::None => options.keep().share(),
@@ -387,12 +458,14 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         windows,
         tau: options.tau,
         valid: valid.as_ref().map(|v| v.ids.as_slice()),
+        counts: vocabulary.counts(),
         eos: vocabulary.eos(),
         keep: options.keep(),
         seed: options.seed,
         files,
     });
-    let mut optimizer = Optimizer::new(options.optimizer, options.clip, options.l2, model.layout());
+    let optimizer = Optimizer::new(options.optimizer, options.clip, options.l2, model.layout());
+    let mut optimizer = if options.loss == LossKind::Full { optimizer } else { optimizer.lazy() };
     let schedule = Schedule::new(options.schedule, options.rate(), steps);
     let (w, state, metrics) = match &mut checkpoint {
         Some(checkpoint) => {
@@ -470,6 +543,6 @@ fn resume(
 fn lm_bytes(model: &LanguageModel, options: &LmOptions, valid: Option<usize>) -> usize {
     let arenas = 2 + options.optimizer.states().len();
     arenas * model.layout().len() * size_of::<f32>()
-        + model.space_bytes::<f32>(options.tau, options.batch)
+        + model.space_bytes::<f32>(options.tau, options.batch, true)
         + valid.map_or(0, |words| Evaluator::bytes(model, words))
 }

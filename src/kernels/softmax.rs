@@ -65,6 +65,77 @@ fn exp_strip<S: Simd, const N: usize>(
 }
 
 kernel! {
+    /// Noise-contrastive estimation (equations, section 10): logits without bias become σ, the gradient of the loss −ln(1 − σ) of a
+    /// noise word: x\[v, t\] ← σ(x\[v, t\] + bias\[v\]), and `sum` the column's losses. Shapes as for [`exp_columns`].
+    pub fn logistic_columns<'a>(x: &'a mut [R], stride: usize, bias: &'a [R], sum: &'a mut [R]) {
+        |s| {
+            assert!(sum.len().is_multiple_of(LANES) && sum.len() <= stride && x.len() == bias.len() * stride);
+            sum.fill(R::zero());
+            let (zero, one) = (s.splat(R::zero()), s.splat(R::one()));
+            for (row, &b) in x.chunks_exact_mut(stride).zip(bias) {
+                let b = s.splat(b);
+                for (x, sum) in row.chunks_exact_mut(LANES).zip(sum.chunks_exact_mut(LANES)) {
+                    let z = s.add(s.load(x), b);
+                    let e = s.exp(s.sub(zero, s.abs(z)));
+                    let low = s.div(e, s.add(one, e));
+                    s.store(s.if_greater(z, zero, s.sub(one, low), low), x);
+                    let loss = s.add(s.if_greater(z, zero, z, zero), log_one_plus(s, e));
+                    s.store(s.add(s.load(sum), loss), sum);
+                }
+            }
+        }
+    }
+}
+
+/// ln(1 + e) for e in [0, 1], as 2 artanh(e / (2 + e)).
+#[inline(always)]
+fn log_one_plus<S: Simd>(s: S, e: S::V) -> S::V {
+    // (e / (2 + e))² ≤ 1/9: so many terms reach the precision of f32, or f64.
+    let terms = if size_of::<S::R>() == 4 { 8 } else { 17 };
+    let t = s.div(e, s.add(s.splat(S::R::of(2.0)), e));
+    let square = s.mul(t, t);
+    let mut sum = s.splat(S::R::of(0.0));
+    for k in (0..terms).rev() {
+        sum = s.fma(sum, square, s.splat(S::R::of(2.0 / f64::from(2 * k + 1))));
+    }
+    s.mul(t, sum)
+}
+
+kernel! {
+    /// out\[t\] = ⟨a\[t\], b\[t\]⟩ for rows of `width`.
+    pub fn dot_rows<'a>(out: &'a mut [R], a: &'a [R], b: &'a [R], width: usize) {
+        |s| for ((out, a), b) in out.iter_mut().zip(a.chunks_exact(width)).zip(b.chunks_exact(width)) {
+            let (left, right) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+            let mut sum = s.mul(s.load_part(left.remainder()), s.load_part(right.remainder()));
+            for (a, b) in left.zip(right) {
+                sum = s.fma(s.load(a), s.load(b), sum);
+            }
+            *out = s.sum(sum);
+        }
+    }
+}
+
+kernel! {
+    /// y\[t\] ← y\[t\] + factor\[t\] · x\[t\] for rows of `width`.
+    pub fn add_scaled_rows<'a>(y: &'a mut [R], factor: &'a [R], x: &'a [R], width: usize) {
+        |s| for ((y, &factor), x) in y.chunks_exact_mut(width).zip(factor).zip(x.chunks_exact(width)) {
+            let factor = s.splat(factor);
+            super::zip(s, y, x, #[inline(always)] |y, x| s.fma(factor, x, y));
+        }
+    }
+}
+
+kernel! {
+    /// y\[t\] = factor\[t\] · x\[t\] for rows of `width`.
+    pub fn scaled_rows<'a>(y: &'a mut [R], factor: &'a [R], x: &'a [R], width: usize) {
+        |s| for ((y, &factor), x) in y.chunks_exact_mut(width).zip(factor).zip(x.chunks_exact(width)) {
+            let factor = s.splat(factor);
+            super::zip(s, y, x, #[inline(always)] |_, x| s.mul(factor, x));
+        }
+    }
+}
+
+kernel! {
     /// Turns exponentials into what the loss sends back, up to the targets: x\[v, t\] ← x\[v, t\] · scale\[t\], and adds each
     /// row's sum to `row_sums`, the gradient of the bias.
     pub fn scale_columns<'a>(x: &'a mut [R], stride: usize, scale: &'a [R], row_sums: &'a mut [R]) {

@@ -2,6 +2,10 @@
 
 use crate::kernels::update::add;
 use crate::real::Real;
+use rayon::prelude::*;
+
+/// Blocks of a table's rows, for parallelism.
+const BLOCKS: usize = 16;
 
 /// e⁽ⁱ⁾ = L\[ids\[i\]\]. `e`: \[N, D\].
 pub fn lookup<R: Real>(e: &mut [R], ids: &[u32], table: &[R], width: usize) {
@@ -21,25 +25,39 @@ impl Order {
     }
 
     /// ∂L_w = Σ ∂e⁽ⁱ⁾ over the tokens i that hold w, in their order; `rows` lists the words, ascending. Rows of `table` that were
-    /// not touched before are zero.
-    pub fn lookup_backward<R: Real>(
+    /// not touched before are zero. There may be several lists of words, each with its gradients.
+    pub fn lookup_backward<R: Real, const N: usize>(
         &mut self,
-        ids: &[u32],
-        de: &[R],
+        ids: [&[u32]; N],
+        de: [&[R]; N],
         table: &mut [R],
         rows: &mut Vec<u32>,
         width: usize,
     ) {
-        assert_eq!(de.len(), ids.len() * width);
+        assert!(ids.iter().zip(de).all(|(ids, de)| de.len() == ids.len() * width));
         self.0.clear();
-        self.0.extend(ids.iter().zip(0..).map(|(&id, i)| (id, i)));
+        self.0.extend(ids.into_iter().flatten().zip(0..).map(|(&id, i)| (id, i)));
         self.0.sort_unstable();
         rows.clear();
-        for &(id, i) in &self.0 {
-            if rows.last() != Some(&id) {
-                rows.push(id);
+        rows.extend(self.0.chunk_by(|a, b| a.0 == b.0).map(|uses| uses[0].0));
+        let source = |mut i: usize| {
+            for (ids, de) in ids.iter().zip(de) {
+                match i.checked_sub(ids.len()) {
+                    None => return &de[i * width..][..width],
+                    Some(rest) => i = rest,
+                }
             }
-            add(&mut table[id as usize * width..][..width], &de[i as usize * width..][..width]);
-        }
+            unreachable!("there are as many gradients as words")
+        };
+        // Each task has one block of the table's rows.
+        let block = (table.len() / width).div_ceil(BLOCKS);
+        let order = &self.0;
+        table.par_chunks_mut(block * width).enumerate().for_each(|(i, table)| {
+            let first = (i * block) as u32;
+            let from = order.partition_point(|&(id, _)| id < first);
+            for &(id, i) in order[from..].iter().take_while(|&&(id, _)| id < first + block as u32) {
+                add(&mut table[(id - first) as usize * width..][..width], source(i as usize));
+            }
+        });
     }
 }

@@ -28,10 +28,11 @@ impl Init {
         let layout = w.layout().clone();
         for (i, (p, tensor)) in layout.tensors().enumerate() {
             // An output matrix is stored transposed: a row a word.
-            let inputs = if tensor.role == Role::Output { tensor.columns } else { tensor.rows };
+            let transposed = matches!(tensor.role, Role::Output | Role::OutputTable);
+            let inputs = if transposed { tensor.columns } else { tensor.rows };
             let xavier = (6.0 / (tensor.rows + tensor.columns) as f64).sqrt();
             let width = match (tensor.role, self) {
-                (Role::Bias, _) => continue,
+                (Role::Bias | Role::BiasTable, _) => continue,
                 (Role::Table, _) => 0.1,
                 (Role::Recurrent, Init::Orthogonal) => {
                     orthogonal(w.slice_mut(p), tensor, seed, i as u32);

@@ -11,11 +11,12 @@ use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
 use crate::kernels::update::add;
 use crate::layers::embedding::{Order, lookup};
-use crate::layers::losses::{FullSoftmax, Gradient};
+use crate::layers::losses::{Draws, FullSoftmax, Gradient, Objective, Sampled, Sampler};
 use crate::layers::net::{Gates, Kind, Masks, Memory, Net, Norms, Prepared, Shape, Unit};
 use crate::layers::recurrent::{Weights, view, view_mut};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::real::Real;
+use crate::rng::{Purpose, Stream};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -44,9 +45,30 @@ pub struct Config {
     pub reset_at: Option<u32>,
     /// Whether all steps of a window have the same dropout mask.
     pub variational: bool,
+    /// What it is trained with.
+    pub loss: Loss,
     /// What values that dropout applies to are multiplied by when nothing is dropped: 1, or the kept share for a model trained
     /// with [`Keep::unscaled`].
     pub at_test: f64,
+}
+
+/// The loss that a model is trained with; it is evaluated with the full softmax in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// The cross-entropy over the whole vocabulary.
+    Full,
+    /// One over a sample of it: steps touch few rows of the output weights.
+    Sampled {
+        /// What is learned from a sample.
+        objective: Objective,
+        /// How it is drawn.
+        draws: Draws,
+        /// Words drawn in a step.
+        samples: usize,
+        /// The exponent of the words' counts in their probability to be drawn; log-uniform by rank if there is none.
+        power: Option<f64>,
+    },
 }
 
 impl Default for Config {
@@ -62,6 +84,7 @@ impl Default for Config {
             tie: false,
             reset_at: None,
             variational: false,
+            loss: Loss::Full,
             at_test: 1.0,
         }
     }
@@ -118,12 +141,18 @@ struct Shard<R: Real> {
     gradients: Arena<R>,
 }
 
+/// The output layer's loss.
+enum Output<R> {
+    Full(FullSoftmax<R>),
+    Sampled(Sampled<R>),
+}
+
 /// Working memory for windows of up to T steps and B lanes.
 pub struct Space<R: Real> {
     lanes: usize,
     shards: Vec<Shard<R>>,
     prepared: Prepared<R>,
-    softmax: FullSoftmax<R>,
+    output: Output<R>,
     /// The output layer's side, tokens that count only: [N, H], [N].
     top: Buffer<R>,
     dtop: Buffer<R>,
@@ -146,8 +175,15 @@ impl LanguageModel {
         // The recurrent tensors come first: a shard's gradients are an arena of just those.
         let net = Net::add(&mut layout, Shape { kind: cell, activation, unit, inputs: embed, units: hidden, layers });
         let table = (!tie).then(|| layout.add("embedding", words, embed, Role::Table));
-        let output = layout.add("output", words, hidden, Role::Output);
-        let output_bias = layout.add("output.bias", 1, words, Role::Bias);
+        let (output, output_bias) = match config.loss {
+            Loss::Full => {
+                (layout.add("output", words, hidden, Role::Output), layout.add("output.bias", 1, words, Role::Bias))
+            }
+            Loss::Sampled { .. } => (
+                layout.add("output", words, hidden, Role::OutputTable),
+                layout.add("output.bias", words, 1, Role::BiasTable),
+            ),
+        };
         LanguageModel { layout: Arc::new(layout), net, embedding: table.unwrap_or(output), output, output_bias, config }
     }
 
@@ -178,8 +214,26 @@ impl LanguageModel {
 
     /// Working memory for windows of up to `steps` × `lanes`; the states are zero.
     pub fn space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
+        let Config { words, hidden, .. } = self.config;
+        self.space_with(steps, lanes, Output::Full(FullSoftmax::new(steps * lanes, hidden, words)))
+    }
+
+    /// The same to train with the model's loss, for the words' counts.
+    pub fn training_space<R: Real>(&self, steps: usize, lanes: usize, counts: &[u64]) -> Space<R> {
+        let Loss::Sampled { objective, draws, samples, power } = self.config.loss else {
+            return self.space(steps, lanes);
+        };
+        let sampler = match power {
+            Some(power) => Sampler::unigram(counts, power),
+            None => Sampler::log_uniform(self.config.words),
+        };
+        let output = Sampled::new(objective, draws, Arc::new(sampler), samples, steps * lanes, self.config.hidden);
+        self.space_with(steps, lanes, Output::Sampled(output))
+    }
+
+    fn space_with<R: Real>(&self, steps: usize, lanes: usize, output: Output<R>) -> Space<R> {
         assert!(steps > 0 && lanes > 0);
-        let Config { words, embed, hidden, .. } = self.config;
+        let Config { embed, hidden, .. } = self.config;
         let local = Arc::new(self.layout.before(self.embedding));
         let shard = |first: usize| {
             let b = shard_lanes(lanes).min(lanes - first);
@@ -196,13 +250,13 @@ impl LanguageModel {
             lanes,
             shards: (0..lanes).step_by(shard_lanes(lanes)).map(shard).collect(),
             prepared: self.net.prepared(&self.layout),
-            softmax: FullSoftmax::new(tokens, hidden, words),
+            order: Order::new(tokens + self.samples()),
+            output,
             top: Buffer::zeros(tokens * hidden),
             dtop: Buffer::zeros(tokens * hidden),
             targets: Vec::with_capacity(tokens),
             words: Vec::with_capacity(tokens),
             de: Buffer::zeros(tokens * embed),
-            order: Order::new(tokens),
             rows: Vec::with_capacity(if self.config.tie { tokens } else { 0 }),
         }
     }
@@ -220,10 +274,24 @@ impl LanguageModel {
 
         let (hidden, embed) = (self.config.hidden, self.config.embed);
         let tokens = space.targets.len();
-        let [output, bias] = g.arena.slices_mut([self.output, self.output_bias]);
-        let gradient = Gradient { h: &mut space.dtop[..tokens * hidden], output, bias };
+        let (top, dtop) = (&space.top[..tokens * hidden], &mut space.dtop[..tokens * hidden]);
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
-        let loss = space.softmax.loss(gradient, &space.top[..tokens * hidden], &space.targets, u, b);
+        let loss = match &mut space.output {
+            Output::Full(softmax) => {
+                let [output, bias] = g.arena.slices_mut([self.output, self.output_bias]);
+                softmax.loss(Gradient { h: dtop, output, bias }, top, &space.targets, u, b)
+            }
+            Output::Sampled(sampled) => {
+                let stream = Stream::new(noise.seed, Purpose::Negatives, noise.step, 0);
+                let loss = sampled.loss(dtop, top, &space.targets, u, b, stream);
+                let (ids, rows, biases) = sampled.gradients(tokens);
+                for (p, width, de) in [(self.output, hidden, rows), (self.output_bias, 1, biases)] {
+                    let (table, touched) = g.table_mut(p);
+                    space.order.lookup_backward([ids, &space.targets], de, table, touched, width);
+                }
+                loss
+            }
+        };
 
         let steps = window.inputs.len() / space.lanes;
         let counted = steps - window.loss_from;
@@ -258,7 +326,8 @@ impl LanguageModel {
         } else {
             g.table_mut(self.embedding)
         };
-        space.order.lookup_backward(&space.words, &space.de[..space.words.len() * embed], table, rows, embed);
+        let de = &space.de[..space.words.len() * embed];
+        space.order.lookup_backward([&space.words], [de], table, rows, embed);
         loss
     }
 
@@ -269,7 +338,8 @@ impl LanguageModel {
         assert_eq!(out.len(), tokens);
         let mut by_shard = vec![0.0; tokens];
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
-        space.softmax.log_probabilities(&mut by_shard, &space.top[..tokens * self.config.hidden], &space.targets, u, b);
+        let Output::Full(softmax) = &mut space.output else { panic!("evaluation is over the whole vocabulary") };
+        softmax.log_probabilities(&mut by_shard, &space.top[..tokens * self.config.hidden], &space.targets, u, b);
         let counted = tokens / space.lanes;
         let mut from = 0;
         for shard in &space.shards {
@@ -290,7 +360,8 @@ impl LanguageModel {
         let [output, bias] = g.arena.slices_mut([self.output, self.output_bias]);
         let gradient = Gradient { h: &mut space.dtop[..tokens * hidden], output, bias };
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
-        space.softmax.loss(gradient, &space.top[..tokens * hidden], &space.targets, u, b);
+        let Output::Full(softmax) = &mut space.output else { panic!("evaluation is over the whole vocabulary") };
+        softmax.loss(gradient, &space.top[..tokens * hidden], &space.targets, u, b);
         let Shard { lanes, inputs, net, gradients, .. } = &mut space.shards[0];
         let (rows, from) = (inputs.len(), window.loss_from * *lanes * hidden);
         let gates = self.net.gates(net, rows);
@@ -373,8 +444,13 @@ impl LanguageModel {
         }
     }
 
-    /// Bytes of [`LanguageModel::space`].
-    pub fn space_bytes<R: Real>(&self, steps: usize, lanes: usize) -> usize {
+    /// Words drawn in a training step.
+    pub fn samples(&self) -> usize {
+        if let Loss::Sampled { samples, .. } = self.config.loss { samples } else { 0 }
+    }
+
+    /// Bytes of [`LanguageModel::space`], or with `training` of [`LanguageModel::training_space`].
+    pub fn space_bytes<R: Real>(&self, steps: usize, lanes: usize, training: bool) -> usize {
         let Config { words, embed, hidden, .. } = self.config;
         let (tokens, a_shard) = (steps * lanes, shard_lanes(lanes));
         let shards = lanes.div_ceil(a_shard);
@@ -382,7 +458,11 @@ impl LanguageModel {
         let nets = self.net.memory_len::<R>(steps, a_shard) * lanes / a_shard;
         // Shards' gradients, and weights packed for both ways; top, ∂top, ∂e.
         let floats = nets + (shards + 2) * recurrent + tokens * (2 * hidden + embed);
-        floats * size_of::<R>() + tokens * 20 + FullSoftmax::<R>::bytes(tokens, hidden, words)
+        let output = match self.config.loss {
+            Loss::Sampled { samples, .. } if training => Sampled::<R>::bytes(samples, tokens, hidden) + words * 12,
+            _ => FullSoftmax::<R>::bytes(tokens, hidden, words),
+        };
+        floats * size_of::<R>() + tokens * 20 + output
     }
 
     /// Makes the state after the first `steps` of the last window the one that the next window begins with.

@@ -47,6 +47,11 @@ pub trait Task {
     /// What [`Task::validate`] measures.
     fn measure(&self) -> Measure;
 
+    /// Whether the loss of a step is a cross-entropy over all classes, whose exponential is a perplexity.
+    fn is_cross_entropy(&self) -> bool {
+        true
+    }
+
     /// The small files of a checkpoint, as `config.json`.
     fn files(&self) -> Vec<(&str, Vec<u8>)>;
 
@@ -192,7 +197,8 @@ impl<T: Task> Fit<'_, T> {
         let number = self.state.step + 1;
         let outcome = self.task.step(g, self.state.step, &self.w);
         let norm = self.optimizer.norm(g);
-        if !(outcome.loss.exp().is_finite() && norm.is_finite()) {
+        let perplexity = if self.task.is_cross_entropy() { outcome.loss.exp() } else { outcome.loss };
+        if !(perplexity.is_finite() && norm.is_finite()) {
             return Err(not_finite(outcome.loss, norm, g, &self.w, number));
         }
         let rate = self.state.schedule.rate(number);
@@ -251,8 +257,8 @@ impl<T: Task> Fit<'_, T> {
         }
         let loss = weighed.0 / weighed.1.max(1) as f64;
         let train = match self.task.measure() {
-            Measure::Perplexity => format!("perplexity {}", short(loss.exp())),
-            Measure::F1 => format!("loss {loss:.4}"),
+            Measure::Perplexity if self.task.is_cross_entropy() => format!("perplexity {}", short(loss.exp())),
+            _ => format!("loss {loss:.4}"),
         };
         let speed = words as f64 / seconds.max(1e-9);
         let valid = match score {

@@ -51,6 +51,8 @@ pub struct Optimizer<R: Real> {
 /// Elements that a task updates, and the fewest.
 const PIECE: usize = 1 << 16;
 const SMALLEST: usize = 1 << 12;
+/// Blocks that a table's rows are divided into, to be updated in parallel.
+const BLOCKS: usize = 16;
 const EPSILON: f64 = 1e-8;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -95,7 +97,7 @@ impl<R: Real> Optimizer<R> {
     pub fn norm(&mut self, g: &Gradients<R>) -> f64 {
         let mut total = 0.0;
         for (p, tensor) in g.arena.layout().tensors() {
-            if tensor.role == Role::Table {
+            if tensor.role.by_rows() {
                 continue;
             }
             let pieces = g.arena.slice(p).par_chunks(PIECE);
@@ -119,9 +121,9 @@ impl<R: Real> Optimizer<R> {
         for (p, tensor) in layout.tensors() {
             let decay = match tensor.role {
                 Role::Weight | Role::Recurrent | Role::Output => self.l2,
-                Role::Bias | Role::Table => 0.0,
+                _ => 0.0,
             };
-            if tensor.role == Role::Table && self.touched_only() {
+            if tensor.role.by_rows() && self.touched_only() {
                 continue;
             }
             let rule = self.applied(rate, scale, decay, step);
@@ -141,18 +143,42 @@ impl<R: Real> Optimizer<R> {
         }
         if self.touched_only() {
             let rule = self.applied(rate, scale, 0.0, step);
-            for (p, rows) in g.touched() {
-                let columns = layout.tensor(p).columns;
-                for &row in rows {
-                    let at = row as usize * columns..(row as usize + 1) * columns;
-                    let (w, g) = (&mut w.slice_mut(p)[at.clone()], &g.arena.slice(p)[at.clone()]);
-                    match self.states.as_mut_slice() {
-                        [] => rule.apply(w, g, []),
-                        [a] => rule.apply(w, g, [&mut a.slice_mut(p)[at]]),
-                        [m, v] => rule.apply(w, g, [&mut m.slice_mut(p)[at.clone()], &mut v.slice_mut(p)[at]]),
-                        _ => unreachable!("no rule keeps more than two states"),
+            let (arena, tables) = g.parts_mut();
+            for (p, rows) in tables {
+                let tensor = layout.tensor(*p);
+                let block = tensor.rows.div_ceil(BLOCKS);
+                let chunk = block * tensor.columns;
+                // Each task has the touched rows of one block of the table.
+                let update = |i: usize, w: &mut [R], g: &mut [R], states: &mut [&mut [R]]| {
+                    let first = (i * block) as u32;
+                    let from = rows.partition_point(|&row| row < first);
+                    for &row in rows[from..].iter().take_while(|&&row| row < first + block as u32) {
+                        let from = (row - first) as usize * tensor.columns;
+                        let at = from..from + tensor.columns;
+                        let (w, g) = (&mut w[at.clone()], &mut g[at.clone()]);
+                        match states {
+                            [] => rule.apply(w, g, []),
+                            [a] => rule.apply(w, g, [&mut a[at]]),
+                            [m, v] => rule.apply(w, g, [&mut m[at.clone()], &mut v[at]]),
+                            _ => unreachable!("no rule keeps more than two states"),
+                        }
+                        g.fill(R::zero());
                     }
+                };
+                let blocks = w.slice_mut(*p).par_chunks_mut(chunk).zip(arena.slice_mut(*p).par_chunks_mut(chunk));
+                let blocks = blocks.enumerate();
+                match self.states.as_mut_slice() {
+                    [] => blocks.for_each(|(i, (w, g))| update(i, w, g, &mut [])),
+                    [a] => blocks
+                        .zip(a.slice_mut(*p).par_chunks_mut(chunk))
+                        .for_each(|((i, (w, g)), a)| update(i, w, g, &mut [a])),
+                    [m, v] => blocks
+                        .zip(m.slice_mut(*p).par_chunks_mut(chunk))
+                        .zip(v.slice_mut(*p).par_chunks_mut(chunk))
+                        .for_each(|(((i, (w, g)), m), v)| update(i, w, g, &mut [m, v])),
+                    _ => unreachable!("no rule keeps more than two states"),
                 }
+                rows.clear();
             }
         }
         g.clear_tables();

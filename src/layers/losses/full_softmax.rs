@@ -13,7 +13,7 @@
 
 use crate::blas::{add_product, product};
 use crate::kernels::Buffer;
-use crate::kernels::softmax::{exp_columns, gather_columns, join_blocks, scale_columns};
+use crate::kernels::softmax::{exp_columns, gather_columns, join_blocks, logistic_columns, scale_columns};
 use crate::layers::recurrent::{view, view_mut};
 use crate::real::{LANES, Real};
 use ndarray::s;
@@ -55,6 +55,15 @@ pub struct FullSoftmax<R> {
     losses: Vec<f64>,
 }
 
+/// The own targets of one chunk.
+#[derive(Clone, Copy, Default)]
+struct Part<'a> {
+    /// The chunk's first token.
+    first: usize,
+    hits: &'a [(u32, u32)],
+    logistic: bool,
+}
+
 /// Where the gradients go: \[N, H\], \[V, H\] and \[V\]; all are overwritten.
 pub struct Gradient<'a, R> {
     /// ∂J/∂h
@@ -64,6 +73,19 @@ pub struct Gradient<'a, R> {
     /// ∂J/∂b
     pub bias: &'a mut [R],
 }
+
+/// Targets that are not among the rows: each token has a logit of its own for its target (sampled losses).
+pub struct Own<'a, R> {
+    /// The targets' logits, biased, \[N\]: become ∂J/∂ of them.
+    pub logits: &'a mut [R],
+    /// Places of the matrix \[token, row\] that do not count, by token.
+    pub hits: &'a [(u32, u32)],
+    /// Whether each logit is a question of its own, word or noise (noise-contrastive estimation), and not a softmax.
+    pub logistic: bool,
+}
+
+/// What stands for −∞: its exponential is zero, and differences of two are finite.
+pub const NEVER: f64 = -1e30;
 
 impl<R: Real> FullSoftmax<R> {
     /// Room for `tokens` at a time.
@@ -82,8 +104,9 @@ impl<R: Real> FullSoftmax<R> {
             block,
             transposed: Buffer::zeros(tokens.div_ceil(chunk) * stride * units),
             logits: Buffer::zeros(words * stride),
-            largest: Buffer::zeros(groups * blocks * chunk),
-            sums: Buffer::zeros(groups * blocks * chunk),
+            // One more for targets of the tokens' own.
+            largest: Buffer::zeros((groups * blocks + 1) * chunk),
+            sums: Buffer::zeros((groups * blocks + 1) * chunk),
             totals: Buffer::zeros(chunk),
             shares: Buffer::zeros(groups * units * stride),
             // Not `vec![…; groups]`: a clone of a Vec has no spare room.
@@ -115,9 +138,40 @@ impl<R: Real> FullSoftmax<R> {
         let rows = self.chunk * self.units;
         let chunks = h.chunks(rows).zip(gradient.h.chunks_mut(rows)).zip(targets.chunks(self.chunk));
         for (i, ((h, dh), targets)) in chunks.enumerate() {
-            self.exponentials(i, targets, u, b);
-            total += self.normalise(targets.len()).iter().sum::<f64>();
+            self.exponentials(i, targets, None, u, b);
+            total += self.normalise(targets.len(), None).iter().sum::<f64>();
             self.backward(i == 0, h, targets, u, scale, gradient.output, gradient.bias);
+            self.gather_states(dh);
+        }
+        total * scale
+    }
+
+    /// The mean loss of tokens whose targets have logits of their own beside those of the V rows, and its gradient: a softmax over
+    /// V + 1, or as many logistic losses. ∂J/∂h lacks the part of the own targets.
+    pub fn own_loss(&mut self, gradient: Gradient<R>, h: &[R], own: Own<R>, u: &[R], b: &[R]) -> f64 {
+        let tokens = own.logits.len();
+        let scale = 1.0 / tokens as f64;
+        self.transpose_states(h);
+        gradient.bias.fill(R::zero());
+        let mut total = 0.0;
+        let rows = self.chunk * self.units;
+        let chunks = h.chunks(rows).zip(gradient.h.chunks_mut(rows)).zip(own.logits.chunks_mut(self.chunk));
+        let mut hits = own.hits;
+        for (i, ((h, dh), logits)) in chunks.enumerate() {
+            let end = hits.partition_point(|&(t, _)| (t as usize) < (i + 1) * self.chunk);
+            let (now, later) = hits.split_at(end);
+            hits = later;
+            let part = Part { first: i * self.chunk, hits: now, logistic: own.logistic };
+            self.exponentials(i, &[], Some(part), u, b);
+            total += if own.logistic {
+                self.logistic_losses(logits)
+            } else {
+                self.normalise(logits.len(), Some(logits)).iter().sum()
+            };
+            let hot = R::of(scale);
+            logits.iter_mut().for_each(|x| *x = (*x - R::one()) * hot);
+            // No token has its target among the rows.
+            self.backward_of(i == 0, h, &[], logits.len(), u, scale, gradient.output, gradient.bias);
             self.gather_states(dh);
         }
         total * scale
@@ -127,8 +181,8 @@ impl<R: Real> FullSoftmax<R> {
     pub fn log_probabilities(&mut self, out: &mut [f64], h: &[R], targets: &[u32], u: &[R], b: &[R]) {
         self.transpose_states(h);
         for (i, (out, targets)) in out.chunks_mut(self.chunk).zip(targets.chunks(self.chunk)).enumerate() {
-            self.exponentials(i, targets, u, b);
-            for (out, loss) in out.iter_mut().zip(self.normalise(targets.len())) {
+            self.exponentials(i, targets, None, u, b);
+            for (out, loss) in out.iter_mut().zip(self.normalise(targets.len(), None)) {
                 *out = -loss;
             }
         }
@@ -154,7 +208,7 @@ impl<R: Real> FullSoftmax<R> {
     }
 
     /// Phase 1.
-    fn exponentials(&mut self, index: usize, targets: &[u32], u: &[R], b: &[R]) {
+    fn exponentials(&mut self, index: usize, targets: &[u32], own: Option<Part>, u: &[R], b: &[R]) {
         let (units, chunk, stride, group, block) = (self.units, self.chunk, self.stride, self.group, self.block);
         assert!(u.len() == self.words * units && b.len() == self.words);
         assert!(targets.iter().all(|&word| (word as usize) < self.words), "a target is beyond the vocabulary");
@@ -178,22 +232,70 @@ impl<R: Real> FullSoftmax<R> {
                         found.push((t as u32, x[row * stride + t] + b[row]));
                     }
                 }
-                exp_columns(x, stride, b, largest, sums);
+                let Part { first: token, hits, logistic } = own.unwrap_or_default();
+                for &(t, row) in hits {
+                    if let Some(row) = (row as usize).checked_sub(first).filter(|&row| row < b.len()) {
+                        x[row * stride + t as usize - token] = R::of(NEVER);
+                    }
+                }
+                if logistic {
+                    logistic_columns(x, stride, b, sums);
+                } else {
+                    exp_columns(x, stride, b, largest, sums);
+                }
             }
         });
     }
 
-    /// Phase 2: the loss of each of `tokens` tokens; `sums` become what makes exponentials probabilities.
-    fn normalise(&mut self, tokens: usize) -> &[f64] {
+    /// Elements of `largest` and `sums` that the blocks fill.
+    fn used(&self) -> usize {
         let last = self.words - (self.words - 1) / self.group * self.group;
         let blocks = (self.words - last) / self.group * self.group.div_ceil(self.block) + last.div_ceil(self.block);
-        let used = blocks * self.chunk;
+        blocks * self.chunk
+    }
+
+    /// Phase 2 of logistic losses: those of the noise words, and of the targets, whose logits become σ.
+    fn logistic_losses(&mut self, own: &mut [R]) -> f64 {
+        let used = self.used();
+        let noise: f64 =
+            self.sums[..used].chunks_exact(self.chunk).flat_map(|row| &row[..own.len()]).map(|x| x.f64()).sum();
+        // A factor of one for every block: σ is the gradient already.
+        self.sums[..used].fill(R::one());
+        let target = |x: &mut R| {
+            let z = x.f64();
+            *x = R::of(1.0 / (1.0 + (-z).exp()));
+            (-z.abs()).exp().ln_1p() + (-z).max(0.0)
+        };
+        noise + own.iter_mut().map(target).sum::<f64>()
+    }
+
+    /// Phase 2: the loss of each of `tokens` tokens; `sums` become what makes exponentials probabilities. The tokens' own logits
+    /// become probabilities.
+    fn normalise(&mut self, tokens: usize, own: Option<&mut [R]>) -> &[f64] {
+        let (rows, mut used) = (self.used(), self.used());
+        if let Some(own) = &own {
+            let (largest, sums) = (&mut self.largest[used..][..self.chunk], &mut self.sums[used..][..self.chunk]);
+            largest.fill(R::zero());
+            largest[..tokens].copy_from_slice(own);
+            sums.fill(R::one());
+            used += self.chunk;
+        }
         join_blocks(&mut self.largest[..used], &mut self.sums[..used], &mut self.totals);
         for ((loss, largest), total) in self.losses.iter_mut().zip(&*self.largest).zip(&*self.totals) {
             *loss = largest.f64() + total.f64().ln();
         }
-        for &(t, logit) in self.target.iter().flatten() {
-            self.losses[t as usize] -= logit.f64();
+        match own {
+            Some(own) => {
+                for ((loss, own), &probability) in self.losses.iter_mut().zip(own).zip(&self.sums[rows..]) {
+                    *loss -= own.f64();
+                    *own = probability;
+                }
+            }
+            None => {
+                for &(t, logit) in self.target.iter().flatten() {
+                    self.losses[t as usize] -= logit.f64();
+                }
+            }
         }
         &self.losses[..tokens]
     }
@@ -201,8 +303,23 @@ impl<R: Real> FullSoftmax<R> {
     /// Phase 3. The first chunk writes ∂U, the others add to it.
     #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn backward(&mut self, first: bool, h: &[R], targets: &[u32], u: &[R], scale: f64, du: &mut [R], db: &mut [R]) {
+        self.backward_of(first, h, targets, targets.len(), u, scale, du, db);
+    }
+
+    /// Phase 3 of `tokens` tokens, of which the first have `targets` among the rows.
+    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
+    fn backward_of(
+        &mut self,
+        first: bool,
+        h: &[R],
+        targets: &[u32],
+        tokens: usize,
+        u: &[R],
+        scale: f64,
+        du: &mut [R],
+        db: &mut [R],
+    ) {
         let (units, chunk, stride, group, block) = (self.units, self.chunk, self.stride, self.group, self.block);
-        let tokens = targets.len();
         let hot = R::of(scale);
         let h = view(h, tokens, units);
         let blocks = group.div_ceil(block) * chunk;

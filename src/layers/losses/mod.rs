@@ -2,8 +2,12 @@
 
 mod full_softmax;
 mod label_softmax;
+mod sampled;
+mod sampler;
 mod sentence;
 
-pub use full_softmax::{FullSoftmax, Gradient};
+pub use full_softmax::{FullSoftmax, Gradient, Own};
 pub use label_softmax::LabelSoftmax;
+pub use sampled::{Draws, Objective, Sampled};
+pub use sampler::Sampler;
 pub use sentence::{Sentences, Transitions, largest};

@@ -1,0 +1,103 @@
+//! Distributions that negative samples are drawn from (equations, section 10), each draw in O(1).
+
+use crate::rng::Stream;
+use rand::RngExt;
+
+/// A distribution q over the words 0 .. V.
+pub enum Sampler {
+    /// q(k) = ln((k + 2) / (k + 1)) / ln(V + 1): nearly Zipf's, for words in the order of falling frequency.
+    LogUniform {
+        /// V
+        words: usize,
+    },
+    /// q(k) ∝ count(k)^power, by the alias method (Walker 1977, Vose 1991).
+    Unigram {
+        /// Of each word: the share of its own cell, of 2³², and whose the rest is.
+        cells: Vec<(u32, u32)>,
+        /// q
+        q: Vec<f32>,
+    },
+}
+
+impl Sampler {
+    /// The log-uniform distribution over `words`.
+    pub fn log_uniform(words: usize) -> Self {
+        assert!(words > 0);
+        Sampler::LogUniform { words }
+    }
+
+    /// Words in proportion to their counts, each raised to `power`; a count of zero counts as one.
+    pub fn unigram(counts: &[u64], power: f64) -> Self {
+        assert!(!counts.is_empty());
+        let weights: Vec<f64> = counts.iter().map(|&n| (n.max(1) as f64).powf(power)).collect();
+        let total: f64 = weights.iter().sum();
+        // Cells of mean 1; those that hold less are filled up by those that hold more.
+        let mut part: Vec<f64> = weights.iter().map(|w| w / total * counts.len() as f64).collect();
+        let (mut low, mut high): (Vec<u32>, Vec<u32>) = (0..counts.len() as u32).partition(|&i| part[i as usize] < 1.0);
+        let mut cells: Vec<(u32, u32)> = (0..counts.len() as u32).map(|i| (u32::MAX, i)).collect();
+        while let (Some(small), Some(&large)) = (low.pop(), high.last()) {
+            let share = part[small as usize];
+            cells[small as usize] = ((share * 4_294_967_296.0) as u32, large);
+            part[large as usize] -= 1.0 - share;
+            if part[large as usize] < 1.0 {
+                low.extend(high.pop());
+            }
+        }
+        Sampler::Unigram { cells, q: weights.iter().map(|w| (w / total) as f32).collect() }
+    }
+
+    /// One draw.
+    pub fn draw(&self, stream: &mut Stream) -> u32 {
+        match self {
+            Sampler::LogUniform { words } => {
+                let u: f64 = stream.random();
+                let k = ((u * ((words + 1) as f64).ln()).exp() - 1.0) as usize;
+                k.min(words - 1) as u32
+            }
+            Sampler::Unigram { cells, .. } => {
+                let cell = stream.random_range(0..cells.len() as u32);
+                let (own, other) = cells[cell as usize];
+                if stream.random::<u32>() < own { cell } else { other }
+            }
+        }
+    }
+
+    /// q of a word.
+    pub fn probability(&self, word: u32) -> f64 {
+        match self {
+            Sampler::LogUniform { words } => (1.0 / (f64::from(word) + 1.0)).ln_1p() / ((words + 1) as f64).ln(),
+            Sampler::Unigram { q, .. } => f64::from(q[word as usize]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Purpose;
+
+    /// χ² of the draws against the claimed probabilities, for each word of a small vocabulary; the words that are left when q is
+    /// not what is drawn (class 0 at 0.585 of its share, say) make it thousands.
+    fn chi_square(sampler: &Sampler, words: usize, draws: usize) -> f64 {
+        let mut stream = Stream::new(7, Purpose::Negatives, 1, 0);
+        let mut counts = vec![0u64; words];
+        (0..draws).for_each(|_| counts[sampler.draw(&mut stream) as usize] += 1);
+        let total: f64 = (0..words as u32).map(|k| sampler.probability(k)).sum();
+        assert!((total - 1.0).abs() < 1e-6, "{total}");
+        let expected = |k: usize| sampler.probability(k as u32) * draws as f64;
+        counts.iter().enumerate().map(|(k, &n)| (n as f64 - expected(k)).powi(2) / expected(k)).sum()
+    }
+
+    #[test]
+    fn draws_are_distributed_as_claimed() {
+        const WORDS: usize = 400;
+        let counts: Vec<u64> = (0..WORDS as u64).map(|k| 1_000_000 / (k + 1)).collect();
+        for sampler in [Sampler::log_uniform(WORDS), Sampler::unigram(&counts, 0.75), Sampler::unigram(&counts, 0.0)] {
+            // 399 degrees of freedom: mean 399, standard deviation 28.
+            let chi = chi_square(&sampler, WORDS, 10_000_000);
+            assert!((399.0 - 5.0 * 28.3..399.0 + 5.0 * 28.3).contains(&chi), "{chi}");
+        }
+        assert_eq!(chi_square(&Sampler::log_uniform(1), 1, 10), 0.0);
+        assert_eq!(chi_square(&Sampler::unigram(&[3], 1.0), 1, 10), 0.0);
+    }
+}
