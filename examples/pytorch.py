@@ -48,13 +48,14 @@ def main():
 
     with safe_open(arguments.weights, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-        notes = file.metadata()
-    model = LanguageModel(tensors, notes["activation"])
+        notes = file.metadata() or {}
+    model = LanguageModel(tensors, notes.get("activation", "tanh"))
 
-    vocabulary = arguments.weights.with_suffix(".vocab.txt").read_text(encoding="utf8").splitlines()
+    vocabulary = arguments.weights.with_suffix(".vocab.txt").read_text(encoding="utf8").rstrip("\n").split("\n")
     ids = {line.split("\t")[0]: number for number, line in enumerate(vocabulary)}
-    text = arguments.text.read_text(encoding="utf8-sig").splitlines()
-    words = [word for line in text for word in line.split() + ["<eos>"]]
+    # Lines and words as wordmill takes them: only ASCII white space divides.
+    text = arguments.text.read_bytes().removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")
+    words = [word.decode() for line in text for word in line.split() + [b"<eos>"]]
     targets = torch.tensor([ids.get(word, ids["<unk>"]) for word in words])
     inputs = torch.cat([torch.tensor([ids["<eos>"]]), targets[:-1]])
 

@@ -23,6 +23,8 @@ pub enum Purpose {
     Unknown = 7,
     /// Negative samples; step: the optimizer step.
     Negatives = 6,
+    /// Lanes that begin with a state of zero; step: the optimizer step.
+    Forget = 8,
 }
 
 const M0: u32 = 0xD251_1F53;

@@ -710,7 +710,7 @@ fn models_go_to_pytorch_and_back() {
         };
         assert!((loss(&model) - loss(&again)).abs() < 1e-6, "{name}");
         // Neither command writes over what is there.
-        refuse(["export", &model, "--to", "pytorch", &file], 6, &[&file, "exists"]);
+        refuse(["export", &model, "--to", "pytorch", &file], 3, &[&file, "there already"]);
         refuse(["import", &file, "--vocab", &vocabulary, "--out", &again], 4, &[&again]);
     }
     for (more, what) in [

@@ -1,7 +1,7 @@
 //! Matrix products on ndarray views: the GEMM core. A transposed operand is a transposed view (`a.t()`).
 //!
-//! Three backends. *Tiles*, our own register tiles without packing, take whatever has contiguous rows; the `gemm` crate takes other
-//! strides, and machines without AVX2; with a BLAS feature every product goes to that *library*,
+//! Three backends. *Tiles*, our own register tiles, take whatever has contiguous rows, or was packed before; the `gemm` crate takes
+//! other strides, and machines without AVX2; with a BLAS feature every product goes to that *library*,
 //! single-threaded, as the parallelism is around the products. The choice depends on shapes only, never on threads.
 
 mod embedded;
@@ -90,7 +90,7 @@ impl<R: Real> Packed<R> {
     /// Room for a matrix \[k, n\].
     pub fn new(k: usize, n: usize) -> Self {
         #[cfg(feature = "linked-blas")]
-        let linked = is_f32::<R>() || std::any::TypeId::of::<R>() == std::any::TypeId::of::<f64>();
+        let linked = true;
         #[cfg(not(feature = "linked-blas"))]
         let linked = false;
         let panels = isa() > Isa::Scalar && !linked;
@@ -118,14 +118,14 @@ impl<R: Real> Packed<R> {
         self.product_or_add(c, a, true);
     }
 
-    fn product_or_add(&self, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, add: bool) {
+    fn product_or_add(&self, c: ArrayViewMut2<R>, a: ArrayView2<R>, add: bool) {
         let ((m, n), k) = (c.dim(), a.ncols());
         assert!(a.nrows() == m && self.shape == (k, n), "shapes: {:?} = {:?} · {:?}", c.dim(), a.dim(), self.shape);
         if self.panels && m > 0 && n > 0 && k > 0 {
             return tiles::packed_product(c, a, &self.data, add);
         }
         let b = ArrayView2::from_shape(self.shape, &self.data[..k * n]).expect("the matrix fills its room");
-        if add { add_product(c, a, b) } else { product(c.view_mut(), a, b) }
+        if add { add_product(c, a, b) } else { product(c, a, b) }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Products by register tiles of rows × 16-lane vectors over `b`'s rows as they lie: nothing is packed, nothing allocated.
+//! Products by register tiles of rows × 16-lane vectors, over `b`'s rows as they lie, or over `b` as packed before, once for many
+//! products. Nothing is allocated.
 
 use crate::real::{Kernel, LANES, Real, Simd};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
@@ -41,6 +42,9 @@ pub fn packed_len(k: usize, n: usize) -> usize {
 /// Lays `b` \[k, n\] out as tiles walk it: block by block, in a block panel by panel, in a panel row by row.
 pub fn pack<R: Real>(out: &mut [R], b: ArrayView2<R>) {
     assert_eq!(out.len(), packed_len(b.nrows(), b.ncols()));
+    if b.is_empty() {
+        return;
+    }
     R::dispatch(Pack { out, b });
 }
 

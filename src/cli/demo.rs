@@ -23,7 +23,7 @@ pub struct Demo {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Worker threads, 0 for one a core
-    #[arg(long, default_value = "0")]
+    #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
 

@@ -44,7 +44,7 @@ pub struct Eval {
     #[arg(long)]
     repair: bool,
     /// Worker threads, 0 for one a core
-    #[arg(long, default_value = "0")]
+    #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
 

@@ -51,7 +51,8 @@ enum Program {
 /// Make a model of PyTorch's weights
 ///
 /// FILE holds tensors as export writes them (a safetensors file); the cell, the sizes and the number of layers follow from their
-/// names and shapes. A missing output.weight means tied weights.
+/// names and shapes. Tables that are equal, or an output.weight that is missing,
+/// mean tied weights.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -222,8 +223,17 @@ impl Export {
             let mut file = BufWriter::new(file);
             write(&mut file).and_then(|()| file.flush()).map_err(|e| Error::io(path, "writing", e))
         };
-        write(&self.file, &|file| tensor_file::write(file, &notes, &tensors))?;
-        write(&words, &|file| vocabulary.write_to(file))?;
+        if let Some(path) = [&self.file, &words].into_iter().find(|path| path.exists()) {
+            return Err(Error::input(path, 0, "a file that is there already", "the name of a new file"));
+        }
+        let written = write(&self.file, &|file| tensor_file::write(file, &notes, &tensors))
+            .and_then(|()| write(&words, &|file| vocabulary.write_to(file)));
+        if written.is_err() {
+            // Half an export is none; what cannot be removed is told by the next one.
+            _ = std::fs::remove_file(&self.file);
+            _ = std::fs::remove_file(&words);
+        }
+        written?;
         writeln!(out, "{} and {}", self.file.display(), words.display()).map_err(output_failed)
     }
 }
@@ -234,9 +244,12 @@ impl Import {
         Writer::check_free(&self.out, self.force)?;
         let vocabulary = Vocabulary::read(&self.vocab)?;
         let path = &self.file;
+        if path.is_dir() {
+            return Err(Error::input(path, 0, "a directory", "a safetensors file"));
+        }
         let mut file = File::open(path).map_err(|e| Error::io(path, "reading", e))?;
         let header = Header::read(&mut file, path)?;
-        let config = self.config(&header, vocabulary.len())?;
+        let mut config = self.config(&header, vocabulary.len())?;
         let mut all = tensors_of(&config);
         let kept = if config.tie { all.len() - 2..all.len() - 1 } else { 0..0 };
         let mut targets: Vec<TensorMut> = Vec::new();
@@ -249,6 +262,8 @@ impl Import {
         if let Some(x) = all.iter().find(|x| x.data.iter().any(|x| !x.is_finite())) {
             return Err(Error::input(path, 0, format!("{} with a value that is not finite", x.name), "finite weights"));
         }
+        let [embedding, output, _] = &all[all.len() - 3..] else { unreachable!("three tables") };
+        config.tie |= embedding.shape == output.shape && embedding.data == output.data;
         let model = LanguageModel::new(config);
         let mut w = Arena::zeros(model.layout());
         of_pytorch(&model, &mut w, &all);
@@ -293,8 +308,12 @@ impl Import {
         let layers = (0..).take_while(|l| shape(&format!("rnn.weight_hh_l{l}")).is_some()).count();
         let noted = match header.note(NOTE) {
             Some("relu") => Activation::Relu,
-            Some("sigmoid") => Activation::Sigmoid,
-            _ => Activation::Tanh,
+            Some("tanh") | None => Activation::Tanh,
+            Some(other) if self.activation.is_none() => {
+                let found = format!("a note that the activation is {other:?}");
+                return Err(Error::input(path, 0, found, "tanh or relu; or give --activation"));
+            }
+            Some(_) => Activation::Tanh,
         };
         let tie = shape("output.weight").is_none();
         if tie && embed != hidden {
@@ -304,6 +323,9 @@ impl Import {
         if layers > 64 {
             return Err(Error::input(path, 0, format!("{layers} layers"), "at most 64"));
         }
+        if self.activation.is_some() && cell != Kind::Rnn {
+            return Err(Error::Usage("--activation is for an nn.RNN; the file holds an nn.GRU".into()));
+        }
         let activation = self.activation.unwrap_or(noted);
         Ok(Config { words, embed, hidden, layers, cell, activation, tie, ..Config::default() })
     }
@@ -312,12 +334,10 @@ impl Import {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::dropout::Keep;
     use crate::models::language_model::Window;
 
     #[test]
     fn there_and_back() {
-        assert_eq!(Keep::unscaled(0.5).share(), 0.5);
         for (cell, tie) in [(Kind::Rnn, false), (Kind::Gru, false), (Kind::Gru, true)] {
             let embed = if tie { 4 } else { 3 };
             let config = Config { words: 7, embed, hidden: 4, layers: 2, cell, tie, ..Config::default() };

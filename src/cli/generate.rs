@@ -32,7 +32,7 @@ pub struct Generate {
     #[arg(long, default_value = "100", value_name = "N")]
     words: usize,
     /// How many sentences
-    #[arg(long, default_value = "1", value_name = "N")]
+    #[arg(long, default_value = "1", value_name = "N", value_parser = super::values::count)]
     sentences: u64,
     /// Below 1 plays safe, above 1 takes risks
     #[arg(long, default_value = "1", value_parser = positive, value_name = "T")]

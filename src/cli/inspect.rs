@@ -73,6 +73,11 @@ impl Inspect {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let report = pool(0)?.install(|| self.report())?;
+        if let (Some(_), Some(gates)) = (&self.gates, &report.gates)
+            && gates.feedback.is_empty()
+        {
+            return Err(Error::Usage(format!("--gates: {} is not a gated-feedback net", self.model.display())));
+        }
         if let (Some(path), Some(norms)) = (&self.svg, &report.gradient) {
             let colors = [TRAIN, VALID, OTHER];
             let names: Vec<String> = (1..=norms.len()).map(|l| format!("layer {l}")).collect();
@@ -88,10 +93,6 @@ impl Inspect {
             write(path, &svg)?;
         }
         if let (Some(path), Some(gates)) = (&self.gates, &report.gates) {
-            if gates.feedback.is_empty() {
-                let what = format!("--gates: {} is not a gated-feedback net", self.model.display());
-                return Err(Error::Usage(what));
-            }
             write(path, &matrix("Mean gates between layers", "from", "to", &gates.feedback))?;
         }
         let written = if self.json {
@@ -231,13 +232,10 @@ impl Report {
             }
         }
         if let Some(norms) = &self.gradient {
-            writeln!(
-                out,
-                "\nnorm of the gradient of a word's loss by the states before it, relative to that at the word"
-            )?;
+            writeln!(out, "\nnorm of the gradient of a word's loss by the states before it, a column for each layer")?;
             let steps = norms[0].len();
             for back in (0..steps).filter(|b| *b < 10 || b % 5 == 0 || b + 1 == steps) {
-                let of: Vec<String> = norms.iter().map(|norms| format!("{:9.2e}", norms[back] / norms[0])).collect();
+                let of: Vec<String> = norms.iter().map(|norms| format!("{:9.2e}", norms[back])).collect();
                 writeln!(out, "  {back:4} steps back  {}", of.join("  "))?;
             }
         }

@@ -7,10 +7,12 @@ use crate::layers::losses::{Draws, Objective};
 use crate::models::LanguageModel;
 use crate::models::language_model::{Loss, Noise, Space, Window};
 use crate::params::{Arena, Gradients, Layout};
+use crate::rng::{Purpose, Stream};
 use crate::text::{Lanes, Lines, Vocabulary, Windows};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::fit::{Outcome, Task, read_weights};
 use crate::train::schedule::{Measure, Score};
+use rand::RngExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,7 +52,9 @@ impl Trained {
                 sane(samples) && (draws == Draws::WithReplacement || objective == Objective::Softmax)
             }
         };
-        if !widths || !sampled || !(1..=64).contains(&saved.layers) || !(0.0..=1.0).contains(&saved.at_test) {
+        let reset = saved.reset_at.is_none_or(|word| (word as usize) < saved.words);
+        let numbers = (1..=64).contains(&saved.layers) && saved.at_test > 0.0 && saved.at_test <= 1.0;
+        if !(widths && sampled && reset && numbers) {
             return Err(Error::model(config, "has sizes that no model has"));
         }
         let model = LanguageModel::new(saved);
@@ -194,6 +198,7 @@ pub struct LmTask<'a> {
     inputs: Vec<u32>,
     targets: Vec<u32>,
     keep: Keep,
+    forget: f64,
     seed: u64,
     files: Vec<(&'static str, Vec<u8>)>,
 }
@@ -216,6 +221,8 @@ pub struct LmData<'a> {
     pub eos: u32,
     /// Dropout.
     pub keep: Keep,
+    /// Probability that a lane begins a window with a state of zero.
+    pub forget: f64,
     /// The run's seed.
     pub seed: u64,
     /// The small files of a checkpoint.
@@ -225,7 +232,7 @@ pub struct LmData<'a> {
 impl<'a> LmTask<'a> {
     /// Allocates the working memory.
     pub fn new(data: LmData<'a>) -> Self {
-        let LmData { model, lanes, windows, tau, valid, counts, eos, keep, seed, files } = data;
+        let LmData { model, lanes, windows, tau, valid, counts, eos, keep, forget, seed, files } = data;
         let tokens = tau * lanes.lanes();
         LmTask {
             model,
@@ -237,6 +244,7 @@ impl<'a> LmTask<'a> {
             inputs: vec![0; tokens],
             targets: vec![0; tokens],
             keep,
+            forget,
             seed,
             files,
         }
@@ -269,6 +277,12 @@ impl Task for LmTask<'_> {
         let index = (step % self.steps_per_epoch()) as usize;
         if index == 0 {
             self.space.reset();
+        }
+        let mut stream = Stream::new(self.seed, Purpose::Forget, step, 0);
+        for lane in 0..self.lanes.lanes() {
+            if stream.random::<f64>() < self.forget {
+                self.model.forget_lane(&mut self.space, lane);
+            }
         }
         let window = self.windows.get(index);
         let n = window.len() * self.lanes.lanes();

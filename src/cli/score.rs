@@ -27,7 +27,7 @@ pub struct Score {
     #[arg(long)]
     json: bool,
     /// Worker threads, 0 for one a core
-    #[arg(long, default_value = "0")]
+    #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
 

@@ -19,10 +19,10 @@ pub struct Synth {
     #[arg(long, value_name = "FILE")]
     grammar: Option<PathBuf>,
     /// Words to draw, at least
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = super::values::count)]
     tokens: u64,
     /// Seed of the draws
-    #[arg(long, default_value = "1")]
+    #[arg(long, default_value = "1", value_parser = super::values::seed)]
     seed: u64,
     /// Directory to write to
     #[arg(long, value_name = "DIR")]

@@ -34,7 +34,7 @@ pub struct TagText {
     #[arg(long, default_value = "inline", value_enum, requires = "text")]
     output: Output,
     /// Worker threads, 0 for one a core
-    #[arg(long, default_value = "0")]
+    #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
 

@@ -3,7 +3,7 @@
 use super::language_model::{Evaluator, LmData, LmTask, Trained};
 use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY, check_same};
 use super::train_ner::{NerOptions, train_ner};
-use super::values::{keep_probability, not_negative, positive, size};
+use super::values::{count, keep_probability, not_negative, positive, probability, seed, size, threads};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
@@ -77,9 +77,10 @@ pub struct LmOptions {
     /// Recurrent cell
     #[arg(long, default_value = "rnn", value_enum)]
     cell: Kind,
-    /// Units of a gated-feedback net
-    #[arg(long, default_value = "gru", value_enum)]
-    unit: Unit,
+    /// Units of a gated-feedback net [default: gru]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
     /// Width of a word vector [default: 50, with --tie that of --hidden]
     #[arg(long, value_parser = size, value_name = "D")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,9 +91,10 @@ pub struct LmOptions {
     /// Recurrent layers, one on the other
     #[arg(long, default_value = "1", value_parser = layers)]
     layers: usize,
-    /// Non-linearity of the recurrent units of --cell rnn
-    #[arg(long, default_value = "tanh", value_enum)]
-    activation: Activation,
+    /// Non-linearity of the recurrent units of --cell rnn [default: tanh]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activation: Option<Activation>,
     /// One table for word vectors and output weights: fewer parameters, and as wide as --hidden
     #[arg(long)]
     tie: bool,
@@ -154,21 +156,21 @@ pub struct LmOptions {
     #[arg(long, default_value = "plateau", value_enum)]
     schedule: schedule::Kind,
     /// Stop after so many epochs without a better validation perplexity
-    #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "EPOCHS", value_parser = count)]
     #[serde(skip_serializing_if = "Option::is_none")]
     patience: Option<u64>,
     /// Passes over the text
-    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value = "10", value_parser = count)]
     epochs: u64,
     /// Stop after so many optimizer steps
-    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "STEPS", value_parser = count)]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_steps: Option<u64>,
     /// Seed of all random numbers
-    #[arg(long, default_value = "1")]
+    #[arg(long, default_value = "1", value_parser = seed)]
     seed: u64,
     /// Worker threads, 0 for one a core; the result does not depend on them
-    #[arg(long, default_value = "0")]
+    #[arg(long, default_value = "0", value_parser = threads)]
     threads: usize,
     /// Words seen less often become <unk>
     #[arg(long, default_value = "1", value_name = "N")]
@@ -181,6 +183,9 @@ pub struct LmOptions {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     init: Option<Init>,
+    /// Probability that a lane begins a window with a state of zero, so that the net learns to begin as well as to go on
+    #[arg(long, default_value = "0.01", value_parser = probability, value_name = "P")]
+    forget: f64,
     /// Begin every sentence with a state of zero
     #[arg(long)]
     reset_at_eos: bool,
@@ -206,7 +211,7 @@ pub struct LmOptions {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 27] = [
+const FIXED: [&str; 28] = [
     "train",
     "valid",
     "cell",
@@ -233,6 +238,7 @@ const FIXED: [&str; 27] = [
     "min-count",
     "max-vocab",
     "init",
+    "forget",
     "reset-at-eos",
 ];
 
@@ -335,6 +341,12 @@ impl LmOptions {
                 format!("--tie makes word vectors as wide as --hidden {}, found --embed {}", self.hidden, self.embed());
             return Err(Error::Usage(what));
         }
+        if self.activation.is_some() && self.cell != Kind::Rnn {
+            return Err(Error::Usage("--activation is for --cell rnn; gated cells have σ and tanh".into()));
+        }
+        if self.unit.is_some() && self.cell != Kind::GatedFeedback {
+            return Err(Error::Usage("--unit is for --cell gated-feedback".into()));
+        }
         if self.loss == LossKind::Nce && self.recipe == Draws::Unique {
             return Err(Error::Usage("--recipe unique is for --loss sampled; nce draws with replacement".into()));
         }
@@ -420,8 +432,8 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         hidden: options.hidden,
         layers: options.layers,
         cell: options.cell,
-        activation: options.activation,
-        unit: options.unit,
+        activation: options.activation.unwrap_or(Activation::Tanh),
+        unit: options.unit.unwrap_or(Unit::Gru),
         tie: options.tie,
         reset_at: options.reset_at_eos.then_some(vocabulary.eos()),
         variational: options.variational,
@@ -461,6 +473,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         counts: vocabulary.counts(),
         eos: vocabulary.eos(),
         keep: options.keep(),
+        forget: options.forget,
         seed: options.seed,
         files,
     });
@@ -532,6 +545,12 @@ fn resume(
     let path = checkpoint.path().join(STATE);
     let state = checkpoint.read(STATE)?;
     let mut state: State = serde_json::from_slice(&state).map_err(|e| Error::model(&path, e.to_string()))?;
+    if state.step != checkpoint.step() {
+        return Err(Error::model(
+            &path,
+            format!("is of step {}, its directory of step {}", state.step, checkpoint.step()),
+        ));
+    }
     state.schedule.revise(schedule);
     state.stopping.revise(options.patience);
     state.finished = false;

@@ -3,7 +3,7 @@
 use super::ner::{Encoder, MOST_PLACES, NerData, NerTask, Reading, SUFFIXES, Tagger, warn_of_unseen, words_and_ends};
 use super::output_failed;
 use super::saved::{CONFIG, NerConfig as Config, OPTIONS, Saved, VOCABULARY, check_same};
-use super::values::{keep_probability, not_negative, positive, size};
+use super::values::{count, keep_probability, not_negative, positive, seed, size, threads};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::models::ner::Objective;
@@ -83,14 +83,14 @@ pub struct NerOptions {
     #[arg(long, default_value = "64", value_parser = size, value_name = "TOKENS")]
     batch: usize,
     /// Passes over the text
-    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value = "10", value_parser = count)]
     epochs: u64,
     /// Stop after so many epochs without a better validation F1
-    #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "EPOCHS", value_parser = count)]
     #[serde(skip_serializing_if = "Option::is_none")]
     patience: Option<u64>,
     /// Stop after so many optimizer steps
-    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "STEPS", value_parser = count)]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_steps: Option<u64>,
     /// Word vectors to begin with: GloVe text, word2vec text or binary
@@ -126,10 +126,10 @@ pub struct NerOptions {
     #[arg(long, default_value = "0.25", value_parser = not_negative, value_name = "A")]
     unknown: f64,
     /// Seed of all random numbers
-    #[arg(long, default_value = "1")]
+    #[arg(long, default_value = "1", value_parser = seed)]
     seed: u64,
     /// Worker threads, 0 for one a core; the result does not depend on them
-    #[arg(long, default_value = "0")]
+    #[arg(long, default_value = "0", value_parser = threads)]
     pub threads: usize,
     /// Minutes between checkpoints within an epoch
     #[arg(long, default_value = "15", value_parser = positive, value_name = "MINUTES")]
@@ -506,6 +506,12 @@ fn resume(
     let path = checkpoint.path().join(STATE);
     let state = checkpoint.read(STATE)?;
     let mut state: State = serde_json::from_slice(&state).map_err(|e| Error::model(&path, e.to_string()))?;
+    if state.step != checkpoint.step() {
+        return Err(Error::model(
+            &path,
+            format!("is of step {}, its directory of step {}", state.step, checkpoint.step()),
+        ));
+    }
     state.schedule.revise(schedule);
     state.stopping.revise(options.patience);
     state.finished = false;

@@ -10,6 +10,29 @@ pub fn size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A whole number from 1.
+pub fn count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a whole number from 1".into())
+}
+
+/// Any whole number.
+pub fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a whole number from 0 to 2^64 - 1".into())
+}
+
+/// A number of threads, 0 for one a core.
+pub fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 0..=1024) => Ok(n),
+        _ => Err("expected a whole number from 0 to 1024".into()),
+    }
+}
+
+/// A probability.
+pub fn probability(text: &str) -> Result<f64, String> {
+    number(text, |x| (0.0..=1.0).contains(&x), "expected a number from 0 to 1")
+}
+
 /// A finite number above zero.
 pub fn positive(text: &str) -> Result<f64, String> {
     number(text, |x| x > 0.0, "expected a number above 0")

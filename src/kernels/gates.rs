@@ -117,6 +117,9 @@ kernel! {
         |s| {
             let Feedback { units, layers, layer, gru } = at;
             let (sent, width) = (at.sent(), at.width());
+            let b = h.len() / units;
+            assert!(a.len() == b * width && q.len() == b * layers * sent && g.len() == b * layers * layers);
+            assert!(h.len() == b * units && before.len() == b * layers * units);
             let rows = h.chunks_exact_mut(units).zip(a.chunks_exact_mut(width)).zip(q.chunks_exact(layers * sent));
             let rows = rows.zip(g.chunks_exact(layers * layers)).zip(before.chunks_exact(layers * units));
             for ((((h, a), q), g), before) in rows {
@@ -175,6 +178,9 @@ kernel! {
             let (sent, width) = (at.sent(), at.width());
             let one = s.splat(R::one());
             let FeedbackGradient { a, q, g, carry, dv, dh, h, before } = x;
+            let b = h.len() / units;
+            assert!(a.len() == b * width && q.len() == b * layers * sent && g.len() == b * layers * layers);
+            assert!(dh.len() == h.len() && before.len() == b * layers * units && carry.len() == before.len());
             let rows = a.chunks_exact_mut(width).zip(q.chunks_exact_mut(layers * sent));
             let rows = rows.zip(g.chunks_exact_mut(layers * layers)).zip(carry.chunks_exact_mut(layers * units));
             let rows = rows.zip(dh.chunks_exact(units)).zip(h.chunks_exact(units)).zip(before.chunks_exact(layers * units));

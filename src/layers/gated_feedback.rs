@@ -257,7 +257,7 @@ impl<R: Real> Unrolled<R> {
             for l in (0..layers).rev() {
                 let (below, dh) = self.dh.split_at_mut(l * b * units);
                 if let Some(norms) = &mut norms {
-                    norms[l].insert(0, norm(&dh[..b * units]));
+                    norms[l].push(norm(&dh[..b * units]));
                 }
                 let a = &mut self.a[l][at(width)];
                 let operands = FeedbackGradient {
@@ -292,6 +292,8 @@ impl<R: Real> Unrolled<R> {
                 clear_rows(&mut self.carry, star, |lane| reset(t * b + lane));
             }
         }
+        // They came from the last step to the first.
+        norms.into_iter().flatten().for_each(|of_layer| of_layer.reverse());
         let before = view(&self.before[..rows * star], rows, star);
         let (q, s) =
             (view(&self.q[..rows * layers * sent], rows, layers * sent), view(&self.g[..rows * pairs], rows, pairs));

@@ -431,6 +431,7 @@ impl LanguageModel {
     /// Reads `inputs` \[T, B\] without predicting: the next window begins after them.
     pub fn advance<R: Real>(&self, space: &mut Space<R>, inputs: &[u32], w: &Arena<R>) {
         let steps = inputs.len() / space.lanes;
+        assert!(steps > 0, "there is something to read");
         self.forward(space, Window { inputs, targets: inputs, loss_from: steps - 1 }, None, w);
         self.carry(space, steps);
     }

@@ -105,6 +105,8 @@ struct Shard<R: Real> {
     /// Its tokens within the batch, and its sentences.
     tokens: Range<usize>,
     sentences: Range<usize>,
+    /// Tokens that there is room for.
+    room: usize,
     /// x after dropout, its mask, and ∂x: [n, window·D].
     x: Buffer<R>,
     kept_x: Buffer<R>,
@@ -185,22 +187,28 @@ impl Ner {
         let (way_back, uses) = if training { (1, tokens * window) } else { (0, 0) };
         let (n, sentences) = match objective {
             Objective::Window => (SHARD.min(tokens), 0),
-            Objective::Sentence => ((SHARD - 1 + longest).min(tokens), longest),
+            // Few shards have the longest sentence: room for it is made where it comes.
+            Objective::Sentence => ((2 * SHARD).min(SHARD - 1 + longest).min(tokens), longest.min(2 * SHARD)),
         };
-        let shard = |_| Shard {
-            tokens: 0..0,
-            sentences: 0..0,
-            x: Buffer::zeros(n * self.width()),
-            kept_x: Buffer::zeros(way_back * n * self.width()),
-            dx: Buffer::zeros(way_back * n * self.width()),
-            h: Buffer::zeros(n * hidden),
-            kept_h: Buffer::zeros(way_back * n * hidden),
-            dropped: Buffer::zeros(way_back * n * hidden),
-            theta: Buffer::zeros(n * labels),
-            softmax: LabelSoftmax::new(if objective == Objective::Window { way_back * n } else { 0 }, labels),
-            sentence: Sentences::new(sentences, labels),
-            gradients: Arena::zeros(&local),
-            loss: 0.0,
+        let shard = |_| {
+            let mut shard = Shard {
+                tokens: 0..0,
+                sentences: 0..0,
+                room: 0,
+                x: Buffer::zeros(0),
+                kept_x: Buffer::zeros(0),
+                dx: Buffer::zeros(0),
+                h: Buffer::zeros(0),
+                kept_h: Buffer::zeros(0),
+                dropped: Buffer::zeros(0),
+                theta: Buffer::zeros(0),
+                softmax: LabelSoftmax::new(if objective == Objective::Window { way_back * n } else { 0 }, labels),
+                sentence: Sentences::new(sentences, labels),
+                gradients: Arena::zeros(&local),
+                loss: 0.0,
+            };
+            self.make_room(&mut shard, n, training);
+            shard
         };
         Space {
             shards: (0..tokens.div_ceil(SHARD)).map(shard).collect(),
@@ -210,6 +218,20 @@ impl Ner {
             transitions: Transitions::new(labels),
             uses: Uses::new(uses),
         }
+    }
+
+    /// Makes room for `n` tokens in a shard.
+    fn make_room<R: Real>(&self, shard: &mut Shard<R>, n: usize, training: bool) {
+        let Config { hidden, labels, .. } = self.config;
+        let back = if training { n } else { 0 };
+        shard.room = n;
+        shard.x = Buffer::zeros(n * self.width());
+        shard.kept_x = Buffer::zeros(back * self.width());
+        shard.dx = Buffer::zeros(back * self.width());
+        shard.h = Buffer::zeros(n * hidden);
+        shard.kept_h = Buffer::zeros(back * hidden);
+        shard.dropped = Buffer::zeros(back * hidden);
+        shard.theta = Buffer::zeros(n * labels);
     }
 
     /// The mean loss a token, in nats, and its gradient.
@@ -297,6 +319,12 @@ impl Ner {
         space.in_use = 0;
         let mut add = |tokens: Range<usize>, sentences: Range<usize>| {
             let shard = &mut space.shards[space.in_use];
+            if tokens.len() > shard.room {
+                self.make_room(shard, tokens.len().next_power_of_two(), !shard.dx.is_empty());
+                let longest =
+                    sentences.clone().map(|i| batch.ends[i] - if i == 0 { 0 } else { batch.ends[i - 1] }).max();
+                shard.sentence = Sentences::new(longest.unwrap_or(0).next_power_of_two(), self.config.labels);
+            }
             (shard.tokens, shard.sentences) = (tokens, sentences);
             space.in_use += 1;
         };

@@ -194,7 +194,8 @@ impl Tag {
     /// Reads a tag of the scheme `bare`: `O` or a type. `None` if it is empty.
     pub fn parse_bare(text: &str, kinds: &mut Kinds) -> Option<Tag> {
         match text {
-            "" => None,
+            // A prefix without its type is no type.
+            "" | "B-" | "I-" | "E-" | "S-" | "O-" => None,
             "O" => Some(Tag::O),
             kind => Some(Tag::new(Prefix::I, kinds.intern(kind))),
         }
@@ -502,14 +503,15 @@ mod tests {
         for bad in ["", "B-", "L-PER", "b-PER", "PER", "O-PER", "-", "-PER", "BI-PER", " B-PER"] {
             assert_eq!(Tag::parse(bad, &mut kinds), None, "{bad}");
         }
-        assert_eq!(Tag::parse_bare("B-", &mut kinds), Some(Tag::new(Prefix::I, 2)));
+        assert_eq!(Tag::parse_bare("L-", &mut kinds), Some(Tag::new(Prefix::I, 2)));
+        assert_eq!(Tag::parse_bare("B-", &mut kinds), None);
         assert_eq!(Tag::parse_bare("", &mut kinds), None);
-        assert_eq!(kinds.names(), ["a-b", "", "B-"]);
-        let texts = [(Prefix::E, 0, "E-a-b"), (Prefix::B, 1, "B"), (Prefix::B, 2, "B-B-")];
+        assert_eq!(kinds.names(), ["a-b", "", "L-"]);
+        let texts = [(Prefix::E, 0, "E-a-b"), (Prefix::B, 1, "B"), (Prefix::B, 2, "B-L-")];
         for (prefix, kind, text) in texts {
             assert_eq!(Tag::new(prefix, kind).text(&kinds, Scheme::Iobes), text);
         }
-        assert_eq!(Tag::new(Prefix::I, 2).text(&kinds, Scheme::Bare), "B-");
+        assert_eq!(Tag::new(Prefix::I, 2).text(&kinds, Scheme::Bare), "L-");
         assert_eq!(Tag::O.text(&Kinds::default(), Scheme::Bare), "O");
     }
 

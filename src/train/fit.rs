@@ -144,7 +144,13 @@ impl<T: Task> Fit<'_, T> {
         let an_epoch = self.task.steps_per_epoch();
         let last = self.plan.epochs.saturating_mul(an_epoch).min(self.plan.max_steps.unwrap_or(u64::MAX));
         if self.state.step >= last {
-            let what = format!("{} steps are done already; more --epochs go on", self.state.step);
+            let done = self.state.step;
+            let what = match self.plan.max_steps {
+                Some(most) if most <= done => {
+                    format!("{done} steps are done already, as --max-steps {most} says; a larger one goes on")
+                }
+                _ => format!("{done} steps are done already; more --epochs go on"),
+            };
             return if self.state.step > 0 { Err(Error::Usage(what)) } else { Ok(()) };
         }
         let (mut clock, mut saved) = (Instant::now(), Instant::now());
