@@ -80,7 +80,7 @@ fn cells(c: &mut Criterion) {
             group.bench_function(format!("{kind:?} H {units}, {lanes} lanes, {threads} threads"), |b| {
                 b.iter(|| {
                     pool.install(|| {
-                        net.prepare(&mut prepared, &w);
+                        net.prepare(&mut prepared, &w, true);
                         let masks = Masks { training: None, at_test: 1.0, variational: false, shard: 0 };
                         shards.par_iter_mut().with_max_len(1).for_each(|(memory, g)| {
                             let rows = TAU * shard;

@@ -70,10 +70,11 @@ impl Trained {
     }
 }
 
-/// Lanes and steps of an evaluation, and the steps that a lane reads before its own part begins.
+/// Lanes and steps of an evaluation, and the steps that a lane reads before its own part begins: the states of a GRU remember
+/// hundreds of words.
 const LANES: usize = 64;
 const STEPS: usize = 32;
-const BURN_IN: usize = 64;
+const BURN_IN: usize = 512;
 /// Words that a lane has at least, if the text has more.
 const LEAST: usize = 512;
 

@@ -75,8 +75,12 @@ impl<R: Real> Pair<R> {
         Pair { forward: Packed::new(tensor.rows, tensor.columns), back: Packed::new(tensor.columns, tensor.rows) }
     }
 
-    fn refresh(&mut self, w: &Arena<R>, p: P) {
-        rayon::join(|| self.forward.pack(w.matrix(p)), || self.back.pack(w.matrix(p).reversed_axes()));
+    fn refresh(&mut self, w: &Arena<R>, p: P, back: bool) {
+        if back {
+            rayon::join(|| self.forward.pack(w.matrix(p)), || self.back.pack(w.matrix(p).reversed_axes()));
+        } else {
+            self.forward.pack(w.matrix(p));
+        }
     }
 }
 
@@ -94,12 +98,12 @@ impl<R: Real> Prepared<R> {
         Prepared { layers: layers.collect(), gates: Pair::new(layout, p.gates) }
     }
 
-    /// Takes the present weights.
-    pub fn refresh(&mut self, w: &Arena<R>, p: &Weights) {
+    /// Takes the present weights: for the way there, and if `back`, for the way back too.
+    pub fn refresh(&mut self, w: &Arena<R>, p: &Weights, back: bool) {
         for (pairs, l) in self.layers.iter_mut().zip(&p.layers) {
-            pairs.iter_mut().zip([l.input, l.gates, l.recurrent]).for_each(|(pair, p)| pair.refresh(w, p));
+            pairs.iter_mut().zip([l.input, l.gates, l.recurrent]).for_each(|(pair, p)| pair.refresh(w, p, back));
         }
-        self.gates.refresh(w, p.gates);
+        self.gates.refresh(w, p.gates, back);
     }
 }
 

@@ -168,11 +168,11 @@ impl Net {
         })
     }
 
-    /// Packs the present weights.
-    pub fn prepare<R: Real>(&self, prepared: &mut Prepared<R>, w: &Arena<R>) {
+    /// Packs the present weights, for the way there, and if `back`, for the way back too.
+    pub fn prepare<R: Real>(&self, prepared: &mut Prepared<R>, w: &Arena<R>, back: bool) {
         match (&self.weights, &mut prepared.0) {
-            (Weights::Stack(p), Packed::Stack(all)) => all.iter_mut().zip(p).for_each(|(to, p)| to.refresh(w, p)),
-            (Weights::Feedback(p), Packed::Feedback(to)) => to.refresh(w, p),
+            (Weights::Stack(p), Packed::Stack(all)) => all.iter_mut().zip(p).for_each(|(to, p)| to.refresh(w, p, back)),
+            (Weights::Feedback(p), Packed::Feedback(to)) => to.refresh(w, p, back),
             _ => unreachable!("packed weights are of the net that made them"),
         }
     }

@@ -54,12 +54,16 @@ impl<R: Real> Prepared<R> {
         }
     }
 
-    /// Takes the present weights.
-    pub fn refresh(&mut self, w: &Arena<R>, p: &Weights) {
+    /// Takes the present weights: for the way there, and if `back`, for the way back too.
+    pub fn refresh(&mut self, w: &Arena<R>, p: &Weights, back: bool) {
         let (input, recurrent) = (w.matrix(p.input), w.matrix(p.recurrent));
-        let forward = || rayon::join(|| self.input.pack(input), || self.recurrent.pack(recurrent));
-        let back = || rayon::join(|| self.input_back.pack(input.t()), || self.recurrent_back.pack(recurrent.t()));
-        rayon::join(forward, back);
+        let mut forward = || rayon::join(|| self.input.pack(input), || self.recurrent.pack(recurrent));
+        if back {
+            let back = || rayon::join(|| self.input_back.pack(input.t()), || self.recurrent_back.pack(recurrent.t()));
+            rayon::join(forward, back);
+        } else {
+            forward();
+        }
     }
 }
 

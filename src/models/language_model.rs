@@ -362,6 +362,7 @@ impl LanguageModel {
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
         let Output::Full(softmax) = &mut space.output else { panic!("evaluation is over the whole vocabulary") };
         softmax.loss(gradient, &space.top[..tokens * hidden], &space.targets, u, b);
+        self.net.prepare(&mut space.prepared, w, true);
         let Shard { lanes, inputs, net, gradients, .. } = &mut space.shards[0];
         let (rows, from) = (inputs.len(), window.loss_from * *lanes * hidden);
         let gates = self.net.gates(net, rows);
@@ -388,7 +389,7 @@ impl LanguageModel {
                 space.targets.extend_from_slice(&window.targets[t * lanes + shard.first..][..shard.lanes]);
             }
         }
-        self.net.prepare(&mut space.prepared, w);
+        self.net.prepare(&mut space.prepared, w, noise.is_some());
         let prepared = &space.prepared;
         let tops = space.top[..counted * lanes * hidden].par_chunks_mut(counted * shard_lanes(lanes) * hidden);
         let shards = space.shards.par_iter_mut().with_max_len(1).enumerate().zip(tops);
