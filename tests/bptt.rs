@@ -290,9 +290,9 @@ struct Masks {
 }
 
 impl Masks {
-    fn new() -> Self {
+    fn new(variational: bool) -> Self {
         let words = 400;
-        let config = Config { words, embed: WIDTH, hidden: WIDTH, layers: 2, ..Config::default() };
+        let config = Config { words, embed: WIDTH, hidden: WIDTH, layers: 2, variational, ..Config::default() };
         let model = LanguageModel::new(config);
         let mut w = Arena::zeros(model.layout());
         fill_uniform(&mut w, 0.2, 5);
@@ -334,7 +334,7 @@ fn assert_apart(what: &str, a: &[bool], b: &[bool]) {
 
 #[test]
 fn masks_differ_between_layers_and_steps() {
-    let masks = Masks::new();
+    let masks = Masks::new(false);
     let of = |seed, step| {
         let g = masks.gradient(1, 1, seed, step);
         [Masks::kept_rows(&g, 0), Masks::kept_rows(&g, 1), Masks::kept_at_the_top(&g)]
@@ -354,9 +354,21 @@ fn masks_differ_between_layers_and_steps() {
     }
 }
 
+/// Variational dropout: a lane has one mask for all times, and other lanes have others.
+#[test]
+fn variational_masks_are_those_of_all_times() {
+    let (masks, lanes) = (Masks::new(true), 3);
+    let g = masks.gradient(4, lanes, 1, 1);
+    let of = |step: usize, lane: usize| Masks::kept_of_word(&g, step * lanes + lane);
+    for lane in 0..lanes {
+        (1..4).for_each(|step| assert_eq!(of(step, lane), of(0, lane), "step {step}, lane {lane}"));
+    }
+    assert_apart("another lane", &of(0, 0), &of(0, 1));
+}
+
 #[test]
 fn masks_differ_between_times_and_lanes() {
-    let masks = Masks::new();
+    let masks = Masks::new(false);
     let lanes = 19;
     assert!(shard_lanes(lanes) < lanes, "there are two shards");
     let g = masks.gradient(4, lanes, 1, 1);

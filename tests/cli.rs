@@ -757,3 +757,19 @@ fn models_are_looked_into() {
     assert!(fs::read_to_string(gates).unwrap().contains("from 3"));
     refuse(["inspect", &at("model"), TEST, "--steps", "100000"], 3, &[TEST, "at least"]);
 }
+
+/// What is forgotten makes another model, the same for any number of threads; nothing is forgotten where nothing is asked for.
+#[test]
+fn lanes_forget_as_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |name: &str, forget: &str, threads: &str| {
+        let out = dir.path().join(name);
+        let more = ["--max-steps", "40", "-q", "--forget", forget, "--threads", threads];
+        succeed(train(Path::new(VALID), &out, &more));
+        weights(&out)
+    };
+    let (never, often) = (with("never", "0", "1"), with("often", "0.5", "1"));
+    assert!(never != often);
+    assert!(often == with("two threads", "0.5", "2"));
+    refuse(train(Path::new(VALID), &dir.path().join("x"), &["--forget", "1.5"]), 2, &["--forget", "from 0 to 1"]);
+}
