@@ -5,7 +5,7 @@
 //!
 //! | floor | modules | what |
 //! |---|---|---|
-//! | 0 | [`error`], [`real`], [`rng`] | errors in one line; the arithmetic that everything is written over; counted random numbers |
+//! | 0 | [`error`], [`profile`], [`real`], [`rng`] | errors in one line; where time goes; the arithmetic that everything is written over; counted random numbers |
 //! | 1 | [`kernels`], [`blas`] | SIMD bodies, each written once for every instruction set; matrix products |
 //! | 2 | [`params`], [`pool`] | tensors by name in one flat buffer; threads |
 //! | 3 | [`layers`] | each with its backward directly below its forward |
@@ -63,6 +63,7 @@ pub mod layers;
 pub mod models;
 pub mod params;
 pub mod pool;
+pub mod profile;
 pub mod real;
 pub mod rng;
 pub mod text;

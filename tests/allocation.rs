@@ -12,6 +12,7 @@ use wordmill::layers::net::Kind;
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Window};
 use wordmill::params::{Arena, Gradients};
+use wordmill::profile::{self, Part, Profile};
 use wordmill::train::optimizer::{Optimizer, Rule};
 
 struct Counting;
@@ -93,6 +94,27 @@ fn allocations(threads: usize, rule: Rule, cell: Kind, words: impl Fn(u64, usize
     })
 }
 
+/// As many spans as there were steps, products in their parts, and tasks within spans: here, where nothing else is running.
+fn spans_are_of_the_run(profile: &Profile) {
+    let steps = WARM_UP + COUNTED;
+    for part in [Part::Pack, Part::Forward, Part::Backward, Part::Sum, Part::Rows, Part::Norm, Part::Update] {
+        assert_eq!(profile.totals[part as usize].count, steps, "{part:?}");
+    }
+    // Rows × columns × inner × 2 of a step's products: input, state, and their gradients; the first step's has no state before.
+    let [tokens, lanes, d, h] = [STEPS * LANES, LANES, 11, 13].map(|n| n as u64);
+    let there = tokens * 3 * h * (d + h) + 2 * tokens * 3 * h * h;
+    assert_eq!(profile.totals[Part::Forward as usize].flop, steps * 2 * there);
+    let back = tokens * 3 * h * (d + h) + 2 * tokens * 3 * h * h;
+    let states = 2 * (tokens - lanes) * 3 * h * h;
+    assert_eq!(profile.totals[Part::Backward as usize].flop, steps * 2 * (back + tokens * 3 * h * (d + h) + states));
+    let sum = profile.totals.iter().map(|total| total.time).sum::<std::time::Duration>();
+    assert!(sum <= profile.time, "{sum:?} of {:?}", profile.time);
+    for total in &profile.totals {
+        assert!(total.tasks <= 2 * total.time && total.multiplying <= 2 * total.time, "{total:?}");
+    }
+    assert_eq!(profile.dropped, 0);
+}
+
 /// One test, as the allocations of tests that run beside each other cannot be told apart.
 #[test]
 fn a_step_allocates_nothing() {
@@ -104,6 +126,12 @@ fn a_step_allocates_nothing() {
         println!("skipped: without SIMD the products are the gemm crate's, which allocates at every call");
         return;
     }
+    profile::start();
+    let counts = allocations(2, Rule::Adam, Kind::Gru, |step, i| ((step as usize * 7919 + i * 104_729) % WORDS) as u32);
+    let profile = profile::finish().expect("it was started");
+    assert_eq!(counts, vec![0; COUNTED as usize], "allocations a profiled step");
+    spans_are_of_the_run(&profile);
+
     for threads in [1, 2] {
         for (rule, cell) in [(Rule::Sgd, Kind::Gru), (Rule::Adagrad, Kind::GatedFeedback), (Rule::Adam, Kind::Rnn)] {
             // Words all over the vocabulary, then more and more of one: whatever is kept per word or group must have room.

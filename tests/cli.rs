@@ -773,3 +773,50 @@ fn lanes_forget_as_asked() {
     assert!(often == with("two threads", "0.5", "2"));
     refuse(train(Path::new(VALID), &dir.path().join("x"), &["--forget", "1.5"]), 2, &["--forget", "from 0 to 1"]);
 }
+
+/// The spans of a profile do not overlap, and their sum and the rest are the run; profiling changes no bit.
+#[test]
+fn a_profile_tells_where_the_time_went() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, out, trace) = (dir.path().join("plain"), dir.path().join("out"), dir.path().join("trace.json"));
+    let steps = ["--max-steps", "40", "--cell", "gru", "--json"];
+    succeed(train(Path::new(VALID), &plain, &steps));
+    let more = ["--profile", trace.to_str().unwrap(), "--valid", TEST];
+    let summary = json(&succeed(train(Path::new(VALID), &out, &[&steps[..], &more].concat())));
+    assert_eq!(weights(&plain), weights(&out));
+
+    let profile = &summary["profile"];
+    let rows = profile["parts"].as_array().unwrap();
+    let row = |group: &str, part: Option<&str>| {
+        let found = rows.iter().find(|row| row["group"] == group && row["part"].as_str() == part);
+        found.unwrap_or_else(|| panic!("{group} {part:?} is not among {rows:?}"))
+    };
+    for (part, spans) in [("forward", 40), ("backward", 40)] {
+        assert_eq!(row("recurrent", Some(part))["spans"], spans, "{part}");
+    }
+    assert_eq!(row("optimizer", Some("update"))["spans"], 40);
+    assert_eq!(row("validation", None)["spans"], 1);
+    assert!(row("output", None)["gflops"].as_f64().unwrap() > 0.0);
+    let groups = rows.iter().filter(|row| row["part"].is_null() && row["group"] != "all");
+    let shares: f64 = groups.map(|row| row["share"].as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-6, "{shares}");
+
+    // 40 of everything that is once a step, and tasks of threads beside.
+    let trace = json(&fs::read_to_string(trace).unwrap());
+    let events = trace["traceEvents"].as_array().unwrap();
+    let count = |name: &str, cat: &str| events.iter().filter(|e| e["name"] == name && e["cat"] == cat).count();
+    assert_eq!((count("update", "optimizer"), count("forward", "recurrent"), count("save", "checkpoint")), (40, 40, 1));
+    assert!(count("forward", "task") >= 40);
+
+    let text = succeed(train(Path::new(VALID), &out, &["--max-steps", "3", "--force", "--profile"]));
+    assert!(
+        text.contains("where the time went") && text.contains("\n  forward ") && text.contains("\nrest "),
+        "{text}"
+    );
+    let nowhere = dir.path().join("no/trace.json");
+    refuse(
+        train(Path::new(VALID), &out, &["--force", "--profile", nowhere.to_str().unwrap()]),
+        6,
+        &["trace.json", "writing"],
+    );
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The modules from the ground up. What a file may import is what stands in the lines before its own module's; modules in
 /// one line do not know each other. A new module has to be given its place here.
 const FLOORS: &[&[&str]] = &[
-    &["error", "real", "rng"],
+    &["error", "profile", "real", "rng"],
     &["kernels"],
     &["blas"],
     &["params", "pool"],

@@ -10,6 +10,7 @@ mod linked;
 mod tiles;
 
 use crate::kernels::{Buffer, Isa, isa};
+use crate::profile;
 use crate::real::Real;
 use ndarray::{ArrayView2, ArrayViewMut2};
 #[cfg(feature = "linked-blas")]
@@ -70,6 +71,7 @@ pub fn product_on<R: Real>(backend: Backend, mut c: ArrayViewMut2<R>, a: ArrayVi
         }
         return;
     }
+    let _counted = profile::products(m, n, k);
     match backend {
         Backend::Tiles if tiles::takes(&c, &a, &b) => tiles::product(c, a, b, add),
         #[cfg(feature = "linked-blas")]
@@ -122,6 +124,7 @@ impl<R: Real> Packed<R> {
         let ((m, n), k) = (c.dim(), a.ncols());
         assert!(a.nrows() == m && self.shape == (k, n), "shapes: {:?} = {:?} · {:?}", c.dim(), a.dim(), self.shape);
         if self.panels && m > 0 && n > 0 && k > 0 {
+            let _counted = profile::products(m, n, k);
             return tiles::packed_product(c, a, &self.data, add);
         }
         let b = ArrayView2::from_shape(self.shape, &self.data[..k * n]).expect("the matrix fills its room");

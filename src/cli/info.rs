@@ -87,7 +87,7 @@ impl Report {
 }
 
 /// GFLOP/s of `threads` threads that multiply matrices of their own.
-fn measure(backend: blas::Backend, threads: usize, time: Duration) -> Result<f64> {
+pub fn measure(backend: blas::Backend, threads: usize, time: Duration) -> Result<f64> {
     const N: usize = 1024;
     let products: usize = pool(threads)?.install(|| {
         let start = Instant::now();

@@ -7,6 +7,7 @@ use crate::layers::losses::{Draws, Objective};
 use crate::models::LanguageModel;
 use crate::models::language_model::{Loss, Noise, Space, Window};
 use crate::params::{Arena, Gradients, Layout};
+use crate::profile::{Part, span};
 use crate::rng::{Purpose, Stream};
 use crate::text::{Lanes, Lines, Vocabulary, Windows};
 use crate::train::checkpoint::Checkpoint;
@@ -275,6 +276,7 @@ impl Task for LmTask<'_> {
     }
 
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+        let filling = span(Part::Data);
         let index = (step % self.steps_per_epoch()) as usize;
         if index == 0 {
             self.space.reset();
@@ -288,6 +290,7 @@ impl Task for LmTask<'_> {
         let window = self.windows.get(index);
         let n = window.len() * self.lanes.lanes();
         self.lanes.fill(window.positions(), &mut self.inputs[..n], &mut self.targets[..n]);
+        drop(filling);
         let noise = Noise { keep: self.keep, seed: self.seed, step };
         let data = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: window.loss_from };
         let loss = self.model.step(g, &mut self.space, data, noise, w);

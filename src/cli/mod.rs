@@ -11,6 +11,7 @@ mod language_model;
 mod memory;
 mod neighbors;
 mod ner;
+mod profile;
 mod saved;
 mod score;
 mod synth;

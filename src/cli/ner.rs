@@ -6,6 +6,7 @@ use crate::kernels::dropout::Keep;
 use crate::models::Ner;
 use crate::models::ner::{self, Batch, Noise, Objective, Space, Table};
 use crate::params::{Arena, Gradients, Layout};
+use crate::profile::{Part, span};
 use crate::rng::{Place, Purpose, Stream};
 use crate::text::conll::{Column, Conll, Gold};
 use crate::text::features::{Caps, PADDING, Suffixes};
@@ -483,11 +484,13 @@ impl Task for NerTask<'_> {
     }
 
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+        let data = span(Part::Data);
         let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
         if self.epoch != Some(epoch) {
             self.shuffle(epoch);
         }
         self.fill(index as usize, step);
+        drop(data);
         let NerData { net, keep, seed, freeze, .. } = self.data;
         let noise = Noise { keep, seed, step, freeze };
         let batch = Batch { inputs: &self.inputs, ends: &self.ends };

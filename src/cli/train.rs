@@ -1,6 +1,7 @@
 //! `wordmill train`
 
 use super::language_model::{Evaluator, LmData, LmTask, Trained};
+use super::profile::{self, Profiled};
 use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY, check_same};
 use super::train_ner::{NerOptions, train_ner};
 use super::values::{count, keep_probability, not_negative, positive, probability, seed, size, threads};
@@ -200,6 +201,10 @@ pub struct LmOptions {
     #[arg(long)]
     #[serde(skip)]
     force: bool,
+    /// Print at the end where the time went, part by part, and write a trace for chrome://tracing or ui.perfetto.dev to FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    #[serde(skip)]
+    profile: Option<Option<PathBuf>>,
     /// Show nothing but errors
     #[arg(long, short)]
     #[serde(skip)]
@@ -375,6 +380,8 @@ pub struct Summary {
     best_valid_perplexity: Option<f64>,
     best_step: Option<u64>,
     peak_memory_mb: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profiled>,
 }
 
 impl Summary {
@@ -383,6 +390,9 @@ impl Summary {
         if options.json {
             serde_json::to_writer(&mut *out, self).map_err(|e| failed(e.into()))?;
             return writeln!(out).map_err(failed);
+        }
+        if let Some(profile) = &self.profile {
+            write!(out, "{profile}").map_err(failed)?;
         }
         if options.quiet {
             return Ok(());
@@ -501,7 +511,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         resume: format!("wordmill train lm --out {} --resume", quoted(&options.out)),
     };
     let mut fit = Fit { task: &mut task, w, optimizer, state, plan, writer, metrics, progress, signals };
-    fit.run()?;
+    let profiled = profile::during(options.profile.as_ref(), || fit.run())?;
     let an_epoch = windows.count() as f64;
     Ok(Summary {
         parameters: model.layout().parameters(),
@@ -514,6 +524,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         best_valid_perplexity: fit.state.stopping.best().map(|score| score.value),
         best_step: fit.state.stopping.best_step(),
         peak_memory_mb: super::memory::peak() as f64 / 1e6,
+        profile: profiled,
     })
 }
 

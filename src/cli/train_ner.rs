@@ -2,6 +2,7 @@
 
 use super::ner::{Encoder, MOST_PLACES, NerData, NerTask, Reading, SUFFIXES, Tagger, warn_of_unseen, words_and_ends};
 use super::output_failed;
+use super::profile::{self, Profiled};
 use super::saved::{CONFIG, NerConfig as Config, OPTIONS, Saved, VOCABULARY, check_same};
 use super::values::{count, keep_probability, not_negative, positive, seed, size, threads};
 use crate::error::{Error, Result};
@@ -142,6 +143,10 @@ pub struct NerOptions {
     #[arg(long)]
     #[serde(skip)]
     force: bool,
+    /// Print at the end where the time went, part by part, and write a trace for chrome://tracing or ui.perfetto.dev to FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    #[serde(skip)]
+    profile: Option<Option<PathBuf>>,
     /// Show nothing but errors
     #[arg(long, short)]
     #[serde(skip)]
@@ -293,6 +298,8 @@ pub struct Summary {
     best_step: Option<u64>,
     test: Option<Report>,
     peak_memory_mb: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profiled>,
 }
 
 impl Summary {
@@ -301,6 +308,9 @@ impl Summary {
         if options.json {
             serde_json::to_writer(&mut *out, self).map_err(|e| output_failed(e.into()))?;
             return writeln!(out).map_err(output_failed);
+        }
+        if let Some(profile) = &self.profile {
+            write!(out, "{profile}").map_err(output_failed)?;
         }
         if options.quiet {
             return Ok(());
@@ -456,7 +466,7 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         resume: format!("wordmill train ner --out {} --resume", options.out.display()),
     };
     let mut fit = Fit { task: &mut task, w, optimizer, state, plan, writer, metrics, progress, signals };
-    fit.run()?;
+    let profiled = profile::during(options.profile.as_ref(), || fit.run())?;
     let test = match &test {
         None => None,
         Some(test) => Some(Tagger::load(&options.out)?.evaluate(test, &kinds)),
@@ -473,6 +483,7 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         best_step: fit.state.stopping.best_step(),
         test,
         peak_memory_mb: super::memory::peak() as f64 / 1e6,
+        profile: profiled,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Word vectors: rows of a table L \[V, D\].
 
 use crate::kernels::update::add;
+use crate::profile::{Part, span};
 use crate::real::Real;
 use rayon::prelude::*;
 
@@ -34,6 +35,7 @@ impl Order {
         rows: &mut Vec<u32>,
         width: usize,
     ) {
+        let _span = span(Part::Rows);
         assert!(ids.iter().zip(de).all(|(ids, de)| de.len() == ids.len() * width));
         self.0.clear();
         self.0.extend(ids.into_iter().flatten().zip(0..).map(|(&id, i)| (id, i)));

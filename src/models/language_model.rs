@@ -15,6 +15,7 @@ use crate::layers::losses::{Draws, FullSoftmax, Gradient, Objective, Sampled, Sa
 use crate::layers::net::{Gates, Kind, Masks, Memory, Net, Norms, Prepared, Shape, Unit};
 use crate::layers::recurrent::{Weights, view, view_mut};
 use crate::params::{Arena, Gradients, Layout, P, Role};
+use crate::profile::{Part, span, task};
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
 use rayon::prelude::*;
@@ -293,6 +294,7 @@ impl LanguageModel {
             }
         };
 
+        let span_of_backward = span(Part::Backward);
         let steps = window.inputs.len() / space.lanes;
         let counted = steps - window.loss_from;
         let shards = space.shards.par_iter_mut().with_max_len(1).enumerate();
@@ -301,6 +303,7 @@ impl LanguageModel {
         let de = space.de[..window.inputs.len() * embed].par_chunks_mut(steps * a_shard * embed);
         let prepared = &space.prepared;
         shards.zip(dtop).zip(de).for_each(|(((i, shard), dtop), de)| {
+            let _task = task(Part::Backward);
             let Shard { lanes, inputs, net, gradients, .. } = shard;
             let (rows, from) = (inputs.len(), window.loss_from * *lanes * hidden);
             let masks = self.masks(Some(noise), i);
@@ -311,7 +314,9 @@ impl LanguageModel {
             de.copy_from_slice(self.net.backward(net, rows, &reset, masks, prepared, gradients, None));
         });
 
+        drop(span_of_backward);
         // Shards are added in their order, whoever computed them.
+        let adding = span(Part::Sum);
         let recurrent = g.arena.all_mut().split_at_mut(self.layout.tensor(self.embedding).range().start).0;
         let shards = &space.shards;
         recurrent.par_chunks_mut(PIECE).enumerate().for_each(|(i, sum)| {
@@ -319,6 +324,7 @@ impl LanguageModel {
             sum.copy_from_slice(&shards[0].gradients.all()[piece.clone()]);
             shards[1..].iter().for_each(|shard| add(sum, &shard.gradients.all()[piece.clone()]));
         });
+        drop(adding);
         space.words.clear();
         shards.iter().for_each(|shard| space.words.extend_from_slice(&shard.inputs));
         let (table, rows) = if self.config.tie {
@@ -389,11 +395,16 @@ impl LanguageModel {
                 space.targets.extend_from_slice(&window.targets[t * lanes + shard.first..][..shard.lanes]);
             }
         }
-        self.net.prepare(&mut space.prepared, w, noise.is_some());
+        {
+            let _span = span(Part::Pack);
+            self.net.prepare(&mut space.prepared, w, noise.is_some());
+        }
+        let _span = span(Part::Forward);
         let prepared = &space.prepared;
         let tops = space.top[..counted * lanes * hidden].par_chunks_mut(counted * shard_lanes(lanes) * hidden);
         let shards = space.shards.par_iter_mut().with_max_len(1).enumerate().zip(tops);
         shards.for_each(|((i, shard), top)| {
+            let _task = task(Part::Forward);
             let Shard { lanes: b, first, inputs, net, .. } = shard;
             inputs.clear();
             for t in 0..steps {

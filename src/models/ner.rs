@@ -14,6 +14,7 @@ use crate::layers::losses::{LabelSoftmax, Sentences, Transitions, largest};
 use crate::layers::recurrent::{sum_rows, transpose, transpose_columns, view, view_mut};
 use crate::layers::window::{Part, Uses, gather};
 use crate::params::{Arena, Gradients, Layout, P, Role};
+use crate::profile::{self, span, task};
 use crate::real::Real;
 use crate::rng::{Place, Purpose};
 use rayon::prelude::*;
@@ -245,6 +246,7 @@ impl Ner {
         w: &Arena<R>,
     ) -> f64 {
         let tokens = targets.len();
+        let net = span(profile::Part::Net);
         self.prepare(space, batch, tokens, w);
         let columns = |i: usize| i * STRIP..self.config.hidden.min((i + 1) * STRIP);
         let strips = space.hidden.par_chunks_mut(STRIP * self.width()).enumerate();
@@ -253,6 +255,7 @@ impl Ner {
         let Space { shards, hidden, output, transitions, .. } = space;
         let shards = &mut shards[..space.in_use];
         shards.par_iter_mut().with_max_len(1).enumerate().for_each(|(i, shard)| {
+            let _task = task(profile::Part::Net);
             self.forward(i, shard, batch, Some(noise), output, w);
             self.loss(shard, batch, targets, scale, transitions, w);
             self.backward(shard, hidden, w);
@@ -264,7 +267,9 @@ impl Ner {
         for shard in &shards[1..] {
             add(dense, shard.gradients.all());
         }
+        drop(net);
         let shards = &*shards;
+        let _span = span(profile::Part::Rows);
         for ((&p, &part), ids) in self.tables.iter().zip(&self.parts).zip(batch.inputs) {
             if noise.freeze && p == self.words() {
                 continue;

@@ -9,6 +9,7 @@ use super::signals::Signals;
 use super::tensor_file::{Tensor, TensorMut};
 use super::writer::{Snapshot, Writer};
 use crate::params::{Arena, Gradients, Layout};
+use crate::profile::{Part, span};
 use crate::train::checkpoint::Checkpoint;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -218,7 +219,12 @@ impl<T: Task> Fit<'_, T> {
         let state = &mut self.state;
         let recent = std::mem::take(&mut state.recent);
         let rate = state.schedule.rate(state.step);
-        let score = if evaluate { self.task.validate(&self.w) } else { None };
+        let score = if evaluate {
+            let _span = span(Part::Validation);
+            self.task.validate(&self.w)
+        } else {
+            None
+        };
         match score {
             Some(score) if state.step.is_multiple_of(an_epoch) => {
                 state.schedule.evaluated(score);
@@ -278,6 +284,7 @@ impl<T: Task> Fit<'_, T> {
 
     /// Saves a checkpoint of this moment.
     pub fn save(&mut self) -> Result<()> {
+        let _span = span(Part::Checkpoint);
         let state = serde_json::to_vec_pretty(&self.state).expect("the state is JSON");
         let best = self.state.stopping.best_step();
         let (names, lens): (Vec<String>, Vec<[usize; 1]>) = {

@@ -2,6 +2,7 @@
 
 use crate::kernels::update::{self, AdamStep, Step};
 use crate::params::{Arena, Gradients, Layout, Role};
+use crate::profile::{Part, span};
 use crate::real::Real;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,7 @@ impl<R: Real> Optimizer<R> {
 
     /// The norm of a gradient, summed in a fixed order. NaN or infinite if any element is.
     pub fn norm(&mut self, g: &Gradients<R>) -> f64 {
+        let _span = span(Part::Norm);
         let mut total = 0.0;
         for (p, tensor) in g.arena.layout().tensors() {
             if tensor.role.by_rows() {
@@ -116,6 +118,7 @@ impl<R: Real> Optimizer<R> {
 
     /// One update of the weights by a gradient whose norm is `norm`; `step` counts from 1. Leaves the gradient's tables zero.
     pub fn update(&mut self, w: &mut Arena<R>, g: &mut Gradients<R>, norm: f64, rate: f64, step: u64) {
+        let _span = span(Part::Update);
         let scale = R::of(if norm > self.clip { self.clip / norm } else { 1.0 });
         let layout = w.layout().clone();
         for (p, tensor) in layout.tensors() {

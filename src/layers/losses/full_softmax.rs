@@ -15,6 +15,7 @@ use crate::blas::{add_product, product};
 use crate::kernels::Buffer;
 use crate::kernels::softmax::{exp_columns, gather_columns, join_blocks, logistic_columns, scale_columns};
 use crate::layers::recurrent::{view, view_mut};
+use crate::profile::{Part as Of, span, task};
 use crate::real::{LANES, Real};
 use ndarray::s;
 use rayon::prelude::*;
@@ -191,6 +192,7 @@ impl<R: Real> FullSoftmax<R> {
     /// hᵀ, a chunk at a time, so that lanes are tokens. The last columns of a chunk that is not full are zero: nobody reads what
     /// comes of them, but a NaN left there would reach the sums over rows.
     fn transpose_states(&mut self, h: &[R]) {
+        let _span = span(Of::Logits);
         let (units, chunk, stride) = (self.units, self.chunk, self.stride);
         let chunks = self.transposed.par_chunks_mut(units * stride).zip(h.par_chunks(units * chunk));
         chunks.for_each(|(out, h)| {
@@ -209,6 +211,7 @@ impl<R: Real> FullSoftmax<R> {
 
     /// Phase 1.
     fn exponentials(&mut self, index: usize, targets: &[u32], own: Option<Part>, u: &[R], b: &[R]) {
+        let _span = span(Of::Logits);
         let (units, chunk, stride, group, block) = (self.units, self.chunk, self.stride, self.group, self.block);
         assert!(u.len() == self.words * units && b.len() == self.words);
         assert!(targets.iter().all(|&word| (word as usize) < self.words), "a target is beyond the vocabulary");
@@ -220,6 +223,7 @@ impl<R: Real> FullSoftmax<R> {
         let groups = groups.zip(self.largest.par_chunks_mut(blocks)).zip(self.sums.par_chunks_mut(blocks));
         let groups = groups.zip(&mut self.target).enumerate().with_max_len(1);
         groups.for_each(|(g, (((((logits, u), b), largest), sums), found))| {
+            let _task = task(Of::Logits);
             found.clear();
             let blocks = logits.chunks_mut(block * stride).zip(u.chunks(block * units)).zip(b.chunks(block));
             let blocks = blocks.zip(largest.chunks_exact_mut(chunk)).zip(sums.chunks_exact_mut(chunk));
@@ -256,6 +260,7 @@ impl<R: Real> FullSoftmax<R> {
 
     /// Phase 2 of logistic losses: those of the noise words, and of the targets, whose logits become σ.
     fn logistic_losses(&mut self, own: &mut [R]) -> f64 {
+        let _span = span(Of::Normalise);
         let used = self.used();
         let noise: f64 =
             self.sums[..used].chunks_exact(self.chunk).flat_map(|row| &row[..own.len()]).map(|x| x.f64()).sum();
@@ -272,6 +277,7 @@ impl<R: Real> FullSoftmax<R> {
     /// Phase 2: the loss of each of `tokens` tokens; `sums` become what makes exponentials probabilities. The tokens' own logits
     /// become probabilities.
     fn normalise(&mut self, tokens: usize, own: Option<&mut [R]>) -> &[f64] {
+        let _span = span(Of::Normalise);
         let (rows, mut used) = (self.used(), self.used());
         if let Some(own) = &own {
             let (largest, sums) = (&mut self.largest[used..][..self.chunk], &mut self.sums[used..][..self.chunk]);
@@ -319,6 +325,7 @@ impl<R: Real> FullSoftmax<R> {
         du: &mut [R],
         db: &mut [R],
     ) {
+        let _span = span(Of::Gradients);
         let (units, chunk, stride, group, block) = (self.units, self.chunk, self.stride, self.group, self.block);
         let hot = R::of(scale);
         let h = view(h, tokens, units);
@@ -328,6 +335,7 @@ impl<R: Real> FullSoftmax<R> {
         let groups = groups.zip(self.sums.par_chunks_mut(blocks)).zip(self.shares.par_chunks_mut(units * stride));
         let groups = groups.enumerate().with_max_len(1);
         groups.for_each(|(g, (((((logits, u), du), db), factors), share))| {
+            let _task = task(Of::Gradients);
             let blocks =
                 logits.chunks_mut(block * stride).zip(u.chunks(block * units)).zip(du.chunks_mut(block * units));
             let blocks = blocks.zip(db.chunks_mut(block)).zip(factors.chunks_exact_mut(chunk));
@@ -359,6 +367,7 @@ impl<R: Real> FullSoftmax<R> {
 
     /// Phase 4.
     fn gather_states(&mut self, dh: &mut [R]) {
+        let _span = span(Of::States);
         let (units, stride, shares) = (self.units, self.stride, &self.shares);
         dh.par_chunks_mut(LANES * units)
             .enumerate()

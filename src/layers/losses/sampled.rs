@@ -16,6 +16,7 @@ use super::full_softmax::{FullSoftmax, Gradient, NEVER, Own};
 use super::sampler::Sampler;
 use crate::kernels::Buffer;
 use crate::kernels::softmax::{add_scaled_rows, dot_rows, scaled_rows};
+use crate::profile::{Part, span};
 use crate::real::Real;
 use crate::rng::Stream;
 use rayon::prelude::*;
@@ -102,6 +103,7 @@ impl<R: Real> Sampled<R> {
     /// `u`: \[V, H\], `b`: \[V\].
     pub fn loss(&mut self, dh: &mut [R], h: &[R], targets: &[u32], u: &[R], b: &[R], mut stream: Stream) -> f64 {
         let (units, samples) = (self.units, self.bias.len());
+        let drawing = span(Part::Sample);
         self.ids.clear();
         self.ids.extend((0..samples).map(|_| self.sampler.draw(&mut stream)));
         self.ids.sort_unstable();
@@ -147,9 +149,11 @@ impl<R: Real> Sampled<R> {
         }
         let logits = &mut self.logits[..tokens];
         let logistic = objective != Objective::Softmax;
+        drop(drawing);
         let gradient = Gradient { h: &mut *dh, output: &mut self.drows, bias: &mut self.dbias };
         let own = Own { logits: &mut *logits, hits: &self.hits, logistic };
         let loss = self.softmax.own_loss(gradient, h, own, &self.rows, &self.bias);
+        let _span = span(Part::States);
         let pieces = self.target_rows[..tokens * units].par_chunks_mut(PIECE * units).zip(logits.par_chunks(PIECE));
         pieces.zip(dh.par_chunks_mut(PIECE * units)).zip(h.par_chunks(PIECE * units)).for_each(
             |(((rows, dlogits), dh), h)| {
