@@ -58,6 +58,7 @@
 pub mod blas;
 pub mod cli;
 pub mod error;
+pub mod graph;
 pub mod kernels;
 pub mod layers;
 pub mod models;

@@ -12,6 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["blas"],
     &["params", "pool"],
     &["layers"],
+    &["graph"],
     &["models"],
     &["text", "train"],
     &["cli"],

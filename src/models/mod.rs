@@ -1,5 +1,6 @@
 //! Models: what the layers make together. A model knows no file and no optimizer.
 
+pub mod graphs;
 pub mod initial;
 pub mod language_model;
 pub mod ner;

@@ -1,0 +1,178 @@
+//! The recurrent language model as a graph (equations, sections 4, 5, 7, 8 and 10), unrolled over the steps of a window.
+
+use super::{ModelGraph, Variables, masked};
+use crate::graph::{Builder, Error, Node, Side};
+use crate::layers::net::{Kind, Unit};
+use crate::models::LanguageModel;
+use crate::models::language_model::Config;
+
+/// How far a language model is unrolled, and what is fed to it.
+///
+/// Placeholders, with steps t and layers l counted from 0: `x{t}` and `y{t}`, the words \[B\]; `h{l}`, the states before the first
+/// step \[B, H\]; with dropout `mask{l}.{t}`, the factors of the inputs of layer l, those of the highest layer's output after the
+/// last \[B, D or H\]; with a sample what [`Output`] says.
+#[derive(Clone, Copy, Debug)]
+pub struct Unrolled {
+    /// T
+    pub steps: usize,
+    /// B
+    pub lanes: usize,
+    /// The first step whose targets count.
+    pub loss_from: usize,
+    /// Whether there are masks.
+    pub dropout: bool,
+    /// The output layer's loss.
+    pub output: Output,
+}
+
+/// The loss of the output layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Cross-entropy over all words.
+    Full,
+    /// Over a sample of S words: `sample` \[S\], `shift` \[1, S\] and `shift{t}` \[B, 1\], what is added to the logits of the
+    /// sample and of the targets, and `hits{t}` \[B, S\], what is added to the logits of targets that were drawn.
+    Sampled {
+        /// S
+        drawn: usize,
+        /// Whether each word is told from noise by itself (NCE).
+        logistic: bool,
+    },
+}
+
+/// The graph of `model`; with the nodes of its gradients or without.
+pub fn language_model(model: &LanguageModel, unrolled: Unrolled, gradients: bool) -> Result<ModelGraph, Error> {
+    let config = model.config();
+    let Unrolled { steps, lanes, loss_from, dropout, output } = unrolled;
+    let Config { words, hidden, layers, .. } = *config;
+    ModelGraph::build(model.layout(), gradients, |b, v| {
+        let table = v.get(if config.tie { "output" } else { "embedding" });
+        let sample = match output {
+            Output::Full => None,
+            Output::Sampled { drawn, .. } => Some(Sample::new(b, v, words, drawn)),
+        };
+        let mut states: Vec<Node> = (0..layers).map(|l| b.placeholder(format!("h{l}"), lanes, hidden)).collect();
+        let mut losses = Vec::new();
+        for t in 0..steps {
+            let e = table.gather(b.ids(format!("x{t}"), lanes, words)).named(format!("e{t}"));
+            let star = b.concat(Side::Columns, &states);
+            let mut below = masked(b, dropout, &format!("mask0.{t}"), e);
+            for l in 0..layers {
+                let before = states[l];
+                let name = |what: &str| format!("{what}{t}.{l}");
+                states[l] = match config.cell {
+                    Kind::Rnn => simple(config, v, below, before, l),
+                    Kind::Gru => gru(config, v, below, before, l, &name),
+                    Kind::GatedFeedback => feedback(config, v, below, before, star, l, &name),
+                }
+                .named(name("h"));
+                if l + 1 < layers {
+                    below = masked(b, dropout, &format!("mask{}.{t}", l + 1), states[l]);
+                }
+            }
+            if t >= loss_from {
+                let top = masked(b, dropout, &format!("mask{layers}.{t}"), states[layers - 1]);
+                let y = b.ids(format!("y{t}"), lanes, words);
+                losses.push(match &sample {
+                    None => (top.dot_transposed(v.get("output")) + v.get("output.bias")).cross_entropy(y),
+                    Some(sample) => sample.loss(b, v, top, y, t, output),
+                });
+            }
+        }
+        b.concat(Side::Rows, &losses).sum() * (1.0 / (losses.len() * lanes) as f64)
+    })
+}
+
+/// h = f(xW + h₋U + b)
+fn simple<'b>(config: &Config, v: &Variables<'b>, x: Node<'b>, before: Node<'b>, l: usize) -> Node<'b> {
+    let [w, u, bias] = ["input", "recurrent", "bias"].map(|name| v.get(&format!("layer{l}.{name}")));
+    (x.dot(w) + before.dot(u) + bias).apply(config.activation)
+}
+
+/// Part `i` of columns in parts of `units`.
+fn part(x: Node, i: usize, units: usize) -> Node {
+    x.columns(i * units..(i + 1) * units)
+}
+
+/// h = (1 − z) ∘ h₋ + z ∘ n
+fn mix<'b>(z: Node<'b>, before: Node<'b>, n: Node<'b>) -> Node<'b> {
+    z.affine(-1.0, 1.0) * before + z * n
+}
+
+/// q = h₋U_q + b_q    r = σ(xW_r + h₋U_r + b_r)    z = σ(xW_z + h₋U_z + b_z)    n = tanh(xW_n + b_n + r ∘ q)
+fn gru<'b>(
+    config: &Config,
+    v: &Variables<'b>,
+    x: Node<'b>,
+    before: Node<'b>,
+    l: usize,
+    name: &dyn Fn(&str) -> String,
+) -> Node<'b> {
+    let [w, u, bias] = ["input", "recurrent", "bias"].map(|name| v.get(&format!("layer{l}.{name}")));
+    let of = |x: Node<'b>, i: usize| part(x, i, config.hidden);
+    let (xw, hu) = (x.dot(w), before.dot(u));
+    let q = of(hu, 0) + of(bias, 0);
+    let r = (of(xw, 0) + of(hu, 1) + of(bias, 1)).sigmoid().named(name("r"));
+    let z = (of(xw, 1) + of(hu, 2) + of(bias, 2)).sigmoid().named(name("z"));
+    let n = (of(xw, 2) + of(bias, 3) + r * q).tanh().named(name("n"));
+    mix(z, before, n)
+}
+
+/// gⁱ = σ(x w_gⁱ + h* u_gⁱ)    v = Σᵢ gⁱ hⁱ₋ Uⁱ    h = tanh(xW + b + v), or a GRU whose candidate is tanh(xW + b + r ∘ v)
+fn feedback<'b>(
+    config: &Config,
+    v: &Variables<'b>,
+    x: Node<'b>,
+    before: Node<'b>,
+    star: Node<'b>,
+    l: usize,
+    name: &dyn Fn(&str) -> String,
+) -> Node<'b> {
+    let Config { hidden, layers, .. } = *config;
+    let [w, w_g, bias] = ["input", "gates", "bias"].map(|name| v.get(&format!("layer{l}.{name}")));
+    let of = |x: Node<'b>, i: usize| part(x, i, hidden);
+    let recurrent = |i: usize| v.get(&format!("layer{i}.recurrent"));
+    let g = (x.dot(w_g) + star.dot(part(v.get("gates"), l, layers))).sigmoid().named(name("g"));
+    let sent = |i: usize| part(g, i, 1) * of(star, i).dot(of(recurrent(i), l));
+    let fed = (1..layers).fold(sent(0), |sum, i| sum + sent(i)).named(name("v"));
+    let a = x.dot(w) + bias;
+    match config.unit {
+        Unit::Tanh => (a + fed).tanh(),
+        Unit::Gru => {
+            let own = |i: usize| before.dot(of(recurrent(l), layers + i));
+            let r = (of(a, 0) + own(0)).sigmoid().named(name("r"));
+            let z = (of(a, 1) + own(1)).sigmoid().named(name("z"));
+            mix(z, before, (of(a, 2) + r * fed).tanh().named(name("n")))
+        }
+    }
+}
+
+/// What a sampled output layer has for all steps.
+struct Sample<'b> {
+    /// The sample's rows of U, and its biases with what is added to them.
+    rows: Node<'b>,
+    bias: Node<'b>,
+}
+
+impl<'b> Sample<'b> {
+    fn new(b: &'b Builder, v: &Variables<'b>, words: usize, drawn: usize) -> Self {
+        let ids = b.ids("sample", drawn, words);
+        let bias = v.get("output.bias").gather(ids).transpose() + b.placeholder("shift", 1, drawn);
+        Sample { rows: v.get("output").gather(ids), bias }
+    }
+
+    fn loss(&self, b: &'b Builder, v: &Variables<'b>, top: Node<'b>, y: Node<'b>, t: usize, output: Output) -> Node<'b> {
+        let Output::Sampled { drawn, logistic } = output else { unreachable!("a sample is there to be used") };
+        let lanes = top.shape().0;
+        let own = (top * v.get("output").gather(y)).sum_columns() + v.get("output.bias").gather(y);
+        let own = own + b.placeholder(format!("shift{t}"), lanes, 1);
+        let hits = b.placeholder(format!("hits{t}"), lanes, drawn);
+        let others = top.dot_transposed(self.rows) + self.bias + hits;
+        if logistic {
+            // −ln σ(Δₖ) − Σ ln(1 − σ(Δᵢ))
+            (own * -1.0).softplus() + others.softplus().sum_columns()
+        } else {
+            b.concat(Side::Columns, &[own, others]).log_sum_exp() - own
+        }
+    }
+}

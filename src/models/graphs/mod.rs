@@ -1,0 +1,81 @@
+//! The models as computation graphs: the same tensors and the same losses, said a second time and differentiated by
+//! [`crate::graph`]. In f64 they are what the hand-written gradients are compared with, and `wordmill graph` draws them.
+
+mod language_model;
+mod ner;
+
+pub use language_model::{Output, Unrolled, language_model};
+pub use ner::tagger;
+
+use crate::graph::{Builder, Error, Feed, Graph, Id, Node, Session};
+use crate::params::{Arena, Layout, P};
+use crate::real::Real;
+
+/// A model as a graph.
+pub struct ModelGraph {
+    /// The graph.
+    pub graph: Graph,
+    /// The node of the loss.
+    pub loss: Id,
+    /// The nodes of the gradients of the model's tensors; none if they were not asked for.
+    pub gradients: Vec<(P, Id)>,
+    /// The loss and the gradients.
+    fetches: Vec<Id>,
+}
+
+impl ModelGraph {
+    /// The graph of a loss of the tensors of a layout, which `loss` makes; with its `gradients` or without.
+    pub fn build(
+        layout: &Layout,
+        gradients: bool,
+        loss: impl for<'b> FnOnce(&'b Builder, &Variables<'b>) -> Node<'b>,
+    ) -> Result<Self, Error> {
+        let builder = Builder::default();
+        let (loss, gradients) = {
+            let variable = |(p, tensor): (P, &crate::params::Tensor)| (tensor.name.clone(), p, builder.variable(layout, p));
+            let variables = Variables(layout.tensors().map(variable).collect());
+            let loss = loss(&builder, &variables);
+            let nodes: Vec<Node> = variables.0.iter().map(|(_, _, node)| *node).collect();
+            let nodes = if gradients { builder.gradients(loss, &nodes) } else { Vec::new() };
+            for (node, (name, ..)) in nodes.iter().zip(&variables.0) {
+                node.named(format!("∂{name}"));
+            }
+            let handles = variables.0.iter().map(|(_, p, _)| *p);
+            (loss.named("J").id(), handles.zip(nodes.iter().map(|node| node.id())).collect::<Vec<_>>())
+        };
+        let fetches = [loss].into_iter().chain(gradients.iter().map(|(_, id)| *id)).collect();
+        Ok(ModelGraph { graph: builder.finish()?, loss, gradients, fetches })
+    }
+
+    /// The loss, and its gradient to `g`.
+    pub fn step<R: Real>(
+        &self,
+        g: &mut Arena<R>,
+        session: &mut Session<R>,
+        feed: &[(&str, Feed<R>)],
+        w: &Arena<R>,
+    ) -> Result<f64, Error> {
+        session.run(&self.graph, feed, w, &self.fetches)?;
+        for &(p, id) in &self.gradients {
+            g.matrix_mut(p).assign(&session.value(id));
+        }
+        Ok(session.number(self.loss))
+    }
+}
+
+/// The variables of a graph by the names of their tensors.
+pub struct Variables<'b>(Vec<(String, P, Node<'b>)>);
+
+impl<'b> Variables<'b> {
+    /// The variable of a tensor.
+    pub fn get(&self, name: &str) -> Node<'b> {
+        let found = self.0.iter().find(|(own, ..)| own == name);
+        found.unwrap_or_else(|| panic!("the layout has no tensor {name}")).2
+    }
+}
+
+/// x, with dropout multiplied by a mask that is fed as `name`.
+fn masked<'b>(b: &'b Builder, dropout: bool, name: &str, x: Node<'b>) -> Node<'b> {
+    let (rows, columns) = x.shape();
+    if dropout { x * b.placeholder(name, rows, columns) } else { x }
+}
