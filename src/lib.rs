@@ -9,7 +9,7 @@
 //! | 1 | [`kernels`], [`blas`] | SIMD bodies, each written once for every instruction set; matrix products |
 //! | 2 | [`params`], [`pool`] | tensors by name in one flat buffer; threads |
 //! | 3 | [`layers`] | each with its backward directly below its forward |
-//! | 4 | [`models`] | what the layers make together |
+//! | 4 | [`graph`], then [`models`] | computation graphs; what the layers make together |
 //! | 5 | [`text`], [`train`] | text as ids; optimizers, the training loop, checkpoints. Neither knows the other |
 //! | 6 | [`cli`] | where text, model and training meet |
 //!

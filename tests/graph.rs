@@ -319,7 +319,9 @@ fn cells() -> Vec<Case> {
     let mut all = Vec::new();
     for &cell in Kind::value_variants() {
         match cell {
-            Kind::Rnn => all.extend(Activation::value_variants().iter().map(|&activation| Case { activation, ..PLAIN })),
+            Kind::Rnn => {
+                all.extend(Activation::value_variants().iter().map(|&activation| Case { activation, ..PLAIN }))
+            }
             Kind::Gru => all.push(Case { cell, ..PLAIN }),
             Kind::GatedFeedback => all.extend(Unit::value_variants().iter().map(|&unit| Case { cell, unit, ..PLAIN })),
         }
@@ -335,11 +337,13 @@ fn compare(case: Case) {
         Some((objective, draws)) => Loss::Sampled { objective, draws, samples: SAMPLES, power: Some(0.7) },
     };
     let (words, embed, hidden) = (WORDS, if tie { HIDDEN } else { EMBED }, HIDDEN);
-    let config = Config { words, embed, hidden, layers, cell, activation, unit, tie, variational, loss, ..Config::default() };
+    let config =
+        Config { words, embed, hidden, layers, cell, activation, unit, tie, variational, loss, ..Config::default() };
     let model = LanguageModel::new(config);
     let mut w = Arena::<f64>::zeros(model.layout());
     fill_uniform(&mut w, 0.9, 5);
-    let ids = |salt: usize| -> Vec<u32> { (0..STEPS * LANES).map(|i| ((i * i * 7 + i * 3 + salt) % WORDS) as u32).collect() };
+    let ids =
+        |salt: usize| -> Vec<u32> { (0..STEPS * LANES).map(|i| ((i * i * 7 + i * 3 + salt) % WORDS) as u32).collect() };
     let (inputs, targets) = (ids(1), ids(2));
     let counts: Vec<u64> = (0..WORDS as u64).map(|k| 100 / (k + 1)).collect();
     let (keep, seed, step) = (Keep::inverted(keep), 3, 9);
@@ -446,7 +450,8 @@ fn taggers() {
     let (window, hidden, labels) = (3, 7, 4);
     for objective in [ner::Objective::Window, ner::Objective::Sentence] {
         for (count, keep) in [(1, 1.0), (3, 0.6)] {
-            let table = |(i, &(rows, width)): (usize, &(usize, usize))| ner::Table { name: format!("table{i}"), rows, width };
+            let table =
+                |(i, &(rows, width)): (usize, &(usize, usize))| ner::Table { name: format!("table{i}"), rows, width };
             let tables = tables[..count].iter().enumerate().map(table).collect();
             let net = Ner::new(ner::Config { tables, window, hidden, labels, objective });
             let mut w = Arena::<f64>::zeros(net.layout());
@@ -503,4 +508,25 @@ fn drawings() {
     assert_eq!(svg.matches("rx=\"5\"").count(), graph.nodes().count());
     assert!(svg.contains("x &lt; y &amp; z") && svg.contains(">cross-entropy<") && svg.contains(">[3, 2]<"), "{svg}");
     assert!(!svg.contains("NaN") && !svg.contains("inf"));
+}
+
+/// `wordmill graph` draws every model, and says what it refuses.
+#[test]
+fn drawn_from_the_command_line() {
+    let run = |args: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_wordmill")).arg("graph").args(args).output().unwrap()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("graph.svg");
+    let svg = file.to_str().unwrap();
+    for model in ["rnn", "gru", "gated-feedback", "sampled", "ner", "ner-sentence"] {
+        let (plain, both) = (run(&[model, "--svg", svg]), run(&[model, "--gradients", "--layers", "2"]));
+        assert!(plain.status.success() && both.status.success(), "{plain:?} {both:?}");
+        let (svg, dot) = (std::fs::read_to_string(&file).unwrap(), String::from_utf8(both.stdout).unwrap());
+        assert!(svg.contains(">variable<") && !svg.contains(">backward<"), "{model}");
+        assert!(dot.contains("label=\"∂output\\n") || dot.contains("label=\"∂output = "), "{model}: {dot}");
+    }
+    let wrong = run(&["rnn", "--steps", "17"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8(wrong.stderr).unwrap().contains("--steps"));
 }

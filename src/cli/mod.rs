@@ -5,6 +5,7 @@ mod demo;
 mod eval;
 mod exchange;
 mod generate;
+mod graph;
 mod info;
 mod inspect;
 mod language_model;
@@ -53,6 +54,7 @@ enum Verb {
     Neighbors(neighbors::Neighbors),
     Info(info::Info),
     Inspect(inspect::Inspect),
+    Graph(graph::DrawGraph),
     Export(exchange::Export),
     Import(exchange::Import),
     Synth(synth::Synth),
@@ -73,6 +75,7 @@ impl Verb {
             Verb::Neighbors(verb) => verb.run(out),
             Verb::Info(verb) => verb.run(out),
             Verb::Inspect(verb) => verb.run(out),
+            Verb::Graph(verb) => verb.run(out),
             Verb::Export(verb) => verb.run(out),
             Verb::Import(verb) => verb.run(out),
             Verb::Synth(verb) => verb.run(out),

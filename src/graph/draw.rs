@@ -40,7 +40,9 @@ fn lines(node: &Info) -> [String; 2] {
 impl Graph {
     /// In the DOT language of Graphviz.
     pub fn dot(&self) -> String {
-        let mut dot = String::from("digraph wordmill {\n  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n");
+        let mut dot = String::from(
+            "digraph wordmill {\n  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n",
+        );
         let mut line = |text: String| dot += &(text + "\n");
         for (id, node) in self.nodes() {
             let label = lines(node).map(|line| line.replace('\\', "\\\\").replace('"', "\\\"")).join("\\n");
@@ -78,7 +80,9 @@ impl Graph {
         let backward = nodes.iter().any(|node| node.backward);
         for (i, (kind, colour)) in COLOURS.iter().take(if backward { 4 } else { 3 }).enumerate() {
             let (x, y) = (MARGIN + 104.0 * i as f64, MARGIN + 16.0);
-            line(format_args!("<rect x=\"{x}\" y=\"{y}\" width=\"12\" height=\"12\" fill=\"{colour}\" stroke=\"#999\"/>"));
+            line(format_args!(
+                "<rect x=\"{x}\" y=\"{y}\" width=\"12\" height=\"12\" fill=\"{colour}\" stroke=\"#999\"/>"
+            ));
             line(format_args!("<text x=\"{}\" y=\"{}\" fill=\"#444\">{kind}</text>", x + 17.0, y + 11.0));
         }
         for points in &edges {
@@ -94,7 +98,9 @@ impl Graph {
             ));
             for (text, (dy, fill)) in text.iter().zip([(-3.0, "#111"), (12.0, "#666")]) {
                 let (text, y) = (escaped(text), y + dy);
-                line(format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\" fill=\"{fill}\">{text}</text>"));
+                line(format_args!(
+                    "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\" fill=\"{fill}\">{text}</text>"
+                ));
             }
         }
         svg + "</svg>\n"

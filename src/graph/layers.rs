@@ -35,8 +35,11 @@ struct Item {
 /// Places boxes of `sizes`; `edges` go from lower to higher numbers.
 pub fn place(sizes: &[Point], edges: &[(usize, usize)]) -> Placed {
     let layers = layers(sizes.len(), edges);
-    let mut items: Vec<Item> =
-        sizes.iter().zip(&layers).map(|(&(width, _), &layer)| Item { layer, width, next: Default::default() }).collect();
+    let mut items: Vec<Item> = sizes
+        .iter()
+        .zip(&layers)
+        .map(|(&(width, _), &layer)| Item { layer, width, next: Default::default() })
+        .collect();
     let mut chains = Vec::new();
     for &(from, to) in edges {
         let mut chain = vec![from];

@@ -69,7 +69,12 @@ impl<R: Real> Session<R> {
             if let Op::Variable(p) = node.op {
                 value.assign(&w.matrix(p));
             } else {
-                compute(node, value, |place| before[node.inputs[place].0].view(), |place| &self.ids[node.inputs[place].0]);
+                compute(
+                    node,
+                    value,
+                    |place| before[node.inputs[place].0].view(),
+                    |place| &self.ids[node.inputs[place].0],
+                );
                 computed += 1;
             }
         }
@@ -95,9 +100,8 @@ impl<R: Real> Session<R> {
                 return Err(Error::FedTwice((*fed).to_owned()));
             }
             let node = &graph.nodes[at];
-            let wrong = |fed: String, expected: String| {
-                Err(Error::Misshapen { name: name(node).to_owned(), fed, expected })
-            };
+            let wrong =
+                |fed: String, expected: String| Err(Error::Misshapen { name: name(node).to_owned(), fed, expected });
             match (&node.op, value) {
                 (Op::Placeholder, Feed::Matrix(x)) if x.dim() == node.shape => {
                     room(&mut self.values[at], node.shape).assign(x);

@@ -161,7 +161,15 @@ impl<'b> Sample<'b> {
         Sample { rows: v.get("output").gather(ids), bias }
     }
 
-    fn loss(&self, b: &'b Builder, v: &Variables<'b>, top: Node<'b>, y: Node<'b>, t: usize, output: Output) -> Node<'b> {
+    fn loss(
+        &self,
+        b: &'b Builder,
+        v: &Variables<'b>,
+        top: Node<'b>,
+        y: Node<'b>,
+        t: usize,
+        output: Output,
+    ) -> Node<'b> {
         let Output::Sampled { drawn, logistic } = output else { unreachable!("a sample is there to be used") };
         let lanes = top.shape().0;
         let own = (top * v.get("output").gather(y)).sum_columns() + v.get("output.bias").gather(y);

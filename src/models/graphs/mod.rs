@@ -32,7 +32,8 @@ impl ModelGraph {
     ) -> Result<Self, Error> {
         let builder = Builder::default();
         let (loss, gradients) = {
-            let variable = |(p, tensor): (P, &crate::params::Tensor)| (tensor.name.clone(), p, builder.variable(layout, p));
+            let variable =
+                |(p, tensor): (P, &crate::params::Tensor)| (tensor.name.clone(), p, builder.variable(layout, p));
             let variables = Variables(layout.tensors().map(variable).collect());
             let loss = loss(&builder, &variables);
             let nodes: Vec<Node> = variables.0.iter().map(|(_, _, node)| *node).collect();

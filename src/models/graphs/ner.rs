@@ -51,8 +51,7 @@ fn sentence<'b>(b: &'b Builder, v: &Variables<'b>, theta: Node<'b>, labels: usiz
     let gold = (chosen * (theta + a.gather(before))).sum() + (chosen.rows(n - 1..n) * end).sum();
     // αₜ₊₁(j) = θₜ₊₁,ⱼ + log Σᵢ e^(αₜ(i) + Aᵢⱼ), with i along the columns.
     let turned = a.rows(0..k).transpose();
-    let alpha = (1..n).fold(start + theta.rows(0..1), |alpha, t| {
-        (turned + alpha).log_sum_exp().transpose() + theta.rows(t..t + 1)
-    });
+    let alpha = (1..n)
+        .fold(start + theta.rows(0..1), |alpha, t| (turned + alpha).log_sum_exp().transpose() + theta.rows(t..t + 1));
     (alpha + end).log_sum_exp() - gold
 }
