@@ -56,19 +56,15 @@ pub fn language_model(model: &LanguageModel, unrolled: Unrolled, gradients: bool
         for t in 0..steps {
             let e = table.gather(b.ids(format!("x{t}"), lanes, words)).named(format!("e{t}"));
             let star = b.concat(Side::Columns, &states);
-            let mut below = masked(b, dropout, &format!("mask0.{t}"), e);
-            for l in 0..layers {
-                let before = states[l];
+            for (l, before) in std::mem::take(&mut states).into_iter().enumerate() {
+                let x = masked(b, dropout, &format!("mask{l}.{t}"), states.last().copied().unwrap_or(e));
                 let name = |what: &str| format!("{what}{t}.{l}");
-                states[l] = match config.cell {
-                    Kind::Rnn => simple(config, v, below, before, l),
-                    Kind::Gru => gru(config, v, below, before, l, &name),
-                    Kind::GatedFeedback => feedback(config, v, below, before, star, l, &name),
-                }
-                .named(name("h"));
-                if l + 1 < layers {
-                    below = masked(b, dropout, &format!("mask{}.{t}", l + 1), states[l]);
-                }
+                let state = match config.cell {
+                    Kind::Rnn => simple(config, v, x, before, l),
+                    Kind::Gru => gru(config, v, x, before, l, &name),
+                    Kind::GatedFeedback => feedback(config, v, x, before, star, l, &name),
+                };
+                states.push(state.named(name("h")));
             }
             if t >= loss_from {
                 let top = masked(b, dropout, &format!("mask{layers}.{t}"), states[layers - 1]);
