@@ -98,6 +98,16 @@ impl Layout {
         self.tensors.iter().map(|t| t.rows * t.columns).sum()
     }
 
+    /// The same tensors under the same handles, but of the sizes that `of` gives: rows, columns.
+    pub fn resized(&self, of: impl Fn(&Tensor) -> (usize, usize)) -> Layout {
+        let mut layout = Layout::default();
+        for tensor in &self.tensors {
+            let (rows, columns) = of(tensor);
+            layout.add(tensor.name.clone(), rows, columns, tensor.role);
+        }
+        layout
+    }
+
     /// The layout of the first tensors, up to and without `end`: their handles and places are the same in both.
     pub fn before(&self, end: P) -> Layout {
         Layout { tensors: self.tensors[..end.0].to_vec(), len: self.tensors[end.0].offset }
@@ -149,6 +159,11 @@ impl<R: Real> Arena<R> {
         self.data.get_disjoint_mut(ranges).expect("distinct tensors do not overlap")
     }
 
+    /// All tensors in order.
+    pub fn tensors_mut(&mut self) -> TensorsMut<'_, R> {
+        TensorsMut { tensors: self.layout.tensors.iter(), rest: &mut self.data, at: 0 }
+    }
+
     /// Everything, padding included (always zero).
     pub fn all(&self) -> &[R] {
         &self.data
@@ -160,49 +175,129 @@ impl<R: Real> Arena<R> {
     }
 }
 
+/// The roles and elements of the tensors of an arena one by one, each a slice of its own.
+pub struct TensorsMut<'a, R> {
+    tensors: std::slice::Iter<'a, Tensor>,
+    rest: &'a mut [R],
+    at: usize,
+}
+
+impl<'a, R> Iterator for TensorsMut<'a, R> {
+    type Item = (Role, &'a mut [R]);
+
+    fn next(&mut self) -> Option<(Role, &'a mut [R])> {
+        let tensor = self.tensors.next()?;
+        let (role, range) = (tensor.role, tensor.range());
+        let (_, rest) = std::mem::take(&mut self.rest).split_at_mut(range.start - self.at);
+        let (tensor, rest) = rest.split_at_mut(range.len());
+        (self.rest, self.at) = (rest, range.end);
+        Some((role, tensor))
+    }
+}
+
 fn matrix<'a, R: Real>(slice: &'a [R], tensor: &Tensor) -> ArrayView2<'a, R> {
     ArrayView2::from_shape((tensor.rows, tensor.columns), slice).expect("a tensor's range has its shape")
 }
 
-/// The gradient of a loss: an arena, and which rows of its tables are in use. Every other row of a table is zero.
+/// The gradient of a table: that of the rows that one step touches; it is zero for all others.
+pub struct Rows<R: Real> {
+    p: P,
+    width: usize,
+    ids: Vec<u32>,
+    values: Buffer<R>,
+}
+
+impl<R: Real> Rows<R> {
+    /// The table.
+    pub fn p(&self) -> P {
+        self.p
+    }
+
+    /// Columns of the table.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The rows touched, ascending.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Their gradients, in that order: \[rows touched, columns\].
+    pub fn values(&self) -> &[R] {
+        &self.values[..self.ids.len() * self.width]
+    }
+
+    /// The list of rows, to be filled in ascending order; the gradients are those of the last step until they are written.
+    pub fn list(&mut self) -> &mut Vec<u32> {
+        &mut self.ids
+    }
+
+    /// The rows touched, and their gradients to be written.
+    pub fn parts_mut(&mut self) -> (&[u32], &mut [R]) {
+        (&self.ids, &mut self.values[..self.ids.len() * self.width])
+    }
+}
+
+/// The gradient of a loss: an arena for what a step touches wholly, and the touched rows of tables.
 pub struct Gradients<R: Real> {
-    /// The values.
+    /// The values of all tensors but the tables, which have no rows here.
     pub arena: Arena<R>,
-    touched: Vec<(P, Vec<u32>)>,
+    tables: Vec<Rows<R>>,
 }
 
 impl<R: Real> Gradients<R> {
     /// All zeros. `rows`: the most rows of a table that one step touches.
-    pub fn zeros(layout: &Arc<Layout>, rows: usize) -> Self {
+    pub fn zeros(layout: &Layout, rows: usize) -> Self {
         let tables = layout.tensors().filter(|(_, t)| t.role.by_rows());
-        let touched = tables.map(|(p, t)| (p, Vec::with_capacity(rows.min(t.rows)))).collect();
-        Gradients { arena: Arena::zeros(layout), touched }
+        let table = |(p, t): (P, &Tensor)| {
+            let most = rows.min(t.rows);
+            Rows { p, width: t.columns, ids: Vec::with_capacity(most), values: Buffer::zeros(most * t.columns) }
+        };
+        let tables = tables.map(table).collect();
+        let dense = layout.resized(|t| if t.role.by_rows() { (0, t.columns) } else { (t.rows, t.columns) });
+        Gradients { arena: Arena::zeros(&Arc::new(dense)), tables }
     }
 
-    /// The tables and the rows of them that this step touched, in ascending order.
-    pub fn touched(&self) -> impl Iterator<Item = (P, &[u32])> {
-        self.touched.iter().map(|(p, rows)| (*p, rows.as_slice()))
+    /// Bytes of [`Gradients::zeros`], but for a little.
+    pub fn bytes(layout: &Layout, rows: usize) -> usize {
+        let elements = |(_, t): (P, &Tensor)| if t.role.by_rows() { rows.min(t.rows) } else { t.rows } * t.columns;
+        layout.tensors().map(elements).sum::<usize>() * size_of::<R>()
     }
 
-    /// A table's elements and the list of its rows in use, to be filled.
-    pub fn table_mut(&mut self, p: P) -> (&mut [R], &mut Vec<u32>) {
-        let rows = self.touched.iter_mut().find(|(q, _)| *q == p).map(|(_, rows)| rows);
-        (self.arena.slice_mut(p), rows.expect("the tensor is a table"))
+    /// The tables' parts.
+    pub fn tables(&self) -> &[Rows<R>] {
+        &self.tables
     }
 
-    /// The values, and the tables with their rows in use.
-    pub fn parts_mut(&mut self) -> (&mut Arena<R>, &mut [(P, Vec<u32>)]) {
-        (&mut self.arena, &mut self.touched)
+    /// The part of one table.
+    pub fn table(&self, p: P) -> &Rows<R> {
+        self.tables.iter().find(|rows| rows.p == p).expect("the tensor is a table")
     }
 
-    /// Makes the touched rows zero again, and none touched.
+    /// The part of one table, to be written.
+    pub fn table_mut(&mut self, p: P) -> &mut Rows<R> {
+        self.tables.iter_mut().find(|rows| rows.p == p).expect("the tensor is a table")
+    }
+
+    /// No rows are touched any more.
     pub fn clear_tables(&mut self) {
-        for (p, rows) in &mut self.touched {
-            let columns = self.arena.layout.tensor(*p).columns;
-            let table = &mut self.arena.data[self.arena.layout.tensor(*p).range()];
-            for row in rows.drain(..) {
-                table[row as usize * columns..][..columns].fill(R::zero());
+        self.tables.iter_mut().for_each(|rows| rows.ids.clear());
+    }
+
+    /// The whole gradient in the model's layout, zeros included: for tests and tools.
+    pub fn dense(&self, layout: &Arc<Layout>) -> Arena<R> {
+        let mut all = Arena::zeros(layout);
+        for (p, tensor) in layout.tensors() {
+            if tensor.role.by_rows() {
+                let rows = self.table(p);
+                for (&id, row) in rows.ids.iter().zip(rows.values().chunks_exact(rows.width)) {
+                    all.slice_mut(p)[id as usize * rows.width..][..rows.width].copy_from_slice(row);
+                }
+            } else {
+                all.slice_mut(p).copy_from_slice(self.arena.slice(p));
             }
         }
+        all
     }
 }

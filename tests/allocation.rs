@@ -80,6 +80,8 @@ fn allocations(threads: usize, rule: Rule, cell: Kind, words: impl Fn(u64, usize
             let before = ALLOCATIONS.load(Ordering::SeqCst);
             let window = Window { inputs: &ids[..STEPS * LANES], targets: &ids[LANES..], loss_from: 1 };
             let noise = Noise { keep: Keep::inverted(0.8), seed: 1, step };
+            model.touch(&mut g, &mut space, window, noise);
+            optimizer.catch_up(&mut w, &g, step);
             let loss = model.step(&mut g, &mut space, window, noise, &w);
             let norm = optimizer.norm(&g);
             optimizer.update(&mut w, &mut g, norm, 0.01, step);

@@ -141,7 +141,7 @@ fn truncation_and_stride() {
                 }
             }
             assert_close(format_args!("stride {stride}, window {i}: loss"), loss, want_loss, 1e-12, 0.0);
-            for (name, got) in tensors(&g.arena) {
+            for (name, got) in tensors(&g.dense(model.layout())) {
                 if at.end == 1 && name == "layer0.recurrent" {
                     assert!(got.iter().all(|&x| x == 0.0), "the first word of all has no state before it");
                     continue;
@@ -271,7 +271,7 @@ fn gradients_stop_at_the_end_of_a_sentence() {
         let mut g = Gradients::zeros(model.layout(), 8);
         let window = Window { inputs: &ids[..8], targets: &ids[1..], loss_from: 4 };
         model.step(&mut g, &mut space, window, no_noise(), &w);
-        let table = &tensors(&g.arena)["embedding"];
+        let table = &tensors(&g.dense(model.layout()))["embedding"];
         let touched = |word: usize| table[word * EMBED..][..EMBED].iter().any(|&x| x != 0.0);
         assert!(touched(END as usize) && touched(7) && touched(8));
         for word in [4, 5, 6, 9] {
@@ -307,7 +307,7 @@ impl Masks {
         let window = Window { inputs: &ids, targets: &ids, loss_from: 0 };
         let noise = Noise { keep: Keep::inverted(KEPT), seed, step };
         self.model.step(&mut g, &mut space, window, noise, &self.w);
-        tensors(&g.arena)
+        tensors(&g.dense(self.model.layout()))
     }
 
     /// Which inputs of a layer the mask keeps: the rows of its input weights that have a gradient (at one step of one lane).

@@ -476,7 +476,7 @@ fn steps_in_two_runs_are_the_steps_of_one() {
         &["--schedule", "constant", "--max-vocab", "900", "--clip", "0.2"],
         &["--loss", "sampled", "--samples", "50", "--recipe", "unique", "--optimizer", "adagrad"],
         &["--loss", "nce", "--samples", "40", "--sampler", "unigram", "--cell", "gru"],
-        &["--cell", "gru", "--layers", "2", "--variational", "--optimizer", "adagrad", "--stride", "5"],
+        &["--cell", "gru", "--layers", "2", "--variational", "--optimizer", "adagrad-rowwise", "--stride", "5"],
         &["--cell", "gated-feedback", "--layers", "2", "--tie", "--embed", "10", "--dropout-scaling", "none"],
     ];
     for (i, case) in cases.into_iter().enumerate() {

@@ -58,10 +58,10 @@ fn check(case: Case) {
     let mut space = net.space(targets.len(), longest, true);
     let mut g = Gradients::zeros(net.layout(), targets.len() * case.window);
     net.step(&mut g, &mut space, batch, &targets, noise, &w);
-    let gradient = g.arena.clone();
-    for (p, rows) in g.touched() {
-        let last = net.layout().tensor(p).rows - 1;
-        assert!(!rows.contains(&(last as u32)) && rows.is_sorted_by(|a, b| a < b), "{rows:?}");
+    let gradient = g.dense(net.layout());
+    for rows in g.tables() {
+        let last = net.layout().tensor(rows.p()).rows - 1;
+        assert!(!rows.ids().contains(&(last as u32)) && rows.ids().is_sorted_by(|a, b| a < b), "{:?}", rows.ids());
     }
     check_gradient(&gradient, &w, 1e-6, |w| {
         g.clear_tables();

@@ -38,7 +38,7 @@ fn gradients() {
             let mut space = model.training_space(steps, lanes, &counts);
             let mut g = Gradients::zeros(model.layout(), steps * lanes + 11);
             model.step(&mut g, &mut space, window, noise, &w);
-            let gradient = g.arena.clone();
+            let gradient = g.dense(model.layout());
             check_gradient(&gradient, &w, 1e-6, |w| {
                 g.clear_tables();
                 model.step(&mut g, &mut space, window, noise, w)
@@ -73,7 +73,8 @@ fn expected(objective: Objective, draws: Draws, samples: usize, bias: &[f64], p:
                     .unwrap_or(WORDS - 1) as u32
             })
             .collect();
-        layer.loss(&mut dh, &h, &targets, &u, bias, Stream::new(5, Purpose::Negatives, round, 0));
+        layer.draw(Stream::new(5, Purpose::Negatives, round, 0));
+        layer.loss(&mut dh, &h, &targets, &u, bias);
         let (ids, _, [drawn, own]) = layer.gradients(TOKENS);
         for (&id, g) in ids.iter().chain(&targets).zip(drawn.iter().chain(own)) {
             mean[id as usize] += g / ROUNDS as f64;
@@ -132,7 +133,7 @@ fn all_words_are_the_full_softmax() {
         let mut g = Gradients::zeros(model.layout(), 2000);
         let window = Window { inputs: &inputs, targets: &targets, loss_from: 0 };
         let noise = Noise { keep: Keep::inverted(1.0), seed: 3, step: 9 };
-        (model.step(&mut g, &mut space, window, noise, &w), g.arena)
+        (model.step(&mut g, &mut space, window, noise, &w), g.dense(model.layout()))
     };
     let (full, exact) = step(Loss::Full);
     let sampled = Loss::Sampled { objective: Objective::Softmax, draws: Draws::Unique, samples: 1500, power: None };

@@ -275,7 +275,7 @@ impl Task for LmTask<'_> {
         (position * self.lanes.lanes()) as u64
     }
 
-    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+    fn touch(&mut self, g: &mut Gradients<f32>, step: u64) {
         let filling = span(Part::Data);
         let index = (step % self.steps_per_epoch()) as usize;
         if index == 0 {
@@ -291,9 +291,16 @@ impl Task for LmTask<'_> {
         let n = window.len() * self.lanes.lanes();
         self.lanes.fill(window.positions(), &mut self.inputs[..n], &mut self.targets[..n]);
         drop(filling);
-        let noise = Noise { keep: self.keep, seed: self.seed, step };
         let data = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: window.loss_from };
-        let loss = self.model.step(g, &mut self.space, data, noise, w);
+        self.model.touch(g, &mut self.space, data, Noise { keep: self.keep, seed: self.seed, step });
+    }
+
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+        let index = (step % self.steps_per_epoch()) as usize;
+        let window = self.windows.get(index);
+        let n = window.len() * self.lanes.lanes();
+        let data = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: window.loss_from };
+        let loss = self.model.step(g, &mut self.space, data, Noise { keep: self.keep, seed: self.seed, step }, w);
         if index + 1 < self.windows.count() {
             self.model.carry(&mut self.space, self.windows.get(index + 1).carry_from);
         }

@@ -12,7 +12,7 @@ use crate::layers::losses::{Draws, Objective};
 use crate::layers::net::{Kind, Unit};
 use crate::models::language_model::{Config, Loss};
 use crate::models::{Init, LanguageModel};
-use crate::params::Arena;
+use crate::params::{Arena, Gradients};
 use crate::pool::pool;
 use crate::text::{Corpus, Lanes, Vocabulary, Windows};
 use crate::train::checkpoint::{Checkpoint, STATE};
@@ -112,8 +112,7 @@ pub struct LmOptions {
     /// What is learned: the softmax over all words; over a sample of them; or which words are noise (Mnih and Teh 2012)
     ///
     /// With a sample a step costs the same for any vocabulary; the progress then shows the sample's loss, and only the validation
-    /// text is measured with all words. L2 leaves the output weights out, and adam lets the moments of a word's weights decay only
-    /// in steps that touch them.
+    /// text is measured with all words. L2 leaves the output weights out.
     #[arg(long, default_value = "full", value_enum)]
     loss: LossKind,
     /// Words that a step draws for --loss sampled or nce
@@ -140,10 +139,10 @@ pub struct LmOptions {
     /// The same dropout mask for all steps of a window (Gal and Ghahramani 2016)
     #[arg(long)]
     variational: bool,
-    /// Update rule
+    /// Update rule; --optimizer adagrad-rowwise keeps one number for a word's vector where adagrad keeps one for each weight
     #[arg(long, default_value = "adam", value_enum)]
     optimizer: Rule,
-    /// Learning rate [default: adam 0.002, adagrad 0.1, sgd 1]
+    /// Learning rate [default: adam 0.002, adagrad and adagrad-rowwise 0.1, sgd 1]
     #[arg(long, value_parser = positive, value_name = "RATE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     lr: Option<f64>,
@@ -317,7 +316,7 @@ impl LmOptions {
     fn rate(&self) -> f64 {
         self.lr.unwrap_or(match self.optimizer {
             Rule::Adam => 0.002,
-            Rule::Adagrad => 0.1,
+            Rule::Adagrad | Rule::AdagradRowwise => 0.1,
             Rule::Sgd => 1.0,
         })
     }
@@ -487,8 +486,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         seed: options.seed,
         files,
     });
-    let optimizer = Optimizer::new(options.optimizer, options.clip, options.l2, model.layout());
-    let mut optimizer = if options.loss == LossKind::Full { optimizer } else { optimizer.lazy() };
+    let mut optimizer = Optimizer::new(options.optimizer, options.clip, options.l2, model.layout());
     let schedule = Schedule::new(options.schedule, options.rate(), steps);
     let (w, state, metrics) = match &mut checkpoint {
         Some(checkpoint) => {
@@ -565,14 +563,16 @@ fn resume(
     state.schedule.revise(schedule);
     state.stopping.revise(options.patience);
     state.finished = false;
-    read_optimizer(checkpoint, optimizer, before.model.layout(), task.carried())?;
+    read_optimizer(checkpoint, optimizer, task.carried())?;
     Ok((before.w, state))
 }
 
 /// Bytes that training allocates: weights, gradients and optimizer states, and the working memory of steps and evaluation.
 fn lm_bytes(model: &LanguageModel, options: &LmOptions, valid: Option<usize>) -> usize {
-    let arenas = 2 + options.optimizer.states().len();
-    arenas * model.layout().len() * size_of::<f32>()
+    let touched = options.tau * options.batch + model.samples();
+    model.layout().len() * size_of::<f32>()
+        + Gradients::<f32>::bytes(model.layout(), touched)
+        + Optimizer::<f32>::bytes(options.optimizer, model.layout())
         + model.space_bytes::<f32>(options.tau, options.batch, true)
         + valid.map_or(0, |words| Evaluator::bytes(model, words))
 }

@@ -242,7 +242,7 @@ impl NerOptions {
     fn rate(&self) -> f64 {
         self.lr.unwrap_or(match self.optimizer {
             Rule::Adam => 0.001,
-            Rule::Adagrad => 0.05,
+            Rule::Adagrad | Rule::AdagradRowwise => 0.05,
             Rule::Sgd => 0.1,
         })
     }
@@ -526,6 +526,6 @@ fn resume(
     state.schedule.revise(schedule);
     state.stopping.revise(options.patience);
     state.finished = false;
-    read_optimizer(checkpoint, optimizer, before.net.layout(), Vec::new())?;
+    read_optimizer(checkpoint, optimizer, Vec::new())?;
     Ok((before.w, state))
 }

@@ -18,10 +18,14 @@ pub struct Step<R> {
 /// Adam's constants at one step (Kingma and Ba 2015), bias corrections included.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamStep<R> {
-    /// Decay of the first moment.
-    pub beta1: R,
-    /// Decay of the second moment.
-    pub beta2: R,
+    /// Decay of the first moment since it was written: β₁, or a power of it.
+    pub decay1: R,
+    /// The same of the second moment.
+    pub decay2: R,
+    /// 1 − β₁
+    pub gain1: R,
+    /// 1 − β₂
+    pub gain2: R,
     /// rate / (1 − β₁ᵗ)
     pub rate: R,
     /// 1 / √(1 − β₂ᵗ)
@@ -89,11 +93,43 @@ kernel! {
 }
 
 kernel! {
+    /// a ← a + Σg²/n; w ← w − rate · g / (√a + ε): Adagrad with one accumulator for a row of n weights.
+    pub fn adagrad_row<'a>(w: &'a mut [R], g: &'a [R], a: &'a mut R, step: Step<R>, epsilon: R) {
+        |s| {
+            let mean = sum_squares(s, g) * step.scale * step.scale / R::of(g.len() as f64);
+            *a += mean;
+            let rate = s.splat(R::zero() - step.rate / (a.sqrt() + epsilon));
+            update(s, w, g, [], step, #[inline(always)] |w, g, []| (s.fma(rate, g, w), []));
+        }
+    }
+}
+
+kernel! {
+    /// What Adam does in steps whose gradient is zero, for each of `steps`, a factor and a correction that hold the decay of the
+    /// moments since they were written: w ← w − factor · m / (√v · correction + ε)
+    pub fn adam_idle<'a>(w: &'a mut [R], m: &'a [R], v: &'a [R], steps: &'a [[R; 2]], epsilon: R) {
+        |s| {
+            assert!(w.len() == m.len() && w.len() == v.len());
+            let epsilon = s.splat(epsilon);
+            for ((w, m), v) in w.chunks_mut(LANES).zip(m.chunks(LANES)).zip(v.chunks(LANES)) {
+                let (m, root) = (s.load_part(m), s.sqrt(s.load_part(v)));
+                let mut sum = s.load_part(w);
+                for &[factor, correction] in steps {
+                    let step = s.div(m, s.fma(root, s.splat(correction), epsilon));
+                    sum = s.fma(s.splat(factor), step, sum);
+                }
+                s.store_part(sum, w);
+            }
+        }
+    }
+}
+
+kernel! {
     /// m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; w ← w − rate · m / (√v · correction + ε)
     pub fn adam<'a>(w: &'a mut [R], g: &'a [R], m: &'a mut [R], v: &'a mut [R], step: Step<R>, adam: AdamStep<R>) {
         |s| {
-            let (beta1, beta2) = (s.splat(adam.beta1), s.splat(adam.beta2));
-            let (gain1, gain2) = (s.splat(R::one() - adam.beta1), s.splat(R::one() - adam.beta2));
+            let (beta1, beta2) = (s.splat(adam.decay1), s.splat(adam.decay2));
+            let (gain1, gain2) = (s.splat(adam.gain1), s.splat(adam.gain2));
             let (rate, correction, epsilon) = (s.splat(R::zero() - adam.rate), s.splat(adam.correction), s.splat(adam.epsilon));
             update(s, w, g, [m, v], step, #[inline(always)] |w, g, [m, v]| {
                 let m = s.fma(gain1, g, s.mul(beta1, m));
@@ -108,17 +144,20 @@ kernel! {
 kernel! {
     /// Σ x², in sixteen lanes.
     pub fn sum_of_squares<'a>(x: &'a [R]) -> R {
-        |s| {
-            let chunks = x.chunks_exact(LANES);
-            let rest = s.load_part(chunks.remainder());
-            let mut sum = s.mul(rest, rest);
-            for x in chunks {
-                let x = s.load(x);
-                sum = s.fma(x, x, sum);
-            }
-            s.sum(sum)
-        }
+        |s| sum_squares(s, x)
     }
+}
+
+#[inline(always)]
+fn sum_squares<S: Simd>(s: S, x: &[S::R]) -> S::R {
+    let chunks = x.chunks_exact(LANES);
+    let rest = s.load_part(chunks.remainder());
+    let mut sum = s.mul(rest, rest);
+    for x in chunks {
+        let x = s.load(x);
+        sum = s.fma(x, x, sum);
+    }
+    s.sum(sum)
 }
 
 kernel! {

@@ -1,65 +1,73 @@
 //! Word vectors: rows of a table L \[V, D\].
 
+use crate::kernels::rows::gather;
 use crate::kernels::update::add;
 use crate::profile::{Part, span};
 use crate::real::Real;
 use rayon::prelude::*;
 
-/// Blocks of a table's rows, for parallelism.
-const BLOCKS: usize = 16;
+/// Rows of a gradient that one task sums up.
+const PIECE: usize = 64;
 
 /// e⁽ⁱ⁾ = L\[ids\[i\]\]. `e`: \[N, D\].
 pub fn lookup<R: Real>(e: &mut [R], ids: &[u32], table: &[R], width: usize) {
-    assert_eq!(e.len(), ids.len() * width);
-    for (e, &id) in e.chunks_exact_mut(width).zip(ids) {
-        e.copy_from_slice(&table[id as usize * width..][..width]);
-    }
+    gather(e, ids, table, width);
 }
 
-/// Room to sort the tokens of a step by their word.
-pub struct Order(Vec<(u32, u32)>);
+/// The tokens of a step, sorted by their word.
+pub struct Order {
+    /// Word and token.
+    uses: Vec<(u32, u32)>,
+    /// Where the tokens of each distinct word begin, and the end.
+    starts: Vec<u32>,
+}
 
 impl Order {
     /// Room for `tokens` of them.
     pub fn new(tokens: usize) -> Self {
-        Order(Vec::with_capacity(tokens))
+        Order { uses: Vec::with_capacity(tokens), starts: Vec::with_capacity(tokens + 1) }
     }
 
-    /// ∂L_w = Σ ∂e⁽ⁱ⁾ over the tokens i that hold w, in their order; `rows` lists the words, ascending. Rows of `table` that were
-    /// not touched before are zero. There may be several lists of words, each with its gradients.
-    pub fn lookup_backward<R: Real, const N: usize>(
-        &mut self,
-        ids: [&[u32]; N],
-        de: [&[R]; N],
-        table: &mut [R],
-        rows: &mut Vec<u32>,
-        width: usize,
-    ) {
+    /// Sorts the tokens 0, 1, … that hold `ids`; `words` becomes the list of distinct words, ascending.
+    pub fn sort(&mut self, ids: impl Iterator<Item = u32>, words: &mut Vec<u32>) {
         let _span = span(Part::Rows);
-        assert!(ids.iter().zip(de).all(|(ids, de)| de.len() == ids.len() * width));
-        self.0.clear();
-        self.0.extend(ids.into_iter().flatten().zip(0..).map(|(&id, i)| (id, i)));
-        self.0.sort_unstable();
-        rows.clear();
-        rows.extend(self.0.chunk_by(|a, b| a.0 == b.0).map(|uses| uses[0].0));
-        let source = |mut i: usize| {
-            for (ids, de) in ids.iter().zip(de) {
-                match i.checked_sub(ids.len()) {
-                    None => return &de[i * width..][..width],
-                    Some(rest) => i = rest,
-                }
+        self.uses.clear();
+        self.uses.extend(ids.zip(0..));
+        self.uses.sort_unstable();
+        self.starts.clear();
+        words.clear();
+        for (&(id, _), i) in self.uses.iter().zip(0..) {
+            if words.last() != Some(&id) {
+                words.push(id);
+                self.starts.push(i);
             }
-            unreachable!("there are as many gradients as words")
-        };
-        // Each task has one block of the table's rows.
-        let block = (table.len() / width).div_ceil(BLOCKS);
-        let order = &self.0;
-        table.par_chunks_mut(block * width).enumerate().for_each(|(i, table)| {
-            let first = (i * block) as u32;
-            let from = order.partition_point(|&(id, _)| id < first);
-            for &(id, i) in order[from..].iter().take_while(|&&(id, _)| id < first + block as u32) {
-                add(&mut table[(id - first) as usize * width..][..width], source(i as usize));
+        }
+        self.starts.push(self.uses.len() as u32);
+    }
+
+    /// The tokens that hold a word, in their order, by the word's place among the distinct ones.
+    fn tokens(&self, place: usize) -> impl Iterator<Item = usize> {
+        self.uses[self.starts[place] as usize..self.starts[place + 1] as usize].iter().map(|&(_, token)| token as usize)
+    }
+
+    /// ∂L_w = Σ ∂e⁽ⁱ⁾ over the tokens i that hold w, in their order, for each distinct word; `of` gives ∂e⁽ⁱ⁾. `rows`: \[words, D\].
+    pub fn lookup_backward<'a, R: Real>(&self, rows: &mut [R], width: usize, of: impl Fn(usize) -> &'a [R] + Sync) {
+        let _span = span(Part::Rows);
+        assert_eq!(rows.len(), (self.starts.len() - 1) * width);
+        rows.par_chunks_mut(PIECE * width).enumerate().for_each(|(i, rows)| {
+            for (k, row) in rows.chunks_exact_mut(width).enumerate() {
+                let mut tokens = self.tokens(i * PIECE + k);
+                row.copy_from_slice(of(tokens.next().expect("a word is held by a token")));
+                tokens.for_each(|token| add(row, of(token)));
             }
         });
+    }
+
+    /// The same added to the rows of a whole table.
+    pub fn add_to_table<'a, R: Real>(&self, table: &mut [R], width: usize, of: impl Fn(usize) -> &'a [R]) {
+        let _span = span(Part::Rows);
+        for &(id, token) in &self.uses {
+            add(&mut table[id as usize * width..][..width], of(token as usize));
+        }
     }
 }

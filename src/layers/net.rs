@@ -310,6 +310,11 @@ impl<R: Real> Memory<R> {
         self.h.last().expect("a net has a layer")
     }
 
+    /// What [`Net::backward`] returned last: ∂J of the inputs.
+    pub fn dx(&self) -> &[R] {
+        &self.dx
+    }
+
     /// Makes the state after the first `steps` steps the one that the next begin with.
     pub fn carry(&mut self, steps: usize) {
         for (state, h) in self.state.iter_mut().zip(&self.h) {

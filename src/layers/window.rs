@@ -4,6 +4,7 @@
 //! features. A row of x is thus P places of Σ widths each, and every table fills one column range of every place.
 
 use crate::kernels::update::add;
+use crate::params::Rows;
 use crate::real::Real;
 
 /// Where the rows of one table go: the columns `offset .. offset + width` of every place.
@@ -43,13 +44,12 @@ impl Uses {
     }
 
     /// ∂L_r = Σ ∂x over the places that hold row r, in their order, for all shards of a step, of which `of` gives
-    /// the rows held \[places\] and ∂x; `rows` lists the rows, ascending. Rows of `table` that were not touched before are zero.
+    /// the rows held \[places\] and ∂x.
     pub fn scatter<'a, R: Real>(
         &mut self,
         shards: usize,
         of: impl Fn(usize) -> (&'a [u32], &'a [R]),
-        table: &mut [R],
-        rows: &mut Vec<u32>,
+        table: &mut Rows<R>,
         part: Part,
     ) {
         self.0.clear();
@@ -58,13 +58,15 @@ impl Uses {
             self.0.extend(uses.map(|(&row, place)| Use { row, shard: shard as u32, place }));
         }
         self.0.sort_unstable();
-        rows.clear();
-        for &Use { row, shard, place } in &self.0 {
-            if rows.last() != Some(&row) {
-                rows.push(row);
+        let ids = table.list();
+        ids.clear();
+        ids.extend(self.0.chunk_by(|a, b| a.row == b.row).map(|uses| uses[0].row));
+        let rows = table.parts_mut().1.chunks_exact_mut(part.width);
+        for (sum, uses) in rows.zip(self.0.chunk_by(|a, b| a.row == b.row)) {
+            sum.fill(R::zero());
+            for &Use { shard, place, .. } in uses {
+                add(sum, &of(shard as usize).1[place as usize * part.place + part.offset..][..part.width]);
             }
-            let from = &of(shard as usize).1[place as usize * part.place + part.offset..][..part.width];
-            add(&mut table[row as usize * part.width..][..part.width], from);
         }
     }
 }

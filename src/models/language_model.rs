@@ -158,12 +158,13 @@ pub struct Space<R: Real> {
     top: Buffer<R>,
     dtop: Buffer<R>,
     targets: Vec<u32>,
-    /// Word vectors' gradients and their words, shard by shard.
-    words: Vec<u32>,
-    de: Buffer<R>,
+    /// The words read, and those drawn with the targets.
     order: Order,
-    /// Rows of the table, with tied weights.
+    output_order: Order,
+    /// The list of one of them.
     rows: Vec<u32>,
+    /// Whether [`LanguageModel::touch`] was called for the next step.
+    touched: bool,
 }
 
 impl LanguageModel {
@@ -234,7 +235,7 @@ impl LanguageModel {
 
     fn space_with<R: Real>(&self, steps: usize, lanes: usize, output: Output<R>) -> Space<R> {
         assert!(steps > 0 && lanes > 0);
-        let Config { embed, hidden, .. } = self.config;
+        let hidden = self.config.hidden;
         let local = Arc::new(self.layout.before(self.embedding));
         let shard = |first: usize| {
             let b = shard_lanes(lanes).min(lanes - first);
@@ -251,18 +252,36 @@ impl LanguageModel {
             lanes,
             shards: (0..lanes).step_by(shard_lanes(lanes)).map(shard).collect(),
             prepared: self.net.prepared(&self.layout),
-            order: Order::new(tokens + self.samples()),
+            order: Order::new(tokens),
+            output_order: Order::new(if self.samples() > 0 { tokens + self.samples() } else { 0 }),
             output,
             top: Buffer::zeros(tokens * hidden),
             dtop: Buffer::zeros(tokens * hidden),
             targets: Vec::with_capacity(tokens),
-            words: Vec::with_capacity(tokens),
-            de: Buffer::zeros(tokens * embed),
-            rows: Vec::with_capacity(if self.config.tie { tokens } else { 0 }),
+            rows: Vec::with_capacity(tokens + self.samples()),
+            touched: false,
         }
     }
 
-    /// The mean loss of a window's counted targets, in nats, and its gradient.
+    /// What the next step with this window and noise will touch: draws its sample, and lists the rows of tables in `g`. So that
+    /// they can be made ready ([`crate::train::optimizer::Optimizer::catch_up`]) before [`LanguageModel::step`] reads them.
+    pub fn touch<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, window: Window, noise: Noise) {
+        self.read(space, window);
+        space.touched = true;
+        let Space { shards, order, output_order, output, targets, rows, .. } = space;
+        let words = shards.iter().flat_map(|shard| &shard.inputs).copied();
+        order.sort(words, if self.config.tie { rows } else { g.table_mut(self.embedding).list() });
+        if let Output::Sampled(sampled) = output {
+            let drawn = sampled.draw(Stream::new(noise.seed, Purpose::Negatives, noise.step, 0));
+            output_order.sort(drawn.iter().chain(&*targets).copied(), rows);
+            for p in [self.output, self.output_bias] {
+                rows.clone_into(g.table_mut(p).list());
+            }
+        }
+    }
+
+    /// The mean loss of a window's counted targets, in nats, and its gradient. The same window and noise as the
+    /// [`LanguageModel::touch`] before it, if there was one.
     pub fn step<R: Real>(
         &self,
         g: &mut Gradients<R>,
@@ -271,6 +290,10 @@ impl LanguageModel {
         noise: Noise,
         w: &Arena<R>,
     ) -> f64 {
+        if !std::mem::take(&mut space.touched) {
+            self.touch(g, space, window, noise);
+            space.touched = false;
+        }
         self.forward(space, window, Some(noise), w);
 
         let (hidden, embed) = (self.config.hidden, self.config.embed);
@@ -283,12 +306,14 @@ impl LanguageModel {
                 softmax.loss(Gradient { h: dtop, output, bias }, top, &space.targets, u, b)
             }
             Output::Sampled(sampled) => {
-                let stream = Stream::new(noise.seed, Purpose::Negatives, noise.step, 0);
-                let loss = sampled.loss(dtop, top, &space.targets, u, b, stream);
-                let (ids, rows, biases) = sampled.gradients(tokens);
-                for (p, width, de) in [(self.output, hidden, rows), (self.output_bias, 1, biases)] {
-                    let (table, touched) = g.table_mut(p);
-                    space.order.lookup_backward([ids, &space.targets], de, table, touched, width);
+                let loss = sampled.loss(dtop, top, &space.targets, u, b);
+                let (drawn, rows, biases) = sampled.gradients(tokens);
+                for (p, width, [drawn_rows, own]) in [(self.output, hidden, rows), (self.output_bias, 1, biases)] {
+                    let of = |i: usize| match i.checked_sub(drawn.len()) {
+                        None => &drawn_rows[i * width..][..width],
+                        Some(token) => &own[token * width..][..width],
+                    };
+                    space.output_order.lookup_backward(g.table_mut(p).parts_mut().1, width, of);
                 }
                 loss
             }
@@ -300,9 +325,8 @@ impl LanguageModel {
         let shards = space.shards.par_iter_mut().with_max_len(1).enumerate();
         let a_shard = shard_lanes(space.lanes);
         let dtop = space.dtop[..tokens * hidden].par_chunks(counted * a_shard * hidden);
-        let de = space.de[..window.inputs.len() * embed].par_chunks_mut(steps * a_shard * embed);
         let prepared = &space.prepared;
-        shards.zip(dtop).zip(de).for_each(|(((i, shard), dtop), de)| {
+        shards.zip(dtop).for_each(|((i, shard), dtop)| {
             let _task = task(Part::Backward);
             let Shard { lanes, inputs, net, gradients, .. } = shard;
             let (rows, from) = (inputs.len(), window.loss_from * *lanes * hidden);
@@ -311,7 +335,7 @@ impl LanguageModel {
             net.dh[from..rows * hidden].copy_from_slice(dtop);
             masks.apply(self.config.layers, *lanes * hidden, &mut net.dh[from..rows * hidden]);
             let reset = |row: usize| Some(inputs[row]) == self.config.reset_at;
-            de.copy_from_slice(self.net.backward(net, rows, &reset, masks, prepared, gradients, None));
+            self.net.backward(net, rows, &reset, masks, prepared, gradients, None);
         });
 
         drop(span_of_backward);
@@ -325,20 +349,19 @@ impl LanguageModel {
             shards[1..].iter().for_each(|shard| add(sum, &shard.gradients.all()[piece.clone()]));
         });
         drop(adding);
-        space.words.clear();
-        shards.iter().for_each(|shard| space.words.extend_from_slice(&shard.inputs));
-        let (table, rows) = if self.config.tie {
-            (g.arena.slice_mut(self.output), &mut space.rows)
+        let a_shard = a_shard * steps;
+        let de = |token: usize| &shards[token / a_shard].net.dx()[token % a_shard * embed..][..embed];
+        if self.config.tie {
+            space.order.add_to_table(g.arena.slice_mut(self.output), embed, de);
         } else {
-            g.table_mut(self.embedding)
-        };
-        let de = &space.de[..space.words.len() * embed];
-        space.order.lookup_backward([&space.words], [de], table, rows, embed);
+            space.order.lookup_backward(g.table_mut(self.embedding).parts_mut().1, embed, de);
+        }
         loss
     }
 
     /// ln ŷ of every counted target of a window, \[counted steps, B\], step by step.
     pub fn log_probabilities<R: Real>(&self, out: &mut [f64], space: &mut Space<R>, window: Window, w: &Arena<R>) {
+        self.read(space, window);
         self.forward(space, window, None, w);
         let tokens = space.targets.len();
         assert_eq!(out.len(), tokens);
@@ -360,12 +383,12 @@ impl LanguageModel {
     /// How the loss of a window's counted targets depends on the states: the norm of ∂J/∂h at each step, for each layer, over the
     /// lanes of the first shard; and the means of the gates.
     pub fn watch<R: Real>(&self, space: &mut Space<R>, window: Window, w: &Arena<R>) -> (Norms, Gates) {
+        self.read(space, window);
         self.forward(space, window, None, w);
         let (hidden, tokens) = (self.config.hidden, space.targets.len());
-        let mut g = Gradients::zeros(&self.layout, 0);
-        let [output, bias] = g.arena.slices_mut([self.output, self.output_bias]);
-        let gradient = Gradient { h: &mut space.dtop[..tokens * hidden], output, bias };
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
+        let (mut output, mut bias) = (Buffer::zeros(u.len()), Buffer::zeros(b.len()));
+        let gradient = Gradient { h: &mut space.dtop[..tokens * hidden], output: &mut output, bias: &mut bias };
         let Output::Full(softmax) = &mut space.output else { panic!("evaluation is over the whole vocabulary") };
         softmax.loss(gradient, &space.top[..tokens * hidden], &space.targets, u, b);
         self.net.prepare(&mut space.prepared, w, true);
@@ -382,19 +405,25 @@ impl LanguageModel {
         (norms, gates)
     }
 
-    /// Runs the recurrent part over a window; the counted tokens of its top layer go to `space.top`.
+    /// Takes the words of a window, shard by shard.
+    fn read<R: Real>(&self, space: &mut Space<R>, window: Window) {
+        let Space { lanes, shards, targets, .. } = space;
+        let steps = window.inputs.len() / *lanes;
+        assert!(window.inputs.len() == steps * *lanes && window.targets.len() == window.inputs.len());
+        assert!(window.loss_from < steps, "a window has a target that counts");
+        targets.clear();
+        for Shard { first, lanes: b, inputs, .. } in shards {
+            let row = |t: usize| t * *lanes + *first..t * *lanes + *first + *b;
+            inputs.clear();
+            (0..steps).for_each(|t| inputs.extend_from_slice(&window.inputs[row(t)]));
+            (window.loss_from..steps).for_each(|t| targets.extend_from_slice(&window.targets[row(t)]));
+        }
+    }
+
+    /// Runs the recurrent part over a window that was read; the counted tokens of its top layer go to `space.top`.
     fn forward<R: Real>(&self, space: &mut Space<R>, window: Window, noise: Option<Noise>, w: &Arena<R>) {
         let (lanes, hidden) = (space.lanes, self.config.hidden);
-        let steps = window.inputs.len() / lanes;
-        assert!(window.inputs.len() == steps * lanes && window.targets.len() == window.inputs.len());
-        assert!(window.loss_from < steps, "a window has a target that counts");
-        let counted = steps - window.loss_from;
-        space.targets.clear();
-        for shard in &space.shards {
-            for t in window.loss_from..steps {
-                space.targets.extend_from_slice(&window.targets[t * lanes + shard.first..][..shard.lanes]);
-            }
-        }
+        let counted = window.inputs.len() / lanes - window.loss_from;
         {
             let _span = span(Part::Pack);
             self.net.prepare(&mut space.prepared, w, noise.is_some());
@@ -405,11 +434,7 @@ impl LanguageModel {
         let shards = space.shards.par_iter_mut().with_max_len(1).enumerate().zip(tops);
         shards.for_each(|((i, shard), top)| {
             let _task = task(Part::Forward);
-            let Shard { lanes: b, first, inputs, net, .. } = shard;
-            inputs.clear();
-            for t in 0..steps {
-                inputs.extend_from_slice(&window.inputs[t * lanes + *first..][..*b]);
-            }
+            let Shard { lanes: b, inputs, net, .. } = shard;
             let (rows, embed) = (inputs.len(), self.config.embed);
             lookup(net.inputs(rows, embed), inputs, w.slice(self.embedding), embed);
             let masks = self.masks(noise, i);
@@ -429,7 +454,9 @@ impl LanguageModel {
     /// ln-unnormalised scores of the word after those seen so far by lane 0: one step on `word`, \[V\].
     pub fn next_logits<R: Real>(&self, out: &mut [R], space: &mut Space<R>, word: u32, w: &Arena<R>) {
         assert_eq!(space.lanes, 1);
-        self.forward(space, Window { inputs: &[word], targets: &[0], loss_from: 0 }, None, w);
+        let window = Window { inputs: &[word], targets: &[0], loss_from: 0 };
+        self.read(space, window);
+        self.forward(space, window, None, w);
         self.carry(space, 1);
         let (u, b) = (w.matrix(self.output), w.slice(self.output_bias));
         crate::blas::product(
@@ -444,7 +471,9 @@ impl LanguageModel {
     pub fn advance<R: Real>(&self, space: &mut Space<R>, inputs: &[u32], w: &Arena<R>) {
         let steps = inputs.len() / space.lanes;
         assert!(steps > 0, "there is something to read");
-        self.forward(space, Window { inputs, targets: inputs, loss_from: steps - 1 }, None, w);
+        let window = Window { inputs, targets: inputs, loss_from: steps - 1 };
+        self.read(space, window);
+        self.forward(space, window, None, w);
         self.carry(space, steps);
     }
 
@@ -464,13 +493,13 @@ impl LanguageModel {
 
     /// Bytes of [`LanguageModel::space`], or with `training` of [`LanguageModel::training_space`].
     pub fn space_bytes<R: Real>(&self, steps: usize, lanes: usize, training: bool) -> usize {
-        let Config { words, embed, hidden, .. } = self.config;
+        let Config { words, hidden, .. } = self.config;
         let (tokens, a_shard) = (steps * lanes, shard_lanes(lanes));
         let shards = lanes.div_ceil(a_shard);
         let recurrent = self.layout.before(self.embedding).len();
         let nets = self.net.memory_len::<R>(steps, a_shard) * lanes / a_shard;
-        // Shards' gradients, and weights packed for both ways; top, ∂top, ∂e.
-        let floats = nets + (shards + 2) * recurrent + tokens * (2 * hidden + embed);
+        // Shards' gradients, and weights packed for both ways; top, ∂top.
+        let floats = nets + (shards + 2) * recurrent + tokens * 2 * hidden;
         let output = match self.config.loss {
             Loss::Sampled { samples, .. } if training => Sampled::<R>::bytes(samples, tokens, hidden) + words * 12,
             _ => FullSoftmax::<R>::bytes(tokens, hidden, words),

@@ -274,13 +274,13 @@ impl Ner {
             if noise.freeze && p == self.words() {
                 continue;
             }
-            let (table, rows) = g.table_mut(p);
+            let table = g.table_mut(p);
             let of = |i: usize| {
                 let Shard { tokens, dx, .. } = &shards[i];
                 let places = tokens.start * self.config.window..tokens.end * self.config.window;
                 (&ids[places], &dx[..tokens.len() * self.width()])
             };
-            space.uses.scatter(shards.len(), of, table, rows, part);
+            space.uses.scatter(shards.len(), of, table, part);
         }
         shards.iter().map(|shard| shard.loss).sum::<f64>() * scale
     }

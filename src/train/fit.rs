@@ -39,6 +39,10 @@ pub trait Task {
     /// Targets in the first `steps` steps of a pass over the data.
     fn targets_before(&self, steps: u64) -> u64;
 
+    /// Called before [`Task::step`]: lists in `g` the rows of tables that the step is going to touch, so that the optimizer catches
+    /// them up; needed by an optimizer that does.
+    fn touch(&mut self, _g: &mut Gradients<f32>, _step: u64) {}
+
     /// The loss of step `step` (from 0, all passes counted) and its gradient.
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome;
 
@@ -202,6 +206,8 @@ impl<T: Task> Fit<'_, T> {
     /// diverged as well.
     fn one_step(&mut self, g: &mut Gradients<f32>) -> Result<Outcome> {
         let number = self.state.step + 1;
+        self.task.touch(g, self.state.step);
+        self.optimizer.catch_up(&mut self.w, g, number);
         let outcome = self.task.step(g, self.state.step, &self.w);
         let norm = self.optimizer.norm(g);
         let perplexity = if self.task.is_cross_entropy() { outcome.loss.exp() } else { outcome.loss };
@@ -216,6 +222,9 @@ impl<T: Task> Fit<'_, T> {
 
     /// One line of the metrics; at the end of an epoch with an evaluation.
     fn report(&mut self, evaluate: bool, an_epoch: u64) -> Result<()> {
+        if evaluate {
+            self.optimizer.catch_up_all(&mut self.w, self.state.step);
+        }
         let state = &mut self.state;
         let recent = std::mem::take(&mut state.recent);
         let rate = state.schedule.rate(state.step);
@@ -285,6 +294,7 @@ impl<T: Task> Fit<'_, T> {
     /// Saves a checkpoint of this moment.
     pub fn save(&mut self) -> Result<()> {
         let _span = span(Part::Checkpoint);
+        self.optimizer.catch_up_all(&mut self.w, self.state.step);
         let state = serde_json::to_vec_pretty(&self.state).expect("the state is JSON");
         let best = self.state.stopping.best_step();
         let (names, lens): (Vec<String>, Vec<[usize; 1]>) = {
@@ -343,7 +353,8 @@ fn shape(tensor: &crate::params::Tensor) -> Vec<usize> {
 }
 
 fn tensors<'a>(arena: &'a Arena<f32>, state: &'a str) -> impl Iterator<Item = NamedTensor<'a>> {
-    arena.layout().tensors().map(move |(p, tensor)| NamedTensor {
+    let tensors = arena.layout().tensors().filter(|(_, tensor)| !tensor.range().is_empty());
+    tensors.map(move |(p, tensor)| NamedTensor {
         name: file_name(&tensor.name, state),
         shape: shape(tensor),
         data: arena.slice(p),
@@ -359,38 +370,31 @@ pub fn save_model(writer: &Writer, w: &Arena<f32>, files: &[(&str, &[u8])]) -> R
 
 /// Reads the weights of a checkpoint.
 pub fn read_weights(checkpoint: &mut Checkpoint, w: &mut Arena<f32>) -> Result<()> {
-    let layout = w.layout().clone();
-    read_arenas(checkpoint, MODEL, &layout, vec![(String::new(), w)], Vec::new())
+    read_arenas(checkpoint, MODEL, vec![(String::new(), w)], Vec::new())
 }
 
 /// Reads the optimizer's states and what the task carries.
 pub fn read_optimizer(
     checkpoint: &mut Checkpoint,
     optimizer: &mut Optimizer<f32>,
-    layout: &Arc<Layout>,
     carried: Vec<&mut [f32]>,
 ) -> Result<()> {
     let names = optimizer.rule().states().iter().map(|name| name.to_string());
-    let arenas = names.zip(optimizer.states_mut()).collect();
-    read_arenas(checkpoint, OPTIMIZER, layout, arenas, carried)
+    let arenas = names.zip(optimizer.states_mut(checkpoint.step())).collect();
+    read_arenas(checkpoint, OPTIMIZER, arenas, carried)
 }
 
 fn read_arenas(
     checkpoint: &mut Checkpoint,
     file: &str,
-    layout: &Layout,
     arenas: Vec<(String, &mut Arena<f32>)>,
     carried: Vec<&mut [f32]>,
 ) -> Result<()> {
     let mut targets: Vec<(String, Vec<usize>, &mut [f32])> = Vec::new();
     for (state, arena) in arenas {
-        let mut rest = arena.all_mut();
-        let mut at = 0;
-        for (_, tensor) in layout.tensors() {
-            let range = tensor.range();
-            let (data, after) = rest.split_at_mut(range.start - at).1.split_at_mut(range.len());
+        let layout = arena.layout().clone();
+        for ((_, tensor), (_, data)) in layout.tensors().zip(arena.tensors_mut()).filter(|(_, (_, x))| !x.is_empty()) {
             targets.push((file_name(&tensor.name, &state), shape(tensor), data));
-            (rest, at) = (after, range.end);
         }
     }
     for (i, data) in carried.into_iter().enumerate() {
@@ -405,11 +409,13 @@ fn read_arenas(
 
 /// Which tensor is to blame: a weight, else a gradient, else the loss itself.
 fn not_finite(loss: f64, norm: f64, g: &Gradients<f32>, w: &Arena<f32>, step: u64) -> Error {
-    for (what, arena) in [("weight", w), ("gradient of", &g.arena)] {
-        for (p, tensor) in arena.layout().tensors() {
-            if let Some(&value) = arena.slice(p).iter().find(|x| !x.is_finite()) {
-                return Error::NotFinite { tensor: format!("{what} {}", tensor.name), step, value: value.into() };
-            }
+    let weights = w.layout().tensors().map(|(p, tensor)| ("weight", tensor, w.slice(p)));
+    let gradients = w.layout().tensors().map(|(p, tensor)| {
+        ("gradient of", tensor, if tensor.role.by_rows() { g.table(p).values() } else { g.arena.slice(p) })
+    });
+    for (what, tensor, values) in weights.chain(gradients) {
+        if let Some(&value) = values.iter().find(|x| !x.is_finite()) {
+            return Error::NotFinite { tensor: format!("{what} {}", tensor.name), step, value: value.into() };
         }
     }
     let (tensor, value) = match (loss.is_finite(), norm.is_finite()) {

@@ -1,38 +1,61 @@
-//! Optimizers (equations, section 6): clipping by the global norm, L2, and the update, over arenas.
+//! Optimizers (equations, section 6): clipping by the global norm, L2, and the update, over arenas and touched rows of tables.
+//!
+//! No step visits rows of a table that it does not touch. With SGD and Adagrad nothing is missed by that. Adam would go on moving
+//! them by their decaying first moment: a row keeps its moments as its last gradient left them, with the step of it, and is caught
+//! up when it is wanted: before it is read ([`Optimizer::catch_up`]), evaluated or saved ([`Optimizer::catch_up_all`]). Each missed
+//! step adds its own term to the weights, in the order of the steps, so that it makes no difference to any bit when, or in how
+//! many parts, a row is caught up.
 
-use crate::kernels::update::{self, AdamStep, Step};
+mod idle;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use crate::kernels::update::{self, AdamStep, Step, sum_of_squares};
 use crate::params::{Arena, Gradients, Layout, Role};
 use crate::profile::{Part, span};
-use crate::real::Real;
-use rayon::prelude::*;
+use crate::real::{LANES, Real};
+use idle::Idle;
+use rows::TouchedRows;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The rule of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Rule {
     /// w ← w − αg
     Sgd,
     /// w ← w − αg / (√Σg² + ε) (Duchi et al. 2011)
     Adagrad,
-    /// Kingma and Ba 2015, with β₁ 0.9, β₂ 0.999, ε 1e-8.
+    /// Adagrad with one sum for a row of a table, of the mean of its g²
+    AdagradRowwise,
+    /// Kingma and Ba 2015, with β₁ 0.9, β₂ 0.999, ε 1e-8
     Adam,
 }
 
 impl Rule {
-    /// Names of the states that the rule keeps, each an arena.
+    /// Names of the states that the rule keeps.
     pub fn states(self) -> &'static [&'static str] {
         match self {
             Rule::Sgd => &[],
-            Rule::Adagrad => &["sum_of_squares"],
-            Rule::Adam => &["first_moment", "second_moment"],
+            Rule::Adagrad | Rule::AdagradRowwise => &["sum_of_squares"],
+            Rule::Adam => &["first_moment", "second_moment", "last_gradient"],
         }
     }
 
-    /// Whether a row whose gradient is zero stays as it is, so that a table's other rows need no visit.
-    fn leaves_zeros(self) -> bool {
-        self != Rule::Adam
+    /// The layouts of the states, for a model of `layout`.
+    fn layouts(self, layout: &Layout) -> Vec<Layout> {
+        // Tables with rows of `columns`, and the other tensors whole or not at all.
+        let tables = |columns: usize, rest: usize| {
+            layout.resized(|t| if t.role.by_rows() { (t.rows, columns) } else { (t.rows * rest, t.columns) })
+        };
+        match self {
+            Rule::Sgd => vec![],
+            Rule::Adagrad => vec![layout.clone()],
+            Rule::AdagradRowwise => vec![tables(1, 1)],
+            Rule::Adam => vec![layout.clone(), layout.clone(), tables(2, 0)],
+        }
     }
 }
 
@@ -43,40 +66,45 @@ pub struct Optimizer<R: Real> {
     clip: f64,
     /// λ of λ/2 ‖w‖² on weights; biases and tables are left out.
     l2: f64,
-    lazy: bool,
     states: Vec<Arena<R>>,
-    /// Sums of squares of pieces of the gradient.
-    partial: Vec<f64>,
+    /// What rows have missed: with Adam, unless it is [`Optimizer::lazy`].
+    idle: Option<Idle>,
 }
 
 /// Elements that a task updates, and the fewest.
 const PIECE: usize = 1 << 16;
 const SMALLEST: usize = 1 << 12;
-/// Blocks that a table's rows are divided into, to be updated in parallel.
-const BLOCKS: usize = 16;
+/// Elements whose squares a task adds up.
+const SUM: usize = 1 << 14;
 const EPSILON: f64 = 1e-8;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 
+/// A tensor with its states, as far as there are any.
+struct Stated<'a, R> {
+    w: &'a mut [R],
+    states: [Option<&'a mut [R]>; 3],
+}
+
 impl<R: Real> Optimizer<R> {
     /// States of zeros. `clip` is a norm, infinite for none.
     pub fn new(rule: Rule, clip: f64, l2: f64, layout: &Arc<Layout>) -> Self {
-        let pieces = layout.tensors().map(|(_, t)| t.range().len().div_ceil(PIECE)).sum();
-        let states = rule.states().iter().map(|_| Arena::zeros(layout)).collect();
-        Optimizer { rule, clip, l2, lazy: false, states, partial: Vec::with_capacity(pieces) }
+        let states = rule.layouts(layout).into_iter().map(|layout| Arena::zeros(&Arc::new(layout))).collect();
+        let idle = (rule == Rule::Adam).then(|| Idle::new(layout));
+        Optimizer { rule, clip, l2, states, idle }
     }
 
-    /// Rows of tables that a step does not touch are left as they are, moments included, whatever the rule: a step's cost does
-    /// not depend on the size of the tables. Changes [`Rule::Adam`] only, which otherwise lets the moments of every row decay
-    /// and move it; this is what PyTorch calls SparseAdam. The corrections of bias are those of the step in both.
+    /// Rows of tables that a step does not touch are left as they are for good, moments included: nothing is caught up. Changes
+    /// [`Rule::Adam`] only; this is what PyTorch calls SparseAdam. The corrections of bias are those of the step in both.
     pub fn lazy(mut self) -> Self {
-        self.lazy = true;
+        self.idle = None;
+        self.states.truncate(2);
         self
     }
 
-    /// Whether a table's untouched rows need no visit.
-    fn touched_only(&self) -> bool {
-        self.lazy || self.rule.leaves_zeros()
+    /// Bytes of the states that `rule` keeps for a model of `layout`.
+    pub fn bytes(rule: Rule, layout: &Layout) -> usize {
+        rule.layouts(layout).iter().map(Layout::len).sum::<usize>() * size_of::<R>()
     }
 
     /// The rule.
@@ -89,115 +117,141 @@ impl<R: Real> Optimizer<R> {
         &self.states
     }
 
-    /// The states, to be restored.
-    pub fn states_mut(&mut self) -> &mut [Arena<R>] {
+    /// The states, to be restored beside weights that are caught up after the `step`-th step.
+    pub fn states_mut(&mut self, step: u64) -> &mut [Arena<R>] {
+        self.idle.iter_mut().for_each(|idle| idle.all_caught_up(step));
         &mut self.states
     }
 
     /// The norm of a gradient, summed in a fixed order. NaN or infinite if any element is.
-    pub fn norm(&mut self, g: &Gradients<R>) -> f64 {
+    pub fn norm(&self, g: &Gradients<R>) -> f64 {
         let _span = span(Part::Norm);
-        let mut total = 0.0;
-        for (p, tensor) in g.arena.layout().tensors() {
-            if tensor.role.by_rows() {
-                continue;
-            }
-            let pieces = g.arena.slice(p).par_chunks(PIECE);
-            pieces.map(|x| update::sum_of_squares(x).f64()).collect_into_vec(&mut self.partial);
-            total += self.partial.iter().sum::<f64>();
-        }
-        for (p, rows) in g.touched() {
-            let (table, columns) = (g.arena.slice(p), g.arena.layout().tensor(p).columns);
-            total += rows
-                .iter()
-                .map(|&row| update::sum_of_squares(&table[row as usize * columns..][..columns]).f64())
-                .sum::<f64>();
-        }
-        total.sqrt()
+        let tables = g.tables().iter().map(|rows| rows.values());
+        sum_of_parts(&mut tables.chain([g.arena.all()])).sqrt()
     }
 
-    /// One update of the weights by a gradient whose norm is `norm`; `step` counts from 1. Leaves the gradient's tables zero.
+    /// Makes the touched rows of `g` what they are before the `step`-th step, which is going to read them.
+    pub fn catch_up(&mut self, w: &mut Arena<R>, g: &Gradients<R>, step: u64) {
+        let Some(idle) = &mut self.idle else { return };
+        let _span = span(Part::Update);
+        let (missed, mut tables) = idle.parts_mut();
+        let mut parts = tensors(w, &mut self.states)
+            .filter_map(
+                |(role, tensor)| if role.by_rows() { tables.next().map(|caught| (tensor, caught)) } else { None },
+            )
+            .zip(g.tables());
+        spread(&mut parts, &|((tensor, caught), rows)| {
+            let rows = TouchedRows::new(tensor, Some(caught), rows.ids(), rows.values(), rows.width());
+            rows.for_each(&|row| missed.catch_up(row, step.saturating_sub(1)));
+        });
+    }
+
+    /// Makes all rows what they are after the `step`-th step, the last one.
+    pub fn catch_up_all(&mut self, w: &mut Arena<R>, step: u64) {
+        let Some(idle) = &mut self.idle else { return };
+        let layout = w.layout().clone();
+        let (missed, mut tables) = idle.parts_mut();
+        for ((role, tensor), (_, shape)) in tensors(w, &mut self.states).zip(layout.tensors()) {
+            if let Some(caught) = if role.by_rows() { tables.next() } else { None } {
+                let ids: Vec<u32> = (0..shape.rows as u32).collect();
+                let rows = TouchedRows::new(tensor, Some(caught), &ids, &[], shape.columns);
+                rows.for_each(&|row| missed.catch_up(row, step));
+            }
+        }
+        drop(tables);
+        idle.all_caught_up(step);
+    }
+
+    /// One update of the weights by a gradient whose norm is `norm`; `step` counts from 1, one by one.
     pub fn update(&mut self, w: &mut Arena<R>, g: &mut Gradients<R>, norm: f64, rate: f64, step: u64) {
         let _span = span(Part::Update);
-        let scale = R::of(if norm > self.clip { self.clip / norm } else { 1.0 });
-        let layout = w.layout().clone();
-        for (p, tensor) in layout.tensors() {
-            let decay = match tensor.role {
-                Role::Weight | Role::Recurrent | Role::Output => self.l2,
-                _ => 0.0,
-            };
-            if tensor.role.by_rows() && self.touched_only() {
-                continue;
-            }
-            let rule = self.applied(rate, scale, decay, step);
-            // A small net's tensors are divided too.
-            let piece = (tensor.range().len() / 4).clamp(SMALLEST, PIECE);
-            let (w, g) = (w.slice_mut(p).par_chunks_mut(piece), g.arena.slice(p).par_chunks(piece));
-            let pieces = w.zip(g);
-            match self.states.as_mut_slice() {
-                [] => pieces.for_each(|(w, g)| rule.apply(w, g, [])),
-                [a] => pieces.zip(a.slice_mut(p).par_chunks_mut(piece)).for_each(|((w, g), a)| rule.apply(w, g, [a])),
-                [m, v] => {
-                    let states = m.slice_mut(p).par_chunks_mut(piece).zip(v.slice_mut(p).par_chunks_mut(piece));
-                    pieces.zip(states).for_each(|((w, g), (m, v))| rule.apply(w, g, [m, v]));
-                }
-                _ => unreachable!("no rule keeps more than two states"),
-            }
+        let scale = if norm > self.clip { self.clip / norm } else { 1.0 };
+        let applied = Applied::new(self.rule, rate, scale, step);
+        if let Some(idle) = &mut self.idle {
+            idle.push([-rate / (1.0 - BETA1.powf(step as f64)), 1.0 / (1.0 - BETA2.powf(step as f64)).sqrt()], step);
         }
-        if self.touched_only() {
-            let rule = self.applied(rate, scale, 0.0, step);
-            let (arena, tables) = g.parts_mut();
-            for (p, rows) in tables {
-                let tensor = layout.tensor(*p);
-                let block = tensor.rows.div_ceil(BLOCKS);
-                let chunk = block * tensor.columns;
-                // Each task has the touched rows of one block of the table.
-                let update = |i: usize, w: &mut [R], g: &mut [R], states: &mut [&mut [R]]| {
-                    let first = (i * block) as u32;
-                    let from = rows.partition_point(|&row| row < first);
-                    for &row in rows[from..].iter().take_while(|&&row| row < first + block as u32) {
-                        let from = (row - first) as usize * tensor.columns;
-                        let at = from..from + tensor.columns;
-                        let (w, g) = (&mut w[at.clone()], &mut g[at.clone()]);
-                        match states {
-                            [] => rule.apply(w, g, []),
-                            [a] => rule.apply(w, g, [&mut a[at]]),
-                            [m, v] => rule.apply(w, g, [&mut m[at.clone()], &mut v[at]]),
-                            _ => unreachable!("no rule keeps more than two states"),
-                        }
-                        g.fill(R::zero());
+        let (missed, mut caught) = self.idle.as_mut().map(Idle::parts_mut).unzip();
+        let mut tables = g.tables().iter();
+        let handles = g.arena.layout().tensors();
+        let mut parts = handles.zip(tensors(w, &mut self.states)).map(|((p, _), (role, tensor))| {
+            let rows = if role.by_rows() { tables.next() } else { None };
+            let caught = rows.and_then(|_| caught.as_mut()?.next());
+            (p, role, tensor, rows, caught)
+        });
+        spread(&mut parts, &|(p, role, tensor, rows, caught)| match rows {
+            Some(rows) => {
+                let rows = TouchedRows::new(tensor, caught, rows.ids(), rows.values(), rows.width());
+                rows.for_each(&|row| match missed {
+                    Some(missed) => {
+                        let decayed = missed.touch(row, step);
+                        applied.decayed(decayed).apply(row.w, row.g, &mut row.states);
                     }
-                };
-                let blocks = w.slice_mut(*p).par_chunks_mut(chunk).zip(arena.slice_mut(*p).par_chunks_mut(chunk));
-                let blocks = blocks.enumerate();
-                match self.states.as_mut_slice() {
-                    [] => blocks.for_each(|(i, (w, g))| update(i, w, g, &mut [])),
-                    [a] => blocks
-                        .zip(a.slice_mut(*p).par_chunks_mut(chunk))
-                        .for_each(|((i, (w, g)), a)| update(i, w, g, &mut [a])),
-                    [m, v] => blocks
-                        .zip(m.slice_mut(*p).par_chunks_mut(chunk))
-                        .zip(v.slice_mut(*p).par_chunks_mut(chunk))
-                        .for_each(|(((i, (w, g)), m), v)| update(i, w, g, &mut [m, v])),
-                    _ => unreachable!("no rule keeps more than two states"),
-                }
-                rows.clear();
+                    None => applied.apply(row.w, row.g, &mut row.states),
+                });
             }
-        }
+            None => {
+                let decay = if matches!(role, Role::Weight | Role::Recurrent | Role::Output) { self.l2 } else { 0.0 };
+                // A small net's tensors are divided too.
+                let piece = (tensor.w.len() / 4).clamp(SMALLEST, PIECE);
+                dense(tensor, g.arena.slice(p), piece, &applied.with_l2(decay));
+            }
+        });
+        drop(parts);
         g.clear_tables();
     }
+}
 
-    fn applied(&self, rate: f64, scale: R, decay: f64, step: u64) -> Applied<R> {
-        let correction = |beta: f64| 1.0 - beta.powf(step as f64);
-        let adam = AdamStep {
-            beta1: R::of(BETA1),
-            beta2: R::of(BETA2),
-            rate: R::of(rate / correction(BETA1)),
-            correction: R::of(1.0 / correction(BETA2).sqrt()),
-            epsilon: R::of(EPSILON),
-        };
-        Applied { rule: self.rule, step: Step { rate: R::of(rate), scale, decay: R::of(decay) }, adam }
+/// The tensors of some weights with their roles and states.
+fn tensors<'a, R: Real>(
+    w: &'a mut Arena<R>,
+    states: &'a mut [Arena<R>],
+) -> impl Iterator<Item = (Role, Stated<'a, R>)> + Send {
+    let mut all = states.iter_mut().map(Arena::tensors_mut);
+    let mut all = [all.next(), all.next(), all.next()];
+    w.tensors_mut()
+        .map(move |(role, w)| (role, Stated { w, states: all.each_mut().map(|state| Some(state.as_mut()?.next()?.1)) }))
+}
+
+/// Does `work` on all `parts`, on all threads.
+fn spread<T: Send>(parts: &mut (impl Iterator<Item = T> + Send), work: &(impl Fn(T) + Sync)) {
+    if let Some(part) = parts.next() {
+        rayon::join(|| work(part), || spread(parts, work));
     }
+}
+
+fn sum_of_parts<'a, R: Real>(parts: &mut (impl Iterator<Item = &'a [R]> + Send)) -> f64 {
+    parts.next().map_or(0.0, |part| {
+        let (first, rest) = rayon::join(|| squares(part), || sum_of_parts(parts));
+        first + rest
+    })
+}
+
+/// Σx², as a tree over pieces.
+fn squares<R: Real>(x: &[R]) -> f64 {
+    if x.len() <= SUM {
+        return sum_of_squares(x).f64();
+    }
+    let (a, b) = x.split_at((x.len() / 2).next_multiple_of(LANES));
+    let (a, b) = rayon::join(|| squares(a), || squares(b));
+    a + b
+}
+
+/// Updates a tensor that a step touches wholly, piece by piece.
+fn dense<R: Real>(tensor: Stated<R>, g: &[R], piece: usize, applied: &Applied<R>) {
+    let Stated { w, mut states } = tensor;
+    if w.len() <= piece {
+        return applied.apply(w, g, &mut states);
+    }
+    let half = (w.len() / 2).next_multiple_of(LANES);
+    let (g, g_rest) = g.split_at(half);
+    let (w, w_rest) = w.split_at_mut(half);
+    let (mut first, mut rest) =
+        (Stated { w, states: [None, None, None] }, Stated { w: w_rest, states: [None, None, None] });
+    for (i, state) in states.into_iter().enumerate() {
+        (first.states[i], rest.states[i]) =
+            state.filter(|state| !state.is_empty()).map(|state| state.split_at_mut(half)).unzip();
+    }
+    rayon::join(|| dense(first, g, piece, applied), || dense(rest, g_rest, piece, applied));
 }
 
 /// A rule with the numbers of one step.
@@ -209,11 +263,41 @@ struct Applied<R> {
 }
 
 impl<R: Real> Applied<R> {
-    fn apply<const N: usize>(&self, w: &mut [R], g: &[R], mut states: [&mut [R]; N]) {
-        match (self.rule, states.as_mut_slice()) {
+    fn new(rule: Rule, rate: f64, scale: f64, step: u64) -> Self {
+        let correction = |beta: f64| 1.0 - beta.powf(step as f64);
+        let adam = AdamStep {
+            decay1: R::of(BETA1),
+            decay2: R::of(BETA2),
+            gain1: R::of(1.0 - BETA1),
+            gain2: R::of(1.0 - BETA2),
+            rate: R::of(rate / correction(BETA1)),
+            correction: R::of(1.0 / correction(BETA2).sqrt()),
+            epsilon: R::of(EPSILON),
+        };
+        Applied { rule, step: Step { rate: R::of(rate), scale: R::of(scale), decay: R::zero() }, adam }
+    }
+
+    /// With L2.
+    fn with_l2(mut self, decay: f64) -> Self {
+        self.step.decay = R::of(decay);
+        self
+    }
+
+    /// For moments that were written some steps ago.
+    fn decayed(mut self, [decay1, decay2]: [f64; 2]) -> Self {
+        (self.adam.decay1, self.adam.decay2) = (R::of(decay1), R::of(decay2));
+        self
+    }
+
+    fn apply(&self, w: &mut [R], g: &[R], states: &mut [Option<&mut [R]>; 3]) {
+        let epsilon = R::of(EPSILON);
+        match (self.rule, states) {
             (Rule::Sgd, _) => update::sgd(w, g, self.step),
-            (Rule::Adagrad, [a, ..]) => update::adagrad(w, g, a, self.step, R::of(EPSILON)),
-            (Rule::Adam, [m, v]) => update::adam(w, g, m, v, self.step, self.adam),
+            (Rule::Adagrad, [Some(a), ..]) => update::adagrad(w, g, a, self.step, epsilon),
+            // A dense tensor has a sum for each weight, a row of a table one for all of them.
+            (Rule::AdagradRowwise, [Some(a), ..]) if a.len() == w.len() => update::adagrad(w, g, a, self.step, epsilon),
+            (Rule::AdagradRowwise, [Some(a), ..]) => update::adagrad_row(w, g, &mut a[0], self.step, epsilon),
+            (Rule::Adam, [Some(m), Some(v), _]) => update::adam(w, g, m, v, self.step, self.adam),
             _ => unreachable!("the states are those of the rule"),
         }
     }

@@ -15,6 +15,7 @@
 use super::full_softmax::{FullSoftmax, Gradient, NEVER, Own};
 use super::sampler::Sampler;
 use crate::kernels::Buffer;
+use crate::kernels::rows::gather;
 use crate::kernels::softmax::{add_scaled_rows, dot_rows, scaled_rows};
 use crate::profile::{Part, span};
 use crate::real::Real;
@@ -99,17 +100,23 @@ impl<R: Real> Sampled<R> {
         (2 * samples + tokens) * (units + 1) * size_of::<R>() + FullSoftmax::<R>::bytes(tokens, units, samples)
     }
 
-    /// The mean loss of `targets` \[N\] given states `h` \[N, H\], in nats, for the sample that `stream` draws; ∂J/∂h goes to `dh`.
-    /// `u`: \[V, H\], `b`: \[V\].
-    pub fn loss(&mut self, dh: &mut [R], h: &[R], targets: &[u32], u: &[R], b: &[R], mut stream: Stream) -> f64 {
-        let (units, samples) = (self.units, self.bias.len());
-        let drawing = span(Part::Sample);
+    /// Draws a sample, and returns its words, ascending.
+    pub fn draw(&mut self, mut stream: Stream) -> &[u32] {
+        let _span = span(Part::Sample);
         self.ids.clear();
-        self.ids.extend((0..samples).map(|_| self.sampler.draw(&mut stream)));
+        self.ids.extend((0..self.bias.len()).map(|_| self.sampler.draw(&mut stream)));
         self.ids.sort_unstable();
         if self.draws == Draws::Unique {
             self.ids.dedup();
         }
+        &self.ids
+    }
+
+    /// The mean loss of `targets` \[N\] given states `h` \[N, H\], in nats, for the sample that was drawn; ∂J/∂h goes to `dh`.
+    /// `u`: \[V, H\], `b`: \[V\].
+    pub fn loss(&mut self, dh: &mut [R], h: &[R], targets: &[u32], u: &[R], b: &[R]) -> f64 {
+        let (units, samples) = (self.units, self.bias.len());
+        let gathering = span(Part::Sample);
         let (objective, draws, sampler) = (self.objective, self.draws, &*self.sampler);
         let correction = |word: u32| {
             let (q, s) = (sampler.probability(word), samples as f64);
@@ -119,23 +126,20 @@ impl<R: Real> Sampled<R> {
                 (Objective::Nce(ln_z), _) => (s * q).ln() + ln_z,
             }
         };
-        let row = |word: u32| &u[word as usize * units..][..units];
         // Rows beyond the distinct words stay zero, and never happen.
         let drawn = self.ids.len();
         self.rows[drawn * units..].fill(R::zero());
         self.bias[drawn..].fill(R::of(NEVER));
         let pieces = self.rows.par_chunks_mut(PIECE * units).zip(self.bias.par_chunks_mut(PIECE));
         pieces.zip(self.ids.par_chunks(PIECE)).for_each(|((rows, bias), ids)| {
-            for ((to, bias), &id) in rows.chunks_exact_mut(units).zip(bias).zip(ids) {
-                to.copy_from_slice(row(id));
-                *bias = b[id as usize] - R::of(correction(id));
-            }
+            gather(&mut rows[..ids.len() * units], ids, u, units);
+            bias.iter_mut().zip(ids).for_each(|(bias, &id)| *bias = b[id as usize] - R::of(correction(id)));
         });
         let tokens = targets.len();
         let pieces = self.target_rows[..tokens * units].par_chunks_mut(PIECE * units);
         let pieces = pieces.zip(self.logits[..tokens].par_chunks_mut(PIECE)).zip(targets.par_chunks(PIECE));
         pieces.zip(h.par_chunks(PIECE * units)).for_each(|(((rows, logits), targets), h)| {
-            rows.chunks_exact_mut(units).zip(targets).for_each(|(to, &target)| to.copy_from_slice(row(target)));
+            gather(rows, targets, u, units);
             dot_rows(logits, h, rows, units);
             for (logit, &target) in logits.iter_mut().zip(targets) {
                 *logit = *logit + b[target as usize] - R::of(correction(target));
@@ -149,7 +153,7 @@ impl<R: Real> Sampled<R> {
         }
         let logits = &mut self.logits[..tokens];
         let logistic = objective != Objective::Softmax;
-        drop(drawing);
+        drop(gathering);
         let gradient = Gradient { h: &mut *dh, output: &mut self.drows, bias: &mut self.dbias };
         let own = Own { logits: &mut *logits, hits: &self.hits, logistic };
         let loss = self.softmax.own_loss(gradient, h, own, &self.rows, &self.bias);
