@@ -383,6 +383,25 @@ fn configuration_files() {
     refuse_missing(&dir.path().join("none.toml"), &again);
 }
 
+/// A preset gives way to a file, and both to the command line; what came of it is saved.
+#[test]
+fn presets() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, config) = (dir.path().join("model"), dir.path().join("options.toml"));
+    fs::write(&config, "hidden = 7\nsamples = 30\n").unwrap();
+    let (out, config) = (out.to_str().unwrap(), config.to_str().unwrap());
+    let given = ["train", "lm", "--preset", "fast", "--train", VALID, "--out", out, "--max-steps", "3", "-q"];
+    succeed(given.iter().chain(&["--samples", "40", "--embed", "5", "--config", config]));
+    let saved = fs::read_to_string(checkpoint(Path::new(out)).join("options.toml")).unwrap();
+    for line in
+        ["hidden = 7", "embed = 5", "samples = 40", "cell = \"gru\"", "loss = \"sampled\"", "schedule = \"linear\""]
+    {
+        assert!(saved.lines().any(|other| other == line), "{line} is not in {saved}");
+    }
+    refuse(["train", "lm", "--preset", "quick", "--train", VALID, "--out", out], 2, &["quick", "fast"]);
+    refuse(["train", "lm", "--preset", "fast", "--out", out, "--resume"], 2, &["--preset is for a new run"]);
+}
+
 fn refuse_missing(config: &Path, out: &Path) {
     refuse(train(Path::new(VALID), out, &["--config", config.to_str().unwrap()]), 6, &["none.toml: reading failed"]);
 }

@@ -2,14 +2,14 @@
 //! for the options that it was made with.
 //!
 //! The file's keys become arguments before the user's own, so that clap alone knows what options there are and the
-//! command line wins. A key that is not an option, or has a value that the option does not take, is an error that
+//! command line wins. `--preset NAME` stands for a file of the program's own, which comes before either. A key that is not an option, or has a value that the option does not take, is an error that
 //! names its line.
 
 use super::saved;
 use crate::error::{Error, Result};
 use clap::builder::ValueParser;
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, Command, ValueEnum};
 use std::any::TypeId;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,24 @@ use toml::de::{DeTable, DeValue};
 
 /// The option that names the file.
 const CONFIG: &str = "config";
+/// The option that names a preset.
+const PRESET: &str = "preset";
+
+/// Options that go well together, as a file of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Preset {
+    /// A good model of a million words in a minute or two
+    Fast,
+}
+
+impl Preset {
+    /// The options in TOML.
+    fn options(self) -> &'static str {
+        match self {
+            Preset::Fast => include_str!("presets/fast.toml"),
+        }
+    }
+}
 
 /// The arguments `args` (the program's name first) of `command` with those of the file that `--config` names put in
 /// after the verb. `command` should let later options override earlier ones (`args_override_self`).
@@ -25,7 +43,11 @@ pub fn expand(args: impl IntoIterator<Item = OsString>, command: &Command) -> Re
     let mut command = command.clone();
     command.build();
     let (verb, at) = verb(&args, &command);
-    if let Some(mut path) = config_path(args.get(1..).unwrap_or_default()) {
+    let own = args.get(1..).unwrap_or_default();
+    let preset = value_of(own, "--preset").filter(|_| verb.get_arguments().any(|arg| arg.get_long() == Some(PRESET)));
+    // A name that is unknown is told by clap.
+    let preset = preset.and_then(|name| Preset::from_str(name.to_str()?, false).ok());
+    if let Some(mut path) = value_of(own, "--config").map(PathBuf::from) {
         if path.is_dir() {
             path = saved::open(&path)?.path().join(saved::OPTIONS);
         }
@@ -36,6 +58,9 @@ pub fn expand(args: impl IntoIterator<Item = OsString>, command: &Command) -> Re
             Err(e) => return Err(Error::io(&path, "reading", e)),
         };
         args.splice(at..at, arguments(&path, &text, verb)?);
+    }
+    if let Some(preset) = preset {
+        args.splice(at..at, arguments(Path::new("the preset"), preset.options(), verb)?);
     }
     Ok(args)
 }
@@ -57,19 +82,19 @@ fn verb<'a>(args: &[OsString], command: &'a Command) -> (&'a Command, usize) {
     (verb, at)
 }
 
-/// The value of the last `--config` in `args`.
-fn config_path(args: &[OsString]) -> Option<PathBuf> {
-    let mut path = None;
+/// The value of the last option `name` in `args`.
+fn value_of(args: &[OsString], name: &str) -> Option<OsString> {
+    let mut found = None;
     let mut args = args.iter().take_while(|arg| *arg != "--");
     while let Some(arg) = args.next() {
         let text = arg.to_string_lossy();
-        match text.strip_prefix("--config") {
-            Some("") => path = args.next().map(PathBuf::from).or(path),
-            Some(value) => path = value.strip_prefix('=').map(PathBuf::from).or(path),
+        match text.strip_prefix(name) {
+            Some("") => found = args.next().cloned().or(found),
+            Some(value) => found = value.strip_prefix('=').map(OsString::from).or(found),
             None => {}
         }
     }
-    path
+    found
 }
 
 /// The arguments of `verb` that the TOML `text` of the file at `path` stands for.
@@ -93,10 +118,10 @@ fn arguments(path: &Path, text: &str, verb: &Command) -> Result<Vec<OsString>> {
     Ok(all)
 }
 
-/// Whether a file may set `arg`: all but positional arguments, help, version and the file's own name.
+/// Whether a file may set `arg`: all but positional arguments, help, version and the names of files of options.
 fn settable(arg: &Arg) -> bool {
     let action = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append | ArgAction::SetTrue);
-    action && arg.get_long().is_some_and(|long| long != CONFIG)
+    action && arg.get_long().is_some_and(|long| long != CONFIG && long != PRESET)
 }
 
 fn option<'a>(verb: &'a Command, name: &str) -> Option<&'a Arg> {

@@ -1,5 +1,6 @@
 //! `wordmill train`
 
+use super::config::Preset;
 use super::language_model::{Evaluator, LmData, LmTask, Trained};
 use super::profile::{self, Profiled};
 use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY, check_same};
@@ -62,6 +63,7 @@ impl Train {
 Examples:
   wordmill train lm --train train.txt --valid valid.txt --out model
   wordmill train lm --train train.txt --valid valid.txt --out model --hidden 200 --embed 100 --epochs 20 --patience 3
+  wordmill train lm --preset fast --train train.txt --valid valid.txt --out model --epochs 3
   wordmill train lm --out model --resume                 continue after Ctrl-C, to the same bits
   wordmill train lm --out model --resume --epochs 30     go on longer
   wordmill train lm --config options.toml                all options from a file, as: hidden = 200")]
@@ -75,6 +77,10 @@ pub struct LmOptions {
     /// Directory of the model; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Other defaults for the options below: fast is a GRU with sampled softmax that learns most of what it will in few passes
+    #[arg(long, value_enum, value_name = "NAME")]
+    #[serde(skip)]
+    preset: Option<Preset>,
     /// Recurrent cell
     #[arg(long, default_value = "rnn", value_enum)]
     cell: Kind,
@@ -357,6 +363,11 @@ impl LmOptions {
         if self.tie && self.loss != LossKind::Full {
             return Err(Error::Usage(
                 "--tie needs --loss full: a sample's rows are updated apart from word vectors".into(),
+            ));
+        }
+        if self.resume && self.preset.is_some() {
+            return Err(Error::Usage(
+                "--preset is for a new run; --resume takes the options of the run it continues".into(),
             ));
         }
         if self.resume && self.force {
