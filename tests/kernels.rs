@@ -65,7 +65,15 @@ fn step<R: Real>() -> Step<R> {
 }
 
 fn adam_step<R: Real>() -> AdamStep<R> {
-    AdamStep { beta1: R::of(0.9), beta2: R::of(0.999), rate: R::of(0.2), correction: R::of(3.0), epsilon: R::of(1e-8) }
+    AdamStep {
+        decay1: R::of(0.9),
+        decay2: R::of(0.999),
+        gain1: R::of(0.1),
+        gain2: R::of(0.001),
+        rate: R::of(0.2),
+        correction: R::of(3.0),
+        epsilon: R::of(1e-8),
+    }
 }
 
 /// Calls `tell` with what every kernel makes of vectors of 0 to 70 elements, and of as many rows.
@@ -98,6 +106,12 @@ fn all_kernels<R: Real>(special: bool, mut tell: impl FnMut(&str, usize, &[R])) 
         tell("adagrad", n, &[&w[..], &v].concat());
         update::adam(&mut w, &y, &mut m, &mut v, step(), adam_step());
         tell("adam", n, &[&w[..], &m, &v].concat());
+        let missed = [[R::of(-0.1), R::of(2.0)], [R::of(-0.09), R::of(1.9)]];
+        update::adam_idle(&mut w, &m, &v, &missed, R::of(1e-8));
+        tell("adam, idle", n, &w);
+        let mut sum = R::of(0.5);
+        update::adagrad_row(&mut w, &y, &mut sum, step(), R::of(1e-8));
+        tell("adagrad of a row", n, &[&w[..], &[sum]].concat());
         tell("sum of squares", n, &[update::sum_of_squares(&x)]);
     }
     for columns in [16, 32, 48, 64, 80, 144] {
