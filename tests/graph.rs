@@ -406,7 +406,7 @@ fn compare(case: Case) {
     };
     let unrolled = Unrolled { steps: STEPS, lanes: LANES, loss_from, dropout, output };
     let graph = language_model(&model, unrolled, true).unwrap_or_else(|error| panic!("{case:?}: {error}"));
-    fed.compare(&format!("{case:?}"), &graph, &w, loss, &g.arena);
+    fed.compare(&format!("{case:?}"), &graph, &w, loss, &g.dense(model.layout()));
 }
 
 #[test]
@@ -490,7 +490,7 @@ fn taggers() {
                 }
             }
             let graph = tagger(&net, &sentences, !keep.everything(), true).unwrap();
-            fed.compare(&format!("{objective:?}, {count} tables"), &graph, &w, loss, &g.arena);
+            fed.compare(&format!("{objective:?}, {count} tables"), &graph, &w, loss, &g.dense(net.layout()));
         }
     }
 }
