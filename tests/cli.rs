@@ -722,6 +722,8 @@ fn models_go_to_pytorch_and_back() {
         succeed(train(Path::new(VALID), Path::new(&model), &more));
         succeed(["export", &model, "--to", "pytorch", &file]);
         let (again, vocabulary) = (at(&format!("{name}-again")), at(&format!("{name}.vocab.txt")));
+        // An editor may have made its lines end as on Windows.
+        fs::write(&vocabulary, fs::read_to_string(&vocabulary).unwrap().replace('\n', "\r\n")).unwrap();
         succeed(["import", &file, "--vocab", &vocabulary, "--out", &again]);
         let loss = |model: &str| -> f64 {
             let report: serde_json::Value = serde_json::from_str(&succeed(["eval", model, TEST, "--json"])).unwrap();

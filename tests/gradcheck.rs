@@ -12,7 +12,6 @@ use wordmill::models::language_model::{Config, Noise, Space, Window};
 use wordmill::params::{Arena, Gradients};
 
 const WORDS: usize = 11;
-const STEPS: usize = 4;
 
 #[derive(Clone, Copy)]
 struct Case {
@@ -20,6 +19,7 @@ struct Case {
     unit: Unit,
     activation: Activation,
     layers: usize,
+    steps: usize,
     lanes: usize,
     loss_from: usize,
     keep: f64,
@@ -35,15 +35,15 @@ fn ids(n: usize, words: usize, salt: usize) -> Vec<u32> {
 }
 
 fn check(case: Case) {
-    let Case { cell, unit, activation, layers, lanes, loss_from, keep, reset_at, words, tie, variational, unscaled } =
-        case;
+    let Case { cell, unit, activation, layers, steps, lanes, loss_from, keep, reset_at, .. } = case;
+    let Case { words, tie, variational, unscaled, .. } = case;
     let embed = if tie { 5 } else { 3 };
     let kinds = Config { cell, unit, activation, tie, variational, ..Config::default() };
     let config = Config { words, embed, hidden: 5, layers, reset_at, ..kinds };
     let model = LanguageModel::new(config);
     let mut w = Arena::<f64>::zeros(model.layout());
     fill_uniform(&mut w, 0.9, 5);
-    let (inputs, targets) = (ids(STEPS * lanes, words, 1), ids(STEPS * lanes, words, 2));
+    let (inputs, targets) = (ids(steps * lanes, words, 1), ids(steps * lanes, words, 2));
     if let Some(word) = reset_at {
         assert!(inputs[lanes..].contains(&word), "no state is reset after the first step");
     }
@@ -56,8 +56,8 @@ fn check(case: Case) {
             state.iter_mut().enumerate().for_each(|(j, x)| *x = ((i + 2) * (j + 3) % 7) as f64 / 7.0 - 0.3);
         }
     };
-    let mut space = model.space(STEPS, lanes);
-    let mut g = Gradients::zeros(model.layout(), STEPS * lanes);
+    let mut space = model.space(steps, lanes);
+    let mut g = Gradients::zeros(model.layout(), steps * lanes);
     start(&mut space);
     model.step(&mut g, &mut space, window, noise, &w);
     let gradient = g.dense(model.layout());
@@ -73,6 +73,7 @@ const PLAIN: Case = Case {
     unit: Unit::Tanh,
     activation: Activation::Tanh,
     layers: 1,
+    steps: 4,
     lanes: 2,
     loss_from: 0,
     keep: 1.0,
@@ -105,10 +106,12 @@ fn cells() -> Vec<Case> {
 }
 
 #[test]
-fn every_cell_in_one_to_three_layers() {
+fn every_cell_in_one_to_three_layers_tau_and_stride() {
     for case in cells() {
         for layers in 1..=3 {
-            check(Case { layers, ..case });
+            for (steps, loss_from) in [(1, 0), (4, 0), (4, 3), (6, 2)] {
+                check(Case { layers, steps, loss_from, ..case });
+            }
         }
     }
 }
@@ -126,9 +129,8 @@ fn lanes_beyond_one_shard() {
 }
 
 #[test]
-fn stride_below_tau() {
+fn stride_below_tau_with_dropout() {
     for case in cells() {
-        check(Case { loss_from: 3, ..case });
         check(Case { loss_from: 1, layers: 2, keep: 0.7, ..case });
     }
 }

@@ -18,6 +18,7 @@ use crate::train::tensor_file::{self, Header, Tensor, TensorMut};
 use crate::train::writer::Writer;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::mem::take;
 use std::path::{Path, PathBuf};
 
 /// Write a language model for PyTorch: nn.Embedding, nn.RNN or nn.GRU, nn.Linear
@@ -117,8 +118,10 @@ type Places = [(usize, f32); 3];
 /// Rows r, z, n of weight_ih in W = [r | z | n], and of weight_hh in U = [q | r | z].
 const INPUT: Places = [(0, 1.0), (1, -1.0), (2, 1.0)];
 const RECURRENT: Places = [(1, 1.0), (2, -1.0), (0, 1.0)];
-/// Where bias_ih has them in ours, [q | r | z | n]; the third part of bias_hh is q's.
-const BIAS: Places = [(1, 1.0), (2, -1.0), (3, 1.0)];
+/// Where bias_ih and bias_hh have them in ours, [q | r | z | n], which are the sums of theirs.
+const BIASES: [Places; 2] = [[(1, 1.0), (2, -1.0), (3, 1.0)], [(1, 1.0), (2, -1.0), (0, 1.0)]];
+/// The same of a cell with one block.
+const BIAS: [Places; 2] = [INPUT, INPUT];
 
 /// Calls `f` with the places of equal elements, PyTorch's [rows, columns] and ours [columns, …], and the sign between them.
 fn transposed(units: usize, blocks: usize, columns: usize, places: &Places, mut f: impl FnMut(usize, usize, f32)) {
@@ -128,6 +131,16 @@ fn transposed(units: usize, blocks: usize, columns: usize, places: &Places, mut 
                 let theirs = (block * units + unit) * columns + column;
                 f(theirs, (column * blocks + place) * units + unit, sign);
             }
+        }
+    }
+}
+
+/// Calls `f` with the places of the biases: 0 for bias_ih and 1 for bias_hh, the place there, that in ours, and the sign.
+fn biases(units: usize, blocks: usize, mut f: impl FnMut(usize, usize, usize, f32)) {
+    let all = if blocks == 3 { BIASES } else { BIAS };
+    for (which, places) in all.iter().enumerate() {
+        for (block, &(place, sign)) in places[..blocks].iter().enumerate() {
+            (0..units).for_each(|unit| f(which, block * units + unit, place * units + unit, sign));
         }
     }
 }
@@ -155,15 +168,9 @@ fn to_pytorch(model: &LanguageModel, w: &Arena<f32>) -> Vec<Named> {
         transposed(units, blocks, ih.shape[1], &INPUT, |i, j, sign| ih.data[i] = sign * factor * input[j]);
         let places = if blocks == 3 { &RECURRENT } else { &INPUT };
         transposed(units, blocks, units, places, |i, j, sign| hh.data[i] = sign * recurrent[j]);
-        if blocks == 3 {
-            for (block, (place, sign)) in BIAS.into_iter().enumerate() {
-                let ours = &bias[place * units..][..units];
-                bih.data[block * units..][..units].iter_mut().zip(ours).for_each(|(x, y)| *x = sign * y);
-            }
-            bhh.data[2 * units..].copy_from_slice(&bias[..units]);
-        } else {
-            bih.data.copy_from_slice(bias);
-        }
+        // All of a sum goes to the first of its parts.
+        let mut rest = bias.to_vec();
+        biases(units, blocks, |which, i, j, sign| [&mut *bih, &mut *bhh][which].data[i] = sign * take(&mut rest[j]));
     }
     let [embedding, output, bias] = &mut all[4 * config.layers..] else { unreachable!("three tables") };
     let [l, u, b] = model.tables();
@@ -185,16 +192,8 @@ fn of_pytorch(model: &LanguageModel, w: &mut Arena<f32>, all: &[Named]) {
         let places = if blocks == 3 { &RECURRENT } else { &INPUT };
         transposed(units, blocks, units, places, |i, j, sign| recurrent[j] = sign * hh.data[i]);
         let bias = w.slice_mut(p.bias);
-        for i in 0..units {
-            if blocks == 3 {
-                bias[i] = bhh.data[2 * units + i];
-                bias[units + i] = bih.data[i] + bhh.data[i];
-                bias[2 * units + i] = -(bih.data[units + i] + bhh.data[units + i]);
-                bias[3 * units + i] = bih.data[2 * units + i];
-            } else {
-                bias[i] = bih.data[i] + bhh.data[i];
-            }
-        }
+        bias.fill(0.0);
+        biases(units, blocks, |which, i, j, sign| bias[j] += sign * [bih, bhh][which].data[i]);
     }
     let [embedding, output, bias] = &all[4 * config.layers..] else { unreachable!("three tables") };
     let [l, u, b] = model.tables();

@@ -186,6 +186,8 @@ pub struct LmOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_vocab: Option<usize>,
     /// How weights begin [default: uniform, with gated cells orthogonal]
+    ///
+    /// In any case the words' output biases begin as the logarithms of their shares of the text.
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     init: Option<Init>,
@@ -507,8 +509,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
             (w, state, metrics)
         }
         None => {
-            let mut w = Arena::zeros(model.layout());
-            options.init().fill(&mut w, options.seed);
+            let w = model.begin(options.init(), options.seed, vocabulary.counts());
             let state = State::new(schedule, EarlyStopping::new(options.patience));
             (w, state, Metrics::create(&options.out)?)
         }

@@ -1,7 +1,7 @@
 //! The gates of a GRU and of a gated-feedback layer, each fused into one pass over memory (equations, sections 7 and 8).
 
 use super::kernel;
-use crate::real::{LANES, Simd};
+use crate::real::{LANES, Real, Simd};
 
 /// Up to sixteen elements from `at`.
 #[inline(always)]
@@ -28,6 +28,43 @@ fn parts<R, const N: usize>(row: &mut [R], units: usize) -> [&mut [R]; N] {
     std::array::from_fn(|_| parts.next().expect("the row has its parts"))
 }
 
+/// A gated recurrent unit, from the pre-activations of r, z and n: these gates and the candidate, and the state.
+///
+/// r = σ(r)    z = σ(z)    n = tanh(n + r ∘ q)    h = (1 − z) ∘ h₋ + z ∘ n
+#[inline(always)]
+fn unit<S: Simd>(s: S, [r, z, n]: [S::V; 3], q: S::V, past: S::V) -> ([S::V; 3], S::V) {
+    let (reset, update) = (s.sigmoid(r), s.sigmoid(z));
+    let candidate = s.tanh(s.fma(reset, q, n));
+    ([reset, update, candidate], s.fma(update, s.sub(candidate, past), past))
+}
+
+/// Its way back, from r, z, n and ∂h: ∂r, ∂z, ∂n, ∂q, and the part of ∂h₋ that passes by the products.
+///
+/// ∂n = ∂h ∘ z ∘ (1 − n²)    ∂r = ∂n ∘ q ∘ r(1 − r)    ∂z = ∂h ∘ (n − h₋) ∘ z(1 − z)    ∂q = ∂n ∘ r    ∂h₋ = ∂h ∘ (1 − z)
+#[inline(always)]
+fn unit_backward<S: Simd>(s: S, [r, z, n]: [S::V; 3], q: S::V, past: S::V, dh: S::V) -> ([S::V; 3], S::V, S::V) {
+    let one = s.splat(S::R::of(1.0));
+    let through = s.mul(dh, z);
+    let kept = s.sub(dh, through);
+    let dn = s.mul(through, s.sub(one, s.mul(n, n)));
+    let dq = s.mul(dn, r);
+    let dr = s.mul(s.mul(dq, q), s.sub(one, r));
+    let dz = s.mul(s.mul(kept, z), s.sub(n, past));
+    ([dr, dz, dn], dq, kept)
+}
+
+/// The `k`th sixteen of each of three rows.
+#[inline(always)]
+fn load3<S: Simd>(s: S, [a, b, c]: &[&mut [S::R]; 3], k: usize) -> [S::V; 3] {
+    [load(s, a, k), load(s, b, k), load(s, c, k)]
+}
+
+/// To the `k`th sixteen of each of three rows.
+#[inline(always)]
+fn store3<S: Simd>(s: S, v: [S::V; 3], rows: &mut [&mut [S::R]; 3], k: usize) {
+    rows.iter_mut().zip(v).for_each(|(row, v)| store(s, v, row, k));
+}
+
 kernel! {
     /// r = σ(r)    z = σ(z)    n = tanh(n + r ∘ q)    h = (1 − z) ∘ h₋ + z ∘ n
     ///
@@ -37,16 +74,11 @@ kernel! {
             assert!(h.len() == before.len() && a.len() == 4 * h.len());
             let rows = h.chunks_exact_mut(units).zip(a.chunks_exact_mut(4 * units)).zip(before.chunks_exact(units));
             for ((h, a), before) in rows {
-                let [q, r, z, n] = parts(a, units);
+                let [q, mut gates @ ..]: [_; 4] = parts(a, units);
                 for k in (0..units).step_by(LANES) {
-                    let reset = s.sigmoid(load(s, r, k));
-                    let update = s.sigmoid(load(s, z, k));
-                    let candidate = s.tanh(s.fma(reset, load(s, q, k), load(s, n, k)));
-                    let past = load(s, before, k);
-                    store(s, reset, r, k);
-                    store(s, update, z, k);
-                    store(s, candidate, n, k);
-                    store(s, s.fma(update, s.sub(candidate, past), past), h, k);
+                    let (kept, state) = unit(s, load3(s, &gates, k), load(s, q, k), load(s, before, k));
+                    store3(s, kept, &mut gates, k);
+                    store(s, state, h, k);
                 }
             }
         }
@@ -60,23 +92,14 @@ kernel! {
     pub fn gru_backward<'a>(a: &'a mut [R], carry: &'a mut [R], dh: &'a [R], before: &'a [R], units: usize) {
         |s| {
             assert!(dh.len() == before.len() && dh.len() == carry.len() && a.len() == 4 * dh.len());
-            let one = s.splat(R::one());
             let rows = a.chunks_exact_mut(4 * units).zip(carry.chunks_exact_mut(units));
             for (((a, carry), dh), before) in rows.zip(dh.chunks_exact(units)).zip(before.chunks_exact(units)) {
-                let [q, r, z, n] = parts(a, units);
+                let [q, mut gates @ ..]: [_; 4] = parts(a, units);
                 for k in (0..units).step_by(LANES) {
-                    let (reset, update, candidate) = (load(s, r, k), load(s, z, k), load(s, n, k));
                     let (dh, past) = (load(s, dh, k), load(s, before, k));
-                    let through = s.mul(dh, update);
-                    let kept = s.sub(dh, through);
-                    let dn = s.mul(through, s.sub(one, s.mul(candidate, candidate)));
-                    let dq = s.mul(dn, reset);
-                    let dr = s.mul(s.mul(dq, load(s, q, k)), s.sub(one, reset));
-                    let dz = s.mul(s.mul(kept, update), s.sub(candidate, past));
+                    let (back, dq, kept) = unit_backward(s, load3(s, &gates, k), load(s, q, k), past, dh);
                     store(s, dq, q, k);
-                    store(s, dr, r, k);
-                    store(s, dz, z, k);
-                    store(s, dn, n, k);
+                    store3(s, back, &mut gates, k);
                     store(s, kept, carry, k);
                 }
             }
@@ -132,15 +155,12 @@ kernel! {
                         v = s.fma(s.splat(g), load(s, from(i), k), v);
                     }
                     if gru {
-                        let [r, z, n] = parts(a, units);
-                        let reset = s.sigmoid(s.add(load(s, r, k), load(s, &own[..units], k)));
-                        let update = s.sigmoid(s.add(load(s, z, k), load(s, &own[units..], k)));
-                        let candidate = s.tanh(s.fma(reset, v, load(s, n, k)));
-                        let past = load(s, before, k);
-                        store(s, reset, r, k);
-                        store(s, update, z, k);
-                        store(s, candidate, n, k);
-                        store(s, s.fma(update, s.sub(candidate, past), past), h, k);
+                        let mut gates: [_; 3] = parts(a, units);
+                        let [mut r, mut z, n] = load3(s, &gates, k);
+                        (r, z) = (s.add(r, load(s, &own[..units], k)), s.add(z, load(s, &own[units..], k)));
+                        let (kept, state) = unit(s, [r, z, n], v, load(s, before, k));
+                        store3(s, kept, &mut gates, k);
+                        store(s, state, h, k);
                     } else {
                         store(s, s.tanh(s.add(load(s, a, k), v)), h, k);
                     }
@@ -192,24 +212,17 @@ kernel! {
                 for k in (0..units).step_by(LANES) {
                     let out = load(s, dh, k);
                     if gru {
-                        let [r, z, n] = parts(a, units);
                         let mut v = s.splat(R::zero());
                         for (i, &g) in g.iter().enumerate() {
                             v = s.fma(s.splat(g), load(s, &q[from(i)], k), v);
                         }
-                        let (reset, update, candidate) = (load(s, r, k), load(s, z, k), load(s, n, k));
-                        let through = s.mul(out, update);
-                        let kept = s.sub(out, through);
-                        let dn = s.mul(through, s.sub(one, s.mul(candidate, candidate)));
-                        let back = s.mul(dn, reset);
-                        let dr = s.mul(s.mul(back, v), s.sub(one, reset));
-                        let dz = s.mul(s.mul(kept, update), s.sub(candidate, load(s, before, k)));
-                        store(s, dr, r, k);
-                        store(s, dz, z, k);
-                        store(s, dn, n, k);
+                        let mut gates: [_; 3] = parts(a, units);
+                        let (back, dq, kept) = unit_backward(s, load3(s, &gates, k), v, load(s, before, k), out);
+                        store3(s, back, &mut gates, k);
+                        let [dr, dz, _] = back;
                         store(s, dr, &mut q[own..own + units], k);
                         store(s, dz, &mut q[own + units..own + 2 * units], k);
-                        store(s, back, dv, k);
+                        store(s, dq, dv, k);
                         store(s, kept, carry, k);
                     } else {
                         let h = load(s, h, k);

@@ -7,7 +7,7 @@ use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// How weight matrices begin. Word vectors are uniform in ±0.1 and biases zero in any case.
+/// How weight matrices begin. Word vectors are uniform in ±0.1 and biases zero in any case; see [`shares`] for those of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
@@ -47,6 +47,16 @@ impl Init {
             });
         }
     }
+}
+
+/// The biases that make a softmax give every word its share of a text, whose `counts` are each taken for one more, plus `ln_z`.
+///
+/// A net that begins so need not learn the shares through its states. With biases of zero it does: all units go to where their
+/// sum over the output weights says which words are frequent, saturate there, and with two layers are slow to come back.
+pub fn shares<R: Real>(bias: &mut [R], counts: &[u64], ln_z: f64) {
+    assert_eq!(bias.len(), counts.len());
+    let total: f64 = counts.iter().map(|&n| n as f64 + 1.0).sum();
+    bias.iter_mut().zip(counts).for_each(|(x, &n)| *x = R::of(((n as f64 + 1.0) / total).ln() + ln_z));
 }
 
 /// Each square block of an \[H, G·H\] matrix becomes orthogonal: Gram-Schmidt, twice, on normal columns.
@@ -94,6 +104,17 @@ mod tests {
                 assert!((x - if i == j { 1.0 } else { 0.0 }).abs() < 1e-12, "{i} {j} {x}");
             }
         }
+    }
+
+    #[test]
+    fn shares_are_those_of_the_counts() {
+        let mut bias = [0.0f64; 3];
+        shares(&mut bias, &[0, 2, 4], 0.0);
+        for (bias, share) in bias.iter().zip([1.0 / 9.0, 3.0 / 9.0, 5.0 / 9.0]) {
+            assert!((bias.exp() - share).abs() < 1e-12, "{bias} {share}");
+        }
+        shares(&mut bias, &[0, 2, 4], 7.0);
+        assert!((bias[1] - 7.0 - (3.0f64 / 9.0).ln()).abs() < 1e-12);
     }
 
     #[test]

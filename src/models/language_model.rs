@@ -14,6 +14,7 @@ use crate::layers::embedding::{Order, lookup};
 use crate::layers::losses::{Draws, FullSoftmax, Gradient, Objective, Sampled, Sampler};
 use crate::layers::net::{Gates, Kind, Masks, Memory, Net, Norms, Prepared, Shape, Unit};
 use crate::layers::recurrent::{Weights, view, view_mut};
+use crate::models::initial::{Init, shares};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::profile::{Part, span, task};
 use crate::real::Real;
@@ -212,6 +213,18 @@ impl LanguageModel {
     /// The tensors of each layer of a stack; none of a gated-feedback net.
     pub fn stack(&self) -> &[Weights] {
         self.net.stack()
+    }
+
+    /// Weights to begin training with: by `init`, for the words' counts.
+    pub fn begin<R: Real>(&self, init: Init, seed: u64, counts: &[u64]) -> Arena<R> {
+        let mut w = Arena::zeros(&self.layout);
+        init.fill(&mut w, seed);
+        let ln_z = match self.config.loss {
+            Loss::Sampled { objective: Objective::Nce(ln_z), .. } => ln_z,
+            Loss::Sampled { objective: Objective::Softmax, .. } | Loss::Full => 0.0,
+        };
+        shares(w.slice_mut(self.output_bias), counts, ln_z);
+        w
     }
 
     /// Working memory for windows of up to `steps` × `lanes`; the states are zero.
