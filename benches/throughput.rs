@@ -1,145 +1,100 @@
-//! `cargo bench`: whole training steps, in words a second, and the output layer's products beside a large square one.
+//! Whole training steps, in words a second.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rayon::prelude::*;
-use std::hint::black_box;
-use std::sync::Arc;
-use wordmill::blas::{add_product, product};
-use wordmill::kernels::Buffer;
-use wordmill::kernels::activation::Activation;
+use crate::step::{Step, Walk, ids};
+use criterion::{Criterion, Throughput};
 use wordmill::kernels::dropout::Keep;
-use wordmill::kernels::update::add;
-use wordmill::layers::net::{Kind, Masks, Net, Shape, Unit};
-use wordmill::layers::recurrent::{view, view_mut};
-use wordmill::models::language_model::{Config, Noise, Window, shard_lanes};
-use wordmill::models::{Init, LanguageModel};
-use wordmill::params::{Arena, Gradients, Layout};
+use wordmill::layers::losses::{Draws, Objective};
+use wordmill::layers::net::Kind;
+use wordmill::models::language_model::{Config, Loss};
+use wordmill::models::ner::{self, Batch, Noise, Table};
+use wordmill::models::{Init, Ner};
+use wordmill::params::{Arena, Gradients};
 use wordmill::pool::pool;
 use wordmill::train::optimizer::{Optimizer, Rule};
 
-/// Sizes of a language model's step: V, D, H, τ, lanes.
-const STEPS: [(usize, usize, usize, usize, usize); 2] = [(10_000, 50, 100, 10, 64), (10_000, 256, 256, 20, 64)];
+const SAMPLED: Loss =
+    Loss::Sampled { objective: Objective::Softmax, draws: Draws::WithReplacement, samples: 1024, power: None };
 
-/// Forward, backward, clipping and Adam of one window, full softmax.
-fn training_step(c: &mut Criterion) {
+/// A language model's name, V, D, H, τ, cell, loss and rule.
+type Case = (&'static str, usize, usize, usize, usize, Kind, Loss, Rule);
+const CASES: [Case; 3] = [
+    ("rnn", 10_000, 50, 100, 10, Kind::Rnn, Loss::Full, Rule::Adam),
+    ("gru", 10_000, 256, 256, 20, Kind::Gru, Loss::Full, Rule::Adam),
+    ("gru, sampled", 100_000, 256, 256, 20, Kind::Gru, SAMPLED, Rule::Adagrad),
+];
+const LANES: usize = 64;
+
+/// The group.
+pub fn group(c: &mut Criterion) {
     let mut group = c.benchmark_group("throughput");
-    group.sample_size(20);
-    for (words, embed, hidden, tau, lanes) in STEPS {
+    for (name, words, embed, hidden, tau, cell, loss, rule) in CASES {
         for threads in [1, 2] {
-            let config = Config { words, embed, hidden, ..Config::default() };
-            let model = LanguageModel::new(config);
-            let mut w = Arena::zeros(model.layout());
-            Init::Xavier.fill(&mut w, 1);
-            let mut g = Gradients::zeros(model.layout(), tau * lanes);
-            let mut optimizer = Optimizer::new(Rule::Adam, 5.0, 0.0, model.layout());
-            let mut space = model.space::<f32>(tau, lanes);
-            let ids: Vec<u32> = (0..(tau + 1) * lanes).map(|i| (i * 104_729 % words) as u32).collect();
-            let window = Window { inputs: &ids[..tau * lanes], targets: &ids[lanes..], loss_from: 0 };
             let pool = pool(threads).expect("two threads can be had");
-            let mut step = 0;
-            group.throughput(Throughput::Elements((tau * lanes) as u64));
-            group.bench_function(format!("rnn V {words} H {hidden} tau {tau}, {threads} threads"), |b| {
-                b.iter(|| {
-                    pool.install(|| {
-                        let noise = Noise { keep: Keep::inverted(0.9), seed: 1, step };
-                        model.step(&mut g, &mut space, window, noise, &w);
-                        step += 1;
-                        let norm = optimizer.norm(&g);
-                        optimizer.update(&mut w, &mut g, norm, 1e-3, step);
-                        model.carry(&mut space, tau);
-                    });
+            let mut step = None;
+            group.throughput(Throughput::Elements((tau * LANES) as u64));
+            group.bench_function(format!("{name} V {words} H {hidden} tau {tau}, {threads} threads"), |b| {
+                let step = step.get_or_insert_with(|| {
+                    let config = Config { words, embed, hidden, cell, loss, ..Config::default() };
+                    Step::new(config, Walk { tau, stride: tau, lanes: LANES }, rule)
                 });
+                b.iter(|| pool.install(|| step.run()));
             });
         }
     }
+    for threads in [1, 2] {
+        let pool = pool(threads).expect("two threads can be had");
+        let mut tagger = None;
+        group.throughput(Throughput::Elements(LANES as u64));
+        group.bench_function(format!("tagger V 20000 H 100, {threads} threads"), |b| {
+            let tagger = tagger.get_or_insert_with(Tagger::new);
+            b.iter(|| pool.install(|| tagger.run()));
+        });
+    }
 }
 
-/// Forward and backward of one recurrent layer over 20 steps, D = H, without an output layer: rows (steps × lanes) a second.
-fn cells(c: &mut Criterion) {
-    const TAU: usize = 20;
-    const PIECE: usize = 1 << 14;
-    let mut group = c.benchmark_group("cells");
-    for (units, lanes) in [(128, 32), (128, 64), (256, 32), (256, 64), (512, 32), (512, 64)] {
-        for (kind, threads) in [(Kind::Rnn, 2), (Kind::Gru, 1), (Kind::Gru, 2)] {
-            let (activation, unit) = (Activation::Tanh, Unit::Gru);
-            let mut layout = Layout::default();
-            let net = Net::add(&mut layout, Shape { kind, activation, unit, inputs: units, units, layers: 1 });
-            let layout = Arc::new(layout);
-            let (mut w, mut g) = (Arena::<f32>::zeros(&layout), Arena::zeros(&layout));
-            Init::Uniform.fill(&mut w, 1);
-            let mut prepared = net.prepared(&layout);
-            let shard = shard_lanes(lanes);
-            let mut shards: Vec<_> =
-                (0..lanes / shard).map(|_| (net.memory::<f32>(TAU, shard), Arena::zeros(&layout))).collect();
-            for (memory, _) in &mut shards {
-                let x = memory.inputs(TAU * shard, units);
-                x.iter_mut().enumerate().for_each(|(i, x)| *x = (i % 13) as f32 * 0.1 - 0.6);
-            }
-            let pool = pool(threads).expect("two threads can be had");
-            group.throughput(Throughput::Elements((TAU * lanes) as u64));
-            group.bench_function(format!("{kind:?} H {units}, {lanes} lanes, {threads} threads"), |b| {
-                b.iter(|| {
-                    pool.install(|| {
-                        net.prepare(&mut prepared, &w, true);
-                        let masks = Masks { training: None, at_test: 1.0, variational: false, shard: 0 };
-                        shards.par_iter_mut().with_max_len(1).for_each(|(memory, g)| {
-                            let rows = TAU * shard;
-                            net.forward(memory, rows, &|_| false, masks, &w, &prepared);
-                            memory.dh.fill(1.0);
-                            black_box(net.backward(memory, rows, &|_| false, masks, &prepared, g, None));
-                        });
-                        g.all_mut().par_chunks_mut(PIECE).enumerate().for_each(|(i, sum)| {
-                            let piece = i * PIECE..i * PIECE + sum.len();
-                            sum.copy_from_slice(&shards[0].1.all()[piece.clone()]);
-                            shards[1..].iter().for_each(|(_, of)| add(sum, &of.all()[piece.clone()]));
-                        });
-                    });
-                });
-            });
+/// A window tagger in training.
+struct Tagger {
+    net: Ner,
+    w: Arena<f32>,
+    g: Gradients<f32>,
+    optimizer: Optimizer<f32>,
+    space: ner::Space<f32>,
+    inputs: Vec<Vec<u32>>,
+    targets: Vec<u32>,
+    step: u64,
+}
+
+impl Tagger {
+    fn new() -> Self {
+        const WORDS: usize = 20_000;
+        const WINDOW: usize = 3;
+        let net = Ner::new(ner::Config {
+            tables: vec![Table { name: "embedding".into(), rows: WORDS, width: 50 }],
+            window: WINDOW,
+            hidden: 100,
+            labels: 9,
+            objective: ner::Objective::Window,
+        });
+        let mut w = Arena::zeros(net.layout());
+        Init::Xavier.fill(&mut w, 1);
+        Tagger {
+            g: Gradients::zeros(net.layout(), LANES * WINDOW),
+            optimizer: Optimizer::new(Rule::Adam, f64::INFINITY, 0.001, net.layout()).lazy(),
+            space: net.space(LANES, LANES, true),
+            inputs: vec![ids(LANES * WINDOW, WORDS)],
+            targets: ids(LANES, 9),
+            step: 0,
+            w,
+            net,
         }
     }
-}
 
-/// The three products of the output layer on one block of 160 words and 320 tokens, and a square one of 1,024. Elements are
-/// floating-point operations: Gelem/s is GFLOP/s.
-fn products(c: &mut Criterion) {
-    let mut group = c.benchmark_group("gemm");
-    for hidden in [100, 256] {
-        let (words, tokens, stride) = (160, 320, 336);
-        let filled = |n: usize| {
-            let mut x = Buffer::zeros(n);
-            x.iter_mut().enumerate().for_each(|(i, x)| *x = (i % 7) as f32);
-            x
-        };
-        let (u, h, ht) = (filled(words * hidden), filled(tokens * hidden), filled(hidden * stride));
-        let (mut du, mut dht, mut logits) = (filled(words * hidden), filled(hidden * stride), filled(words * stride));
-        let columns = ndarray::s![.., ..tokens];
-        group.throughput(Throughput::Elements((2 * words * tokens * hidden) as u64));
-        group.bench_function(format!("logits, H {hidden}"), |b| {
-            b.iter(|| {
-                let mut x = view_mut(&mut logits, words, stride);
-                product(x.slice_mut(columns), view(&u, words, hidden), view(&ht, hidden, stride).slice(columns));
-            });
-        });
-        let x = view(&logits, words, stride);
-        group.bench_function(format!("gradient of U, H {hidden}"), |b| {
-            b.iter(|| add_product(view_mut(&mut du, words, hidden), x.slice(columns), view(&h, tokens, hidden)));
-        });
-        group.bench_function(format!("gradient of h, H {hidden}"), |b| {
-            b.iter(|| {
-                let mut share = view_mut(&mut dht, hidden, stride);
-                add_product(share.slice_mut(columns), view(&u, words, hidden).t(), x.slice(columns));
-            });
-        });
-        black_box((&du, &dht));
+    fn run(&mut self) {
+        let noise = Noise { keep: Keep::inverted(0.9), seed: 1, step: self.step, freeze: false };
+        let batch = Batch { inputs: &self.inputs, ends: &[] };
+        self.net.step(&mut self.g, &mut self.space, batch, &self.targets, noise, &self.w);
+        self.step += 1;
+        let norm = self.optimizer.norm(&self.g);
+        self.optimizer.update(&mut self.w, &mut self.g, norm, 1e-3, self.step);
     }
-    let n = 1024;
-    let (a, b, mut c) = (Buffer::<f32>::zeros(n * n), Buffer::zeros(n * n), Buffer::zeros(n * n));
-    group.throughput(Throughput::Elements(2 * (n as u64).pow(3)));
-    group.bench_function("square, 1024", |bench| {
-        bench.iter(|| product(view_mut(&mut c, n, n), view(&a, n, n), view(&b, n, n)));
-    });
 }
-
-criterion_group!(benches, training_step, cells, products);
-criterion_main!(benches);

@@ -1,5 +1,6 @@
 //! The command line: what the user says, and how errors are told.
 
+mod complexity;
 pub mod config;
 mod demo;
 mod eval;
@@ -13,6 +14,7 @@ mod memory;
 mod neighbors;
 mod ner;
 mod profile;
+mod regression;
 mod saved;
 mod score;
 mod synth;
@@ -58,6 +60,7 @@ enum Verb {
     Export(exchange::Export),
     Import(exchange::Import),
     Synth(synth::Synth),
+    Complexity(complexity::Complexity),
     Demo(demo::Demo),
 }
 
@@ -79,6 +82,7 @@ impl Verb {
             Verb::Export(verb) => verb.run(out),
             Verb::Import(verb) => verb.run(out),
             Verb::Synth(verb) => verb.run(out),
+            Verb::Complexity(verb) => verb.run(out),
             Verb::Demo(verb) => verb.run(out),
         }
     }

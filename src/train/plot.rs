@@ -164,6 +164,45 @@ pub fn chart(axes: Axes, title: &str, curves: &[Curve<'_>]) -> Result<String, Bo
     Ok(svg)
 }
 
+/// Points on logarithmic axes, as SVG: `all` hollow, those of them that are `used` filled, and a line.
+pub fn log_log(
+    title: &str,
+    x: &str,
+    y: &str,
+    all: &[(f64, f64)],
+    used: &[(f64, f64)],
+    line: &[(f64, f64)],
+) -> Result<String, Box<dyn Error + Send + Sync>> {
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        let axis = |of: fn(&(f64, f64)) -> f64| Axis::over(all.iter().chain(line).map(of), true);
+        let mut builder = ChartBuilder::on(&root);
+        builder.margin(16).x_label_area_size(44).y_label_area_size(72);
+        builder.caption(title, (FONT, 17).into_font().color(&INK));
+        let mut chart = builder.build_cartesian_2d(axis(|p| p.0), axis(|p| p.1))?;
+        let label = (FONT, 14).into_font().color(&INK);
+        chart
+            .configure_mesh()
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .axis_style(INK)
+            .label_style(label.clone())
+            .axis_desc_style(label)
+            .x_desc(x)
+            .y_desc(y)
+            .x_label_formatter(&|x| readable(*x))
+            .y_label_formatter(&|y| readable(*y))
+            .draw()?;
+        chart.draw_series(LineSeries::new(line.iter().copied(), VALID.stroke_width(2)))?;
+        chart.draw_series(all.iter().map(|&point| Circle::new(point, 5, TRAIN.stroke_width(2))))?;
+        chart.draw_series(used.iter().map(|&point| Circle::new(point, 5, TRAIN.filled())))?;
+        root.present()?;
+    }
+    Ok(svg)
+}
+
 /// A square of values from 0 to 1, row by row, as SVG; the rows are called `rows` 1, 2 …, the columns likewise.
 pub fn matrix(title: &str, rows: &str, columns: &str, values: &[Vec<f64>]) -> String {
     const CELL: usize = 90;

@@ -1,0 +1,80 @@
+//! Forward and backward of one recurrent layer over 20 steps, D = H, without an output layer: rows (steps × lanes) a second.
+
+use criterion::{Criterion, Throughput};
+use rayon::prelude::*;
+use std::hint::black_box;
+use std::sync::Arc;
+use wordmill::kernels::activation::Activation;
+use wordmill::kernels::update::add;
+use wordmill::layers::net::{Kind, Masks, Memory, Net, Prepared, Shape, Unit};
+use wordmill::models::Init;
+use wordmill::models::language_model::shard_lanes;
+use wordmill::params::{Arena, Layout};
+use wordmill::pool::pool;
+
+const TAU: usize = 20;
+/// Elements of the shards' gradients that are added at a time.
+const PIECE: usize = 1 << 14;
+
+struct Layer {
+    net: Net,
+    rows: usize,
+    w: Arena<f32>,
+    g: Arena<f32>,
+    prepared: Prepared<f32>,
+    shards: Vec<(Memory<f32>, Arena<f32>)>,
+}
+
+impl Layer {
+    fn new(kind: Kind, units: usize, lanes: usize) -> Self {
+        let (activation, unit) = (Activation::Tanh, Unit::Gru);
+        let mut layout = Layout::default();
+        let net = Net::add(&mut layout, Shape { kind, activation, unit, inputs: units, units, layers: 1 });
+        let layout = Arc::new(layout);
+        let (mut w, g) = (Arena::<f32>::zeros(&layout), Arena::zeros(&layout));
+        Init::Uniform.fill(&mut w, 1);
+        let prepared = net.prepared(&layout);
+        let shard = shard_lanes(lanes);
+        let rows = TAU * shard;
+        let mut shards: Vec<_> =
+            (0..lanes / shard).map(|_| (net.memory::<f32>(TAU, shard), Arena::zeros(&layout))).collect();
+        for (memory, _) in &mut shards {
+            let x = memory.inputs(rows, units);
+            x.iter_mut().enumerate().for_each(|(i, x)| *x = (i % 13) as f32 * 0.1 - 0.6);
+        }
+        Layer { net, rows, w, g, prepared, shards }
+    }
+
+    fn step(&mut self) {
+        let Layer { net, rows, w, g, prepared, shards } = self;
+        let rows = *rows;
+        net.prepare(prepared, w, true);
+        let masks = Masks { training: None, at_test: 1.0, variational: false, shard: 0 };
+        shards.par_iter_mut().with_max_len(1).for_each(|(memory, g)| {
+            net.forward(memory, rows, &|_| false, masks, w, prepared);
+            memory.dh.fill(1.0);
+            black_box(net.backward(memory, rows, &|_| false, masks, prepared, g, None));
+        });
+        g.all_mut().par_chunks_mut(PIECE).enumerate().for_each(|(i, sum)| {
+            let piece = i * PIECE..i * PIECE + sum.len();
+            sum.copy_from_slice(&shards[0].1.all()[piece.clone()]);
+            shards[1..].iter().for_each(|(_, of)| add(sum, &of.all()[piece.clone()]));
+        });
+    }
+}
+
+/// The group.
+pub fn group(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cells");
+    for (units, lanes) in [(128, 32), (128, 64), (256, 32), (256, 64), (512, 32), (512, 64)] {
+        for (kind, threads) in [(Kind::Rnn, 2), (Kind::Gru, 1), (Kind::Gru, 2)] {
+            let pool = pool(threads).expect("two threads can be had");
+            let mut layer = None;
+            group.throughput(Throughput::Elements((TAU * lanes) as u64));
+            group.bench_function(format!("{kind:?} H {units}, {lanes} lanes, {threads} threads"), |b| {
+                let layer = layer.get_or_insert_with(|| Layer::new(kind, units, lanes));
+                b.iter(|| pool.install(|| layer.step()));
+            });
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! `cargo bench`: what the speed is made of, group by group, in one program. `cargo bench -- --quick` takes three minutes,
+//! `cargo bench -- gemm` runs one group; reports are in `target/criterion/report/index.html`, and `wordmill complexity` judges
+//! the group `complexity`.
+
+mod cells;
+mod complexity;
+mod gemm;
+mod kernels;
+mod measure;
+mod softmax;
+mod step;
+mod throughput;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use std::time::Duration;
+
+fn config() -> Criterion {
+    let times = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    times.sample_size(10).nresamples(10_000)
+}
+
+criterion_group! {
+    name = all;
+    config = config();
+    targets = gemm::group, kernels::group, cells::group, softmax::group, throughput::group, complexity::group
+}
+criterion_main!(all);

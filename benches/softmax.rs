@@ -1,0 +1,69 @@
+//! Losses over vocabularies of many sizes: one loss and gradient of 640 tokens at H 128, in tokens a second. What is sampled
+//! costs the same for every vocabulary.
+
+use crate::measure::filled;
+use crate::step::ids;
+use criterion::{Criterion, Throughput};
+use std::sync::Arc;
+use wordmill::kernels::Buffer;
+use wordmill::layers::losses::{Draws, FullSoftmax, Gradient, Objective, Sampled, Sampler};
+use wordmill::pool::pool;
+use wordmill::rng::{Purpose, Stream};
+
+const TOKENS: usize = 640;
+const UNITS: usize = 128;
+const SAMPLES: usize = 1024;
+
+/// The states and the output layer's weights.
+struct Data {
+    h: Buffer<f32>,
+    dh: Buffer<f32>,
+    u: Buffer<f32>,
+    b: Buffer<f32>,
+    targets: Vec<u32>,
+}
+
+impl Data {
+    fn new(words: usize) -> Self {
+        let (h, u) = (filled(TOKENS * UNITS), filled(words * UNITS));
+        Data { h, dh: filled(TOKENS * UNITS), u, b: Buffer::zeros(words), targets: ids(TOKENS, words) }
+    }
+}
+
+/// The group.
+pub fn group(c: &mut Criterion) {
+    let mut group = c.benchmark_group("softmax");
+    let pool = pool(2).expect("two threads can be had");
+    group.throughput(Throughput::Elements(TOKENS as u64));
+    for words in [10_000, 100_000, 1_000_000] {
+        // A million words take seconds a step, as the group `complexity` measures.
+        if words <= 100_000 {
+            let mut full = None;
+            group.bench_function(format!("full, V {words}"), |b| {
+                let (softmax, data, du, db) = full.get_or_insert_with(|| {
+                    let gradients = (Buffer::zeros(words * UNITS), Buffer::zeros(words));
+                    (FullSoftmax::new(TOKENS, UNITS, words), Data::new(words), gradients.0, gradients.1)
+                });
+                b.iter(|| {
+                    let gradient = Gradient { h: &mut data.dh, output: du, bias: db };
+                    pool.install(|| softmax.loss(gradient, &data.h, &data.targets, &data.u, &data.b))
+                });
+            });
+        }
+        for (name, objective) in [("sampled", Objective::Softmax), ("nce", Objective::Nce(9.0))] {
+            let mut sampled = None;
+            group.bench_function(format!("{name}, V {words}"), |b| {
+                let (loss, data, step) = sampled.get_or_insert_with(|| {
+                    let sampler = Arc::new(Sampler::log_uniform(words));
+                    let loss = Sampled::new(objective, Draws::WithReplacement, sampler, SAMPLES, TOKENS, UNITS);
+                    (loss, Data::new(words), 0)
+                });
+                b.iter(|| {
+                    *step += 1;
+                    let stream = Stream::new(1, Purpose::Negatives, *step, 0);
+                    pool.install(|| loss.loss(&mut data.dh, &data.h, &data.targets, &data.u, &data.b, stream))
+                });
+            });
+        }
+    }
+}
