@@ -841,3 +841,55 @@ fn a_profile_tells_where_the_time_went() {
         &["trace.json", "writing"],
     );
 }
+
+/// What `tune` finds goes into training, and with the model: it is resumed and made again to the same bits, on any threads.
+#[test]
+fn a_tuning_is_kept_with_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let file = path("tuning.toml");
+    let tuning = ["--tuning", file.to_str().unwrap()];
+    let train = |name: &str, more: &[&str]| train(Path::new(VALID), &path(name), &[&["-q"], more].concat());
+    refuse(train("none", &tuning), 6, &["tuning.toml", "reading the tuning"]);
+
+    let sizes = ["--words", "1500", "--embed", "6", "--hidden", "10", "--batch", "16", "--seconds", "0.02", "--json"];
+    let out = ["--out", file.to_str().unwrap()];
+    let found = json(&succeed([&["tune"], &sizes[..], &out].concat()));
+    assert!(found["entry"]["words_per_second"].as_f64().or(found["entry"]["words-per-second"].as_f64()).unwrap() > 0.0);
+    assert!(found["tried"].as_array().unwrap().len() > 8, "{found}");
+    // Another cell has no entry; what was found is by chance: these sizes are sure to change bits.
+    refuse(
+        train("gru", &[&tuning[..], &["--cell", "gru"]].concat()),
+        3,
+        &["tuning.toml: found no gru", "wordmill tune"],
+    );
+    let text = fs::read_to_string(&file).unwrap();
+    let at = text.find("[entry.sizes]").expect("the sizes are a table");
+    fs::write(&file, format!("{}[entry.sizes]\nshard = 5\nchunk = 48\nblock = 24\n", &text[..at])).unwrap();
+
+    let steps = ["--max-steps", "40"];
+    succeed(train("plain", &steps));
+    succeed(train("tuned", &[&tuning[..], &steps].concat()));
+    assert_ne!(weights(&path("plain")), weights(&path("tuned")));
+    let given = ["--shard", "5", "--chunk", "48", "--block", "24", "--threads", "1"];
+    succeed(train("given", &[&given[..], &steps].concat()));
+    assert_eq!(weights(&path("given")), weights(&path("tuned")));
+    let config = json(&fs::read_to_string(checkpoint(&path("tuned")).join("config.json")).unwrap());
+    assert!(config.to_string().contains(r#""sizes":{"shard":5,"chunk":48,"block":24}"#), "{config}");
+
+    succeed(train("pieces", &[&tuning[..], &["--max-steps", "17"]].concat()));
+    let pieces = path("pieces");
+    let resume = ["train", "lm", "--resume", "--out", pieces.to_str().unwrap(), "--max-steps", "40", "-q"];
+    succeed(resume);
+    assert_eq!(weights(&path("pieces")), weights(&path("tuned")));
+    refuse([&resume[..], &tuning].concat(), 2, &["--tuning is for a new run"]);
+    refuse([&resume[..6], &["50", "--shard", "4"]].concat(), 2, &["--shard 4: the run to be continued has 5"]);
+    refuse(train("no", &["--loss", "sampled", "--chunk", "64"]), 2, &["--chunk and --block are for --loss full"]);
+
+    // It learns as well as without.
+    let perplexity = |name: &str| {
+        json(&succeed(["eval", path(name).to_str().unwrap(), TEST, "--json"]))["perplexity"].as_f64().unwrap()
+    };
+    let (plain, tuned) = (perplexity("plain"), perplexity("tuned"));
+    assert!((plain / tuned - 1.0).abs() < 0.15, "{plain} {tuned}");
+}

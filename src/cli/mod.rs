@@ -21,6 +21,8 @@ mod synth;
 mod tag;
 mod train;
 mod train_ner;
+mod tune;
+mod tuning;
 mod values;
 
 use crate::error::{Error, Result};
@@ -60,6 +62,7 @@ enum Verb {
     Export(exchange::Export),
     Import(exchange::Import),
     Synth(synth::Synth),
+    Tune(tune::Tune),
     Complexity(complexity::Complexity),
     Demo(demo::Demo),
 }
@@ -82,6 +85,7 @@ impl Verb {
             Verb::Export(verb) => verb.run(out),
             Verb::Import(verb) => verb.run(out),
             Verb::Synth(verb) => verb.run(out),
+            Verb::Tune(verb) => verb.run(out),
             Verb::Complexity(verb) => verb.run(out),
             Verb::Demo(verb) => verb.run(out),
         }

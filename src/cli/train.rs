@@ -5,13 +5,14 @@ use super::language_model::{Evaluator, LmData, LmTask, Trained};
 use super::profile::{self, Profiled};
 use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY, check_same};
 use super::train_ner::{NerOptions, train_ner};
+use super::tuning::{self, Subject, Tuning};
 use super::values::{count, keep_probability, not_negative, positive, probability, seed, size, threads};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
 use crate::layers::losses::{Draws, Objective};
 use crate::layers::net::{Kind, Unit};
-use crate::models::language_model::{Config, Loss};
+use crate::models::language_model::{Config, Loss, Sizes};
 use crate::models::{Init, LanguageModel};
 use crate::params::{Arena, Gradients};
 use crate::pool::pool;
@@ -178,6 +179,22 @@ pub struct LmOptions {
     /// Worker threads, 0 for one a core; the result does not depend on them
     #[arg(long, default_value = "0", value_parser = threads)]
     threads: usize,
+    /// Threads and sizes that wordmill tune found to be fast for such a model: its file, or auto for the one in its usual place
+    #[arg(long, value_name = "FILE|auto")]
+    #[serde(skip)]
+    tuning: Option<PathBuf>,
+    /// Lanes that the recurrent part works on together; this and the next two change speed and last bits [default: 16 to 32]
+    #[arg(long, value_parser = size, value_name = "LANES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<usize>,
+    /// Most tokens that the output layer works on together [default: 320]
+    #[arg(long, value_parser = size, value_name = "TOKENS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunk: Option<usize>,
+    /// Most words that a thread of the output layer works on together [default: 160]
+    #[arg(long, value_parser = size, value_name = "WORDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block: Option<usize>,
     /// Words seen less often become <unk>
     #[arg(long, default_value = "1", value_name = "N")]
     min_count: u64,
@@ -223,7 +240,7 @@ pub struct LmOptions {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 28] = [
+const FIXED: [&str; 31] = [
     "train",
     "valid",
     "cell",
@@ -252,6 +269,9 @@ const FIXED: [&str; 28] = [
     "init",
     "forget",
     "reset-at-eos",
+    "shard",
+    "chunk",
+    "block",
 ];
 
 fn layers(text: &str) -> std::result::Result<usize, String> {
@@ -321,6 +341,38 @@ impl LmOptions {
         }
     }
 
+    /// With what `--tuning` says for a vocabulary of `words`, where the options do not say it themselves.
+    fn tuned(&self, words: usize) -> Result<LmOptions> {
+        let mut options = self.clone();
+        let Some(path) = &self.tuning else { return Ok(options) };
+        let path = tuning::place(path)?;
+        let subject = Subject {
+            isa: Subject::isa(),
+            cell: self.cell,
+            sampled: self.loss != LossKind::Full,
+            words,
+            embed: self.embed(),
+            hidden: self.hidden,
+            layers: self.layers,
+            tau: self.tau,
+            batch: self.batch,
+        };
+        let tuning = Tuning::read(&path)?;
+        let Some(entry) = tuning.find(&subject) else {
+            let kind = if subject.sampled { "with a sampled loss" } else { "with the full softmax" };
+            let model = format!("no {:?} {kind} on {}", self.cell, subject.isa);
+            return Err(Error::input(&path, 0, model.to_lowercase(), "an entry for one, as wordmill tune makes"));
+        };
+        let Sizes { shard, chunk, block } = entry.sizes;
+        options.shard = self.shard.or(shard);
+        options.chunk = self.chunk.or(chunk);
+        options.block = self.block.or(block);
+        if self.threads == 0 {
+            options.threads = entry.threads;
+        }
+        Ok(options)
+    }
+
     fn rate(&self) -> f64 {
         self.lr.unwrap_or(match self.optimizer {
             Rule::Adam => 0.002,
@@ -371,6 +423,12 @@ impl LmOptions {
             return Err(Error::Usage(
                 "--preset is for a new run; --resume takes the options of the run it continues".into(),
             ));
+        }
+        if self.tuning.is_some() && self.resume {
+            return Err(Error::Usage("--tuning is for a new run: one that is continued keeps its sizes".into()));
+        }
+        if self.loss != LossKind::Full && (self.chunk.is_some() || self.block.is_some()) {
+            return Err(Error::Usage("--chunk and --block are for --loss full".into()));
         }
         if self.resume && self.force {
             return Err(Error::Usage("--resume continues the model, --force replaces it: give one of them".into()));
@@ -445,6 +503,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
 
     let (vocabulary, corpus) = Corpus::read_training(&options.train, options.min_count, options.max_vocab)?;
     let valid = options.valid.as_deref().map(|path| Corpus::read_with(path, &vocabulary)).transpose()?;
+    let options = &options.tuned(vocabulary.len())?;
     let lanes = Lanes::new(&options.train, &corpus.ids, options.batch, options.tau)?;
     let stride = options.stride.unwrap_or(options.tau);
     let windows = Windows::new(lanes.length(), options.tau, stride)?;
@@ -464,6 +523,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
             Scaling::Inverted => 1.0,
             Scaling::None => options.keep().share(),
         },
+        sizes: Sizes { shard: options.shard, chunk: options.chunk, block: options.block },
     });
 
     let mut words = Vec::new();
@@ -521,7 +581,9 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         resume: format!("wordmill train lm --out {} --resume", quoted(&options.out)),
     };
     let mut fit = Fit { task: &mut task, w, optimizer, state, plan, writer, metrics, progress, signals };
-    let profiled = profile::during(options.profile.as_ref(), || fit.run())?;
+    // The threads that a tuning says are known now only.
+    let mut run = || profile::during(options.profile.as_ref(), || fit.run());
+    let profiled = if options.tuning.is_some() { pool(options.threads)?.install(run)? } else { run()? };
     let an_epoch = windows.count() as f64;
     Ok(Summary {
         parameters: model.layout().parameters(),

@@ -11,7 +11,7 @@ use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
 use crate::kernels::update::add;
 use crate::layers::embedding::{Order, lookup};
-use crate::layers::losses::{Draws, FullSoftmax, Gradient, Objective, Sampled, Sampler};
+use crate::layers::losses::{Draws, FullSoftmax, Gradient, Objective, Sampled, Sampler, Tile};
 use crate::layers::net::{Gates, Kind, Masks, Memory, Net, Norms, Prepared, Shape, Unit};
 use crate::layers::recurrent::{Weights, view, view_mut};
 use crate::models::initial::{Init, shares};
@@ -52,6 +52,43 @@ pub struct Config {
     /// What values that dropout applies to are multiplied by when nothing is dropped: 1, or the kept share for a model trained
     /// with [`Keep::unscaled`].
     pub at_test: f64,
+    /// What a step is divided into, where that is not the default.
+    #[serde(default, skip_serializing_if = "Sizes::are_default")]
+    pub sizes: Sizes,
+}
+
+/// Sizes of the parts that a step is divided into; none: the default. They change how fast a step is and the order of its sums, and so
+/// the last bits of a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sizes {
+    /// Lanes of a shard, which the recurrent part works on together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<usize>,
+    /// Most tokens of a chunk of the output layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<usize>,
+    /// Most words of a block of the output layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<usize>,
+}
+
+impl Sizes {
+    /// Whether all are the default.
+    pub fn are_default(&self) -> bool {
+        *self == Sizes::default()
+    }
+
+    /// Lanes of a shard in a batch of `lanes`.
+    fn shard(&self, lanes: usize) -> usize {
+        self.shard.map_or(shard_lanes(lanes), |shard| shard.clamp(1, lanes))
+    }
+
+    /// The tile of the output layer.
+    fn tile(&self) -> Tile {
+        let Tile { tokens, words } = Tile::default();
+        Tile { tokens: self.chunk.unwrap_or(tokens), words: self.block.unwrap_or(words) }
+    }
 }
 
 /// The loss that a model is trained with; it is evaluated with the full softmax in any case.
@@ -88,6 +125,7 @@ impl Default for Config {
             variational: false,
             loss: Loss::Full,
             at_test: 1.0,
+            sizes: Sizes::default(),
         }
     }
 }
@@ -230,7 +268,11 @@ impl LanguageModel {
     /// Working memory for windows of up to `steps` × `lanes`; the states are zero.
     pub fn space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
         let Config { words, hidden, .. } = self.config;
-        self.space_with(steps, lanes, Output::Full(FullSoftmax::new(steps * lanes, hidden, words)))
+        self.space_with(
+            steps,
+            lanes,
+            Output::Full(FullSoftmax::with_tile(steps * lanes, hidden, words, self.config.sizes.tile())),
+        )
     }
 
     /// The same to train with the model's loss, for the words' counts.
@@ -250,8 +292,9 @@ impl LanguageModel {
         assert!(steps > 0 && lanes > 0);
         let hidden = self.config.hidden;
         let local = Arc::new(self.layout.before(self.embedding));
+        let a_shard = self.config.sizes.shard(lanes);
         let shard = |first: usize| {
-            let b = shard_lanes(lanes).min(lanes - first);
+            let b = a_shard.min(lanes - first);
             Shard {
                 lanes: b,
                 first,
@@ -263,7 +306,7 @@ impl LanguageModel {
         let tokens = steps * lanes;
         Space {
             lanes,
-            shards: (0..lanes).step_by(shard_lanes(lanes)).map(shard).collect(),
+            shards: (0..lanes).step_by(a_shard).map(shard).collect(),
             prepared: self.net.prepared(&self.layout),
             order: Order::new(tokens),
             output_order: Order::new(if self.samples() > 0 { tokens + self.samples() } else { 0 }),
@@ -336,7 +379,7 @@ impl LanguageModel {
         let steps = window.inputs.len() / space.lanes;
         let counted = steps - window.loss_from;
         let shards = space.shards.par_iter_mut().with_max_len(1).enumerate();
-        let a_shard = shard_lanes(space.lanes);
+        let a_shard = self.config.sizes.shard(space.lanes);
         let dtop = space.dtop[..tokens * hidden].par_chunks(counted * a_shard * hidden);
         let prepared = &space.prepared;
         shards.zip(dtop).for_each(|((i, shard), dtop)| {
@@ -443,7 +486,8 @@ impl LanguageModel {
         }
         let _span = span(Part::Forward);
         let prepared = &space.prepared;
-        let tops = space.top[..counted * lanes * hidden].par_chunks_mut(counted * shard_lanes(lanes) * hidden);
+        let tops =
+            space.top[..counted * lanes * hidden].par_chunks_mut(counted * self.config.sizes.shard(lanes) * hidden);
         let shards = space.shards.par_iter_mut().with_max_len(1).enumerate().zip(tops);
         shards.for_each(|((i, shard), top)| {
             let _task = task(Part::Forward);
@@ -492,7 +536,7 @@ impl LanguageModel {
 
     /// Makes the state of one lane zero.
     pub fn forget_lane<R: Real>(&self, space: &mut Space<R>, lane: usize) {
-        let a_shard = shard_lanes(space.lanes);
+        let a_shard = self.config.sizes.shard(space.lanes);
         let (shard, hidden) = (&mut space.shards[lane / a_shard], self.config.hidden);
         for state in &mut shard.net.state {
             state[lane % a_shard * hidden..][..hidden].fill(R::zero());
@@ -507,7 +551,7 @@ impl LanguageModel {
     /// Bytes of [`LanguageModel::space`], or with `training` of [`LanguageModel::training_space`].
     pub fn space_bytes<R: Real>(&self, steps: usize, lanes: usize, training: bool) -> usize {
         let Config { words, hidden, .. } = self.config;
-        let (tokens, a_shard) = (steps * lanes, shard_lanes(lanes));
+        let (tokens, a_shard) = (steps * lanes, self.config.sizes.shard(lanes));
         let shards = lanes.div_ceil(a_shard);
         let recurrent = self.layout.before(self.embedding).len();
         let nets = self.net.memory_len::<R>(steps, a_shard) * lanes / a_shard;
@@ -515,7 +559,7 @@ impl LanguageModel {
         let floats = nets + (shards + 2) * recurrent + tokens * 2 * hidden;
         let output = match self.config.loss {
             Loss::Sampled { samples, .. } if training => Sampled::<R>::bytes(samples, tokens, hidden) + words * 12,
-            _ => FullSoftmax::<R>::bytes(tokens, hidden, words),
+            _ => FullSoftmax::<R>::bytes(tokens, hidden, words, self.config.sizes.tile()),
         };
         floats * size_of::<R>() + tokens * 20 + output
     }

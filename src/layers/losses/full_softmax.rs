@@ -29,6 +29,22 @@ const GROUPS: usize = 16;
 /// Most rows in a block: with 320 tokens its logits take 210 KiB, which stay in L2.
 const BLOCK: usize = 160;
 
+/// The largest part of the logits that is worked on at a time: it should stay in cache. It changes the order of sums, and so the last
+/// bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// Tokens.
+    pub tokens: usize,
+    /// Words.
+    pub words: usize,
+}
+
+impl Default for Tile {
+    fn default() -> Self {
+        Tile { tokens: CHUNK, words: BLOCK }
+    }
+}
+
 /// The output layer of a vocabulary of V words on H units, with its working memory.
 pub struct FullSoftmax<R> {
     units: usize,
@@ -91,9 +107,14 @@ pub const NEVER: f64 = -1e30;
 impl<R: Real> FullSoftmax<R> {
     /// Room for `tokens` at a time.
     pub fn new(tokens: usize, units: usize, words: usize) -> Self {
-        let (chunk, stride) = Self::chunk(tokens, words);
+        Self::with_tile(tokens, units, words, Tile::default())
+    }
+
+    /// The same, with parts of the logits of a given size.
+    pub fn with_tile(tokens: usize, units: usize, words: usize, tile: Tile) -> Self {
+        let (chunk, stride) = Self::chunk(tokens, words, tile);
         let group = words.div_ceil(GROUPS).next_multiple_of(8);
-        let blocks = group.div_ceil(BLOCK);
+        let blocks = group.div_ceil(tile.words.max(8));
         let block = group.div_ceil(blocks).next_multiple_of(8);
         let groups = words.div_ceil(group);
         FullSoftmax {
@@ -117,16 +138,17 @@ impl<R: Real> FullSoftmax<R> {
     }
 
     /// Tokens of a chunk and the stride of its rows: chunks are equal, and as large as memory and cache allow.
-    fn chunk(tokens: usize, words: usize) -> (usize, usize) {
-        let most = (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, CHUNK);
+    fn chunk(tokens: usize, words: usize, tile: Tile) -> (usize, usize) {
+        let most =
+            (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, tile.tokens.max(2 * LANES));
         let chunk = tokens.div_ceil(tokens.div_ceil(most)).next_multiple_of(LANES);
         let stride = if (chunk / LANES).is_multiple_of(2) { chunk + LANES } else { chunk };
         (chunk, stride)
     }
 
-    /// Bytes of working memory that [`FullSoftmax::new`] takes, but for a little.
-    pub fn bytes(tokens: usize, units: usize, words: usize) -> usize {
-        let (chunk, stride) = Self::chunk(tokens, words);
+    /// Bytes of working memory that [`FullSoftmax::with_tile`] takes, but for a little.
+    pub fn bytes(tokens: usize, units: usize, words: usize, tile: Tile) -> usize {
+        let (chunk, stride) = Self::chunk(tokens, words, tile);
         (tokens.div_ceil(chunk) * stride * units + words * stride + GROUPS * units * stride) * size_of::<R>()
     }
 

@@ -6,7 +6,7 @@ mod sampled;
 mod sampler;
 mod sentence;
 
-pub use full_softmax::{FullSoftmax, Gradient, Own};
+pub use full_softmax::{FullSoftmax, Gradient, Own, Tile};
 pub use label_softmax::LabelSoftmax;
 pub use sampled::{Draws, Objective, Sampled};
 pub use sampler::Sampler;

@@ -12,7 +12,7 @@
 //!
 //! The rows that a step needs are gathered, the loss is an exact one over these, and the rows' gradients go back to the tables.
 
-use super::full_softmax::{FullSoftmax, Gradient, NEVER, Own};
+use super::full_softmax::{FullSoftmax, Gradient, NEVER, Own, Tile};
 use super::sampler::Sampler;
 use crate::kernels::Buffer;
 use crate::kernels::rows::gather;
@@ -97,7 +97,8 @@ impl<R: Real> Sampled<R> {
 
     /// Bytes of [`Sampled::new`], but for a little.
     pub fn bytes(samples: usize, tokens: usize, units: usize) -> usize {
-        (2 * samples + tokens) * (units + 1) * size_of::<R>() + FullSoftmax::<R>::bytes(tokens, units, samples)
+        (2 * samples + tokens) * (units + 1) * size_of::<R>()
+            + FullSoftmax::<R>::bytes(tokens, units, samples, Tile::default())
     }
 
     /// Draws a sample, and returns its words, ascending.
