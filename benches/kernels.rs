@@ -38,7 +38,22 @@ const KERNELS: [(&str, f64, Body); 13] = [
     ("sgd", 12.0, |[w, g, ..]| sgd(w, g, STEP)),
     ("adagrad", 20.0, |[w, g, a, _]| adagrad(w, g, a, STEP, 1e-8)),
     ("adam", 28.0, |[w, g, m, v]| {
-        adam(w, g, m, v, STEP, AdamStep { beta1: 0.9, beta2: 0.999, rate: 1e-3, correction: 1.0, epsilon: 1e-8 });
+        adam(
+            w,
+            g,
+            m,
+            v,
+            STEP,
+            AdamStep {
+                decay1: 0.9,
+                decay2: 0.999,
+                gain1: 0.1,
+                gain2: 1e-3,
+                rate: 1e-3,
+                correction: 1.0,
+                epsilon: 1e-8,
+            },
+        );
     }),
 ];
 

@@ -61,7 +61,10 @@ pub fn group(c: &mut Criterion) {
                 b.iter(|| {
                     *step += 1;
                     let stream = Stream::new(1, Purpose::Negatives, *step, 0);
-                    pool.install(|| loss.loss(&mut data.dh, &data.h, &data.targets, &data.u, &data.b, stream))
+                    pool.install(|| {
+                        loss.draw(stream);
+                        loss.loss(&mut data.dh, &data.h, &data.targets, &data.u, &data.b)
+                    })
                 });
             });
         }

@@ -32,7 +32,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// The model of a configuration; with a sampled loss the optimizer is lazy.
+    /// The model of a configuration; with a sampled loss the optimizer is lazy. One step is made.
     pub fn new(config: Config, walk: Walk, rule: Rule) -> Self {
         let Walk { tau, lanes, .. } = walk;
         let words = config.words;
@@ -45,7 +45,10 @@ impl Step {
         let optimizer = Optimizer::new(rule, 5.0, 0.0, model.layout());
         let optimizer = if full { optimizer } else { optimizer.lazy() };
         let space = model.training_space(tau, lanes, &vec![1; words]);
-        Step { w, g, optimizer, space, ids: ids((tau + 1) * lanes, words), walk, step: 0, model }
+        let mut step = Step { w, g, optimizer, space, ids: ids((tau + 1) * lanes, words), walk, step: 0, model };
+        // The first touches memory that was never used.
+        step.run();
+        step
     }
 
     /// One step, on the threads of the pool that it is called in.
@@ -53,6 +56,8 @@ impl Step {
         let Walk { tau, stride, lanes } = self.walk;
         let window = Window { inputs: &self.ids[..tau * lanes], targets: &self.ids[lanes..], loss_from: tau - stride };
         let noise = Noise { keep: Keep::inverted(0.9), seed: 1, step: self.step };
+        self.model.touch(&mut self.g, &mut self.space, window, noise);
+        self.optimizer.catch_up(&mut self.w, &self.g, self.step + 1);
         self.model.step(&mut self.g, &mut self.space, window, noise, &self.w);
         self.step += 1;
         let norm = self.optimizer.norm(&self.g);

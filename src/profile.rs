@@ -33,8 +33,10 @@ pub enum Part {
     Gradients,
     /// Gradients of the states from the groups of vocabulary rows.
     States,
-    /// Gradients of tables' rows.
+    /// Touched rows of tables are listed, and their gradients added.
     Rows,
+    /// Rows of tables that a step is going to read are caught up.
+    CatchUp,
     /// The norm of the gradient.
     Norm,
     /// Weights are moved.
@@ -47,7 +49,7 @@ pub enum Part {
 
 impl Part {
     /// All parts, group by group.
-    pub const ALL: [Part; 16] = [
+    pub const ALL: [Part; 17] = [
         Part::Data,
         Part::Pack,
         Part::Forward,
@@ -60,6 +62,7 @@ impl Part {
         Part::Gradients,
         Part::States,
         Part::Rows,
+        Part::CatchUp,
         Part::Norm,
         Part::Update,
         Part::Validation,
@@ -80,7 +83,8 @@ impl Part {
             Part::Normalise => ("output", "normalise"),
             Part::Gradients => ("output", "gradients"),
             Part::States => ("output", "gather states"),
-            Part::Rows => ("tables", "gradients of rows"),
+            Part::Rows => ("tables", "sort and add rows"),
+            Part::CatchUp => ("optimizer", "catch up"),
             Part::Norm => ("optimizer", "norm"),
             Part::Update => ("optimizer", "update"),
             Part::Validation => ("validation", "evaluate"),

@@ -99,7 +99,7 @@ fn allocations(threads: usize, rule: Rule, cell: Kind, words: impl Fn(u64, usize
 /// As many spans as there were steps, products in their parts, and tasks within spans: here, where nothing else is running.
 fn spans_are_of_the_run(profile: &Profile) {
     let steps = WARM_UP + COUNTED;
-    for part in [Part::Pack, Part::Forward, Part::Backward, Part::Sum, Part::Rows, Part::Norm, Part::Update] {
+    for part in [Part::Pack, Part::Forward, Part::Backward, Part::Sum, Part::CatchUp, Part::Norm, Part::Update] {
         assert_eq!(profile.totals[part as usize].count, steps, "{part:?}");
     }
     // Rows × columns × inner × 2 of a step's products: input, state, and their gradients; the first step's has no state before.

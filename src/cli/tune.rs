@@ -242,6 +242,8 @@ impl Training {
             while steps < 2 || start.elapsed() < time {
                 let window = Window { inputs: &ids[..tokens], targets: &ids[*lanes..], loss_from: 0 };
                 let noise = Noise { keep: Keep::inverted(0.9), seed: 1, step: *step };
+                model.touch(g, space, window, noise);
+                optimizer.catch_up(w, g, *step + 1);
                 model.step(g, space, window, noise, w);
                 *step += 1;
                 let norm = optimizer.norm(g);

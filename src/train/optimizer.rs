@@ -133,7 +133,7 @@ impl<R: Real> Optimizer<R> {
     /// Makes the touched rows of `g` what they are before the `step`-th step, which is going to read them.
     pub fn catch_up(&mut self, w: &mut Arena<R>, g: &Gradients<R>, step: u64) {
         let Some(idle) = &mut self.idle else { return };
-        let _span = span(Part::Update);
+        let _span = span(Part::CatchUp);
         let (missed, mut tables) = idle.parts_mut();
         let mut parts = tensors(w, &mut self.states)
             .filter_map(
