@@ -39,7 +39,8 @@ fn inverse<const K: usize>(mut a: [[f64; K]; K]) -> Option<[[f64; K]; K]> {
     let mut b: [[f64; K]; K] = std::array::from_fn(|i| std::array::from_fn(|j| if i == j { 1.0 } else { 0.0 }));
     for i in 0..K {
         let pivot = (i..K).max_by(|&p, &q| a[p][i].abs().total_cmp(&a[q][i].abs()))?;
-        if !(a[pivot][i].abs() > 1e-12) {
+        let size = a[pivot][i].abs();
+        if size.is_nan() || size <= 1e-12 {
             return None;
         }
         a.swap(i, pivot);
