@@ -157,7 +157,7 @@ impl Tune {
         }
         // The end of it, once more beside the beginning.
         let (gain, speed) = self.gain(default, best)?;
-        let (best, speed) = if gain > 1.0 { (best, speed) } else { (default, speed / gain) };
+        let (best, speed) = if gain > GAIN { (best, speed) } else { (default, speed / gain) };
         let subject = Subject {
             isa: Subject::isa(),
             cell: self.cell,
