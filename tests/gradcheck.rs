@@ -109,7 +109,7 @@ fn cells() -> Vec<Case> {
 fn every_cell_in_one_to_three_layers_tau_and_stride() {
     for case in cells() {
         for layers in 1..=3 {
-            for (steps, loss_from) in [(1, 0), (4, 0), (4, 3), (6, 2)] {
+            for (steps, loss_from) in [(1, 0), (4, 0), (4, 3)] {
                 check(Case { layers, steps, loss_from, ..case });
             }
         }
