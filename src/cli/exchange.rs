@@ -249,6 +249,13 @@ impl Import {
         let mut file = File::open(path).map_err(|e| Error::io(path, "reading", e))?;
         let header = Header::read(&mut file, path)?;
         let mut config = self.config(&header, vocabulary.len())?;
+        // Before anything of these sizes is allocated.
+        let held: usize = header.shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let least = LanguageModel::new(config.clone()).layout().parameters();
+        if held < least {
+            let found = format!("tensors of {held} numbers together");
+            return Err(Error::input(path, 0, found, format!("at least {least}, as their shapes ask for")));
+        }
         let mut all = tensors_of(&config);
         let kept = if config.tie { all.len() - 2..all.len() - 1 } else { 0..0 };
         let mut targets: Vec<TensorMut> = Vec::new();
@@ -334,6 +341,26 @@ impl Import {
 mod tests {
     use super::*;
     use crate::models::language_model::Window;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// What is written is read, of any sizes.
+        #[test]
+        fn any_model_goes_there_and_back(
+            (words, hidden, layers) in (3usize..9, 1usize..7, 1usize..4),
+            (embed, gru, tie) in (1usize..7, any::<bool>(), any::<bool>()),
+            seed in any::<u64>(),
+        ) {
+            let (cell, embed) = (if gru { Kind::Gru } else { Kind::Rnn }, if tie { hidden } else { embed });
+            let model = LanguageModel::new(Config { words, embed, hidden, layers, cell, tie, ..Config::default() });
+            let mut w = Arena::<f32>::zeros(model.layout());
+            crate::models::Init::Uniform.fill(&mut w, seed);
+            let mut again = Arena::zeros(model.layout());
+            of_pytorch(&model, &mut again, &to_pytorch(&model, &w));
+            prop_assert_eq!(again.all(), w.all());
+        }
+    }
 
     #[test]
     fn there_and_back() {

@@ -13,6 +13,7 @@ use crate::text::{Lanes, Lines, Vocabulary, Windows};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::fit::{Outcome, Task, read_weights};
 use crate::train::schedule::{Measure, Score};
+use crate::train::signals::Signals;
 use rand::RngExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +88,8 @@ pub struct Evaluator {
     inputs: Vec<u32>,
     targets: Vec<u32>,
     out: Vec<f64>,
+    /// Ends an evaluation when a signal is raised.
+    signals: Option<Signals>,
 }
 
 impl Evaluator {
@@ -105,7 +108,12 @@ impl Evaluator {
             inputs: vec![0; n],
             targets: vec![0; n],
             out: vec![0.0; n],
+            signals: None,
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.signals.as_ref().is_some_and(|signals| signals.raised().is_some())
     }
 
     /// Bytes of [`Evaluator::new`].
@@ -113,7 +121,8 @@ impl Evaluator {
         model.space_bytes::<f32>(STEPS, Self::lanes(words), false)
     }
 
-    /// The mean loss in nats over all words of `ids`, each given those before it; the first follows `eos`.
+    /// The mean loss in nats over all words of `ids`, each given those before it; the first follows `eos`. NaN
+    /// if a signal that [`Task::heed`] has told it of has ended it.
     pub fn loss(&mut self, model: &LanguageModel, w: &Arena<f32>, ids: &[u32], eos: u32) -> f64 {
         let (lanes, length) = (self.lanes, ids.len().div_ceil(self.lanes));
         // The word before target i, for all i that a lane may reach.
@@ -127,7 +136,7 @@ impl Evaluator {
         };
         let burn_in = BURN_IN.min(length) as isize;
         let mut at = -burn_in;
-        while at < 0 {
+        while at < 0 && !self.is_stopped() {
             let n = STEPS.min(-at as usize) * lanes;
             fill(&mut self.inputs[..n], &mut self.targets[..n], at);
             model.advance(&mut self.space, &self.inputs[..n], w);
@@ -139,6 +148,9 @@ impl Evaluator {
         }
         let mut total = 0.0;
         for at in (0..length).step_by(STEPS) {
+            if self.is_stopped() {
+                return f64::NAN;
+            }
             let steps = STEPS.min(length - at);
             let n = steps * lanes;
             fill(&mut self.inputs[..n], &mut self.targets[..n], at as isize);
@@ -305,6 +317,10 @@ impl Task for LmTask<'_> {
             self.model.carry(&mut self.space, self.windows.get(index + 1).carry_from);
         }
         Outcome { loss, targets: ((window.len() - window.loss_from) * self.lanes.lanes()) as u64 }
+    }
+
+    fn heed(&mut self, signals: &Signals) {
+        self.valid.iter_mut().for_each(|(_, evaluator)| evaluator.signals = Some(signals.clone()));
     }
 
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {

@@ -16,33 +16,60 @@ pub fn predicted_peak(bytes: usize) -> usize {
     peak().max(status("VmRSS:") + bytes + REST)
 }
 
-/// Refuses a run that the machine, this process's control group or its limits have no room for.
-pub fn check(predicted: usize) -> Result<()> {
+/// Refuses a run that the machine, this process's control group or its limits have no room for, and tells `what_fits` in the room
+/// that there is. A warning if there is room, but not now.
+pub fn check(predicted: usize, what_fits: impl FnOnce(usize) -> Vec<String>) -> Result<Option<String>> {
     let room =
-        [machine(), group(), limit_of("Max address space"), limit_of("Max data size")].into_iter().flatten().min();
-    let Some(room) = room.filter(|&room| room < predicted) else { return Ok(()) };
+        [machine("MemTotal:"), group(), limit_of("Max address space"), limit_of("Max data size")].into_iter().flatten();
     let gb = |bytes: usize| bytes as f64 / 1e9;
-    Err(Error::Usage(format!(
-        "training needs {:.2} GB of memory, this machine offers {:.2} GB; a smaller --hidden, --embed or --max-vocab, or \
-         --optimizer sgd, needs less",
-        gb(predicted),
-        gb(room)
-    )))
+    if let Some(room) = room.min().filter(|&room| room < predicted) {
+        let fits = match &what_fits(room)[..] {
+            [] => "no smaller size of one kind alone would fit".to_owned(),
+            [one] => format!("{one} would fit"),
+            [some @ .., last] => format!("{} or {last} would fit", some.join(", ")),
+        };
+        let (needed, room) = (gb(predicted), gb(room));
+        let what = format!("training needs {needed:.2} GB of memory, this machine offers {room:.2} GB; {fits}");
+        return Err(Error::Usage(what));
+    }
+    let free = machine("MemAvailable:").map(|free| free.saturating_add(status("VmRSS:")));
+    Ok(free.filter(|&free| free < predicted).map(|free| {
+        let (needed, free) = (gb(predicted), gb(free));
+        format!("training needs {needed:.2} GB of memory, of which other programs leave {free:.2} GB at present")
+    }))
 }
 
-/// The memory of the machine.
-fn machine() -> Option<usize> {
+/// The largest number from 1 to below `limit` that fits, if larger ones need more.
+pub fn largest(limit: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    let (mut fitting, mut too_large) = (0, limit);
+    while fitting + 1 < too_large {
+        let middle = fitting + (too_large - fitting) / 2;
+        *(if fits(middle) { &mut fitting } else { &mut too_large }) = middle;
+    }
+    (fitting > 0).then_some(fitting)
+}
+
+/// The memory of the machine: all (`MemTotal:`), or what is free (`MemAvailable:`).
+fn machine(key: &str) -> Option<usize> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    kilobytes(text.lines().find(|line| line.starts_with("MemTotal:"))?)
+    kilobytes(text.lines().find(|line| line.starts_with(key))?)
 }
 
-/// The least limit of this process's control group and of those that it is part of.
+/// The least limit of this process's control group and of those that it is part of, in either version of control groups.
 fn group() -> Option<usize> {
     let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    let groups = Path::new(path).ancestors().map(|group| Path::new("/sys/fs/cgroup").join(group).join("memory.max"));
-    let first = PathBuf::from("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-    groups.chain([first]).filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok()).min()
+    let limits = text.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?.trim_start_matches('/'));
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            all if all.split(',').any(|name| name == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            _ => return None,
+        };
+        Some(Path::new(path).ancestors().map(|group| Path::new(root).join(group).join(file)).collect::<Vec<PathBuf>>())
+    });
+    // Within a container the path may be that of the host, and the limit at the root.
+    limits.flatten().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok()).min()
 }
 
 /// What a limit on addresses (`ulimit -v`, `ulimit -d`) leaves to memory: they also count what is not used.

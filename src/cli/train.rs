@@ -2,6 +2,7 @@
 
 use super::config::Preset;
 use super::language_model::{Evaluator, LmData, LmTask, Trained};
+use super::memory;
 use super::profile::{self, Profiled};
 use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY, check_same};
 use super::train_ner::{NerOptions, train_ner};
@@ -14,7 +15,7 @@ use crate::layers::losses::{Draws, Objective};
 use crate::layers::net::{Kind, Unit};
 use crate::models::language_model::{Config, Loss, Sizes};
 use crate::models::{Init, LanguageModel};
-use crate::params::{Arena, Gradients};
+use crate::params::{Arena, Gradients, Layout};
 use crate::pool::pool;
 use crate::text::{Corpus, Lanes, Vocabulary, Windows};
 use crate::train::checkpoint::{Checkpoint, STATE};
@@ -22,6 +23,7 @@ use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::{Progress, Style, short};
+use crate::train::saver::Saver;
 use crate::train::schedule::{self, EarlyStopping, Schedule};
 use crate::train::signals::Signals;
 use crate::train::writer::Writer;
@@ -326,6 +328,28 @@ impl LmOptions {
         Loss::Sampled { objective, draws: self.recipe, samples: self.samples, power }
     }
 
+    /// The model, for a vocabulary of `words` words.
+    fn model(&self, words: usize, eos: u32) -> Config {
+        Config {
+            words,
+            embed: self.embed(),
+            hidden: self.hidden,
+            layers: self.layers,
+            cell: self.cell,
+            activation: self.activation.unwrap_or(Activation::Tanh),
+            unit: self.unit.unwrap_or(Unit::Gru),
+            tie: self.tie,
+            reset_at: self.reset_at_eos.then_some(eos),
+            variational: self.variational,
+            loss: self.loss(),
+            at_test: match self.dropout_scaling {
+                Scaling::Inverted => 1.0,
+                Scaling::None => self.keep().share(),
+            },
+            sizes: Sizes { shard: self.shard, chunk: self.chunk, block: self.block },
+        }
+    }
+
     fn embed(&self) -> usize {
         self.embed.unwrap_or(if self.tie { self.hidden } else { 50 })
     }
@@ -507,24 +531,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
     let lanes = Lanes::new(&options.train, &corpus.ids, options.batch, options.tau)?;
     let stride = options.stride.unwrap_or(options.tau);
     let windows = Windows::new(lanes.length(), options.tau, stride)?;
-    let model = LanguageModel::new(Config {
-        words: vocabulary.len(),
-        embed: options.embed(),
-        hidden: options.hidden,
-        layers: options.layers,
-        cell: options.cell,
-        activation: options.activation.unwrap_or(Activation::Tanh),
-        unit: options.unit.unwrap_or(Unit::Gru),
-        tie: options.tie,
-        reset_at: options.reset_at_eos.then_some(vocabulary.eos()),
-        variational: options.variational,
-        loss: options.loss(),
-        at_test: match options.dropout_scaling {
-            Scaling::Inverted => 1.0,
-            Scaling::None => options.keep().share(),
-        },
-        sizes: Sizes { shard: options.shard, chunk: options.chunk, block: options.block },
-    });
+    let model = LanguageModel::new(options.model(vocabulary.len(), vocabulary.eos()));
 
     let mut words = Vec::new();
     vocabulary.write_to(&mut words).map_err(|e| Error::io(&options.out, "listing the vocabulary", e))?;
@@ -536,13 +543,17 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         corpus.ids.len(),
         vocabulary.len()
     ));
-    let predicted = super::memory::predicted_peak(lm_bytes(&model, options, valid.as_ref().map(|v| v.ids.len())));
+    let valid_words = valid.as_ref().map(|v| v.ids.len());
+    let predicted = memory::predicted_peak(lm_bytes(&model, options, valid_words));
     progress.say(&format!(
         "{} parameters; predicted peak memory {:.0} MB",
         model.layout().parameters(),
         predicted as f64 / 1e6
     ));
-    super::memory::check(predicted)?;
+    let room = |room: usize| what_fits(options, &vocabulary, valid_words, room);
+    if let Some(warning) = memory::check(predicted, room)? {
+        progress.say(&format!("warning: {warning}"));
+    }
     let writer = writer.map_or_else(|| Writer::create(&options.out, options.force), Ok)?;
 
     let steps = (windows.count() as u64).saturating_mul(options.epochs).min(options.max_steps.unwrap_or(u64::MAX));
@@ -565,6 +576,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         Some(checkpoint) => {
             let (w, state) = resume(checkpoint, &mut task, &mut optimizer, &vocabulary, options, schedule)?;
             let metrics = Metrics::resume(&options.out, state.step)?;
+            metrics.warnings.iter().for_each(|warning| progress.say(&format!("warning: {warning}")));
             progress.say(&format!("continuing after step {}", state.step));
             (w, state, metrics)
         }
@@ -580,7 +592,8 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         save_every: Duration::from_secs_f64((options.save_every * 60.0).min(1e9)),
         resume: format!("wordmill train lm --out {} --resume", quoted(&options.out)),
     };
-    let mut fit = Fit { task: &mut task, w, optimizer, state, plan, writer, metrics, progress, signals };
+    let saver = Saver::new(writer);
+    let mut fit = Fit { task: &mut task, w, optimizer, state, plan, saver, metrics, progress, signals };
     // The threads that a tuning says are known now only.
     let mut run = || profile::during(options.profile.as_ref(), || fit.run());
     let profiled = if options.tuning.is_some() { pool(options.threads)?.install(run)? } else { run()? };
@@ -595,7 +608,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         words_per_second: fit.state.targets as f64 / fit.state.seconds.max(1e-9),
         best_valid_perplexity: fit.state.stopping.best().map(|score| score.value),
         best_step: fit.state.stopping.best_step(),
-        peak_memory_mb: super::memory::peak() as f64 / 1e6,
+        peak_memory_mb: memory::peak() as f64 / 1e6,
         profile: profiled,
     })
 }
@@ -641,12 +654,48 @@ fn resume(
     Ok((before.w, state))
 }
 
-/// Bytes that training allocates: weights, gradients and optimizer states, and the working memory of steps and evaluation.
+/// Bytes that training allocates: weights, gradients and optimizer states, the working memory of steps and evaluation, and that of
+/// saving.
 fn lm_bytes(model: &LanguageModel, options: &LmOptions, valid: Option<usize>) -> usize {
     let touched = options.tau * options.batch + model.samples();
-    model.layout().len() * size_of::<f32>()
-        + Gradients::<f32>::bytes(model.layout(), touched)
-        + Optimizer::<f32>::bytes(options.optimizer, model.layout())
+    let layout = model.layout();
+    let bytes = |layout: &Layout| layout.len() * size_of::<f32>() + Optimizer::<f32>::bytes(options.optimizer, layout);
+    // What a checkpoint copies at its moment.
+    let copied = bytes(&layout.resized(|t| if t.role.by_rows() { (0, t.columns) } else { (t.rows, t.columns) }));
+    bytes(layout)
+        + Gradients::<f32>::bytes(layout, touched)
         + model.space_bytes::<f32>(options.tau, options.batch, true)
         + valid.map_or(0, |words| Evaluator::bytes(model, words))
+        + Saver::bytes(copied, bytes(layout) - copied)
+}
+
+/// Options with which the run would fit in `room` bytes, each alone.
+fn what_fits(options: &LmOptions, vocabulary: &Vocabulary, valid: Option<usize>, room: usize) -> Vec<String> {
+    let fits = |options: &LmOptions, words: usize| {
+        let model = LanguageModel::new(options.model(words, vocabulary.eos().min(words as u32 - 1)));
+        memory::predicted_peak(lm_bytes(&model, options, valid)) <= room
+    };
+    let words = vocabulary.len();
+    let with = |change: &dyn Fn(&mut LmOptions)| {
+        let mut options = options.clone();
+        change(&mut options);
+        options
+    };
+    let hidden = memory::largest(options.hidden, |hidden| {
+        // With --tie, words are as wide.
+        let change = |options: &mut LmOptions| {
+            options.hidden = hidden;
+            options.embed = options.embed.map(|embed| if options.tie { hidden } else { embed });
+        };
+        fits(&with(&change), words)
+    });
+    let embed =
+        memory::largest(options.embed(), |embed| !options.tie && fits(&with(&|o| o.embed = Some(embed)), words));
+    let cheaper = |rule: Rule| options.optimizer != rule && fits(&with(&|options| options.optimizer = rule), words);
+    let most = memory::largest(words, |most| fits(options, most)).filter(|&most| most >= 3);
+    let rowwise = cheaper(Rule::AdagradRowwise).then(|| "--optimizer adagrad-rowwise".to_owned());
+    let sgd = cheaper(Rule::Sgd).then(|| "--optimizer sgd".to_owned());
+    let named = [("--hidden", hidden), ("--embed", embed), ("--max-vocab", most)];
+    let numbers = named.into_iter().filter_map(|(name, most)| Some(format!("{name} {}", most?)));
+    numbers.chain(rowwise).chain(sgd).collect()
 }

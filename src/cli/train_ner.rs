@@ -20,6 +20,7 @@ use crate::train::fit::{Fit, Plan, State, read_optimizer};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::{Progress, Style};
+use crate::train::saver::Saver;
 use crate::train::schedule::{EarlyStopping, Kind, Schedule};
 use crate::train::signals::Signals;
 use crate::train::writer::Writer;
@@ -456,6 +457,7 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
             let (w, state) = resume(checkpoint, &mut optimizer, &config, &encoder, options, schedule)?;
             progress.say(&format!("continuing after step {}", state.step));
             let metrics = Metrics::resume(&options.out, state.step)?;
+            metrics.warnings.iter().for_each(|warning| progress.say(&format!("warning: {warning}")));
             (w, state, metrics)
         }
     };
@@ -465,7 +467,8 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         save_every: Duration::from_secs_f64((options.save_every * 60.0).min(1e9)),
         resume: format!("wordmill train ner --out {} --resume", options.out.display()),
     };
-    let mut fit = Fit { task: &mut task, w, optimizer, state, plan, writer, metrics, progress, signals };
+    let saver = Saver::new(writer);
+    let mut fit = Fit { task: &mut task, w, optimizer, state, plan, saver, metrics, progress, signals };
     let profiled = profile::during(options.profile.as_ref(), || fit.run())?;
     let test = match &test {
         None => None,

@@ -1,8 +1,9 @@
 //! Optimizer updates (equations, section 6) in one pass over memory. g is the gradient, used as `scale`·g (clipping) plus
-//! `decay`·w (L2); w the weights. All element-wise: the bits do not depend on how an arena is divided.
+//! `decay`·w (L2); w the weights. All element-wise: the bits do not depend on how an arena is
+//! divided. Each returns 0, or NaN if a number that it has written is not finite.
 
 use super::kernel;
-use crate::real::{LANES, Simd};
+use crate::real::{LANES, Real, Simd};
 
 /// What every update does to a gradient first.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +35,8 @@ pub struct AdamStep<R> {
     pub epsilon: R,
 }
 
-/// Calls `f` with w, g and `N` states, sixteen lanes at a time, and writes w and the states back.
+/// Calls `f` with w, g and `N` states, sixteen lanes at a time, and writes w and the states back. Gives 0, or NaN if a number
+/// written is not finite.
 #[inline(always)]
 fn update<S: Simd, const N: usize>(
     s: S,
@@ -43,9 +45,10 @@ fn update<S: Simd, const N: usize>(
     state: [&mut [S::R]; N],
     step: Step<S::R>,
     f: impl Fn(S::V, S::V, [S::V; N]) -> (S::V, [S::V; N]),
-) {
+) -> S::R {
     assert!(w.len() == g.len() && state.iter().all(|x| x.len() == w.len()));
     let (scale, decay) = (s.splat(step.scale), s.splat(step.decay));
+    let (zero, mut sum) = (s.splat(S::R::of(0.0)), s.splat(S::R::of(0.0)));
     let whole = w.len() - w.len() % LANES;
     let mut i = 0;
     while i < whole {
@@ -53,8 +56,10 @@ fn update<S: Simd, const N: usize>(
         let gradient = s.fma(decay, weight, s.mul(scale, s.load(&g[i..])));
         let (weight, new) = f(weight, gradient, std::array::from_fn(|k| s.load(&state[k][i..])));
         s.store(weight, &mut w[i..]);
+        sum = s.fma(weight, zero, sum);
         for k in 0..N {
             s.store(new[k], &mut state[k][i..]);
+            sum = s.fma(new[k], zero, sum);
         }
         i += LANES;
     }
@@ -63,43 +68,46 @@ fn update<S: Simd, const N: usize>(
         let gradient = s.fma(decay, weight, s.mul(scale, s.load_part(&g[whole..])));
         let (weight, new) = f(weight, gradient, std::array::from_fn(|k| s.load_part(&state[k][whole..])));
         s.store_part(weight, &mut w[whole..]);
+        sum = s.fma(s.load_part(&w[whole..]), zero, sum);
         for k in 0..N {
             s.store_part(new[k], &mut state[k][whole..]);
+            sum = s.fma(s.load_part(&state[k][whole..]), zero, sum);
         }
     }
+    s.sum(sum)
 }
 
 kernel! {
     /// w ← w − rate · g
-    pub fn sgd<'a>(w: &'a mut [R], g: &'a [R], step: Step<R>) {
+    pub fn sgd<'a>(w: &'a mut [R], g: &'a [R], step: Step<R>) -> R {
         |s| {
             let rate = s.splat(R::zero() - step.rate);
-            update(s, w, g, [], step, #[inline(always)] |w, g, []| (s.fma(rate, g, w), []));
+            update(s, w, g, [], step, #[inline(always)] |w, g, []| (s.fma(rate, g, w), []))
         }
     }
 }
 
 kernel! {
     /// a ← a + g²; w ← w − rate · g / (√a + ε) (Duchi et al. 2011)
-    pub fn adagrad<'a>(w: &'a mut [R], g: &'a [R], a: &'a mut [R], step: Step<R>, epsilon: R) {
+    pub fn adagrad<'a>(w: &'a mut [R], g: &'a [R], a: &'a mut [R], step: Step<R>, epsilon: R) -> R {
         |s| {
             let (rate, epsilon) = (s.splat(R::zero() - step.rate), s.splat(epsilon));
             update(s, w, g, [a], step, #[inline(always)] |w, g, [a]| {
                 let a = s.fma(g, g, a);
                 (s.fma(rate, s.div(g, s.add(s.sqrt(a), epsilon)), w), [a])
-            });
+            })
         }
     }
 }
 
 kernel! {
     /// a ← a + Σg²/n; w ← w − rate · g / (√a + ε): Adagrad with one accumulator for a row of n weights.
-    pub fn adagrad_row<'a>(w: &'a mut [R], g: &'a [R], a: &'a mut R, step: Step<R>, epsilon: R) {
+    pub fn adagrad_row<'a>(w: &'a mut [R], g: &'a [R], a: &'a mut R, step: Step<R>, epsilon: R) -> R {
         |s| {
             let mean = sum_squares(s, g) * step.scale * step.scale / R::of(g.len() as f64);
             *a += mean;
             let rate = s.splat(R::zero() - step.rate / (a.sqrt() + epsilon));
-            update(s, w, g, [], step, #[inline(always)] |w, g, []| (s.fma(rate, g, w), []));
+            *a * R::zero() + update(s, w, g, [], step, #[inline(always)] |w, g, []| (s.fma(rate, g, w), []))
         }
     }
 }
@@ -126,7 +134,7 @@ kernel! {
 
 kernel! {
     /// m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; w ← w − rate · m / (√v · correction + ε)
-    pub fn adam<'a>(w: &'a mut [R], g: &'a [R], m: &'a mut [R], v: &'a mut [R], step: Step<R>, adam: AdamStep<R>) {
+    pub fn adam<'a>(w: &'a mut [R], g: &'a [R], m: &'a mut [R], v: &'a mut [R], step: Step<R>, adam: AdamStep<R>) -> R {
         |s| {
             let (beta1, beta2) = (s.splat(adam.decay1), s.splat(adam.decay2));
             let (gain1, gain2) = (s.splat(adam.gain1), s.splat(adam.gain2));
@@ -136,7 +144,7 @@ kernel! {
                 let v = s.fma(s.mul(gain2, g), g, s.mul(beta2, v));
                 let root = s.fma(s.sqrt(v), correction, epsilon);
                 (s.fma(rate, s.div(m, root), w), [m, v])
-            });
+            })
         }
     }
 }

@@ -4,6 +4,7 @@ use super::checkpoint::{MODEL, OPTIMIZER, STATE};
 use super::metrics::{Metrics, Report};
 use super::optimizer::Optimizer;
 use super::progress::{Progress, short};
+use super::saver::{Item, Saver};
 use super::schedule::{EarlyStopping, Measure, Schedule, Score};
 use super::signals::Signals;
 use super::tensor_file::{Tensor, TensorMut};
@@ -13,6 +14,7 @@ use crate::profile::{Part, span};
 use crate::train::checkpoint::Checkpoint;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +47,9 @@ pub trait Task {
 
     /// The loss of step `step` (from 0, all passes counted) and its gradient.
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome;
+
+    /// Once, before the first step: an evaluation may end early when a signal is raised; its result is not used then.
+    fn heed(&mut self, _signals: &Signals) {}
 
     /// The result on the validation data, if there are any.
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score>;
@@ -93,6 +98,9 @@ pub struct State {
     pub schedule: Schedule,
     /// The best evaluation, and patience with those after it.
     pub stopping: EarlyStopping,
+    /// Whether a signal has kept the evaluation after this step from its end: it comes before the next step.
+    #[serde(default)]
+    unevaluated: bool,
     recent: Recent,
 }
 
@@ -110,7 +118,7 @@ impl State {
     /// Before the first step.
     pub fn new(schedule: Schedule, stopping: EarlyStopping) -> Self {
         let recent = Recent::default();
-        State { step: 0, targets: 0, seconds: 0.0, finished: false, schedule, stopping, recent }
+        State { step: 0, targets: 0, seconds: 0.0, finished: false, schedule, stopping, unevaluated: false, recent }
     }
 }
 
@@ -130,7 +138,7 @@ pub struct Fit<'a, T> {
     /// How far it goes.
     pub plan: Plan,
     /// Where it is saved.
-    pub writer: Writer,
+    pub saver: Saver,
     /// Where it is reported.
     pub metrics: Metrics,
     /// Where it is shown.
@@ -141,14 +149,33 @@ pub struct Fit<'a, T> {
 
 impl<T: Task> Fit<'_, T> {
     /// Trains until the plan is done or patience ends. On a signal a checkpoint is saved and [`Error::Interrupted`] returned.
+    /// When this returns, no checkpoint is under way.
     ///
     /// # Errors
     /// A loss, gradient or weight that is not finite, before anything is updated with it; what saving reports; a signal.
     pub fn run(&mut self) -> Result<()> {
+        let trained = self.train();
+        // What is under way was whole when it began, whatever has come since.
+        let saved = self.saver.finish(&live(&self.w, &self.optimizer));
+        match trained {
+            // Nothing was saved as the interruption would tell.
+            Err(Error::Interrupted { .. }) | Ok(()) if saved.is_err() => saved,
+            trained => trained,
+        }
+    }
+
+    fn train(&mut self) -> Result<()> {
         let mut g = Gradients::zeros(self.task.layout(), self.task.rows());
         let an_epoch = self.task.steps_per_epoch();
         let last = self.plan.epochs.saturating_mul(an_epoch).min(self.plan.max_steps.unwrap_or(u64::MAX));
-        if self.state.step >= last {
+        self.task.heed(&self.signals);
+        if std::mem::take(&mut self.state.unevaluated) {
+            self.report(true, an_epoch)?;
+            self.save()?;
+            if let Some(signal) = self.signals.raised() {
+                return Err(self.interrupted(signal));
+            }
+        } else if self.state.step >= last {
             let done = self.state.step;
             let what = match self.plan.max_steps {
                 Some(most) if most <= done => {
@@ -188,52 +215,79 @@ impl<T: Task> Fit<'_, T> {
                 clock = Instant::now();
             }
             self.state.finished |= self.state.step == last;
-            if ended || saved.elapsed() >= self.plan.save_every {
-                self.save()?;
-                saved = Instant::now();
-            } else if let Some(signal) = self.signals.raised() {
+            let signal = self.signals.raised();
+            if signal.is_some() {
                 self.state.seconds += clock.elapsed().as_secs_f64();
                 self.state.recent.seconds += clock.elapsed().as_secs_f64();
+            }
+            if ended || signal.is_some() || saved.elapsed() >= self.plan.save_every {
                 self.save()?;
-                return Err(Error::Interrupted { signal, resume: self.plan.resume.clone() });
+                saved = Instant::now();
+            }
+            if let Some(signal) = signal.filter(|_| self.state.unevaluated || !self.state.finished) {
+                return Err(self.interrupted(signal));
             }
         }
         self.progress.finish();
         Ok(())
     }
 
-    /// Loss, gradient, clipping and update. Nothing is updated with what is not finite; a loss whose perplexity is not has
-    /// diverged as well.
+    fn interrupted(&self, signal: i32) -> Error {
+        Error::Interrupted { signal, resume: self.plan.resume.clone() }
+    }
+
+    /// Loss, gradient, clipping and update. Nothing is updated with a gradient that is not finite, and nothing goes on, or is saved,
+    /// with weights or states that are not; a loss whose perplexity is not finite has diverged as well.
     fn one_step(&mut self, g: &mut Gradients<f32>) -> Result<Outcome> {
         let number = self.state.step + 1;
         self.task.touch(g, self.state.step);
+        self.keep_rows(g);
         self.optimizer.catch_up(&mut self.w, g, number);
         let outcome = self.task.step(g, self.state.step, &self.w);
         let norm = self.optimizer.norm(g);
         let perplexity = if self.task.is_cross_entropy() { outcome.loss.exp() } else { outcome.loss };
         if !(perplexity.is_finite() && norm.is_finite()) {
-            return Err(not_finite(outcome.loss, norm, g, &self.w, number));
+            return Err(not_finite(outcome.loss, norm, g, &self.w, &self.optimizer, number));
         }
         let rate = self.state.schedule.rate(number);
-        self.optimizer.update(&mut self.w, g, norm, rate, number);
+        self.keep_rows(g);
+        if !self.optimizer.update(&mut self.w, g, norm, rate, number) {
+            return Err(not_finite(outcome.loss, norm, g, &self.w, &self.optimizer, number));
+        }
+        if self.saver.is_busy() {
+            let _span = span(Part::Checkpoint);
+            self.saver.advance(&live(&self.w, &self.optimizer))?;
+        }
         self.state.recent.norm += norm;
         Ok(outcome)
     }
 
-    /// One line of the metrics; at the end of an epoch with an evaluation.
+    /// Sets the rows aside that are touched and that the checkpoint under way needs as they are.
+    fn keep_rows(&mut self, g: &Gradients<f32>) {
+        if self.saver.is_busy() {
+            let touched = g.tables().iter().map(|rows| (rows.p(), rows.ids()));
+            self.saver.keep(&live(&self.w, &self.optimizer), touched);
+        }
+    }
+
+    /// One line of the metrics; at the end of an epoch with an evaluation. A signal meanwhile puts both off to the next run.
     fn report(&mut self, evaluate: bool, an_epoch: u64) -> Result<()> {
         if evaluate {
-            self.optimizer.catch_up_all(&mut self.w, self.state.step);
+            self.catch_up_all()?;
         }
-        let state = &mut self.state;
-        let recent = std::mem::take(&mut state.recent);
-        let rate = state.schedule.rate(state.step);
         let score = if evaluate {
             let _span = span(Part::Validation);
             self.task.validate(&self.w)
         } else {
             None
         };
+        let state = &mut self.state;
+        if score.is_some() && self.signals.raised().is_some() {
+            state.unevaluated = true;
+            return Ok(());
+        }
+        let recent = std::mem::take(&mut state.recent);
+        let rate = state.schedule.rate(state.step);
         match score {
             Some(score) if state.step.is_multiple_of(an_epoch) => {
                 state.schedule.evaluated(score);
@@ -291,31 +345,54 @@ impl<T: Task> Fit<'_, T> {
         format!("epoch {epoch}  {speed:.0} words/s  train {train}{valid}", epoch = Trim(epoch))
     }
 
-    /// Saves a checkpoint of this moment.
-    pub fn save(&mut self) -> Result<()> {
-        let _span = span(Part::Checkpoint);
+    /// Makes all rows what they are now; the checkpoint under way needs them as they were.
+    fn catch_up_all(&mut self) -> Result<()> {
+        self.saver.finish(&live(&self.w, &self.optimizer))?;
         self.optimizer.catch_up_all(&mut self.w, self.state.step);
+        Ok(())
+    }
+
+    /// Begins to save a checkpoint of this moment.
+    fn save(&mut self) -> Result<()> {
+        let _span = span(Part::Checkpoint);
+        self.catch_up_all()?;
         let state = serde_json::to_vec_pretty(&self.state).expect("the state is JSON");
-        let best = self.state.stopping.best_step();
-        let (names, lens): (Vec<String>, Vec<[usize; 1]>) = {
-            let carried = self.task.carried();
-            (0..carried.len()).map(|i| format!("carried{i}")).zip(carried.iter().map(|x| [x.len()])).unzip()
-        };
         let carried: Vec<Vec<f32>> = self.task.carried().iter().map(|x| x.to_vec()).collect();
-        let weights: Vec<_> = tensors(&self.w, "").collect();
-        let weights: Vec<Tensor> = weights.iter().map(NamedTensor::view).collect();
-        let states = self.optimizer.rule().states().iter().zip(self.optimizer.states());
-        let states: Vec<_> = states.flat_map(|(name, arena)| tensors(arena, name)).collect();
-        let mut states: Vec<Tensor> = states.iter().map(NamedTensor::view).collect();
-        for ((name, shape), data) in names.iter().zip(&lens).zip(&carried) {
-            states.push(Tensor { name, shape, data: data.as_slice().into() });
+        let mut parts = parts(&self.w, &self.optimizer);
+        for (i, data) in carried.iter().enumerate() {
+            let (file, name, shape) = (OPTIMIZER, format!("carried{i}"), vec![data.len()]);
+            parts.push(Item { file, name, shape, data, table: None });
         }
         let files = self.task.files();
         let mut files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
         files.push((STATE, &state));
-        let tensors = [(MODEL, weights.as_slice()), (OPTIMIZER, states.as_slice())];
-        self.writer.save(&Snapshot { step: self.state.step, best, files: &files, tensors: &tensors })
+        let live: Vec<&[f32]> = parts.iter().map(|part| part.data).collect();
+        self.saver.begin(self.state.step, self.state.stopping.best_step(), &files, &parts, &live)
     }
+}
+
+/// The weights and the optimizer's states, as they are saved.
+fn parts<'a>(w: &'a Arena<f32>, optimizer: &'a Optimizer<f32>) -> Vec<Item<'a>> {
+    let states = optimizer.rule().states().iter().map(|name| (OPTIMIZER, *name)).zip(optimizer.states());
+    let mut parts = Vec::new();
+    for ((file, state), arena) in std::iter::once(((MODEL, ""), w)).chain(states) {
+        for (p, tensor) in arena.layout().tensors() {
+            if tensor.range().is_empty() {
+                continue;
+            }
+            let table = tensor.role.by_rows().then_some((p, tensor.rows));
+            let name = file_name(&tensor.name, state);
+            parts.push(Item { file, name, shape: shape(tensor), data: arena.slice(p), table });
+        }
+    }
+    parts
+}
+
+/// The values of [`parts`].
+fn live<'a>(w: &'a Arena<f32>, optimizer: &'a Optimizer<f32>) -> Vec<&'a [f32]> {
+    let values = |arena: &'a Arena<f32>| arena.layout().tensors().map(|(p, _)| arena.slice(p));
+    let all = std::iter::once(w).chain(optimizer.states()).flat_map(values);
+    all.filter(|values| !values.is_empty()).collect()
 }
 
 /// A number of epochs without zeros at its end.
@@ -379,6 +456,17 @@ pub fn read_optimizer(
     optimizer: &mut Optimizer<f32>,
     carried: Vec<&mut [f32]>,
 ) -> Result<()> {
+    let arenas = optimizer.rule().states().iter().zip(optimizer.states());
+    let expected: BTreeSet<&str> =
+        arenas.filter(|(_, arena)| arena.layout().len() > 0).map(|(name, _)| *name).collect();
+    let held = checkpoint.shapes(OPTIMIZER)?;
+    let held: BTreeSet<&str> = held.iter().filter_map(|(name, _)| Some(name.split_once('/')?.0)).collect();
+    if held != expected {
+        let list = |names: Vec<&str>| if names.is_empty() { "no states".to_owned() } else { names.join(", ") };
+        let (held, expected) = (list(held.into_iter().collect()), list(expected.into_iter().collect()));
+        let what = format!("holds {held}; the optimizer that the checkpoint's options name keeps {expected}");
+        return Err(Error::model(checkpoint.path().join(OPTIMIZER), what));
+    }
     let names = optimizer.rule().states().iter().map(|name| name.to_string());
     let arenas = names.zip(optimizer.states_mut(checkpoint.step())).collect();
     read_arenas(checkpoint, OPTIMIZER, arenas, carried)
@@ -407,13 +495,24 @@ fn read_arenas(
     checkpoint.read_tensors(file, &mut views)
 }
 
-/// Which tensor is to blame: a weight, else a gradient, else the loss itself.
-fn not_finite(loss: f64, norm: f64, g: &Gradients<f32>, w: &Arena<f32>, step: u64) -> Error {
+/// Which tensor is to blame: a weight, else a state of the optimizer, else a gradient, else the loss itself.
+fn not_finite(
+    loss: f64,
+    norm: f64,
+    g: &Gradients<f32>,
+    w: &Arena<f32>,
+    optimizer: &Optimizer<f32>,
+    step: u64,
+) -> Error {
     let weights = w.layout().tensors().map(|(p, tensor)| ("weight", tensor, w.slice(p)));
+    let states =
+        optimizer.rule().states().iter().zip(optimizer.states()).flat_map(|(&state, arena)| {
+            arena.layout().tensors().map(move |(p, tensor)| (state, tensor, arena.slice(p)))
+        });
     let gradients = w.layout().tensors().map(|(p, tensor)| {
         ("gradient of", tensor, if tensor.role.by_rows() { g.table(p).values() } else { g.arena.slice(p) })
     });
-    for (what, tensor, values) in weights.chain(gradients) {
+    for (what, tensor, values) in weights.chain(states).chain(gradients) {
         if let Some(&value) = values.iter().find(|x| !x.is_finite()) {
             return Error::NotFinite { tensor: format!("{what} {}", tensor.name), step, value: value.into() };
         }

@@ -53,28 +53,37 @@ pub struct Metrics {
     dir: PathBuf,
     file: File,
     reports: Vec<Report>,
+    /// Which lines were damaged, and left out.
+    pub warnings: Vec<String>,
 }
 
 impl Metrics {
     /// Starts anew in the model directory `dir`.
     pub fn create(dir: impl AsRef<Path>) -> Result<Self> {
-        Self::start(dir.as_ref(), Vec::new())
+        Self::start(dir.as_ref(), Vec::new(), Vec::new())
     }
 
-    /// Goes on after `step`: later reports are of steps that will be made again, and are dropped.
+    /// Goes on after `step`: later reports are of steps that will be made again, and are dropped. So are damaged lines, with a
+    /// warning: training does not depend on them.
     pub fn resume(dir: impl AsRef<Path>, step: u64) -> Result<Self> {
-        let mut reports = read(&dir.as_ref().join(METRICS))?;
-        reports.retain(|report| report.step <= step);
-        Self::start(dir.as_ref(), reports)
+        let (mut reports, mut warnings) = (Vec::new(), Vec::new());
+        for line in lines(&dir.as_ref().join(METRICS))? {
+            match line {
+                Ok(report) if report.step <= step => reports.push(report),
+                Ok(_) => {}
+                Err(e) => warnings.push(format!("{e}; the line is left out")),
+            }
+        }
+        Self::start(dir.as_ref(), reports, warnings)
     }
 
     /// Makes the file hold exactly `reports`, in one move.
-    fn start(dir: &Path, reports: Vec<Report>) -> Result<Self> {
+    fn start(dir: &Path, reports: Vec<Report>, warnings: Vec<String>) -> Result<Self> {
         let lines: String = reports.iter().map(line).collect();
         let path = dir.join(METRICS);
         replace(&path, lines.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path).map_err(|e| Error::io(&path, "opening", e))?;
-        Ok(Metrics { dir: dir.to_owned(), file, reports })
+        Ok(Metrics { dir: dir.to_owned(), file, reports, warnings })
     }
 
     /// Adds a report. It is in the file when this returns: a killed run loses none.
@@ -118,21 +127,29 @@ fn replace(path: &Path, contents: &[u8]) -> Result<()> {
 
 /// The reports in the file at `path`: none if there is no such file. A torn last line, as a killed run may leave it,
 /// is passed over.
+///
+/// # Errors
+/// A file that cannot be read, and the first damaged line.
 pub fn read(path: &Path) -> Result<Vec<Report>> {
-    let text = match fs::read_to_string(path) {
+    lines(path)?.into_iter().collect()
+}
+
+/// The lines of the file at `path`, but for a torn last one: reports, or what is wrong with them.
+fn lines(path: &Path) -> Result<Vec<Result<Report>>> {
+    let text = match fs::read(path) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::io(path, "reading", e)),
     };
-    let mut reports = Vec::new();
-    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
-        match serde_json::from_str(line) {
-            Ok(report) => reports.push(report),
-            Err(_) if !line.ends_with('\n') => {}
-            Err(e) => return Err(Error::input(path, number, e.to_string(), "a report")),
+    let mut all = Vec::new();
+    for (number, line) in (1..).zip(text.split_inclusive(|&byte| byte == b'\n')) {
+        match serde_json::from_slice(line) {
+            Ok(report) => all.push(Ok(report)),
+            Err(_) if !line.ends_with(b"\n") => {}
+            Err(e) => all.push(Err(Error::input(path, number, e.to_string(), "a report"))),
         }
     }
-    Ok(reports)
+    Ok(all)
 }
 
 /// The drawing, as SVG: perplexity on the training and validation text above (of taggers: the loss, and F1), speed and learning

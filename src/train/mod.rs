@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod optimizer;
 pub mod plot;
 pub mod progress;
+pub mod saver;
 pub mod schedule;
 pub mod signals;
 pub mod tensor_file;

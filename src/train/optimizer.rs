@@ -19,6 +19,7 @@ use idle::Idle;
 use rows::TouchedRows;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The rule of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -162,8 +163,9 @@ impl<R: Real> Optimizer<R> {
         idle.all_caught_up(step);
     }
 
-    /// One update of the weights by a gradient whose norm is `norm`; `step` counts from 1, one by one.
-    pub fn update(&mut self, w: &mut Arena<R>, g: &mut Gradients<R>, norm: f64, rate: f64, step: u64) {
+    /// One update of the weights by a gradient whose norm is `norm`; `step` counts from 1, one by one. Tells whether all weights and
+    /// states that it has written are finite.
+    pub fn update(&mut self, w: &mut Arena<R>, g: &mut Gradients<R>, norm: f64, rate: f64, step: u64) -> bool {
         let _span = span(Part::Update);
         let scale = if norm > self.clip { self.clip / norm } else { 1.0 };
         let applied = Applied::new(self.rule, rate, scale, step);
@@ -178,26 +180,33 @@ impl<R: Real> Optimizer<R> {
             let caught = rows.and_then(|_| caught.as_mut()?.next());
             (p, role, tensor, rows, caught)
         });
+        let broken = AtomicBool::new(false);
+        let see = |written: R| {
+            if written != R::zero() {
+                broken.store(true, Ordering::Relaxed);
+            }
+        };
         spread(&mut parts, &|(p, role, tensor, rows, caught)| match rows {
             Some(rows) => {
                 let rows = TouchedRows::new(tensor, caught, rows.ids(), rows.values(), rows.width());
                 rows.for_each(&|row| match missed {
                     Some(missed) => {
                         let decayed = missed.touch(row, step);
-                        applied.decayed(decayed).apply(row.w, row.g, &mut row.states);
+                        see(applied.decayed(decayed).apply(row.w, row.g, &mut row.states));
                     }
-                    None => applied.apply(row.w, row.g, &mut row.states),
+                    None => see(applied.apply(row.w, row.g, &mut row.states)),
                 });
             }
             None => {
                 let decay = if matches!(role, Role::Weight | Role::Recurrent | Role::Output) { self.l2 } else { 0.0 };
                 // A small net's tensors are divided too.
                 let piece = (tensor.w.len() / 4).clamp(SMALLEST, PIECE);
-                dense(tensor, g.arena.slice(p), piece, &applied.with_l2(decay));
+                see(dense(tensor, g.arena.slice(p), piece, &applied.with_l2(decay)));
             }
         });
         drop(parts);
         g.clear_tables();
+        !broken.into_inner()
     }
 }
 
@@ -236,8 +245,8 @@ fn squares<R: Real>(x: &[R]) -> f64 {
     a + b
 }
 
-/// Updates a tensor that a step touches wholly, piece by piece.
-fn dense<R: Real>(tensor: Stated<R>, g: &[R], piece: usize, applied: &Applied<R>) {
+/// Updates a tensor that a step touches wholly, piece by piece; 0, or NaN as the kernels.
+fn dense<R: Real>(tensor: Stated<R>, g: &[R], piece: usize, applied: &Applied<R>) -> R {
     let Stated { w, mut states } = tensor;
     if w.len() <= piece {
         return applied.apply(w, g, &mut states);
@@ -251,7 +260,8 @@ fn dense<R: Real>(tensor: Stated<R>, g: &[R], piece: usize, applied: &Applied<R>
         (first.states[i], rest.states[i]) =
             state.filter(|state| !state.is_empty()).map(|state| state.split_at_mut(half)).unzip();
     }
-    rayon::join(|| dense(first, g, piece, applied), || dense(rest, g_rest, piece, applied));
+    let (first, rest) = rayon::join(|| dense(first, g, piece, applied), || dense(rest, g_rest, piece, applied));
+    first + rest
 }
 
 /// A rule with the numbers of one step.
@@ -289,7 +299,7 @@ impl<R: Real> Applied<R> {
         self
     }
 
-    fn apply(&self, w: &mut [R], g: &[R], states: &mut [Option<&mut [R]>; 3]) {
+    fn apply(&self, w: &mut [R], g: &[R], states: &mut [Option<&mut [R]>; 3]) -> R {
         let epsilon = R::of(EPSILON);
         match (self.rule, states) {
             (Rule::Sgd, _) => update::sgd(w, g, self.step),

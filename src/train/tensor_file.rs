@@ -107,6 +107,43 @@ pub fn file_bytes(tensors: &[Tensor<'_>]) -> u64 {
     tensors.iter().map(|t| (t.data.bytes() + header(t)) as u64).sum::<u64>() + 1024
 }
 
+/// What is said of a tensor before its values.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+    dtype: Dtype,
+}
+
+impl<'a> Spec<'a> {
+    /// A tensor of single precision.
+    pub fn f32(name: &'a str, shape: &'a [usize]) -> Self {
+        Spec { name, shape, dtype: Dtype::F32 }
+    }
+}
+
+/// All that comes before the values: they follow in the order of `tensors`.
+///
+/// # Panics
+/// If two tensors share a name.
+pub fn preamble(notes: &[(&str, String)], tensors: &[Spec<'_>]) -> Vec<u8> {
+    let notes = notes.iter().map(|(key, text)| ((*key).to_owned(), text.clone().into()));
+    let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(notes.collect()))]);
+    let mut at = 0;
+    for &Spec { name, shape, dtype } in tensors {
+        let data_offsets = (at, at + shape.iter().product::<usize>() * dtype.bitsize() / 8);
+        at = data_offsets.1;
+        let info = TensorInfo { dtype, shape: shape.to_vec(), data_offsets };
+        let info = serde_json::to_value(info).expect("names and numbers are JSON");
+        assert!(header.insert(name.to_owned(), info).is_none(), "two tensors are named {name}");
+    }
+    let mut json = serde_json::to_vec(&header).expect("names and numbers are JSON");
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(json);
+    bytes
+}
+
 /// Writes `tensors` and the text entries `notes` to `out`. The bytes depend on nothing but the arguments.
 ///
 /// # Panics
@@ -115,30 +152,23 @@ pub fn write(out: &mut impl Write, notes: &[(&str, String)], tensors: &[Tensor<'
     // Wide values first, so that every tensor lies aligned.
     let mut order: Vec<&Tensor<'_>> = tensors.iter().collect();
     order.sort_by_key(|t| std::cmp::Reverse(t.data.dtype().bitsize()));
-
-    let notes = notes.iter().map(|(key, text)| ((*key).to_owned(), text.clone().into()));
-    let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(notes.collect()))]);
-    let mut at = 0;
-    for tensor in &order {
-        let (name, shape) = (tensor.name, tensor.shape.to_vec());
-        assert_eq!(shape.iter().product::<usize>(), tensor.data.len(), "{name}: shape {shape:?}");
-        let data_offsets = (at, at + tensor.data.bytes());
-        at = data_offsets.1;
-        let info = TensorInfo { dtype: tensor.data.dtype(), shape, data_offsets };
-        let previous = header.insert(name.to_owned(), serde_json::to_value(info)?);
-        assert!(previous.is_none(), "two tensors are named {name}");
+    for Tensor { name, shape, data } in &order {
+        assert_eq!(shape.iter().product::<usize>(), data.len(), "{name}: shape {shape:?}");
     }
-    let mut json = serde_json::to_vec(&header)?;
-    json.resize(json.len().next_multiple_of(8), b' ');
-    out.write_all(&(json.len() as u64).to_le_bytes())?;
-    out.write_all(&json)?;
+    let specs = order.iter().map(|t| Spec { name: t.name, shape: t.shape, dtype: t.data.dtype() });
+    out.write_all(&preamble(notes, &specs.collect::<Vec<_>>()))?;
     for tensor in order {
         match tensor.data {
-            Data::F32(values) => write_values(out, values, f32::to_le_bytes)?,
+            Data::F32(values) => write_f32(out, values)?,
             Data::F64(values) => write_values(out, values, f64::to_le_bytes)?,
         }
     }
     Ok(())
+}
+
+/// Writes values as they stand in a file.
+pub fn write_f32(out: &mut impl Write, values: &[f32]) -> io::Result<()> {
+    write_values(out, values, f32::to_le_bytes)
 }
 
 fn write_values<T: Copy, const N: usize>(
@@ -264,4 +294,62 @@ impl Header {
 
 fn describe(dtype: Dtype, shape: &[usize]) -> String {
     format!("{dtype} {shape:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tensors() -> impl Strategy<Value = Vec<(String, Vec<usize>, bool, u64)>> {
+        let shape = prop::collection::vec(0usize..6, 0..4);
+        let tensor = ("[a-z\"\\\\ü./]{0,12}", shape, any::<bool>(), any::<u64>());
+        prop::collection::vec(tensor, 0..6).prop_map(|mut all| {
+            all.sort();
+            all.dedup_by(|a, b| a.0 == b.0);
+            all.retain(|(name, ..)| name != "__metadata__");
+            all
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// What is written is read, here and by another reader of the format.
+        #[test]
+        fn any_tensors_are_read_as_they_were_written(tensors in tensors(), note in ".{0,20}") {
+            let value = |seed: u64, i: usize| (seed.wrapping_mul(i as u64 + 1) % 2001) as f64 / 8.0 - 100.0;
+            let values = |shape: &[usize], seed: u64| (0..shape.iter().product()).map(move |i| value(seed, i));
+            let narrow: Vec<Vec<f32>> = tensors.iter().map(|t| values(&t.1, t.3).map(|x| x as f32).collect()).collect();
+            let wide: Vec<Vec<f64>> = tensors.iter().map(|t| values(&t.1, t.3).collect()).collect();
+            let all: Vec<Tensor> = tensors.iter().zip(narrow.iter().zip(&wide)).map(|(t, (narrow, wide))| {
+                let data = if t.2 { wide[..].into() } else { narrow[..].into() };
+                Tensor { name: &t.0, shape: &t.1, data }
+            }).collect();
+            let mut bytes = Vec::new();
+            write(&mut bytes, &[("note", note.clone())], &all).expect("memory takes all");
+            prop_assert!(bytes.len() as u64 <= file_bytes(&all));
+
+            let other = safetensors::SafeTensors::deserialize(&bytes).expect("another reader reads it");
+            prop_assert_eq!(other.names().len(), all.len());
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(&bytes).expect("a disk");
+            let path = Path::new("tensors");
+            let header = Header::read(&mut file, path).expect("it is read");
+            prop_assert_eq!(header.note("note"), Some(note.as_str()));
+            let mut narrow_again: Vec<Vec<f32>> = narrow.iter().map(|x| vec![0.0; x.len()]).collect();
+            let mut wide_again: Vec<Vec<f64>> = wide.iter().map(|x| vec![0.0; x.len()]).collect();
+            let again = narrow_again.iter_mut().zip(&mut wide_again);
+            let mut targets: Vec<TensorMut> = tensors.iter().zip(again).map(|(t, (narrow, wide))| {
+                let data = if t.2 { (&mut wide[..]).into() } else { (&mut narrow[..]).into() };
+                TensorMut { name: &t.0, shape: &t.1, data }
+            }).collect();
+            header.read_tensors(&mut file, path, &mut targets).expect("what was written is there");
+            for (i, tensor) in tensors.iter().enumerate() {
+                let view = other.tensor(&tensor.0).expect("it is there");
+                prop_assert_eq!(view.shape(), &tensor.1[..]);
+                let same = if tensor.2 { wide_again[i] == wide[i] } else { narrow_again[i] == narrow[i] };
+                prop_assert!(same);
+            }
+        }
+    }
 }

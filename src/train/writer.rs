@@ -9,7 +9,7 @@ use super::tensor_file::{self, Tensor};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,15 +33,10 @@ pub struct Snapshot<'a> {
     pub tensors: &'a [(&'a str, &'a [Tensor<'a>])],
 }
 
-impl Snapshot<'_> {
-    /// The room that it takes on the disk, in bytes, rounded up.
-    pub fn bytes(&self) -> u64 {
-        let block = |bytes: u64| bytes.next_multiple_of(4096) + 4096;
-        let files = self.files.iter().map(|(_, bytes)| block(bytes.len() as u64));
-        let tensors = self.tensors.iter().map(|(_, tensors)| block(tensor_file::file_bytes(tensors)));
-        files.chain(tensors).sum::<u64>() + block(0) * 2
-    }
-}
+/// Writes the file of the given name and gives its line in the manifest.
+pub(super) type Write<'a> = &'a (dyn Fn(&str, &mut Fill) -> Result<String> + Sync);
+/// Writes the contents of a file.
+pub(super) type Fill<'a> = dyn FnMut(&mut Output) -> io::Result<()> + 'a;
 
 /// A model directory that this process alone writes to, until this value is dropped.
 #[derive(Debug)]
@@ -156,31 +151,68 @@ impl Writer {
     /// # Panics
     /// If the model's tensors are missing, or a file's name is not plain (letters, digits, `.`, `_`, `-`).
     pub fn save(&self, snapshot: &Snapshot<'_>) -> Result<()> {
-        for name in (snapshot.files.iter().map(|f| f.0)).chain(snapshot.tensors.iter().map(|f| f.0)) {
+        let Snapshot { step, best, files, tensors } = *snapshot;
+        let notes = Self::notes(step, best);
+        let lens: Vec<(&str, u64)> =
+            tensors.iter().map(|(name, tensors)| (*name, tensor_file::file_bytes(tensors))).collect();
+        self.commit(step, best, files, &lens, |write| {
+            // Side by side: the hash of one is computed while the other goes to the disk.
+            let write =
+                |(name, tensors): &(&str, &[Tensor])| write(name, &mut |out| tensor_file::write(out, &notes, tensors));
+            tensors.par_iter().map(write).collect::<Vec<Result<String>>>().into_iter().collect()
+        })
+    }
+
+    /// What a tensor file says beside its tensors.
+    pub(super) fn notes(step: u64, best: Option<u64>) -> Vec<(&'static str, String)> {
+        let mut notes = vec![("wordmill", VERSION.to_owned()), ("step", step.to_string())];
+        notes.extend(best.map(|best| ("best", best.to_string())));
+        notes
+    }
+
+    /// As [`Writer::save`], of small files with their contents, and of tensor files with their lengths, which `write_tensors`
+    /// writes; it gives their lines in the manifest.
+    pub(super) fn commit(
+        &self,
+        step: u64,
+        best: Option<u64>,
+        files: &[(&str, &[u8])],
+        tensors: &[(&str, u64)],
+        write_tensors: impl FnOnce(Write) -> Result<String>,
+    ) -> Result<()> {
+        for name in (files.iter().map(|f| f.0)).chain(tensors.iter().map(|f| f.0)) {
             assert!(is_plain(name), "{name:?} is not a plain file name");
         }
-        assert!(snapshot.tensors.iter().any(|(name, _)| *name == MODEL), "a checkpoint needs {MODEL}");
-        self.check_space(snapshot.bytes())?;
-        let name = step_name(snapshot.step);
+        assert!(tensors.iter().any(|(name, _)| *name == MODEL), "a checkpoint needs {MODEL}");
+        // The room that it takes on the disk, rounded up.
+        let block = |bytes: u64| bytes.next_multiple_of(4096) + 4096;
+        let lens = files.iter().map(|(_, bytes)| bytes.len() as u64).chain(tensors.iter().map(|(_, bytes)| *bytes));
+        self.check_space(lens.map(block).sum::<u64>() + block(0) * 2)?;
+        let name = step_name(step);
         let partial = self.dir.path.join(format!("{PARTIAL}{name}"));
-        let written = self.write(&partial, snapshot).and_then(|()| self.put_in_place(&partial, &name));
+        let written = self.write(&partial, files, write_tensors).and_then(|()| self.put_in_place(&partial, &name));
         if written.is_err() && partial.exists() {
             // On a real disk; what cannot even be removed is left to the next run's sweep.
             _ = Disk::default().remove(&partial);
         }
         written?;
-        let older = self.dir.steps()?.into_iter().filter(|&step| step < snapshot.step);
+        let older = self.dir.steps()?.into_iter().filter(|&other| other < step);
         let mut older: Vec<u64> = older.collect();
         older.pop();
-        for step in older.into_iter().filter(|&step| Some(step) != snapshot.best) {
+        for step in older.into_iter().filter(|&step| Some(step) != best) {
             self.remove_step(step)?;
         }
         Ok(())
     }
 
     /// Writes the files of a checkpoint into the new directory `partial`, and brings all to the disk.
-    fn write(&self, partial: &Path, snapshot: &Snapshot<'_>) -> Result<()> {
-        let write = |name: &str, fill: &dyn Fn(&mut Output) -> io::Result<()>| {
+    fn write(
+        &self,
+        partial: &Path,
+        files: &[(&str, &[u8])],
+        write_tensors: impl FnOnce(Write) -> Result<String>,
+    ) -> Result<()> {
+        let write = |name: &str, fill: &mut Fill| {
             let path = partial.join(name);
             let written = self.disk.create(&path).and_then(|mut out| {
                 fill(&mut out)?;
@@ -193,21 +225,11 @@ impl Writer {
         self.clear(partial)?;
         self.disk.create_dir(partial).map_err(failed)?;
         let mut manifest = String::new();
-        for (name, bytes) in snapshot.files {
-            manifest += &write(name, &|out| out.write_all(bytes))?;
+        for (name, bytes) in files {
+            manifest += &write(name, &mut |out| out.write_all(bytes))?;
         }
-        let mut notes = vec![("wordmill", VERSION.to_owned()), ("step", snapshot.step.to_string())];
-        notes.extend(snapshot.best.map(|best| ("best", best.to_string())));
-        // Side by side: the hash of one is computed while the other goes to the disk.
-        let lines: Vec<Result<String>> = snapshot
-            .tensors
-            .par_iter()
-            .map(|(name, tensors)| write(name, &|out| tensor_file::write(out, &notes, tensors)))
-            .collect();
-        for line in lines {
-            manifest += &line?;
-        }
-        write(MANIFEST, &|out| out.write_all(manifest.as_bytes()))?;
+        manifest += &write_tensors(&write)?;
+        write(MANIFEST, &mut |out| out.write_all(manifest.as_bytes()))?;
         self.disk.sync_dir(partial).map_err(failed)
     }
 
