@@ -17,7 +17,12 @@ use wordmill::train::optimizer::{Optimizer, Rule};
 const TAU: usize = 6;
 const LANES: usize = 37;
 const STEPS: usize = 20;
-const THREADS: [usize; 4] = [1, 2, 3, 8];
+
+/// Numbers of threads that are compared: `WORDMILL_TEST_THREADS` names others, as 1,2,16.
+fn threads() -> Vec<usize> {
+    let given = std::env::var("WORDMILL_TEST_THREADS").unwrap_or_else(|_| "1,2,3,8".into());
+    given.split(',').map(|n| n.parse().expect("numbers")).collect()
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -83,9 +88,10 @@ fn train(case: Case, threads: usize) -> (u64, f64) {
 }
 
 fn check(case: Case) -> u64 {
-    let [alone, others @ ..] = THREADS.map(|threads| train(case, threads));
-    for (threads, other) in THREADS[1..].iter().zip(others) {
-        assert_eq!(other, alone, "{case:?}: {threads} threads against one");
+    let threads = threads();
+    let alone = train(case, threads[0]);
+    for &many in &threads[1..] {
+        assert_eq!(train(case, many), alone, "{case:?}: {many} threads against {}", threads[0]);
     }
     alone.0
 }
@@ -149,6 +155,19 @@ fn same_bits_for_every_loss() {
             for rule in [Rule::Sgd, Rule::Adagrad, Rule::AdagradRowwise, Rule::Adam] {
                 let loss = Loss::Sampled { objective, draws, samples: 300, power };
                 check(Case { loss, rule, keep: 0.8, words: 5003, ..PLAIN });
+            }
+        }
+    }
+}
+
+/// The cells that the tests above have not with losses over a sample.
+#[test]
+fn same_bits_for_every_cell_with_a_sample() {
+    for (cell, unit) in [(Kind::Gru, Unit::Tanh), (Kind::GatedFeedback, Unit::Gru)] {
+        for objective in [Objective::Softmax, Objective::Nce(3.0)] {
+            for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
+                let loss = Loss::Sampled { objective, draws: Draws::WithReplacement, samples: 40, power: None };
+                check(Case { cell, unit, loss, rule, keep: 0.9, layers: 2, ..PLAIN });
             }
         }
     }

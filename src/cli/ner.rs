@@ -420,7 +420,8 @@ impl<'a> NerTask<'a> {
             epoch: None,
             a_batch,
             space: data.net.space(most, longest, true),
-            inputs: vec![Vec::with_capacity(places); data.train.rows.len()],
+            // A clone of a vector would have no room.
+            inputs: data.train.rows.iter().map(|_| Vec::with_capacity(places)).collect(),
             targets: Vec::with_capacity(most),
             ends: Vec::with_capacity(a_batch),
             data,

@@ -1,0 +1,15 @@
+//! Word vectors of any form.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wordmill::text::vectors::Vectors;
+
+fuzz_target!(|data: &[u8]| {
+    wordmill_fuzz::limited(|| {
+        if let Ok(vectors) = Vectors::parse("vectors", data, ["the", "of", "a", "1999"]) {
+            if let Some((row, _)) = vectors.find("the") {
+                assert!(row.iter().all(|x| x.is_finite()));
+            }
+        }
+    });
+});

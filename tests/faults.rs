@@ -1,0 +1,272 @@
+//! Runs of the program that are stopped at random moments and at every step: nothing is lost, and what goes on ends in the same
+//! bytes. Here a few of each; `tests/faults.sh` runs thousands.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use wordmill::train::checkpoint::{ModelDir, Purpose};
+use wordmill::train::writer::Writer;
+
+/// How much is done: the environment says more than the few of an ordinary test.
+fn many(variable: &str, few: u64) -> u64 {
+    std::env::var(variable).map_or(few, |n| n.parse().unwrap_or_else(|_| panic!("{variable}: a number")))
+}
+
+/// Numbers to choose moments by.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+fn start(args: &[String]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wordmill"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().expect("the program can be started")
+}
+
+/// The exit code, and what was said.
+fn end(child: Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().expect("the program ends");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn succeed(args: &[String]) {
+    let (code, said) = end(start(args));
+    assert_eq!(code, Some(0), "{args:?}: {said}");
+}
+
+fn strings(args: &str) -> Vec<String> {
+    args.split_whitespace().map(str::to_owned).collect()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// The step of the newest checkpoint, as its directory is called.
+fn newest(dir: &Path) -> Option<u64> {
+    names(dir).iter().filter_map(|name| name.strip_prefix("step-")?.parse().ok()).max()
+}
+
+/// What the newest checkpoint holds: tensors, without the note of the best step, and words; not the time it took.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let checkpoint = dir.join(format!("step-{:012}", newest(dir).expect("a checkpoint")));
+    let file = |name: String| {
+        let mut bytes = fs::read(checkpoint.join(&name)).expect("a file");
+        if name.ends_with(".safetensors") {
+            let header = u64::from_le_bytes(*bytes.first_chunk().expect("a length")) as usize;
+            bytes.drain(..8 + header);
+        }
+        (name, bytes)
+    };
+    let kept = |name: &String| name.ends_with(".safetensors") || name == "vocab.txt";
+    names(&checkpoint).into_iter().filter(kept).map(file).collect()
+}
+
+/// Everything in `dir` is whole; the step of the newest checkpoint.
+fn whole(dir: &Path) -> u64 {
+    let checkpoint = ModelDir::open(dir).and_then(|dir| dir.load_newest(Purpose::Resume)).expect("a whole checkpoint");
+    assert!(checkpoint.warnings.is_empty(), "{:?}", checkpoint.warnings);
+    checkpoint.step()
+}
+
+/// A text of `tokens` words out of `words`, each of which comes at least once if there are enough tokens.
+fn text(dir: &Path, name: &str, words: u64, tokens: u64, seed: u64) -> String {
+    let (mut random, mut text) = (Random(seed), String::new());
+    for token in 0..tokens {
+        // Some words are frequent, as in text.
+        let drawn = random.below(words) * random.below(1000) / 1000;
+        let word = if token < words { token } else { drawn };
+        let space = if token % 17 == 16 { '\n' } else { ' ' };
+        write!(text, "w{word}{space}").expect("memory takes all");
+    }
+    let path = dir.join(name);
+    fs::write(&path, text).expect("a file");
+    path.to_str().expect("a plain name").to_owned()
+}
+
+/// Killed again and again, mostly while saving, which this run hardly stops doing.
+#[test]
+fn killed_at_random_moments() {
+    let kills = many("WORDMILL_TEST_KILLS", 10);
+    let temp = tempfile::tempdir().expect("a directory");
+    let text = text(temp.path(), "text", 500, 12_000, 11);
+    let sizes = "--cell gru --embed 5 --hidden 7 --batch 8 --tau 5 --loss sampled --samples 30 --optimizer adagrad";
+    let run = format!("train lm --train {text} {sizes} --schedule constant --epochs 1000000 --save-every 1e-6 -q");
+    let out = temp.path().join("model");
+    let model = out.to_str().expect("a plain name");
+    let (mut random, mut lost, mut orphans, mut early) = (Random(0x9E37_79B9_7F4A_7C15), 0, 0, 0);
+    for life in 0..kills {
+        let before = newest(&out);
+        let args = match before {
+            Some(_) => format!("train lm --out {model} --resume -q --threads {}", 1 + life % 2),
+            None => format!("{run} --out {model}"),
+        };
+        let mut child = start(&strings(&args));
+        let begin = Instant::now();
+        // Now and then while it starts; otherwise after the first checkpoint of its own.
+        while life % 8 != 7 && newest(&out) <= before {
+            assert!(child.try_wait().expect("a child").is_none(), "{}", end(child).1);
+            assert!(begin.elapsed() < Duration::from_secs(300), "no checkpoint came");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        std::thread::sleep(Duration::from_micros(random.below(40_000)));
+        let seen = newest(&out);
+        child.kill().expect("it is running");
+        child.wait().expect("it ends");
+        let left = names(&out).iter().filter(|name| name.starts_with('.')).count();
+        orphans += u64::from(left > 0);
+        early += u64::from(newest(&out) == before);
+        if life % 2 == 1 && out.exists() {
+            // What the next run does first; otherwise that run does it.
+            if let Ok((writer, _)) = Writer::resume(&out) {
+                drop(writer);
+                assert!(!names(&out).iter().any(|name| name.starts_with('.')), "{:?}", names(&out));
+            }
+        }
+        if seen.is_some() {
+            lost += u64::from(Some(whole(&out)) < seen);
+        }
+    }
+    let last = whole(&out) + 20;
+    succeed(&strings(&format!("train lm --out {model} --resume -q --max-steps {last}")));
+    assert!(!names(&out).iter().any(|name| name.starts_with('.')), "{:?}", names(&out));
+    let other = temp.path().join("uninterrupted");
+    // It saves as seldom as any run.
+    let run = run.replace("--save-every 1e-6", "");
+    succeed(&strings(&format!("{run} --out {} --max-steps {last}", other.display())));
+    assert!(contents(&out) == contents(&other), "killed {kills} times, it is another model");
+    println!(
+        "killed {kills} times within {last} steps, {early} of them before a checkpoint of its own: 0 corrupt, {lost} lost, \
+         {orphans} left a partial directory and the next start none"
+    );
+    assert_eq!(lost, 0);
+}
+
+/// Stopped at each step, or at some, and resumed with another number of threads: the model of a run that was not.
+#[test]
+fn stopped_at_any_step() {
+    let all = many("WORDMILL_TEST_STOPS", 3);
+    let temp = tempfile::tempdir().expect("a directory");
+    let dir = temp.path().to_str().expect("a plain name");
+    let (text, valid) = (text(temp.path(), "text", 300, 4_000, 3), text(temp.path(), "valid", 300, 700, 5));
+    succeed(&strings(&format!("synth --tokens 4000 --seed 7 --out {dir}/synth")));
+    let lm = format!("train lm --train {text} --valid {valid} --embed 5 --hidden 7 --batch 8 --tau 5 --forget 0.1");
+    let ner = format!(
+        "train ner --train {dir}/synth/ner/train.conll --valid {dir}/synth/ner/valid.conll --embed 6 --hidden 5"
+    );
+    let losses = ["full", "sampled --samples 20", "nce --samples 20 --sampler unigram"];
+    let cells =
+        ["rnn --optimizer adam", "gru --optimizer adagrad --stride 3", "gated-feedback --layers 2 --optimizer sgd"];
+    let mut runs = Vec::new();
+    for (i, cell) in cells.iter().enumerate() {
+        for (j, loss) in losses.iter().enumerate() {
+            // A few tests take each cell and each loss once.
+            if all > 3 || i == j {
+                runs.push(format!("{lm} --cell {cell} --loss {loss}"));
+            }
+        }
+    }
+    runs.push(format!("{ner} --batch 50 --optimizer adam"));
+    if all > 3 {
+        runs.push(format!("{ner} --batch 50 --objective sentence --optimizer adagrad"));
+    }
+    let last = if all > 3 { all + 1 } else { 24 };
+    for run in &runs {
+        let verb = run.split(" --").next().expect("a verb");
+        let train = |more: &str| succeed(&strings(&format!("{run} -q {more}")));
+        let whole = [1, 2].map(|threads| {
+            let out = format!("{dir}/whole-{threads}");
+            train(&format!("--out {out} --force --threads {threads} --max-steps {last}"));
+            contents(Path::new(&out))
+        });
+        assert!(whole[0] == whole[1], "{run}: two threads make another model than one");
+        let stops: Vec<u64> = if all > 3 { (1..=all).collect() } else { vec![1, 13, 22] };
+        for &stop in &stops {
+            let out = format!("{dir}/stopped");
+            let threads = 1 + stop % 2;
+            train(&format!("--out {out} --force --threads {threads} --max-steps {stop}"));
+            assert_eq!(newest(Path::new(&out)), Some(stop));
+            let more = format!("{verb} --out {out} --resume -q --threads {} --max-steps {last}", 3 - threads);
+            succeed(&strings(&more));
+            assert!(contents(Path::new(&out)) == whole[0], "{run}: stopped at {stop} and resumed, it is another model");
+        }
+        let what: Vec<&str> = run.split_whitespace().skip_while(|word| !word.starts_with("--hidden")).skip(2).collect();
+        println!("{verb} {}: {} of {} stops give the same hashes", what.join(" "), stops.len(), stops.len());
+    }
+}
+
+/// Waits until the process takes Ctrl-C and SIGTERM for itself.
+fn wait_for_handlers(child: &mut Child) {
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    loop {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let caught = text.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok());
+        if caught.is_some_and(|caught| caught >> 1 & 1 == 1 && caught >> 14 & 1 == 1) {
+            return;
+        }
+        assert!(child.try_wait().expect("a child").is_none(), "it ended by itself");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Ctrl-C and SIGTERM at any moment: while it reads, trains, evaluates or saves.
+#[cfg(target_os = "linux")]
+#[test]
+fn signals_at_random_moments() {
+    let (signals, words) = (many("WORDMILL_TEST_SIGNALS", 8), many("WORDMILL_TEST_WORDS", 2_000));
+    let temp = tempfile::tempdir().expect("a directory");
+    let text = text(temp.path(), "text", words, words * 2, 17);
+    let valid = self::text(temp.path(), "valid", words, 2_000 + words / 10, 19);
+    let width = if words > 50_000 { 200 } else { 24 };
+    let kinds = ["--loss full --optimizer adam", "--loss sampled --optimizer adagrad"];
+    let mut slowest = [Duration::ZERO; 2];
+    for (kind, slowest) in kinds.into_iter().zip(&mut slowest) {
+        let out = temp.path().join(kind.replace([' ', '-'], ""));
+        let model = out.to_str().expect("a plain name");
+        let sizes = format!("--cell gru --embed {width} --hidden {width} --batch 16 --tau 5 --samples 100 {kind}");
+        let run = format!("train lm --train {text} --valid {valid} {sizes} --epochs 1000000 --save-every 0.001 -q");
+        let mut random = Random(0x1234_5678_9ABC_DEF1);
+        let mut before = None;
+        for i in 0..signals / 2 {
+            let args = match before {
+                Some(_) => format!("train lm --out {model} --resume -q"),
+                None => format!("{run} --out {model}"),
+            };
+            let mut child = start(&strings(&args));
+            wait_for_handlers(&mut child);
+            std::thread::sleep(Duration::from_micros(random.below(if words > 50_000 { 3_000_000 } else { 150_000 })));
+            let (name, code) = if i % 2 == 0 { ("INT", 130) } else { ("TERM", 143) };
+            let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
+            let begin = Instant::now();
+            assert!(sent.expect("kill can be run").success());
+            let (found, said) = end(child);
+            *slowest = (*slowest).max(begin.elapsed());
+            assert!(found == Some(code) && said.contains("continue with: "), "{found:?}: {said}");
+            let step = whole(&out);
+            assert!(Some(step) > before || before.is_some_and(|before| step == before), "{step} after {before:?}");
+            before = Some(step);
+        }
+        let last = whole(&out) + 10;
+        succeed(&strings(&format!("train lm --out {model} --resume -q --max-steps {last}")));
+        let other = temp.path().join("uninterrupted");
+        succeed(&strings(&format!("{run} --out {} --force --max-steps {last}", other.display())));
+        assert!(contents(&out) == contents(&other), "{kind}: stopped {} times, it is another model", signals / 2);
+    }
+    println!(
+        "{signals} signals with {words} words: a checkpoint that goes on to the same bytes each time, exit codes 130 and 143, \
+         the slowest end after {:.2} s (full) and {:.2} s (sampled)",
+        slowest[0].as_secs_f64(),
+        slowest[1].as_secs_f64()
+    );
+}
