@@ -457,8 +457,7 @@ pub fn read_optimizer(
     carried: Vec<&mut [f32]>,
 ) -> Result<()> {
     let arenas = optimizer.rule().states().iter().zip(optimizer.states());
-    let expected: BTreeSet<&str> =
-        arenas.filter(|(_, arena)| arena.layout().len() > 0).map(|(name, _)| *name).collect();
+    let expected: BTreeSet<&str> = arenas.filter(|(_, arena)| !arena.all().is_empty()).map(|(name, _)| *name).collect();
     let held = checkpoint.shapes(OPTIMIZER)?;
     let held: BTreeSet<&str> = held.iter().filter_map(|(name, _)| Some(name.split_once('/')?.0)).collect();
     if held != expected {

@@ -424,18 +424,21 @@ mod tests {
         }
 
         fn parts(&self) -> Vec<Item<'_>> {
-            let tensors = || self.w.layout().tensors();
-            let files = [(MODEL, ""), (OPTIMIZER, "sum/")];
-            let named = files.into_iter().flat_map(|file| tensors().map(move |tensor| (file, tensor)));
-            let part =
-                |(((file, state), (p, tensor)), data): (((&'static str, &str), (P, &crate::params::Tensor)), _)| Item {
-                    file,
-                    name: format!("{state}{}", tensor.name),
-                    shape: vec![tensor.rows, tensor.columns],
-                    data,
-                    table: tensor.role.by_rows().then_some((p, tensor.rows)),
-                };
-            named.zip(self.live()).map(part).collect()
+            let mut parts = Vec::new();
+            for (file, state) in [(MODEL, ""), (OPTIMIZER, "sum/")] {
+                for (p, tensor) in self.w.layout().tensors() {
+                    let (name, shape) = (format!("{state}{}", tensor.name), vec![tensor.rows, tensor.columns]);
+                    let data = self.live()[parts.len()];
+                    parts.push(Item {
+                        file,
+                        name,
+                        shape,
+                        data,
+                        table: tensor.role.by_rows().then_some((p, tensor.rows)),
+                    });
+                }
+            }
+            parts
         }
 
         /// A step that touches some rows of the tables, after `saver` has kept them.
