@@ -1,4 +1,4 @@
-//! The fused kernels, in time an element: in cache beside libm, and in memory beside what a copy of as many bytes takes.
+//! The fused kernels, in time an element: in cache beside libm, and beside what moving as many bytes takes.
 
 use crate::measure::{Best, bandwidth, filled};
 use criterion::{Criterion, Throughput};
@@ -87,8 +87,8 @@ pub fn group(c: &mut Criterion) {
         }
         if !rows.is_empty() {
             let speed = bandwidth(len);
-            println!("kernels {place}, one core; a copy moves {speed:.0} GB/s");
-            println!("{:40}{:>12}{:>12}{:>12}", "", "ns/element", "copy, ns", "of copy");
+            println!("kernels {place}, one core, which moves {speed:.0} GB/s");
+            println!("{:40}{:>12}{:>12}{:>12}", "", "ns/element", "limit, ns", "of limit");
             for (name, ns, bytes) in rows {
                 let limit = bytes / speed;
                 println!("{name:40}{ns:>12.3}{limit:>12.3}{:>10.0} %", 100.0 * limit / ns);

@@ -3,6 +3,7 @@
 use criterion::Bencher;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
+use wordmill::kernels::dropout::multiply;
 use wordmill::kernels::{Buffer, Isa, isa};
 use wordmill::real::{Kernel, LANES, Real, Simd};
 
@@ -77,12 +78,15 @@ pub fn peak() -> f64 {
     2.0 * (ROUNDS * sums * LANES) as f64 / seconds / 1e9
 }
 
-/// GB/s that one core reads and writes, half each, in buffers of `len` floats.
+/// GB/s that one core reads and writes in buffers of `len` floats: the better of a copy, and of a product in place, which need not
+/// fetch what it overwrites.
 pub fn bandwidth(len: usize) -> f64 {
     let (from, mut to) = (filled(len), Buffer::<f32>::zeros(len));
     let repeats = (1 << 20) / len.min(1 << 20);
     let copy = || (0..repeats).for_each(|_| black_box(&mut to).copy_from_slice(black_box(&from)));
-    (8 * len * repeats) as f64 / shortest(copy) / 1e9
+    let copied = (8 * len * repeats) as f64 / shortest(copy) / 1e9;
+    let scale = || (0..repeats).for_each(|_| multiply(black_box(&mut to), black_box(&from)));
+    copied.max((12 * len * repeats) as f64 / shortest(scale) / 1e9)
 }
 
 /// A buffer of numbers about zero.
