@@ -716,9 +716,11 @@ fn metrics_have_each_step_once_across_resumes() {
         words_per_second: 640.0,
         train_loss: 9.0 / step as f64,
         valid_f1: None,
+        valid: None,
         valid_perplexity: step.is_multiple_of(2).then_some(500.0 / step as f64),
         learning_rate: 0.001,
         grad_norm: 1.5,
+        grad_norms: Default::default(),
     };
     let steps = |reports: &[Report]| reports.iter().map(|r| r.step).collect::<Vec<u64>>();
     let (_temp, path) = model(&[]);
@@ -758,6 +760,6 @@ fn metrics_have_each_step_once_across_resumes() {
     // No metrics at all: begin anew.
     fs::remove_file(&file).unwrap();
     assert!(Metrics::resume(&path, 9).unwrap().reports().is_empty());
-    Metrics::create(&path).unwrap().draw().unwrap();
+    Metrics::create(&path).unwrap().draw("words").unwrap();
     assert!(fs::read_to_string(path.join("curves.svg")).unwrap().contains("no data"));
 }

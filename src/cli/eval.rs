@@ -2,19 +2,25 @@
 
 use super::language_model::{Evaluator, Trained};
 use super::ner::{Reading, Tagger, warn_of_unseen};
-use super::output_failed;
 use super::saved::{self, Saved};
+use super::siamese::{self, Encoded};
 use super::train_ner::column;
+use super::{output_failed, pseudo_siamese};
 use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::text::Corpus;
 use crate::text::conll::Column;
+use crate::text::labelled::LabelledWords;
+use crate::text::pairs::Pairs;
 use crate::train::checkpoint::Checkpoint;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Measure a model on a text: a language model's perplexity with the full softmax, a tagger's F1
+/// Measure a model on a text: a language model's perplexity with the full softmax, a tagger's F1, how a Siamese net ranks pairs
+///
+/// A Siamese net is measured on word TAB word TAB label: how well distances tell the pairs that are alike (ROC AUC, accuracy at the
+/// best threshold), or Spearman's correlation where labels have grades; a pseudo-Siamese net on word TAB label: accuracy.
 ///
 /// A tagger is measured on a CoNLL file: entities read as conlleval does and strictly, tags other than O, accuracy, and which tag
 /// was taken for which.
@@ -23,12 +29,14 @@ use std::path::PathBuf;
 Example:
   wordmill eval model test.txt
   wordmill eval model test.txt --json | jq .perplexity
-  wordmill eval tagger test.conll --svg confusion.svg")]
+  wordmill eval tagger test.conll --svg confusion.svg
+  wordmill eval twins pairs.tsv")]
 pub struct Eval {
     /// Directory of the model
     #[arg(value_name = "DIR")]
     model: PathBuf,
-    /// Text, one sentence a line; for a tagger, one token a line
+    /// Text, one sentence a line; for a tagger, one token a line; for a Siamese net, pairs; for a pseudo-Siamese
+    /// net, words with labels
     #[arg(value_name = "FILE")]
     text: PathBuf,
     /// Print JSON
@@ -67,17 +75,45 @@ impl Eval {
             .install(|| {
                 let mut checkpoint = saved::open(&self.model)?;
                 match Saved::read(&mut checkpoint)? {
-                    Saved::LanguageModel(_) if self.svg.is_some() || self.column.is_some() || self.repair => {
-                        Err(Error::Usage(format!(
-                            "--svg, --column and --repair are for taggers; {} is a language model",
-                            self.model.display()
-                        )))
-                    }
+                    saved if !matches!(saved, Saved::Ner(_)) && self.is_for_taggers() => Err(Error::Usage(format!(
+                        "--svg, --column and --repair are for taggers; {} is a {}",
+                        self.model.display(),
+                        saved.kind()
+                    ))),
+                    Saved::Siamese(_) => self.siamese(&mut checkpoint),
+                    Saved::PseudoSiamese(_) => self.pseudo_siamese(&mut checkpoint),
                     Saved::LanguageModel(_) => self.language_model(&mut checkpoint),
                     Saved::Ner(_) => self.tagger(&mut checkpoint),
                 }
             })
             .and_then(|text| writeln!(out, "{text}").map_err(output_failed))
+    }
+
+    fn is_for_taggers(&self) -> bool {
+        self.svg.is_some() || self.column.is_some() || self.repair
+    }
+
+    fn pseudo_siamese(&self, checkpoint: &mut Checkpoint) -> Result<String> {
+        let pseudo_siamese::Trained { config, net, w, words } = pseudo_siamese::Trained::read(checkpoint)?;
+        let say = |text: &str| eprintln!("wordmill: warning: {text}");
+        let file = LabelledWords::read(&self.text)?;
+        let found =
+            pseudo_siamese::Encoded::new(&file, &words, &config.labels, say)?.evaluate(&net, &config.labels, &w);
+        if self.json {
+            return Ok(serde_json::to_string(&found).expect("a plain struct of numbers is JSON"));
+        }
+        Ok(found.text())
+    }
+
+    fn siamese(&self, checkpoint: &mut Checkpoint) -> Result<String> {
+        let siamese::Trained { config, net, w, words } = siamese::Trained::read(checkpoint)?;
+        let say = |text: &str| eprintln!("wordmill: warning: {text}");
+        let pairs = Encoded::new(&Pairs::read(&self.text)?, &words, config.grades, say)?;
+        let found = pairs.evaluate(&net, &w);
+        if self.json {
+            return Ok(serde_json::to_string(&found).expect("a plain struct of numbers is JSON"));
+        }
+        Ok(found.text())
     }
 
     fn tagger(&self, checkpoint: &mut Checkpoint) -> Result<String> {

@@ -6,6 +6,7 @@
 use super::language_model::Trained;
 use super::output_failed;
 use super::saved::{CONFIG, Saved, VOCABULARY};
+use super::vectors::words_and_vectors;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::layers::net::Kind;
@@ -21,14 +22,15 @@ use std::io::{BufWriter, Write};
 use std::mem::take;
 use std::path::{Path, PathBuf};
 
-/// Write a language model for PyTorch: nn.Embedding, nn.RNN or nn.GRU, nn.Linear
+/// Write a language model for PyTorch: nn.Embedding, nn.RNN or nn.GRU, nn.Linear; or the word vectors of any model
 ///
-/// FILE gets the tensors embedding.weight, rnn.weight_ih_l0 … and output.weight, output.bias; FILE with .vocab.txt in the place of
+/// For PyTorch, FILE gets the tensors embedding.weight, rnn.weight_ih_l0 … and output.weight, output.bias; FILE with .vocab.txt in the place of
 /// its extension gets the words, a line each in the order of their numbers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   wordmill export model --to pytorch model.safetensors
+  wordmill export model --to word2vec vectors.txt
   python examples/pytorch.py model.safetensors test.txt")]
 pub struct Export {
     /// Directory of the model
@@ -47,6 +49,8 @@ pub struct Export {
 enum Program {
     /// A safetensors file with the names of torch.nn
     Pytorch,
+    /// Its word vectors, as word2vec's text: of any model that has words
+    Word2vec,
 }
 
 /// Make a model of PyTorch's weights
@@ -208,7 +212,9 @@ fn of_pytorch(model: &LanguageModel, w: &mut Arena<f32>, all: &[Named]) {
 impl Export {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let Program::Pytorch = self.to;
+        if let Program::Word2vec = self.to {
+            return self.vectors(out);
+        }
         let Trained { model, w, vocabulary } = Trained::load(&self.model)?;
         refuse(model.config())?;
         let named = to_pytorch(&model, &w);
@@ -234,6 +240,36 @@ impl Export {
         }
         written?;
         writeln!(out, "{} and {}", self.file.display(), words.display()).map_err(output_failed)
+    }
+}
+
+impl Export {
+    /// A line with the numbers of words and of numbers a word, then each word and its numbers. Words that stand for none of a text are
+    /// left out.
+    fn vectors(&self, out: &mut dyn Write) -> Result<()> {
+        let (words, table) = words_and_vectors(&self.model)?;
+        let width = table.len() / words.len();
+        let kept = |word: &str| !matches!(word, "<unk>" | "<eos>" | "<s>" | "</s>") && !word.contains(' ');
+        let rows = words.iter().zip(table.chunks_exact(width)).filter(|(word, _)| kept(word));
+        let path = &self.file;
+        let file = File::create_new(path).map_err(|e| Error::io(path, "making the file", e))?;
+        let mut file = BufWriter::new(file);
+        let mut write = || {
+            writeln!(file, "{} {width}", rows.clone().count())?;
+            for (word, row) in rows.clone() {
+                write!(file, "{word}")?;
+                row.iter().try_for_each(|x| write!(file, " {x}"))?;
+                writeln!(file)?;
+            }
+            file.flush()
+        };
+        let written = write();
+        if written.is_err() {
+            // Half a file is none; what cannot be removed is told by the next export.
+            _ = std::fs::remove_file(path);
+        }
+        written.map_err(|e| Error::io(path, "writing", e))?;
+        writeln!(out, "{}", path.display()).map_err(output_failed)
     }
 }
 

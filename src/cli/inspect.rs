@@ -10,12 +10,17 @@ use crate::models::language_model::Window;
 use crate::params::{Arena, Layout};
 use crate::pool::pool;
 use crate::text::Corpus;
+use crate::train::checkpoint::METRICS;
+use crate::train::metrics;
 use crate::train::plot::{Axes, Curve, OTHER, TRAIN, VALID, chart, matrix};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Look into a model: its weights, and with a text how its gates open and how far gradients travel back
+///
+/// Of a pseudo-Siamese net it shows the norms of the gradients of its two layers over the training, the larger the faster a layer learns.
 ///
 /// The gradient of the loss at one word is followed back through the states of the words before it: with simple cells it vanishes
 /// (or explodes) within few words, with gates it lasts longer.
@@ -24,7 +29,8 @@ use std::path::{Path, PathBuf};
 Examples:
   wordmill inspect model
   wordmill inspect model test.txt --steps 30 --svg gradient.svg
-  wordmill inspect model test.txt --gates gates.svg      for a gated-feedback net")]
+  wordmill inspect model test.txt --gates gates.svg      for a gated-feedback net
+  wordmill inspect kinds --svg gradients.svg             for a pseudo-Siamese net")]
 pub struct Inspect {
     /// Directory of the model
     #[arg(value_name = "DIR")]
@@ -35,8 +41,8 @@ pub struct Inspect {
     /// Words that the gradient is followed back
     #[arg(long, default_value = "20", value_parser = size, value_name = "STEPS")]
     steps: usize,
-    /// Draw the norm of the gradient over the steps back (SVG)
-    #[arg(long, value_name = "FILE", requires = "text")]
+    /// Draw the norm of the gradient over the steps back, or of a pseudo-Siamese net those of its layers over the training (SVG)
+    #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Draw the mean gates between the layers of a gated-feedback net (SVG)
     #[arg(long, value_name = "FILE", requires = "text")]
@@ -55,6 +61,23 @@ struct Report {
     gradient: Option<Vec<Vec<f64>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gates: Option<Gates>,
+    /// Norms of the gradients of single tensors over the training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    training: Option<Training>,
+}
+
+#[derive(Serialize)]
+struct Training {
+    epochs: Vec<f64>,
+    /// A norm for each report, the mean since the one before.
+    norms: BTreeMap<String, Vec<f64>>,
+}
+
+impl Training {
+    /// The mean of all reports.
+    fn mean(norms: &[f64]) -> f64 {
+        norms.iter().sum::<f64>() / norms.len().max(1) as f64
+    }
 }
 
 #[derive(Serialize)]
@@ -92,6 +115,20 @@ impl Inspect {
             let svg = chart(axes, &title, &curves).map_err(|e| Error::io(path, "drawing", std::io::Error::other(e)))?;
             write(path, &svg)?;
         }
+        if let (Some(path), Some(Training { epochs, norms })) = (&self.svg, &report.training) {
+            let points = |norms: &[f64]| epochs.iter().copied().zip(norms.iter().copied()).collect();
+            let curves: Vec<Curve> = (norms.iter().zip([TRAIN, VALID]))
+                .map(|((name, norms), color)| Curve { name, color, dots: false, points: points(norms) })
+                .collect();
+            let end = epochs.last().copied().unwrap_or(1.0);
+            let axes = Axes { x: "epochs", end, y: "norm of the gradient", log: true };
+            let title = format!("Gradients of the two layers of {}", self.model.display());
+            let svg = chart(axes, &title, &curves).map_err(|e| Error::io(path, "drawing", std::io::Error::other(e)))?;
+            write(path, &svg)?;
+        } else if let (Some(path), None) = (&self.svg, &report.gradient) {
+            let what = "--svg draws the gradients in a language model, which needs a text, or of a pseudo-Siamese net's training";
+            return Err(Error::Usage(format!("{what}: there is nothing to draw to {}", path.display())));
+        }
         if let (Some(path), Some(gates)) = (&self.gates, &report.gates) {
             write(path, &matrix("Mean gates between layers", "from", "to", &gates.feedback))?;
         }
@@ -106,12 +143,23 @@ impl Inspect {
     fn report(&self) -> Result<Report> {
         let mut checkpoint = saved::open(&self.model)?;
         match Saved::read(&mut checkpoint)? {
-            Saved::Ner(_) if self.text.is_some() => {
-                Err(Error::Usage(format!("{} is a tagger: it has no states to follow back", self.model.display())))
-            }
+            saved if !matches!(saved, Saved::LanguageModel(_)) && self.text.is_some() => Err(Error::Usage(format!(
+                "{} is a {}: it has no states to follow back",
+                self.model.display(),
+                saved.kind()
+            ))),
             Saved::Ner(_) => {
                 let tagger = super::ner::Tagger::read(&mut checkpoint)?;
-                Ok(Report { gradient: None, gates: None, ..weights(tagger.net.layout(), &tagger.w) })
+                Ok(weights(tagger.net.layout(), &tagger.w))
+            }
+            Saved::Siamese(_) => {
+                let trained = super::siamese::Trained::read(&mut checkpoint)?;
+                Ok(weights(trained.net.layout(), &trained.w))
+            }
+            Saved::PseudoSiamese(_) => {
+                let trained = super::pseudo_siamese::Trained::read(&mut checkpoint)?;
+                let training = self.training()?;
+                Ok(Report { training, ..weights(trained.net.layout(), &trained.w) })
             }
             Saved::LanguageModel(_) => {
                 let trained = Trained::read(&mut checkpoint)?;
@@ -120,6 +168,17 @@ impl Inspect {
                 Ok(Report { gradient, gates, ..weights(trained.model.layout(), &trained.w) })
             }
         }
+    }
+
+    /// What the run reported of single tensors.
+    fn training(&self) -> Result<Option<Training>> {
+        let reports = metrics::read(&self.model.join(METRICS))?;
+        let mut norms: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for (name, norm) in reports.iter().flat_map(|report| &report.grad_norms) {
+            norms.entry(name.clone()).or_default().push(*norm);
+        }
+        let epochs = reports.iter().map(|report| report.epoch).collect();
+        Ok((!norms.is_empty()).then_some(Training { epochs, norms }))
     }
 
     /// Follows gradients back from the ends of windows of the text, and averages them.
@@ -185,7 +244,7 @@ fn weights(layout: &Layout, w: &Arena<f32>) -> Report {
             singular_values: singular_values(tensor, w.matrix(p)),
         }
     });
-    Report { parameters: layout.parameters(), tensors: tensors.collect(), gradient: None, gates: None }
+    Report { parameters: layout.parameters(), tensors: tensors.collect(), gradient: None, gates: None, training: None }
 }
 
 /// Of each square block of a state-to-state matrix.
@@ -230,6 +289,19 @@ impl Report {
                 let row: Vec<String> = row.iter().map(|gate| format!("{gate:.3}")).collect();
                 writeln!(out, "  {}", row.join("  "))?;
             }
+        }
+        if let Some(Training { epochs, norms }) = &self.training {
+            let names: Vec<String> = norms.keys().map(|name| format!("{name:>9}")).collect();
+            writeln!(out, "\nmean norms of the gradients since the line before\n  epoch  {}", names.join("  "))?;
+            let last = epochs.len().saturating_sub(1);
+            let shown = (0..epochs.len()).filter(|i| (i + 1) % (last / 10).max(1) == 0 || *i == last);
+            for i in shown {
+                let of: Vec<String> = norms.values().map(|norms| format!("{:9.2e}", norms[i])).collect();
+                writeln!(out, "  {:5.2}  {}", epochs[i], of.join("  "))?;
+            }
+            let all: Vec<String> =
+                norms.iter().map(|(name, norms)| format!("{name} {:.3e}", Training::mean(norms))).collect();
+            writeln!(out, "over the whole training: {}", all.join(", "))?;
         }
         if let Some(norms) = &self.gradient {
             writeln!(out, "\nnorm of the gradient of a word's loss by the states before it, a column for each layer")?;

@@ -38,7 +38,7 @@ impl Trained {
     pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let saved = match Saved::read(checkpoint)? {
             Saved::LanguageModel(saved) => saved,
-            other => return Err(other.wrong_kind(checkpoint.path())),
+            other => return Err(other.wrong_kind(checkpoint.path(), "language models (wordmill train lm)")),
         };
         let vocabulary = Vocabulary::read(&checkpoint.path().join(VOCABULARY))?;
         let config = checkpoint.path().join(CONFIG);

@@ -4,20 +4,23 @@ use super::language_model::Trained;
 use super::ner::Tagger;
 use super::output_failed;
 use super::saved::{self, Saved};
+use super::{pseudo_siamese, siamese};
 use crate::error::{Error, Result};
+use crate::kernels::pairs::squared_distances;
 use crate::pool::pool;
-use crate::text::words::UNKNOWN;
+use crate::text::words::{END, Form, WordIndex};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Show the words whose learned vectors point in the direction of a word's own
+/// Show the words that a model takes for alike: their vectors point in the direction of a word's own, or, in a Siamese net, lie near
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  wordmill neighbors tagger London protein --count 5")]
+  wordmill neighbors tagger London protein --count 5
+  wordmill neighbors twins Monday")]
 pub struct Neighbors {
-    /// Directory of the model: a tagger or a language model
+    /// Directory of the model
     #[arg(value_name = "DIR")]
     model: PathBuf,
     /// Words whose neighbors are wanted
@@ -36,30 +39,55 @@ struct Found<'a> {
     word: &'a str,
     /// The form of the word that the model knows.
     known_as: &'a str,
+    /// With the cosine of the angle between the two, or the distance.
     neighbors: Vec<(&'a str, f64)>,
+}
+
+/// Words as points.
+struct Points {
+    words: Vec<String>,
+    /// \[words, width\]
+    table: Vec<f32>,
+    /// Whether near is by distance, not by direction.
+    by_distance: bool,
+    /// The rows that are asked for.
+    rows: Vec<usize>,
+    /// Words before this one stand for no word of the text.
+    from: usize,
+}
+
+impl Points {
+    /// All words, the nearest first, with what tells how near they are.
+    fn near(&self, row: usize) -> Vec<(usize, f64)> {
+        let width = self.table.len() / self.words.len();
+        let own = &self.table[row * width..][..width];
+        let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(x * y)).sum::<f64>();
+        let length = |x: &[f32]| dot(x, x).sqrt().max(f64::MIN_POSITIVE);
+        let how_near = |other: &[f32]| {
+            if self.by_distance {
+                let mut squared = [0.0f32];
+                squared_distances(&mut squared, own, other);
+                f64::from(squared[0].sqrt())
+            } else {
+                dot(own, other) / (length(own) * length(other))
+            }
+        };
+        let mut all: Vec<(usize, f64)> = self.table.chunks_exact(width).map(how_near).enumerate().collect();
+        all.retain(|(other, _)| *other != row && *other >= self.from);
+        // Of equally near words the more frequent first.
+        all.sort_by(|a, b| if self.by_distance { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) });
+        all
+    }
 }
 
 impl Neighbors {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let (words, table, rows) = pool(1)?.install(|| self.read())?;
-        let width = table.len() / words.len();
-        let unit: Vec<f32> = table
-            .chunks_exact(width)
-            .flat_map(|row| {
-                let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-                row.iter().map(move |x| x / norm)
-            })
-            .collect();
-        for (word, &row) in self.words.iter().zip(&rows) {
-            let own = &unit[row * width..][..width];
-            let cosine = |other: &[f32]| own.iter().zip(other).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-            let mut all: Vec<(usize, f64)> = unit.chunks_exact(width).map(cosine).enumerate().collect();
-            all.retain(|(other, _)| *other != row);
-            // Of equally near words the more frequent first.
-            all.sort_by(|a, b| b.1.total_cmp(&a.1));
-            let neighbors = all.iter().take(self.count).map(|&(i, cosine)| (words[i].as_str(), cosine)).collect();
-            let found = Found { word, known_as: &words[row], neighbors };
+        let points = pool(1)?.install(|| self.read())?;
+        for (word, &row) in self.words.iter().zip(&points.rows) {
+            let all = points.near(row);
+            let neighbors = all.iter().take(self.count).map(|&(i, near)| (points.words[i].as_str(), near)).collect();
+            let found = Found { word, known_as: &points.words[row], neighbors };
             let written = if self.json {
                 serde_json::to_writer(&mut *out, &found).map_err(Into::into).and_then(|()| writeln!(out))
             } else {
@@ -70,21 +98,33 @@ impl Neighbors {
         Ok(())
     }
 
-    /// The model's words, their vectors, and the rows of the words that were asked for.
-    fn read(&self) -> Result<(Vec<String>, Vec<f32>, Vec<usize>)> {
+    fn read(&self) -> Result<Points> {
         let mut checkpoint = saved::open(&self.model)?;
         let unknown =
             |word: &str| Error::Usage(format!("`{word}` is not in the vocabulary of {}", self.model.display()));
+        let rows = |words: &WordIndex| {
+            let find = |word: &String| match words.find(word) {
+                (_, Form::Unknown) => Err(unknown(word)),
+                (row, _) => Ok(row as usize),
+            };
+            self.words.iter().map(find).collect::<Result<Vec<usize>>>()
+        };
         match Saved::read(&mut checkpoint)? {
             Saved::Ner(_) => {
-                let tagger = Tagger::read(&mut checkpoint)?;
-                let find = |word: &String| match tagger.encoder.words.find(word).0 {
-                    UNKNOWN if word != "<unk>" => Err(unknown(word)),
-                    row => Ok(row as usize),
-                };
-                let rows = self.words.iter().map(find).collect::<Result<_>>()?;
-                let table = tagger.w.slice(tagger.net.words()).to_vec();
-                Ok((tagger.encoder.words.words().to_vec(), table, rows))
+                let Tagger { net, w, encoder, .. } = Tagger::read(&mut checkpoint)?;
+                let (rows, words) = (rows(&encoder.words)?, encoder.words.words().to_vec());
+                Ok(Points { words, table: w.slice(net.words()).to_vec(), by_distance: false, rows, from: 0 })
+            }
+            Saved::Siamese(_) => {
+                let siamese::Trained { net, w, words, .. } = siamese::Trained::read(&mut checkpoint)?;
+                let all: Vec<u32> = (0..words.len() as u32).collect();
+                let (rows, table) = (rows(&words)?, net.encode(&all, &w));
+                Ok(Points { words: words.words().to_vec(), table, by_distance: true, rows, from: END as usize + 1 })
+            }
+            Saved::PseudoSiamese(_) => {
+                let pseudo_siamese::Trained { net, w, words, .. } = pseudo_siamese::Trained::read(&mut checkpoint)?;
+                let (rows, table) = (rows(&words)?, w.slice(net.words()).to_vec());
+                Ok(Points { words: words.words().to_vec(), table, by_distance: false, rows, from: END as usize + 1 })
             }
             Saved::LanguageModel(_) => {
                 let trained = Trained::read(&mut checkpoint)?;
@@ -92,7 +132,7 @@ impl Neighbors {
                 let find = |word: &String| words.iter().position(|known| known == word).ok_or_else(|| unknown(word));
                 let rows = self.words.iter().map(find).collect::<Result<_>>()?;
                 let table = trained.w.slice(trained.model.words()).to_vec();
-                Ok((words, table, rows))
+                Ok(Points { words, table, by_distance: false, rows, from: 0 })
             }
         }
     }

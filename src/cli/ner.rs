@@ -285,7 +285,7 @@ impl Tagger {
     pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let config = match Saved::read(checkpoint)? {
             Saved::Ner(config) => config,
-            other => return Err(other.wrong_kind(checkpoint.path())),
+            other => return Err(other.wrong_kind(checkpoint.path(), "taggers (wordmill train ner)")),
         };
         let path = checkpoint.path().join(VOCABULARY);
         let text = String::from_utf8(checkpoint.read(VOCABULARY)?)

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::models::language_model;
+use crate::text::pairs::Grades;
 use crate::text::tags::Labels;
 use crate::train::checkpoint::{Checkpoint, ModelDir, Purpose};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,10 @@ pub enum Saved {
     LanguageModel(language_model::Config),
     /// A tagger.
     Ner(NerConfig),
+    /// A Siamese net.
+    Siamese(SiameseConfig),
+    /// A pseudo-Siamese net.
+    PseudoSiamese(PseudoSiameseConfig),
 }
 
 /// What a tagger is: saved with it.
@@ -40,6 +45,26 @@ pub struct NerConfig {
     pub suffix: bool,
 }
 
+/// What a Siamese net is: saved with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiameseConfig {
+    /// The net.
+    pub net: crate::models::siamese::Config,
+    /// What the labels of its training pairs mean.
+    pub grades: Grades,
+}
+
+/// What a pseudo-Siamese net is: saved with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PseudoSiameseConfig {
+    /// The net.
+    pub net: crate::models::pseudo_siamese::Config,
+    /// The labels that it chooses from, sorted.
+    pub labels: Vec<String>,
+}
+
 impl Saved {
     /// What a checkpoint says that it is.
     pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
@@ -53,15 +78,19 @@ impl Saved {
         serde_json::to_vec_pretty(self).expect("a plain struct is JSON")
     }
 
-    /// The error of a verb that is for models of another kind.
-    pub fn wrong_kind(&self, dir: &Path) -> Error {
-        Error::model(
-            dir,
-            match self {
-                Saved::LanguageModel(_) => "is a language model; this is for taggers (wordmill train ner)",
-                Saved::Ner(_) => "is a tagger; this is for language models (wordmill train lm)",
-            },
-        )
+    /// The error of a verb that is for models of another kind, as `taggers (wordmill train ner)`.
+    pub fn wrong_kind(&self, dir: &Path, wanted: &str) -> Error {
+        Error::model(dir, format!("is a {}; this is for {wanted}", self.kind()))
+    }
+
+    /// What the model is called.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Saved::LanguageModel(_) => "language model",
+            Saved::Ner(_) => "tagger",
+            Saved::Siamese(_) => "Siamese net",
+            Saved::PseudoSiamese(_) => "pseudo-Siamese net",
+        }
     }
 }
 

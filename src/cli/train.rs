@@ -6,6 +6,8 @@ use super::memory;
 use super::profile::{self, Profiled};
 use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY, check_same};
 use super::train_ner::{NerOptions, train_ner};
+use super::train_pseudo_siamese::{PseudoSiameseOptions, train_pseudo_siamese};
+use super::train_siamese::{SiameseOptions, train_siamese};
 use super::tuning::{self, Subject, Tuning};
 use super::values::{count, keep_probability, not_negative, positive, probability, seed, size, threads};
 use crate::error::{Error, Result};
@@ -37,6 +39,8 @@ use std::time::Duration;
 pub enum Train {
     Lm(Box<LmOptions>),
     Ner(Box<NerOptions>),
+    Siamese(Box<SiameseOptions>),
+    PseudoSiamese(Box<PseudoSiameseOptions>),
 }
 
 impl Train {
@@ -52,6 +56,14 @@ impl Train {
                 let threads = options.threads;
                 let summary = pool(threads)?.install(|| train_ner(&options))?;
                 summary.print(&options, out)
+            }
+            Train::PseudoSiamese(options) => {
+                let summary = pool(options.run.threads)?.install(|| train_pseudo_siamese(&options))?;
+                summary.print(&options.run, &options.next(), out)
+            }
+            Train::Siamese(options) => {
+                let summary = pool(options.run.threads)?.install(|| train_siamese(&options))?;
+                summary.print(&options.run, &options.next(), out)
             }
         }
     }

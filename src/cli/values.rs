@@ -33,6 +33,11 @@ pub fn probability(text: &str) -> Result<f64, String> {
     number(text, |x| (0.0..=1.0).contains(&x), "expected a number from 0 to 1")
 }
 
+/// A share that is not all.
+pub fn share(text: &str) -> Result<f64, String> {
+    number(text, |x| (0.0..1.0).contains(&x), "expected a number from 0 up to, but not, 1")
+}
+
 /// A finite number above zero.
 pub fn positive(text: &str) -> Result<f64, String> {
     number(text, |x| x > 0.0, "expected a number above 0")

@@ -8,6 +8,7 @@ pub mod gates;
 pub mod isa;
 pub mod math;
 pub mod memory;
+pub mod pairs;
 pub mod rows;
 pub mod softmax;
 pub mod update;

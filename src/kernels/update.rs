@@ -100,6 +100,48 @@ kernel! {
     }
 }
 
+/// The penalties l1 |w| + l2/2 w² of a proximal step.
+#[derive(Clone, Copy, Debug)]
+pub struct Proximal<R> {
+    /// Weight of |w|.
+    pub l1: R,
+    /// Weight of w²/2.
+    pub l2: R,
+}
+
+/// The w that makes ½(w − u)²/rate + l1 |w| + l2/2 w² least: u is drawn to zero by rate · l1, then divided by 1 + rate · l2.
+#[inline(always)]
+fn shrunk<S: Simd>(s: S, u: S::V, rate: S::V, penalty: Proximal<S::V>) -> S::V {
+    let (zero, one) = (s.splat(S::R::of(0.0)), s.splat(S::R::of(1.0)));
+    let left = s.sub(s.abs(u), s.mul(rate, penalty.l1));
+    // A NaN is not below zero and stays.
+    let left = s.if_greater(zero, left, zero, left);
+    s.copysign(s.div(left, s.fma(rate, penalty.l2, one)), u)
+}
+
+kernel! {
+    /// After [`sgd`]: the proximal step of the penalties, at the rate of all weights.
+    pub fn sgd_proximal<'a>(w: &'a mut [R], rate: R, penalty: Proximal<R>) {
+        |s| {
+            let (rate, penalty) = (s.splat(rate), Proximal { l1: s.splat(penalty.l1), l2: s.splat(penalty.l2) });
+            super::map(s, w, #[inline(always)] |u| shrunk(s, u, rate, penalty));
+        }
+    }
+}
+
+kernel! {
+    /// After [`adagrad`]: the same in its metric √a + ε, a rate for each weight.
+    pub fn adagrad_proximal<'a>(w: &'a mut [R], a: &'a [R], rate: R, epsilon: R, penalty: Proximal<R>) {
+        |s| {
+            let (rate, epsilon) = (s.splat(rate), s.splat(epsilon));
+            let penalty = Proximal { l1: s.splat(penalty.l1), l2: s.splat(penalty.l2) };
+            super::zip(s, w, a, #[inline(always)] |u, a| {
+                shrunk(s, u, s.div(rate, s.add(s.sqrt(a), epsilon)), penalty)
+            });
+        }
+    }
+}
+
 kernel! {
     /// a ← a + Σg²/n; w ← w − rate · g / (√a + ε): Adagrad with one accumulator for a row of n weights.
     pub fn adagrad_row<'a>(w: &'a mut [R], g: &'a [R], a: &'a mut R, step: Step<R>, epsilon: R) -> R {

@@ -199,6 +199,11 @@ pub fn sum_rows<R: Real>(sum: &mut [R], x: &[R]) {
     }
 }
 
+/// Every row of `x` becomes `row`.
+pub fn fill_rows<R: Real>(x: &mut [R], row: &[R]) {
+    x.chunks_exact_mut(row.len()).for_each(|x| x.copy_from_slice(row));
+}
+
 /// A slice as a matrix.
 pub fn view<R>(x: &[R], rows: usize, columns: usize) -> ArrayView2<'_, R> {
     ArrayView2::from_shape((rows, columns), x).expect("the slice has rows × columns elements")

@@ -11,7 +11,7 @@ use crate::kernels::activation::Activation;
 use crate::kernels::dropout::{Keep, factors, multiply};
 use crate::kernels::update::add;
 use crate::layers::losses::{LabelSoftmax, Sentences, Transitions, largest};
-use crate::layers::recurrent::{sum_rows, transpose, transpose_columns, view, view_mut};
+use crate::layers::recurrent::{fill_rows, sum_rows, transpose, transpose_columns, view, view_mut};
 use crate::layers::window::{Part, Uses, gather};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::profile::{self, span, task};
@@ -456,11 +456,6 @@ fn sentences<'a>(
         *start = ends[i];
         Some((range.clone(), range.start - first..range.end - first))
     })
-}
-
-/// Every row of `x` becomes `row`.
-fn fill_rows<R: Real>(x: &mut [R], row: &[R]) {
-    x.chunks_exact_mut(row.len()).for_each(|x| x.copy_from_slice(row));
 }
 
 /// Adds `row` to every row of `x`.

@@ -26,6 +26,7 @@
 
 mod compile;
 mod file;
+mod lists;
 #[cfg(test)]
 mod tests;
 
@@ -102,7 +103,7 @@ impl Cost {
 /// What [`synth`] wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// The files, as they are now: text and CoNLL of train, valid and test.
+    /// The files, as they are now: text, CoNLL, pairs and words of train, valid and test.
     pub files: Vec<PathBuf>,
     /// Sentences in train, valid and test.
     pub sentences: [usize; 3],
@@ -397,30 +398,40 @@ fn draw(cumulative: &[f64], stream: &mut Stream) -> usize {
 
 /// Draws `words` words (a little more: sentences are whole) and writes them below `out` as text, one sentence a line
 /// (`lm/train.txt`, `lm/valid.txt`, `lm/test.txt`: 80, 10 and 10 %), and the same sentences with their tags, word TAB
-/// tag, a blank line after each (`ner/*.conll`). The same grammar, number and seed give the same bytes.
+/// tag, a blank line after each (`ner/*.conll`). Beside them pairs of its frequent words, word TAB word TAB 1 if they
+/// are of one class, else 0 (`pairs/*.tsv`, one pair for 50 words), and words that have one kind only, word TAB kind
+/// (`words/*.tsv`). The same grammar, number and seed give the same bytes.
 /// Existing files are only replaced if `replace`; they are complete or untouched.
 pub fn synth(grammar: &Grammar, words: u64, seed: u64, out: impl AsRef<Path>, replace: bool) -> Result<Summary> {
     let out = out.as_ref();
     if words < 10 {
         return Err(Error::Usage(format!("found {words} words to draw, expected at least 10")));
     }
-    let pairs = ["train", "valid", "test"]
-        .map(|part| [out.join(format!("lm/{part}.txt")), out.join(format!("ner/{part}.conll"))]);
-    if let Some(file) = pairs.iter().flatten().find(|file| !replace && file.exists()) {
+    let parts = ["train", "valid", "test"].map(|part| {
+        [
+            format!("lm/{part}.txt"),
+            format!("ner/{part}.conll"),
+            format!("pairs/{part}.tsv"),
+            format!("words/{part}.tsv"),
+        ]
+        .map(|name| out.join(name))
+    });
+    if let Some(file) = parts.iter().flatten().find(|file| !replace && file.exists()) {
         return Err(Error::input(file, 0, "an existing file", "a new one (it would be overwritten)"));
     }
-    for folder in ["lm", "ner"].map(|folder| out.join(folder)) {
+    for folder in ["lm", "ner", "pairs", "words"].map(|folder| out.join(folder)) {
         std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, "creating", e))?;
     }
     let partial = |file: &Path| file.with_extension("partial");
-    let mut summary = Summary { files: pairs.iter().flatten().cloned().collect(), sentences: [0; 3], words: [0; 3] };
+    let mut summary = Summary { files: parts.iter().flatten().cloned().collect(), sentences: [0; 3], words: [0; 3] };
     let draw_all = |summary: &mut Summary| {
         let mut index = 0;
         let mut left = words;
-        for (part, files) in pairs.iter().enumerate() {
+        let mut counts: HashMap<&str, u64> = HashMap::new();
+        for (part, files) in parts.iter().enumerate() {
             let share = if part == 0 { left - 2 * (words / 10) } else { words / 10 };
             left -= share;
-            let [text, conll] = files;
+            let [text, conll, ..] = files;
             let mut text = Output::create(&partial(text))?;
             let mut conll = Output::create(&partial(conll))?;
             while (summary.words[part] as u64) < share {
@@ -429,6 +440,7 @@ pub fn synth(grammar: &Grammar, words: u64, seed: u64, out: impl AsRef<Path>, re
                 summary.sentences[part] += 1;
                 summary.words[part] += sentence.len();
                 for (i, (word, tag)) in sentence.iter().enumerate() {
+                    *counts.entry(word).or_insert(0) += u64::from(part == 0);
                     text.write(format_args!("{}{word}", if i == 0 { "" } else { " " }))?;
                     conll.write(format_args!("{word}\t{tag}\n"))?;
                 }
@@ -437,6 +449,20 @@ pub fn synth(grammar: &Grammar, words: u64, seed: u64, out: impl AsRef<Path>, re
             }
             text.finish()?;
             conll.finish()?;
+        }
+        let pairs = grammar.pairs(&counts, (words / 50) as usize, seed);
+        let pairs: Vec<String> =
+            pairs.iter().map(|(first, second, alike)| format!("{first}\t{second}\t{}\n", u8::from(*alike))).collect();
+        let kinds = grammar.kinds(&counts, seed);
+        let kinds: Vec<String> = kinds.iter().map(|(word, kind)| format!("{word}\t{kind}\n")).collect();
+        for (lines, file) in [(&pairs, 2), (&kinds, 3)] {
+            let tenth = lines.len() / 10;
+            let (train, rest) = lines.split_at(lines.len() - 2 * tenth);
+            for (part, lines) in [train, &rest[..tenth], &rest[tenth..]].into_iter().enumerate() {
+                let mut output = Output::create(&partial(&parts[part][file]))?;
+                lines.iter().try_for_each(|line| output.write(format_args!("{line}")))?;
+                output.finish()?;
+            }
         }
         summary
             .files

@@ -1,12 +1,17 @@
 //! Text on its way to a model: words become ids ([`Vocabulary`]), files become streams of ids ([`Corpus`], [`Lines`]),
 //! and streams become minibatches ([`Lanes`], [`Windows`]). Tagged text: [`conll`] files, [`tags`], their evaluation ([`spans`]),
 //! and word [`vectors`].
+//! Pairs of words ([`pairs`]) and how well distances rank them ([`ranking`]).
 
 pub mod batches;
 pub mod conll;
 pub mod corpus;
 pub mod features;
 pub mod grammar;
+pub mod labelled;
+pub mod pairs;
+pub mod ranking;
+pub mod rows;
 pub mod spans;
 pub mod tags;
 pub mod vectors;

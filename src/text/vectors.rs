@@ -55,6 +55,32 @@ pub struct Vectors {
     values: Vec<f32>,
 }
 
+/// Rows of a file that are kept.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    words: HashSet<String>,
+    first: usize,
+}
+
+impl Wanted {
+    /// The rows of `words`, and of the forms that stand in for them.
+    pub fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut wanted = Wanted::default();
+        for word in words {
+            resolve::<()>(word, &DIGITS, |form, _| {
+                wanted.words.insert(form.to_owned());
+                None
+            });
+        }
+        wanted
+    }
+
+    /// The `rows` first rows of the file too.
+    pub fn and_first(self, rows: usize) -> Self {
+        Wanted { first: rows, ..self }
+    }
+}
+
 impl Vectors {
     /// Reads the vectors of `words`, and of the forms that stand in for them, from a file.
     ///
@@ -64,26 +90,24 @@ impl Vectors {
     /// as many rows as the header says.
     pub fn read<'a>(path: impl AsRef<Path>, words: impl IntoIterator<Item = &'a str>) -> Result<Vectors> {
         let file = File::open(&path).map_err(|e| Error::io(&path, "reading", e))?;
-        Vectors::parse(path, file, words)
+        Vectors::parse(path, file, Wanted::words(words))
+    }
+
+    /// As [`Vectors::read`], for any choice of rows.
+    ///
+    /// # Errors
+    /// As [`Vectors::read`].
+    pub fn read_wanted(path: impl AsRef<Path>, wanted: Wanted) -> Result<Vectors> {
+        let file = File::open(&path).map_err(|e| Error::io(&path, "reading", e))?;
+        Vectors::parse(path, file, wanted)
     }
 
     /// As [`Vectors::read`], from any source; `path` is for messages.
     ///
     /// # Errors
     /// As [`Vectors::read`].
-    pub fn parse<'a>(
-        path: impl AsRef<Path>,
-        mut file: impl Read,
-        words: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Vectors> {
+    pub fn parse(path: impl AsRef<Path>, mut file: impl Read, wanted: Wanted) -> Result<Vectors> {
         let path = path.as_ref();
-        let mut wanted = HashSet::new();
-        for word in words {
-            resolve::<()>(word, &DIGITS, |form, _| {
-                wanted.insert(form.to_owned());
-                None
-            });
-        }
         let mut head = Vec::new();
         file.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|e| Error::io(path, "reading", e))?;
         check_head(path, &head)?;
@@ -110,6 +134,13 @@ impl Vectors {
     pub fn find(&self, word: &str) -> Option<(&[f32], Form)> {
         let row = |row: usize| &self.values[row * self.width..(row + 1) * self.width];
         resolve(word, &DIGITS, |text, form| Some((row(*self.numbers.get(text)?), form)))
+    }
+
+    /// The words whose rows were kept, in the order of the file.
+    pub fn words(&self) -> Vec<&str> {
+        let mut words = vec![""; self.numbers.len()];
+        self.numbers.iter().for_each(|(word, &number)| words[number] = word);
+        words
     }
 
     /// The number of rows that were kept.
@@ -183,7 +214,7 @@ fn is_binary(head: &[u8], header: Header) -> bool {
 struct Reader<'p, R> {
     path: &'p Path,
     input: BufReader<R>,
-    wanted: HashSet<String>,
+    wanted: Wanted,
     vectors: Vectors,
 }
 
@@ -272,7 +303,7 @@ impl<R: Read> Reader<'_, R> {
 
     /// Whether the row of `word` is to be kept; if so, its number is taken.
     fn wants(&mut self, word: &str) -> bool {
-        if !self.wanted.contains(word) {
+        if self.vectors.rows > self.wanted.first && !self.wanted.words.contains(word) {
             return false;
         }
         let next = self.vectors.numbers.len();
@@ -342,7 +373,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(bytes: impl AsRef<[u8]>, words: &[&str]) -> Result<Vectors> {
-        Vectors::parse("v", bytes.as_ref(), words.iter().copied())
+        Vectors::parse("v", bytes.as_ref(), Wanted::words(words.iter().copied()))
     }
 
     fn message(bytes: impl AsRef<[u8]>) -> String {

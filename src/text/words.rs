@@ -162,6 +162,14 @@ impl WordIndex {
         WordIndex { words, counts, numbers }
     }
 
+    /// The index of a list of words that are all different, in its order behind the special ones.
+    pub fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> WordIndex {
+        let others = words.into_iter().filter(|word| !SPECIAL.contains(word));
+        let words: Vec<String> = SPECIAL.into_iter().chain(others).map(str::to_owned).collect();
+        let numbers = words.iter().zip(0..).map(|(word, number)| (word.clone(), number)).collect();
+        WordIndex { counts: vec![0; words.len()], words, numbers }
+    }
+
     /// Reads what [`WordIndex::text`] gave; `path` is for messages.
     ///
     /// # Errors

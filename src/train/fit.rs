@@ -9,12 +9,14 @@ use super::schedule::{EarlyStopping, Measure, Schedule, Score};
 use super::signals::Signals;
 use super::tensor_file::{Tensor, TensorMut};
 use super::writer::{Snapshot, Writer};
-use crate::params::{Arena, Gradients, Layout};
+use crate::kernels::update::sum_of_squares;
+use crate::params::{Arena, Gradients, Layout, P};
 use crate::profile::{Part, span};
+use crate::real::Real;
 use crate::train::checkpoint::Checkpoint;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,6 +64,16 @@ pub trait Task {
         true
     }
 
+    /// What targets are, in progress and reports.
+    fn unit(&self) -> &'static str {
+        "words"
+    }
+
+    /// Tensors whose gradients' norms are reported one by one.
+    fn watched(&self) -> &[P] {
+        &[]
+    }
+
     /// The small files of a checkpoint, as `config.json`.
     fn files(&self) -> Vec<(&str, Vec<u8>)>;
 
@@ -105,11 +117,14 @@ pub struct State {
 }
 
 /// Sums since the last report.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Recent {
     loss: f64,
     targets: u64,
     norm: f64,
+    /// Of each tensor that is watched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    norms: Vec<f64>,
     steps: u64,
     seconds: f64,
 }
@@ -249,6 +264,12 @@ impl<T: Task> Fit<'_, T> {
         if !(perplexity.is_finite() && norm.is_finite()) {
             return Err(not_finite(outcome.loss, norm, g, &self.w, &self.optimizer, number));
         }
+        let watched = self.task.watched();
+        let norms = &mut self.state.recent.norms;
+        norms.resize(watched.len(), 0.0);
+        for (sum, &p) in norms.iter_mut().zip(watched) {
+            *sum += sum_of_squares(g.arena.slice(p)).f64().sqrt();
+        }
         let rate = self.state.schedule.rate(number);
         self.keep_rows(g);
         if !self.optimizer.update(&mut self.w, g, norm, rate, number) {
@@ -305,15 +326,24 @@ impl<T: Task> Fit<'_, T> {
             train_loss: recent.loss / recent.targets.max(1) as f64,
             valid_perplexity: score.and_then(|score| score.of(Measure::Perplexity)),
             valid_f1: score.and_then(|score| score.of(Measure::F1)),
+            valid: score.filter(|score| !matches!(score.measure, Measure::Perplexity | Measure::F1)),
             learning_rate: rate,
             grad_norm: recent.norm / recent.steps.max(1) as f64,
+            grad_norms: self.watched(&recent),
         };
         self.metrics.append(report)?;
         if evaluate {
-            self.metrics.draw()?;
+            self.metrics.draw(self.task.unit())?;
             self.progress.say(&self.summary(an_epoch, score));
         }
         Ok(())
+    }
+
+    /// The mean norms of the gradients of the tensors that are watched.
+    fn watched(&self, recent: &Recent) -> BTreeMap<String, f64> {
+        let name = |&p: &P| self.task.layout().tensor(p).name.clone();
+        let norms = recent.norms.iter().map(|norm| norm / recent.steps.max(1) as f64);
+        self.task.watched().iter().map(name).zip(norms).collect()
     }
 
     /// One line on the epoch that ended.
@@ -336,13 +366,9 @@ impl<T: Task> Fit<'_, T> {
             _ => format!("loss {loss:.4}"),
         };
         let speed = words as f64 / seconds.max(1e-9);
-        let valid = match score {
-            None => String::new(),
-            Some(Score { measure: Measure::Perplexity, value }) => format!("  valid perplexity {}", short(value)),
-            Some(Score { measure: Measure::F1, value }) => format!("  valid F1 {:.2} %", 100.0 * value),
-        };
-        let epoch = end as f64 / an_epoch as f64;
-        format!("epoch {epoch}  {speed:.0} words/s  train {train}{valid}", epoch = Trim(epoch))
+        let valid = score.map_or(String::new(), |score| format!("  valid {score}"));
+        let (epoch, unit) = (Trim(end as f64 / an_epoch as f64), self.task.unit());
+        format!("epoch {epoch}  {speed:.0} {unit}/s  train {train}{valid}")
     }
 
     /// Makes all rows what they are now; the checkpoint under way needs them as they were.
@@ -508,7 +534,7 @@ fn not_finite(
         optimizer.rule().states().iter().zip(optimizer.states()).flat_map(|(&state, arena)| {
             arena.layout().tensors().map(move |(p, tensor)| (state, tensor, arena.slice(p)))
         });
-    let gradients = w.layout().tensors().map(|(p, tensor)| {
+    let gradients = g.arena.layout().tensors().map(|(p, tensor)| {
         ("gradient of", tensor, if tensor.role.by_rows() { g.table(p).values() } else { g.arena.slice(p) })
     });
     for (what, tensor, values) in weights.chain(states).chain(gradients) {

@@ -2,9 +2,11 @@
 
 use super::checkpoint::{CURVES, METRICS, PARTIAL};
 use super::plot::{Axes, Curve, OTHER, SIZE, TRAIN, VALID, panel, readable};
+use super::schedule::{Measure, Score};
 use crate::error::{Error, Result};
 use plotters::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -31,11 +33,17 @@ pub struct Report {
     /// F1 of entities on the validation text, 0 to 1, if it was evaluated for this report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_f1: Option<f64>,
+    /// Any other measure on the validation data, if it was evaluated for this report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid: Option<Score>,
     /// The rate of the last step.
     pub learning_rate: f64,
     /// Mean norm of the gradient, before clipping, since the last report.
     #[serde(deserialize_with = "null_is_nan")]
     pub grad_norm: f64,
+    /// The same of single tensors, of models that have some watched.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub grad_norms: BTreeMap<String, f64>,
 }
 
 /// JSON has no NaN and no infinity: they are written as null.
@@ -100,10 +108,10 @@ impl Metrics {
         &self.reports
     }
 
-    /// Draws the curves of all reports to `curves.svg`.
-    pub fn draw(&self) -> Result<()> {
+    /// Draws the curves of all reports to `curves.svg`; `unit` is what targets are.
+    pub fn draw(&self, unit: &str) -> Result<()> {
         let path = self.dir.join(CURVES);
-        let svg = curves(&self.reports).map_err(|e| Error::io(&path, "drawing", std::io::Error::other(e)))?;
+        let svg = curves(&self.reports, unit).map_err(|e| Error::io(&path, "drawing", std::io::Error::other(e)))?;
         replace(&path, svg.as_bytes())
     }
 }
@@ -152,16 +160,18 @@ fn lines(path: &Path) -> Result<Vec<Result<Report>>> {
     Ok(all)
 }
 
-/// The drawing, as SVG: perplexity on the training and validation text above (of taggers: the loss, and F1), speed and learning
-/// rate below.
-fn curves(reports: &[Report]) -> std::result::Result<String, Box<dyn std::error::Error + Send + Sync>> {
+/// The drawing, as SVG: perplexity on the training and validation text above (or the loss, and what is measured on the validation
+/// data), speed and learning rate below.
+fn curves(reports: &[Report], unit: &str) -> std::result::Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let points = |value: &dyn Fn(&Report) -> Option<f64>| -> Vec<(f64, f64)> {
         let all = reports.iter().filter_map(|report| Some((report.epoch, value(report)?)));
         all.filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
     };
     let train = points(&|report| Some(report.train_loss.exp()));
     let valid = points(&|report| report.valid_perplexity.filter(|perplexity| *perplexity > 0.0));
-    let f1 = points(&|report| report.valid_f1.map(|f1| 100.0 * f1));
+    let score = |report: &Report| report.valid_f1.map(Score::f1).or(report.valid);
+    let other = points(&|report| score(report).map(|score| score.value));
+    let measure = reports.iter().find_map(score).map_or(Measure::F1, |score| score.measure);
     let loss = points(&|report| Some(report.train_loss));
     let speed = points(&|report| Some(report.words_per_second));
     let rate = points(&|report| Some(report.learning_rate));
@@ -172,16 +182,14 @@ fn curves(reports: &[Report]) -> std::result::Result<String, Box<dyn std::error:
         Some(last) => {
             let best = valid.iter().map(|(_, y)| *y).reduce(f64::min);
             let best = best.map_or(String::new(), |best| format!(", best validation perplexity {best:.2}"));
-            let best = f1
-                .iter()
-                .map(|(_, y)| *y)
-                .reduce(f64::max)
-                .map_or(best, |f1| format!(", best validation F1 {f1:.2} %"));
-            format!("{} steps, {} words{best}", readable(last.step as f64), readable(last.tokens as f64))
+            let other = other.iter().map(|(_, y)| *y).reduce(f64::max);
+            let best = other.map_or(best, |value| format!(", best validation {}", Score { measure, value }));
+            format!("{} steps, {} {unit}{best}", readable(last.step as f64), readable(last.tokens as f64))
         }
         None => "no reports yet".to_owned(),
     };
 
+    let (measured, a_second) = (format!("{measure} on the validation data"), format!("{unit} a second"));
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -189,21 +197,21 @@ fn curves(reports: &[Report]) -> std::result::Result<String, Box<dyn std::error:
         let root = root.margin(10, 10, 10, 18);
         let (above, below) = root.split_vertically(460);
         let (left, right) = below.split_horizontally(SIZE.0 / 2 - 14);
-        if f1.is_empty() {
+        if other.is_empty() {
             let curves = [
                 Curve { name: "training", color: TRAIN, dots: false, points: train },
                 Curve { name: "validation", color: VALID, dots: true, points: valid },
             ];
             panel(&above, epochs("perplexity", true), Some(&title), &curves)?;
         } else {
-            let (f1_side, loss_side) = above.split_horizontally(SIZE.0 / 2 - 14);
-            let f1 = [Curve { name: "validation", color: VALID, dots: true, points: f1 }];
-            panel(&f1_side, epochs("F1 on the validation text, %", false), Some(&title), &f1)?;
+            let (score_side, loss_side) = above.split_horizontally(SIZE.0 / 2 - 14);
+            let other = [Curve { name: "validation", color: VALID, dots: true, points: other }];
+            panel(&score_side, epochs(&measured, false), Some(&title), &other)?;
             let loss = [Curve { name: "training", color: TRAIN, dots: false, points: loss }];
-            panel(&loss_side, epochs("loss a token", true), Some(" "), &loss)?;
+            panel(&loss_side, epochs("mean loss", true), Some(" "), &loss)?;
         }
-        let speed = [Curve { name: "words a second", color: OTHER, dots: false, points: speed }];
-        panel(&left, epochs("words a second", false), None, &speed)?;
+        let speed = [Curve { name: &a_second, color: OTHER, dots: false, points: speed }];
+        panel(&left, epochs(&a_second, false), None, &speed)?;
         let rate = [Curve { name: "learning rate", color: OTHER, dots: false, points: rate }];
         panel(&right, epochs("learning rate", false), None, &rate)?;
         root.present()?;
@@ -225,8 +233,10 @@ mod tests {
             train_loss,
             valid_perplexity,
             valid_f1: None,
+            valid: None,
             learning_rate: 0.001 * (1.0 - step as f64 / 1200.0),
             grad_norm: 1.25,
+            grad_norms: BTreeMap::new(),
         }
     }
 
@@ -258,10 +268,10 @@ mod tests {
             ("flat", (1..5).map(|step| report(step, 5.0, Some(148.4))).collect()),
         ];
         let tagger = (1..5).map(|step| Report { valid_f1: Some(0.1 * step as f64), ..report(step, 0.5, None) });
-        let svg = curves(&tagger.collect::<Vec<_>>()).unwrap();
+        let svg = curves(&tagger.collect::<Vec<_>>(), "words").unwrap();
         assert!(svg.contains("best validation F1 40.00 %") && !svg.contains("perplexity"));
         for (name, reports) in cases {
-            let svg = curves(&reports).unwrap();
+            let svg = curves(&reports, "words").unwrap();
             for text in ["perplexity", "epochs", "learning rate", "words a second"] {
                 assert!(svg.contains(text), "{name} lacks {text}");
             }

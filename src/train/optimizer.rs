@@ -11,7 +11,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use crate::kernels::update::{self, AdamStep, Step, sum_of_squares};
+use crate::kernels::update::{self, AdamStep, Proximal, Step, sum_of_squares};
 use crate::params::{Arena, Gradients, Layout, Role};
 use crate::profile::{Part, span};
 use crate::real::{LANES, Real};
@@ -67,6 +67,8 @@ pub struct Optimizer<R: Real> {
     clip: f64,
     /// λ of λ/2 ‖w‖² on weights; biases and tables are left out.
     l2: f64,
+    /// λ₁ and λ₂ of proximal steps on the same tensors.
+    proximal: [f64; 2],
     states: Vec<Arena<R>>,
     /// What rows have missed: with Adam, unless it is [`Optimizer::lazy`].
     idle: Option<Idle>,
@@ -92,7 +94,7 @@ impl<R: Real> Optimizer<R> {
     pub fn new(rule: Rule, clip: f64, l2: f64, layout: &Arc<Layout>) -> Self {
         let states = rule.layouts(layout).into_iter().map(|layout| Arena::zeros(&Arc::new(layout))).collect();
         let idle = (rule == Rule::Adam).then(|| Idle::new(layout));
-        Optimizer { rule, clip, l2, states, idle }
+        Optimizer { rule, clip, l2, proximal: [0.0; 2], states, idle }
     }
 
     /// Rows of tables that a step does not touch are left as they are for good, moments included: nothing is caught up. Changes
@@ -100,6 +102,15 @@ impl<R: Real> Optimizer<R> {
     pub fn lazy(mut self) -> Self {
         self.idle = None;
         self.states.truncate(2);
+        self
+    }
+
+    /// Adds l1 ‖w‖₁ + l2/2 ‖w‖² on weights as proximal steps: each update is followed by the minimiser of the penalties and of the
+    /// distance from where it led, in the metric of the rule ([`Rule::Sgd`]: 1/α; [`Rule::Adagrad`]: (√Σg² + ε)/α). Weights become
+    /// exactly zero where l1 holds them (Duchi et al. 2011, section 5).
+    pub fn proximal(mut self, l1: f64, l2: f64) -> Self {
+        assert!(self.rule != Rule::Adam || (l1 == 0.0 && l2 == 0.0), "Adam has no proximal step");
+        self.proximal = [l1, l2];
         self
     }
 
@@ -198,10 +209,11 @@ impl<R: Real> Optimizer<R> {
                 });
             }
             None => {
-                let decay = if matches!(role, Role::Weight | Role::Recurrent | Role::Output) { self.l2 } else { 0.0 };
+                let is_weight = matches!(role, Role::Weight | Role::Recurrent | Role::Output);
+                let (decay, penalties) = if is_weight { (self.l2, self.proximal) } else { (0.0, [0.0; 2]) };
                 // A small net's tensors are divided too.
                 let piece = (tensor.w.len() / 4).clamp(SMALLEST, PIECE);
-                see(dense(tensor, g.arena.slice(p), piece, &applied.with_l2(decay)));
+                see(dense(tensor, g.arena.slice(p), piece, &applied.with_l2(decay).with_proximal(penalties)));
             }
         });
         drop(parts);
@@ -270,6 +282,7 @@ struct Applied<R> {
     rule: Rule,
     step: Step<R>,
     adam: AdamStep<R>,
+    proximal: Option<Proximal<R>>,
 }
 
 impl<R: Real> Applied<R> {
@@ -284,12 +297,18 @@ impl<R: Real> Applied<R> {
             correction: R::of(1.0 / correction(BETA2).sqrt()),
             epsilon: R::of(EPSILON),
         };
-        Applied { rule, step: Step { rate: R::of(rate), scale: R::of(scale), decay: R::zero() }, adam }
+        Applied { rule, step: Step { rate: R::of(rate), scale: R::of(scale), decay: R::zero() }, adam, proximal: None }
     }
 
     /// With L2.
     fn with_l2(mut self, decay: f64) -> Self {
         self.step.decay = R::of(decay);
+        self
+    }
+
+    /// With proximal steps, if there is a penalty.
+    fn with_proximal(mut self, [l1, l2]: [f64; 2]) -> Self {
+        self.proximal = (l1 > 0.0 || l2 > 0.0).then(|| Proximal { l1: R::of(l1), l2: R::of(l2) });
         self
     }
 
@@ -301,7 +320,7 @@ impl<R: Real> Applied<R> {
 
     fn apply(&self, w: &mut [R], g: &[R], states: &mut [Option<&mut [R]>; 3]) -> R {
         let epsilon = R::of(EPSILON);
-        match (self.rule, states) {
+        match (self.rule, &mut *states) {
             (Rule::Sgd, _) => update::sgd(w, g, self.step),
             (Rule::Adagrad, [Some(a), ..]) => update::adagrad(w, g, a, self.step, epsilon),
             // A dense tensor has a sum for each weight, a row of a table one for all of them.
@@ -309,6 +328,11 @@ impl<R: Real> Applied<R> {
             (Rule::AdagradRowwise, [Some(a), ..]) => update::adagrad_row(w, g, &mut a[0], self.step, epsilon),
             (Rule::Adam, [Some(m), Some(v), _]) => update::adam(w, g, m, v, self.step, self.adam),
             _ => unreachable!("the states are those of the rule"),
+        }
+        match (self.proximal, states) {
+            (None, _) => {}
+            (Some(penalty), [Some(a), ..]) => update::adagrad_proximal(w, a, self.step.rate, epsilon, penalty),
+            (Some(penalty), _) => update::sgd_proximal(w, self.step.rate, penalty),
         }
     }
 }

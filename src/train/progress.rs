@@ -42,6 +42,7 @@ pub struct Progress {
     started_at: u64,
     shown: Instant,
     perplexity: bool,
+    unit: &'static str,
 }
 
 impl Progress {
@@ -63,12 +64,19 @@ impl Progress {
             started_at: 0,
             shown: now,
             perplexity: true,
+            unit: "words",
         }
     }
 
     /// Does not show the loss as a perplexity.
     pub fn without_perplexity(mut self) -> Self {
         self.perplexity = false;
+        self
+    }
+
+    /// Counts other things than words.
+    pub fn counting(mut self, unit: &'static str) -> Self {
+        self.unit = unit;
         self
     }
 
@@ -105,7 +113,8 @@ impl Progress {
         let speed = done.saturating_sub(self.started_at) as f64 / now.duration_since(self.started).as_secs_f64();
         let left = self.total.saturating_sub(done) as f64 / speed;
         let perplexity = if self.perplexity { format!("  perplexity {}", short(loss.exp())) } else { String::new() };
-        let state = format!("{speed:.0} words/s  loss {loss:.3}{perplexity}  {} left", time(left));
+        let unit = self.unit;
+        let state = format!("{speed:.0} {unit}/s  loss {loss:.3}{perplexity}  {} left", time(left));
         if self.style == Style::Bar {
             self.bar.set_position(done);
             self.bar.set_message(state);

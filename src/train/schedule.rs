@@ -22,6 +22,24 @@ pub enum Measure {
     Perplexity,
     /// F1 of entities, 0 to 1: the higher, the better.
     F1,
+    /// The share of targets that are found, 0 to 1: the higher, the better.
+    Accuracy,
+    /// Area under the ROC curve, 0 to 1: the higher, the better.
+    Auc,
+    /// Spearman's rank correlation, -1 to 1: the higher, the better.
+    Spearman,
+}
+
+impl std::fmt::Display for Measure {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Measure::Perplexity => "perplexity",
+            Measure::F1 => "F1",
+            Measure::Accuracy => "accuracy",
+            Measure::Auc => "ROC AUC",
+            Measure::Spearman => "Spearman correlation",
+        })
+    }
 }
 
 /// The result of an evaluation.
@@ -52,7 +70,19 @@ impl Score {
     fn better_than(self, other: Score) -> bool {
         match self.measure {
             Measure::Perplexity => self.value < other.value,
-            Measure::F1 => self.value > other.value,
+            _ => self.value > other.value,
+        }
+    }
+}
+
+/// The value with its name, as people read it.
+impl std::fmt::Display for Score {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Score { measure, value } = self;
+        match measure {
+            Measure::Perplexity => write!(f, "{measure} {}", super::progress::short(*value)),
+            Measure::F1 | Measure::Accuracy => write!(f, "{measure} {:.2} %", 100.0 * value),
+            Measure::Auc | Measure::Spearman => write!(f, "{measure} {value:.4}"),
         }
     }
 }

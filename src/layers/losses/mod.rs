@@ -1,11 +1,13 @@
 //! Losses: each takes states h (or scores θ) and targets, returns the loss, and leaves the gradients.
 
+mod dropout_penalty;
 mod full_softmax;
 mod label_softmax;
 mod sampled;
 mod sampler;
 mod sentence;
 
+pub use dropout_penalty::DropoutPenalty;
 pub use full_softmax::{FullSoftmax, Gradient, Own, Tile};
 pub use label_softmax::LabelSoftmax;
 pub use sampled::{Draws, Objective, Sampled};

@@ -248,7 +248,7 @@ fn the_bundled_grammar_is_rich() {
 fn committed_samples_are_what_synth_draws() {
     let out = tempfile::tempdir().unwrap();
     let summary = synth(&Grammar::bundled(), 200_000, 1, out.path(), false).unwrap();
-    assert_eq!(summary.files.len(), 6);
+    assert_eq!(summary.files.len(), 12);
     let readme = std::fs::read_to_string("data/README.md").unwrap();
     for file in &summary.files {
         let name = file.strip_prefix(out.path()).unwrap();
@@ -257,6 +257,38 @@ fn committed_samples_are_what_synth_draws() {
         use sha2::Digest;
         let hash: String = sha2::Sha256::digest(&committed).iter().map(|byte| format!("{byte:02x}")).collect();
         assert!(readme.contains(&hash), "data/README.md lacks the hash of {}: {hash}", name.display());
+    }
+}
+
+/// Pairs that are alike are so by the tags that their words can have; no pair and no word is in two files.
+#[test]
+fn pairs_and_kinds_fit_the_grammar() {
+    let g = Grammar::bundled();
+    let types: std::collections::HashMap<&str, Vec<Option<&str>>> =
+        g.words().iter().map(String::as_str).zip(g.types()).collect();
+    let read = |name: &str| {
+        ["train", "valid", "test"]
+            .map(|part| std::fs::read_to_string(format!("data/{name}/{part}.tsv")).unwrap())
+            .concat()
+    };
+    let mut seen = std::collections::HashSet::new();
+    let (pairs, words) = (read("pairs"), read("words"));
+    let (mut alike, mut others) = (0, 0);
+    for row in pairs.lines() {
+        let [first, second, label] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        assert!(seen.insert((first.min(second), first.max(second))), "{row}");
+        let shared = types[first].iter().any(|kind| types[second].contains(kind));
+        if label == "1" {
+            alike += 1
+        } else {
+            others += 1
+        }
+        assert!(shared || label == "0", "{row}");
+    }
+    assert!(alike > 1000 && others > 1000 && words.lines().count() > 1000, "{alike} {others}");
+    for row in words.lines() {
+        let (word, kind) = row.split_once('\t').unwrap();
+        assert!(types[word] == [Some(kind).filter(|kind| *kind != "O")] && seen.insert((word, word)), "{row}");
     }
 }
 
@@ -310,7 +342,7 @@ fn synth_overwrites_nothing_unless_told() {
     synth(&g, 100, 6, out.path(), true).unwrap();
     assert_ne!(text, std::fs::read_to_string(out.path().join("lm/train.txt")).unwrap());
     let left = |folder: &str| std::fs::read_dir(out.path().join(folder)).unwrap().count();
-    assert_eq!((left("lm"), left("ner")), (3, 3));
+    assert_eq!(["lm", "ner", "pairs", "words"].map(left), [3; 4]);
 
     assert!(synth(&g, 9, 1, out.path(), true).is_err());
     std::fs::write(out.path().join("file"), "").unwrap();

@@ -1,0 +1,279 @@
+//! What training commands share: the options of a run, and the run itself.
+
+use super::output_failed;
+use super::saved::{OPTIONS, check_same};
+use super::values::{count, not_negative, positive, seed, size, threads};
+use crate::error::{Error, Result};
+use crate::params::{Arena, Layout};
+use crate::rng::{Purpose, Stream};
+use crate::train::checkpoint::{Checkpoint, STATE};
+use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
+use crate::train::metrics::Metrics;
+use crate::train::optimizer::{Optimizer, Rule};
+use crate::train::progress::Progress;
+use crate::train::schedule::{EarlyStopping, Kind, Schedule, Score};
+use crate::train::signals::Signals;
+use crate::train::writer::Writer;
+use rand::RngExt;
+use serde::Serialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Options of a run, whatever is trained.
+#[derive(Clone, Debug, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunOptions {
+    /// Directory of the model; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Update rule
+    #[arg(long, default_value = "adam", value_enum)]
+    optimizer: Rule,
+    /// Learning rate [default: adam 0.001, adagrad 0.05, sgd 0.1]
+    #[arg(long, value_parser = positive, value_name = "RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lr: Option<f64>,
+    /// L1 penalty lambda |W| in its proximal form, which leaves exact zeros: with sgd, and with adagrad in its metric
+    #[arg(long, default_value = "0", value_parser = not_negative, value_name = "LAMBDA")]
+    prox_l1: f64,
+    /// L2 penalty lambda/2 |W|^2 in its proximal form: weights shrink by a factor after each step
+    #[arg(long, default_value = "0", value_parser = not_negative, value_name = "LAMBDA")]
+    prox_l2: f64,
+    /// How the learning rate changes
+    #[arg(long, default_value = "linear", value_enum)]
+    schedule: Kind,
+    /// Examples of a step
+    #[arg(long, default_value = "64", value_parser = size, value_name = "N")]
+    pub batch: usize,
+    /// Passes over the examples
+    #[arg(long, default_value = "30", value_parser = count)]
+    epochs: u64,
+    /// Stop after so many epochs without a better result on the validation data
+    #[arg(long, value_name = "EPOCHS", value_parser = count)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patience: Option<u64>,
+    /// Stop after so many optimizer steps
+    #[arg(long, value_name = "STEPS", value_parser = count)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_steps: Option<u64>,
+    /// Seed of all random numbers
+    #[arg(long, default_value = "1", value_parser = seed)]
+    pub seed: u64,
+    /// Worker threads, 0 for one a core; the result does not depend on them
+    #[arg(long, default_value = "0", value_parser = threads)]
+    pub threads: usize,
+    /// Minutes between checkpoints within an epoch
+    #[arg(long, default_value = "15", value_parser = positive, value_name = "MINUTES")]
+    save_every: f64,
+    /// Continue the run in --out, with its options
+    #[arg(long)]
+    #[serde(skip)]
+    pub resume: bool,
+    /// Replace the model in --out
+    #[arg(long)]
+    #[serde(skip)]
+    force: bool,
+    /// Show nothing but errors
+    #[arg(long, short)]
+    #[serde(skip)]
+    pub quiet: bool,
+    /// Print a summary as JSON
+    #[arg(long)]
+    #[serde(skip)]
+    json: bool,
+}
+
+/// Options of a run that a resumed one must share with the one it continues.
+const FIXED: [&str; 7] = ["optimizer", "lr", "prox-l1", "prox-l2", "schedule", "batch", "seed"];
+
+/// A directory that a run may write to, and the checkpoint that it goes on from.
+pub struct Opened {
+    writer: Writer,
+    /// Of a run that is continued.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+impl RunOptions {
+    /// Options that contradict each other are refused.
+    pub fn check(&self) -> Result<()> {
+        if self.resume && self.force {
+            let what = "--resume continues the model, --force replaces it: give one of them";
+            return Err(Error::Usage(what.into()));
+        }
+        if self.optimizer == Rule::Adam && (self.prox_l1 > 0.0 || self.prox_l2 > 0.0) {
+            return Err(Error::Usage("--prox-l1 and --prox-l2 go with --optimizer sgd or adagrad".into()));
+        }
+        Ok(())
+    }
+
+    /// The rule, with the penalties of its own and an L2 penalty in the gradient, for the tensors of `layout`.
+    pub fn optimizer(&self, l2: f64, layout: &Arc<Layout>) -> Optimizer<f32> {
+        Optimizer::new(self.optimizer, f64::INFINITY, l2, layout).lazy().proximal(self.prox_l1, self.prox_l2)
+    }
+
+    fn rate(&self) -> f64 {
+        self.lr.unwrap_or(match self.optimizer {
+            Rule::Adam => 0.001,
+            Rule::Adagrad | Rule::AdagradRowwise => 0.05,
+            Rule::Sgd => 0.1,
+        })
+    }
+
+    /// As they are saved: nothing depends on where the command is given.
+    pub fn saved(&self) -> Result<RunOptions> {
+        Ok(RunOptions { out: absolute(&self.out)?, lr: Some(self.rate()), ..self.clone() })
+    }
+
+    /// Opens the directory of the run. `toml` are all options, of which those named in `fixed` must be the ones of the run that is
+    /// continued.
+    pub fn open(&self, toml: &str, fixed: &[&str], progress: &mut Progress) -> Result<Opened> {
+        if !self.resume {
+            return Ok(Opened { writer: Writer::create(&self.out, self.force)?, checkpoint: None });
+        }
+        let (writer, mut checkpoint) = Writer::resume(&self.out)?;
+        for warning in &checkpoint.warnings {
+            progress.say(&format!("warning: {warning}"));
+        }
+        check_same(&mut checkpoint, toml, &[fixed, &FIXED].concat())?;
+        Ok(Opened { writer, checkpoint: Some(checkpoint) })
+    }
+
+    /// Trains the weights `w`, those of the checkpoint if a run is continued. `verb` is the command, as `siamese`.
+    pub fn fit<T: Task>(
+        &self,
+        verb: &str,
+        task: &mut T,
+        w: Arena<f32>,
+        mut optimizer: Optimizer<f32>,
+        opened: Opened,
+        (mut progress, signals): (Progress, Signals),
+    ) -> Result<Summary> {
+        let an_epoch = task.steps_per_epoch();
+        let steps = an_epoch.saturating_mul(self.epochs).min(self.max_steps.unwrap_or(u64::MAX));
+        let schedule = Schedule::new(self.schedule, self.rate(), steps);
+        let Opened { writer, checkpoint } = opened;
+        let (state, metrics) = match checkpoint {
+            None => (State::new(schedule, EarlyStopping::new(self.patience)), Metrics::create(&self.out)?),
+            Some(mut checkpoint) => {
+                let state = self.state(&mut checkpoint, schedule)?;
+                read_optimizer(&mut checkpoint, &mut optimizer, Vec::new())?;
+                progress.say(&format!("continuing after step {}", state.step));
+                let metrics = Metrics::resume(&self.out, state.step)?;
+                (state, metrics)
+            }
+        };
+        let plan = Plan {
+            epochs: self.epochs,
+            max_steps: self.max_steps,
+            save_every: Duration::from_secs_f64((self.save_every * 60.0).min(1e9)),
+            resume: format!("wordmill train {verb} --out {} --resume", self.out.display()),
+        };
+        let (parameters, unit) = (w.layout().parameters(), task.unit());
+        let mut fit = Fit { task, w, optimizer, state, plan, writer, metrics, progress, signals };
+        fit.run()?;
+        let state = &fit.state;
+        Ok(Summary {
+            parameters,
+            epochs: state.step as f64 / an_epoch as f64,
+            steps: state.step,
+            examples: state.targets,
+            unit,
+            seconds: state.seconds,
+            examples_per_second: state.targets as f64 / state.seconds.max(1e-9),
+            best_valid: state.stopping.best(),
+            best_step: state.stopping.best_step(),
+            peak_memory_mb: super::memory::peak() as f64 / 1e6,
+        })
+    }
+
+    /// The state of the run that is continued, under the options of this one.
+    fn state(&self, checkpoint: &mut Checkpoint, schedule: Schedule) -> Result<State> {
+        let path = checkpoint.path().join(STATE);
+        let state = checkpoint.read(STATE)?;
+        let mut state: State = serde_json::from_slice(&state).map_err(|e| Error::model(&path, e.to_string()))?;
+        if state.step != checkpoint.step() {
+            let what = format!("is of step {}, its directory of step {}", state.step, checkpoint.step());
+            return Err(Error::model(&path, what));
+        }
+        state.schedule.revise(schedule);
+        state.stopping.revise(self.patience);
+        state.finished = false;
+        Ok(state)
+    }
+}
+
+/// The file of options in a checkpoint.
+pub fn options_file(toml: &str) -> (&'static str, Vec<u8>) {
+    (OPTIONS, toml.as_bytes().to_vec())
+}
+
+/// Options as TOML.
+pub fn to_toml<O: Serialize>(options: &O) -> Result<String> {
+    toml::to_string(options).map_err(|e| Error::Usage(format!("an option cannot be saved: {e}")))
+}
+
+/// The path from the root.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| Error::io(path, "resolving", e))
+}
+
+/// What a run came to.
+#[derive(Serialize)]
+pub struct Summary {
+    parameters: usize,
+    epochs: f64,
+    steps: u64,
+    examples: u64,
+    /// What examples are.
+    unit: &'static str,
+    seconds: f64,
+    examples_per_second: f64,
+    best_valid: Option<Score>,
+    best_step: Option<u64>,
+    peak_memory_mb: f64,
+}
+
+impl Summary {
+    /// As text that ends in what to try `next`, or as `--json`.
+    pub fn print(&self, run: &RunOptions, next: &str, out: &mut dyn Write) -> Result<()> {
+        if run.json {
+            serde_json::to_writer(&mut *out, self).map_err(|e| output_failed(e.into()))?;
+            return writeln!(out).map_err(output_failed);
+        }
+        if run.quiet {
+            return Ok(());
+        }
+        let best = self.best_valid.map_or(String::new(), |best| format!("best validation {best}\n"));
+        writeln!(out, "{best}model in {}; try: {next}", run.out.display()).map_err(output_failed)
+    }
+}
+
+/// Examples in an order that is a function of the seed and the number of the epoch.
+pub struct Shuffled {
+    order: Vec<u32>,
+    epoch: Option<u64>,
+    seed: u64,
+}
+
+impl Shuffled {
+    /// Of so many examples.
+    pub fn new(examples: usize, seed: u64) -> Self {
+        Shuffled { order: (0..examples as u32).collect(), epoch: None, seed }
+    }
+
+    /// The examples of batch `index` of an epoch, in batches of `batch`.
+    pub fn batch(&mut self, epoch: u64, index: usize, batch: usize) -> &[u32] {
+        if self.epoch != Some(epoch) {
+            self.order.iter_mut().zip(0..).for_each(|(place, i)| *place = i);
+            let mut stream = Stream::new(self.seed, Purpose::Shuffle, epoch, 0);
+            for i in (1..self.order.len()).rev() {
+                self.order.swap(i, stream.random_range(0..=i));
+            }
+            self.epoch = Some(epoch);
+        }
+        let from = index * batch;
+        &self.order[from..(from + batch).min(self.order.len())]
+    }
+}

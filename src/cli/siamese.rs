@@ -1,0 +1,268 @@
+//! Siamese nets on pairs of words: where the net and files of pairs meet.
+
+use super::lexicon::{LeftOut, check_parameters, check_sizes, read_words};
+use super::run::Shuffled;
+use super::saved::{Saved, SiameseConfig as Config};
+use crate::error::Result;
+use crate::models::Siamese;
+use crate::models::siamese::{self, Batch, Space};
+use crate::params::{Arena, Gradients, Layout};
+use crate::text::pairs::{Grades, Pairs};
+use crate::text::ranking::{Roc, roc, spearman};
+use crate::text::words::{Form, WordIndex};
+use crate::train::checkpoint::Checkpoint;
+use crate::train::fit::{Outcome, Task, read_weights};
+use crate::train::schedule::{Measure, Score};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Pairs as the net takes them.
+#[derive(Clone, Debug, Default)]
+pub struct Encoded {
+    first: Vec<u32>,
+    second: Vec<u32>,
+    /// How alike, 0 to 1.
+    alike: Vec<f32>,
+    /// The labels as they are in the file.
+    labels: Vec<f64>,
+}
+
+impl Encoded {
+    /// The pairs whose words are known. How many are not is told to `say`.
+    ///
+    /// # Errors
+    /// None is.
+    pub fn new(pairs: &Pairs, words: &WordIndex, grades: Grades, say: impl FnMut(&str)) -> Result<Self> {
+        let mut encoded = Encoded::default();
+        let mut left_out = LeftOut::default();
+        for pair in &pairs.pairs {
+            let found = pair.words.each_ref().map(|word| (words.find(word), word));
+            match found.iter().find(|((_, form), _)| *form == Form::Unknown) {
+                Some((_, word)) => left_out.add(pair.line, word),
+                None => {
+                    encoded.first.push(found[0].0.0);
+                    encoded.second.push(found[1].0.0);
+                    encoded.alike.push(grades.alike(pair.label) as f32);
+                    encoded.labels.push(pair.label);
+                }
+            }
+        }
+        left_out.tell(&pairs.path, "pairs are", pairs.pairs.len(), say)?;
+        Ok(encoded)
+    }
+
+    /// The number of pairs.
+    pub fn len(&self) -> usize {
+        self.alike.len()
+    }
+
+    /// The labels as they are in the file.
+    pub fn labels(&self) -> impl Iterator<Item = f64> + Clone + '_ {
+        self.labels.iter().copied()
+    }
+
+    /// How distances go with the labels.
+    pub fn evaluate(&self, net: &Siamese, w: &Arena<f32>) -> Evaluation {
+        let distances: Vec<f64> = net.distances(&self.first, &self.second, w).into_iter().map(f64::from).collect();
+        let grades = Grades::of(self.labels());
+        let is_alike: Vec<bool> = self.labels.iter().map(|&label| label == grades.high).collect();
+        let mean = |which: bool| {
+            let of = distances.iter().zip(&is_alike).filter(|(_, alike)| **alike == which).map(|(d, _)| d);
+            let (n, sum) = of.fold((0u64, 0.0), |(n, sum), d| (n + 1, sum + d));
+            (n > 0).then(|| sum / n as f64)
+        };
+        let binary = !grades.graded;
+        Evaluation {
+            pairs: self.len(),
+            alike: binary.then(|| is_alike.iter().filter(|alike| **alike).count()),
+            roc: if binary { roc(&distances, &is_alike) } else { None },
+            spearman: grades.graded.then(|| -spearman(&distances, &self.labels)),
+            mean_distance: distances.iter().sum::<f64>() / distances.len() as f64,
+            mean_distance_alike: if binary { mean(true) } else { None },
+            mean_distance_others: if binary { mean(false) } else { None },
+        }
+    }
+}
+
+/// How a net does on some pairs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    pairs: usize,
+    /// Pairs of the higher of two labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alike: Option<usize>,
+    #[serde(flatten)]
+    roc: Option<Roc>,
+    /// Of nearness with the labels, where these have grades.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spearman: Option<f64>,
+    mean_distance: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mean_distance_alike: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mean_distance_others: Option<f64>,
+}
+
+impl Evaluation {
+    /// The figure that the best model has most of.
+    pub fn score(&self) -> Option<Score> {
+        let auc = self.roc.map(|roc| Score { measure: Measure::Auc, value: roc.auc });
+        auc.or(self.spearman.map(|value| Score { measure: Measure::Spearman, value }))
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = format!("{} pairs", self.pairs);
+        if let Some(alike) = self.alike {
+            text += &format!(", {alike} of them alike");
+        }
+        if let Some(roc) = self.roc {
+            text += &format!(
+                "\nROC AUC {:.4}\naccuracy {:.2} % at the best threshold for them, a distance of {:.4}",
+                roc.auc,
+                100.0 * roc.accuracy,
+                roc.threshold
+            );
+        }
+        if let Some(spearman) = self.spearman {
+            text += &format!("\nSpearman correlation {spearman:.4}");
+        }
+        text += &format!("\nmean distance {:.4}", self.mean_distance);
+        if let (Some(alike), Some(others)) = (self.mean_distance_alike, self.mean_distance_others) {
+            text += &format!("; {alike:.4} of those that are alike, {others:.4} of the others");
+        }
+        text
+    }
+}
+
+/// A trained net.
+pub struct Trained {
+    /// What it is.
+    pub config: Config,
+    /// The net.
+    pub net: Siamese,
+    /// Its weights.
+    pub w: Arena<f32>,
+    /// Its words.
+    pub words: WordIndex,
+}
+
+impl Trained {
+    /// Reads a checkpoint. Nothing large is allocated before the file is known to hold it.
+    pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
+        let config = match Saved::read(checkpoint)? {
+            Saved::Siamese(config) => config,
+            other => return Err(other.wrong_kind(checkpoint.path(), "Siamese nets (wordmill train siamese)")),
+        };
+        let words = read_words(checkpoint)?;
+        let siamese::Config { words: rows, embed, hidden, .. } = config.net;
+        check_sizes(checkpoint, &[embed, hidden], rows == words.len())?;
+        let net = Siamese::new(config.net.clone());
+        check_parameters(checkpoint, net.layout())?;
+        let mut w = Arena::zeros(net.layout());
+        read_weights(checkpoint, &mut w)?;
+        Ok(Trained { config, net, w, words })
+    }
+}
+
+/// A net and the pairs it learns from.
+pub struct SiameseTask<'a> {
+    net: &'a Siamese,
+    train: Encoded,
+    valid: Option<Encoded>,
+    measure: Measure,
+    batch: usize,
+    order: Shuffled,
+    space: Space<f32>,
+    first: Vec<u32>,
+    second: Vec<u32>,
+    alike: Vec<f32>,
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl<'a> SiameseTask<'a> {
+    /// Allocates the working memory. `batch`: pairs of a step; `files`: the small files of a checkpoint.
+    pub fn new(
+        net: &'a Siamese,
+        train: Encoded,
+        valid: Option<Encoded>,
+        batch: usize,
+        seed: u64,
+        files: Vec<(&'static str, Vec<u8>)>,
+    ) -> Self {
+        let batch = batch.min(train.len());
+        let graded = |of: &Encoded| Grades::of(of.labels()).graded;
+        let measure = if graded(valid.as_ref().unwrap_or(&train)) { Measure::Spearman } else { Measure::Auc };
+        SiameseTask {
+            order: Shuffled::new(train.len(), seed),
+            space: net.space(batch),
+            first: Vec::with_capacity(batch),
+            second: Vec::with_capacity(batch),
+            alike: Vec::with_capacity(batch),
+            net,
+            train,
+            valid,
+            measure,
+            batch,
+            files,
+        }
+    }
+}
+
+impl Task for SiameseTask<'_> {
+    fn layout(&self) -> &Arc<Layout> {
+        self.net.trained()
+    }
+
+    fn rows(&self) -> usize {
+        2 * self.batch
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.train.len().div_ceil(self.batch) as u64
+    }
+
+    fn targets_before(&self, steps: u64) -> u64 {
+        (steps as usize * self.batch).min(self.train.len()) as u64
+    }
+
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+        let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+        let Encoded { first, second, alike, .. } = &self.train;
+        self.first.clear();
+        self.second.clear();
+        self.alike.clear();
+        for &pair in self.order.batch(epoch, index as usize, self.batch) {
+            self.first.push(first[pair as usize]);
+            self.second.push(second[pair as usize]);
+            self.alike.push(alike[pair as usize]);
+        }
+        let batch = Batch { first: &self.first, second: &self.second, alike: &self.alike };
+        let loss = self.net.step(g, &mut self.space, batch, w);
+        Outcome { loss, targets: self.alike.len() as u64 }
+    }
+
+    fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {
+        self.valid.as_ref()?.evaluate(self.net, w).score()
+    }
+
+    fn measure(&self) -> Measure {
+        self.measure
+    }
+
+    fn is_cross_entropy(&self) -> bool {
+        false
+    }
+
+    fn unit(&self) -> &'static str {
+        "pairs"
+    }
+
+    fn files(&self) -> Vec<(&str, Vec<u8>)> {
+        self.files.iter().map(|(name, bytes)| (*name, bytes.clone())).collect()
+    }
+
+    fn carried(&mut self) -> Vec<&mut [f32]> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,285 @@
+//! The pseudo-Siamese net (equations, section 9): two layers that see the same word, one of sigmoid and one of rectified linear
+//! units, and a softmax of their sum.
+//!
+//! h₁ = σ(xW₁ + b₁)    h₂ = relu(xW₂ + b₂)    θ = (h₁ + h₂)W₃ᵀ + b₃    J = −log softmax(θ)_y
+//!
+//! x is a word's vector, which learns too. Shards of words are what the work is parallel over; their gradients are added in their
+//! order, and the table's rows are gathered after that.
+
+use crate::blas::{add_product, product};
+use crate::kernels::Buffer;
+use crate::kernels::activation::Activation;
+use crate::kernels::update::add;
+use crate::layers::embedding::lookup;
+use crate::layers::losses::{DropoutPenalty, LabelSoftmax};
+use crate::layers::recurrent::{fill_rows, sum_rows, transpose, view, view_mut};
+use crate::layers::window::{Part, Uses};
+use crate::params::{Arena, Gradients, Layout, P, Role};
+use crate::real::Real;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What a net is: saved with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// V: words.
+    pub words: usize,
+    /// D: width of a word's vector.
+    pub embed: usize,
+    /// H: units of each of the two layers.
+    pub hidden: usize,
+    /// K: labels.
+    pub labels: usize,
+    /// Whether the words' vectors stay as they are.
+    pub freeze: bool,
+    /// p: the dropout of h₁ + h₂ whose quadratic penalty is added to the loss in training.
+    pub dropout_penalty: f64,
+}
+
+/// The net: its configuration and where its tensors are.
+pub struct PseudoSiamese {
+    config: Config,
+    layout: Arc<Layout>,
+    trained: Arc<Layout>,
+    /// W₁, b₁
+    sigmoid: (P, P),
+    /// W₂, b₂
+    relu: (P, P),
+    /// W₃, b₃
+    output: (P, P),
+    words: P,
+    towers: [P; 2],
+}
+
+/// Words that are worked on together.
+pub const SHARD: usize = 64;
+
+/// What one shard of words keeps of a step.
+struct Shard<R: Real> {
+    /// Its words within the batch.
+    words: Range<usize>,
+    /// x, and ∂x: [n, D].
+    x: Buffer<R>,
+    dx: Buffer<R>,
+    /// h₁, h₂, and their sum, later δ₂: [n, H].
+    h1: Buffer<R>,
+    h2: Buffer<R>,
+    sum: Buffer<R>,
+    /// δ₂ on its way into the one layer, then the other: [n, H].
+    delta: Buffer<R>,
+    /// θ, later δ₁: [n, K].
+    theta: Buffer<R>,
+    softmax: LabelSoftmax<R>,
+    penalty: DropoutPenalty<R>,
+    gradients: Arena<R>,
+    loss: f64,
+}
+
+/// Working memory for batches.
+pub struct Space<R: Real> {
+    shards: Vec<Shard<R>>,
+    /// W₁, W₂ and W₃ transposed.
+    sigmoid: Buffer<R>,
+    relu: Buffer<R>,
+    output: Buffer<R>,
+    uses: Uses,
+}
+
+impl PseudoSiamese {
+    /// The net of a configuration.
+    pub fn new(config: Config) -> Self {
+        let Config { words, embed, hidden, labels, freeze, .. } = config;
+        assert!(words > 0 && embed > 0 && hidden > 0 && labels > 0);
+        let mut layout = Layout::default();
+        let mut tower = |name: &str| {
+            let weight = layout.add(name, embed, hidden, Role::Weight);
+            (weight, layout.add(format!("{name}.bias"), 1, hidden, Role::Bias))
+        };
+        let (sigmoid, relu) = (tower("sigmoid"), tower("relu"));
+        let weight = layout.add("output", labels, hidden, Role::Output);
+        let output = (weight, layout.add("output.bias", 1, labels, Role::Bias));
+        let words = layout.add("embedding", words, embed, Role::Table);
+        let layout = Arc::new(layout);
+        let trained = if freeze { Arc::new(layout.before(words)) } else { layout.clone() };
+        PseudoSiamese { layout, trained, sigmoid, relu, output, words, towers: [sigmoid.0, relu.0], config }
+    }
+
+    /// The tensors.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// The tensors that a step has gradients of, the first ones of all: vectors that stay as they are come last.
+    pub fn trained(&self) -> &Arc<Layout> {
+        &self.trained
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The words' table.
+    pub fn words(&self) -> P {
+        self.words
+    }
+
+    /// W₁ and W₂.
+    pub fn towers(&self) -> &[P; 2] {
+        &self.towers
+    }
+
+    /// Working memory for batches of up to `words`.
+    pub fn space<R: Real>(&self, words: usize) -> Space<R> {
+        let Config { embed, hidden, labels, freeze, dropout_penalty, .. } = self.config;
+        let local = Arc::new(self.layout.before(self.words));
+        let n = SHARD.min(words);
+        let back = if freeze { 0 } else { embed };
+        let shard = |_| Shard {
+            words: 0..0,
+            x: Buffer::zeros(n * embed),
+            dx: Buffer::zeros(n * back),
+            h1: Buffer::zeros(n * hidden),
+            h2: Buffer::zeros(n * hidden),
+            sum: Buffer::zeros(n * hidden),
+            delta: Buffer::zeros(n * hidden),
+            theta: Buffer::zeros(n * labels),
+            softmax: LabelSoftmax::new(n, labels),
+            penalty: DropoutPenalty::new(n, hidden, labels, dropout_penalty),
+            gradients: Arena::zeros(&local),
+            loss: 0.0,
+        };
+        Space {
+            shards: (0..words.div_ceil(SHARD)).map(shard).collect(),
+            sigmoid: Buffer::zeros(back * hidden),
+            relu: Buffer::zeros(back * hidden),
+            output: Buffer::zeros(labels * hidden),
+            uses: Uses::new(if freeze { 0 } else { words }),
+        }
+    }
+
+    /// The mean loss a word, penalty included, and its gradient.
+    pub fn step<R: Real>(
+        &self,
+        g: &mut Gradients<R>,
+        space: &mut Space<R>,
+        ids: &[u32],
+        targets: &[u32],
+        w: &Arena<R>,
+    ) -> f64 {
+        let words = ids.len();
+        assert!(words > 0 && targets.len() == words);
+        if !self.config.freeze {
+            transpose(&mut space.sigmoid, w.matrix(self.sigmoid.0));
+            transpose(&mut space.relu, w.matrix(self.relu.0));
+        }
+        transpose(&mut space.output, w.matrix(self.output.0));
+        let scale = 1.0 / words as f64;
+        let Space { shards, sigmoid, relu, output, uses } = space;
+        let shards = &mut shards[..words.div_ceil(SHARD)];
+        shards.par_iter_mut().with_max_len(1).enumerate().for_each(|(i, shard)| {
+            shard.words = i * SHARD..words.min((i + 1) * SHARD);
+            self.forward(shard, ids, output, w);
+            self.backward(shard, targets, scale, [sigmoid, relu], w);
+        });
+
+        // Shards are added in their order, whoever computed them.
+        let shards = &*shards;
+        let dense = &mut g.arena.all_mut()[..shards[0].gradients.all().len()];
+        dense.copy_from_slice(shards[0].gradients.all());
+        shards[1..].iter().for_each(|shard| add(dense, shard.gradients.all()));
+        if !self.config.freeze {
+            let table = g.table_mut(self.words);
+            let embed = self.config.embed;
+            let of = |i: usize| (&ids[shards[i].words.clone()], &shards[i].dx[..shards[i].words.len() * embed]);
+            uses.scatter(shards.len(), of, table, Part { width: embed, offset: 0, place: embed });
+        }
+        shards.iter().map(|shard| shard.loss).sum::<f64>() * scale
+    }
+
+    /// From the table to the scores θ, their bias not yet added.
+    fn forward<R: Real>(&self, shard: &mut Shard<R>, ids: &[u32], output: &[R], w: &Arena<R>) {
+        let Config { embed, hidden, labels, .. } = self.config;
+        let n = shard.words.len();
+        let x = &mut shard.x[..n * embed];
+        lookup(x, &ids[shard.words.clone()], w.slice(self.words), embed);
+        let (h1, h2) = (&mut shard.h1[..n * hidden], &mut shard.h2[..n * hidden]);
+        let towers = [(self.sigmoid, Activation::Sigmoid, &mut *h1), (self.relu, Activation::Relu, &mut *h2)];
+        for ((weight, bias), f, h) in towers {
+            fill_rows(h, w.slice(bias));
+            add_product(view_mut(h, n, hidden), view(x, n, embed), w.matrix(weight));
+            f.apply(h);
+        }
+        let sum = &mut shard.sum[..n * hidden];
+        sum.copy_from_slice(h1);
+        add(sum, h2);
+        let theta = &mut shard.theta[..n * labels];
+        product(view_mut(theta, n, labels), view(sum, n, hidden), view(output, hidden, labels));
+    }
+
+    /// The loss, and the way back from it: δ₁ = ŷ − y, δ₂ = δ₁W₃ to both layers, ∂x from both.
+    fn backward<R: Real>(
+        &self,
+        shard: &mut Shard<R>,
+        targets: &[u32],
+        scale: f64,
+        transposed: [&[R]; 2],
+        w: &Arena<R>,
+    ) {
+        let Config { embed, hidden, labels, freeze, .. } = self.config;
+        let n = shard.words.len();
+        let targets = &targets[shard.words.clone()];
+        let (theta, sum) = (&mut shard.theta[..n * labels], &mut shard.sum[..n * hidden]);
+        let (g, u) = (&mut shard.gradients, w.matrix(self.output.0));
+        let dbias = g.slice_mut(self.output.1);
+        shard.loss = shard.softmax.loss(theta, dbias, w.slice(self.output.1), targets, scale);
+        shard.loss += shard.penalty.loss(theta, dbias, sum, targets, scale, u);
+        product(g.matrix_mut(self.output.0), view(theta, n, labels).t(), view(sum, n, hidden));
+        let delta = &mut shard.delta[..n * hidden];
+        product(view_mut(delta, n, hidden), view(theta, n, labels), u);
+        shard.penalty.backward(delta, g.matrix_mut(self.output.0), sum, scale, u);
+        sum.copy_from_slice(delta);
+
+        let (x, dx) = (&shard.x[..n * embed], &mut shard.dx[..if freeze { 0 } else { n * embed }]);
+        dx.fill(R::zero());
+        let towers = [
+            (self.sigmoid, Activation::Sigmoid, &shard.h1, delta, transposed[0]),
+            (self.relu, Activation::Relu, &shard.h2, sum, transposed[1]),
+        ];
+        for ((weight, bias), f, h, delta, transposed) in towers {
+            f.backward(delta, &h[..n * hidden]);
+            let delta = &*delta;
+            product(g.matrix_mut(weight), view(x, n, embed).t(), view(delta, n, hidden));
+            sum_rows(g.slice_mut(bias), delta);
+            if !freeze {
+                add_product(view_mut(dx, n, embed), view(delta, n, hidden), view(transposed, hidden, embed));
+            }
+        }
+    }
+
+    /// ŷ of the words `ids`: \[N, K\].
+    pub fn probabilities<R: Real>(&self, ids: &[u32], w: &Arena<R>) -> Vec<R> {
+        let Config { labels, .. } = self.config;
+        let mut output = Buffer::zeros(self.config.hidden * labels);
+        transpose(&mut output, w.matrix(self.output.0));
+        let mut y = vec![R::zero(); ids.len() * labels];
+        y.par_chunks_mut(SHARD * labels).zip(ids.par_chunks(SHARD)).for_each(|(y, ids)| {
+            let mut space = self.space::<R>(ids.len());
+            let shard = &mut space.shards[0];
+            shard.words = 0..ids.len();
+            self.forward(shard, ids, &output, w);
+            let theta = shard.theta[..y.len()].chunks_exact(labels);
+            for (y, theta) in y.chunks_exact_mut(labels).zip(theta) {
+                y.iter_mut().zip(theta).zip(w.slice(self.output.1)).for_each(|((y, &theta), &b)| *y = theta + b);
+                let largest = y.iter().copied().fold(R::neg_infinity(), R::max);
+                y.iter_mut().for_each(|y| *y = (*y - largest).exp());
+                let sum: R = y.iter().copied().sum();
+                y.iter_mut().for_each(|y| *y /= sum);
+            }
+        });
+        y
+    }
+}

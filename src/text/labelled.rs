@@ -1,0 +1,49 @@
+//! Words and their labels: word TAB label, one a line (see [`super::rows`]).
+
+use super::rows;
+use crate::Result;
+use std::path::{Path, PathBuf};
+
+/// One word with its label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    /// Where it stands in its file.
+    pub line: usize,
+    /// The word.
+    pub word: String,
+    /// The label.
+    pub label: String,
+}
+
+/// A file of words with labels.
+#[derive(Clone, Debug)]
+pub struct LabelledWords {
+    /// The file.
+    pub path: PathBuf,
+    /// The words, at least one.
+    pub words: Vec<Labelled>,
+}
+
+impl LabelledWords {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Those of [`rows::read`].
+    pub fn read(path: impl AsRef<Path>) -> Result<LabelledWords> {
+        let path = path.as_ref();
+        let mut words = Vec::new();
+        rows::read(path, "word TAB label", |line, [word, label]| {
+            words.push(Labelled { line, word: word.to_owned(), label: label.to_owned() });
+            Ok(())
+        })?;
+        Ok(LabelledWords { path: path.to_owned(), words })
+    }
+
+    /// The labels, each once, sorted.
+    pub fn labels(&self) -> Vec<String> {
+        let mut labels: Vec<String> = self.words.iter().map(|word| word.label.clone()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        labels
+    }
+}
