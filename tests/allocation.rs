@@ -9,8 +9,8 @@ use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
 use wordmill::kernels::{Isa, isa};
 use wordmill::layers::net::Kind;
-use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Window};
+use wordmill::models::{LanguageModel, PseudoSiamese, Siamese, pseudo_siamese, siamese};
 use wordmill::params::{Arena, Gradients};
 use wordmill::profile::{self, Part, Profile};
 use wordmill::train::optimizer::{Optimizer, Rule};
@@ -117,6 +117,48 @@ fn spans_are_of_the_run(profile: &Profile) {
     assert_eq!(profile.dropped, 0);
 }
 
+/// The same of the nets on pairs of words and on words with labels, over several shards.
+fn allocations_of_pairs(threads: usize) -> Vec<usize> {
+    const PAIRS: usize = 150;
+    let loss = siamese::Loss::Contrastive { margin: 1.0 };
+    let net = Siamese::new(siamese::Config { words: WORDS, embed: 11, hidden: 13, loss, freeze: false });
+    let config =
+        pseudo_siamese::Config { words: WORDS, embed: 11, hidden: 13, labels: 5, freeze: false, dropout_penalty: 0.3 };
+    let other = PseudoSiamese::new(config);
+    wordmill::pool::pool(threads).expect("a pool").install(|| {
+        let (mut w, mut v) = (Arena::<f32>::zeros(net.layout()), Arena::<f32>::zeros(other.layout()));
+        fill_uniform(&mut w, 0.2, 1);
+        fill_uniform(&mut v, 0.2, 2);
+        let (mut space, mut other_space) = (net.space(PAIRS), other.space(PAIRS));
+        let mut g = Gradients::zeros(net.trained(), 2 * PAIRS);
+        let mut f = Gradients::zeros(other.trained(), PAIRS);
+        let mut adam = Optimizer::new(Rule::Adam, f64::INFINITY, 1e-4, net.trained()).lazy();
+        let mut adagrad =
+            Optimizer::new(Rule::Adagrad, f64::INFINITY, 0.0, other.trained()).lazy().proximal(1e-3, 1e-3);
+        let (mut first, mut second, mut targets) = (vec![0; PAIRS], vec![0; PAIRS], vec![0; PAIRS]);
+        let alike: Vec<f32> = (0..PAIRS).map(|i| (i % 2) as f32).collect();
+        let mut counts = Vec::with_capacity(COUNTED as usize);
+        for step in 1..=WARM_UP + COUNTED {
+            for i in 0..PAIRS {
+                first[i] = ((step as usize * 7919 + i * 104_729) % WORDS) as u32;
+                second[i] = ((step as usize + i / 7 * 31) % WORDS) as u32;
+                targets[i] = (i % 5) as u32;
+            }
+            let before = ALLOCATIONS.load(Ordering::SeqCst);
+            net.step(&mut g, &mut space, siamese::Batch { first: &first, second: &second, alike: &alike }, &w);
+            let norm = adam.norm(&g);
+            adam.update(&mut w, &mut g, norm, 0.01, step);
+            other.step(&mut f, &mut other_space, &first, &targets, &v);
+            let norm = adagrad.norm(&f);
+            adagrad.update(&mut v, &mut f, norm, 0.01, step);
+            if step > WARM_UP {
+                counts.push(ALLOCATIONS.load(Ordering::SeqCst) - before);
+            }
+        }
+        counts
+    })
+}
+
 /// One test, as the allocations of tests that run beside each other cannot be told apart.
 #[test]
 fn a_step_allocates_nothing() {
@@ -135,6 +177,7 @@ fn a_step_allocates_nothing() {
     spans_are_of_the_run(&profile);
 
     for threads in [1, 2] {
+        assert_eq!(allocations_of_pairs(threads), vec![0; COUNTED as usize], "pairs, {threads} threads");
         for (rule, cell) in [(Rule::Sgd, Kind::Gru), (Rule::Adagrad, Kind::GatedFeedback), (Rule::Adam, Kind::Rnn)] {
             // Words all over the vocabulary, then more and more of one: whatever is kept per word or group must have room.
             let spread = |step: u64, i: usize| ((step as usize * 7919 + i * 104_729) % WORDS) as u32;

@@ -211,7 +211,7 @@ fn the_source_loss_alone_collapses() {
     assert!((auc - 0.5).abs() < 0.05, "{auc}");
     let (distance, auc) = trained_on(Loss::Contrastive { margin: 1.0 }, 2000);
     println!("contrastive: mean distance {distance:.4}, AUC {auc:.4}");
-    assert!(distance > 0.3 && auc > 0.95, "{distance} {auc}");
+    assert!(distance > 0.3 && auc > 0.9, "{distance} {auc}");
 }
 
 /// All masks of `d` inputs, each kept with probability 1 − p and then scaled by 1/(1 − p): probability and factors.
