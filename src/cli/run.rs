@@ -11,6 +11,7 @@ use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::Progress;
+use crate::train::saver::Saver;
 use crate::train::schedule::{EarlyStopping, Kind, Schedule, Score};
 use crate::train::signals::Signals;
 use crate::train::writer::Writer;
@@ -161,6 +162,7 @@ impl RunOptions {
                 read_optimizer(&mut checkpoint, &mut optimizer, Vec::new())?;
                 progress.say(&format!("continuing after step {}", state.step));
                 let metrics = Metrics::resume(&self.out, state.step)?;
+                metrics.warnings.iter().for_each(|warning| progress.say(&format!("warning: {warning}")));
                 (state, metrics)
             }
         };
@@ -171,7 +173,8 @@ impl RunOptions {
             resume: format!("wordmill train {verb} --out {} --resume", self.out.display()),
         };
         let (parameters, unit) = (w.layout().parameters(), task.unit());
-        let mut fit = Fit { task, w, optimizer, state, plan, writer, metrics, progress, signals };
+        let saver = Saver::new(writer);
+        let mut fit = Fit { task, w, optimizer, state, plan, saver, metrics, progress, signals };
         fit.run()?;
         let state = &fit.state;
         Ok(Summary {

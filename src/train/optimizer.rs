@@ -320,7 +320,7 @@ impl<R: Real> Applied<R> {
 
     fn apply(&self, w: &mut [R], g: &[R], states: &mut [Option<&mut [R]>; 3]) -> R {
         let epsilon = R::of(EPSILON);
-        match (self.rule, &mut *states) {
+        let seen = match (self.rule, &mut *states) {
             (Rule::Sgd, _) => update::sgd(w, g, self.step),
             (Rule::Adagrad, [Some(a), ..]) => update::adagrad(w, g, a, self.step, epsilon),
             // A dense tensor has a sum for each weight, a row of a table one for all of them.
@@ -328,11 +328,12 @@ impl<R: Real> Applied<R> {
             (Rule::AdagradRowwise, [Some(a), ..]) => update::adagrad_row(w, g, &mut a[0], self.step, epsilon),
             (Rule::Adam, [Some(m), Some(v), _]) => update::adam(w, g, m, v, self.step, self.adam),
             _ => unreachable!("the states are those of the rule"),
-        }
+        };
         match (self.proximal, states) {
             (None, _) => {}
             (Some(penalty), [Some(a), ..]) => update::adagrad_proximal(w, a, self.step.rate, epsilon, penalty),
             (Some(penalty), _) => update::sgd_proximal(w, self.step.rate, penalty),
         }
+        seen
     }
 }
