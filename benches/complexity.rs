@@ -3,7 +3,7 @@
 
 use crate::step::{Step, Walk};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use wordmill::layers::losses::{Draws, Objective};
+use wordmill::layers::losses::{Draws, Negatives, Objective};
 use wordmill::models::language_model::{Config, Loss};
 use wordmill::pool::pool;
 use wordmill::train::optimizer::Rule;
@@ -42,7 +42,13 @@ pub fn group(c: &mut Criterion) {
                 let step = step.get_or_insert_with(|| {
                     let draws = Draws::WithReplacement;
                     let (loss, rule) = if sweep == "sampled" {
-                        let sample = Loss::Sampled { objective: Objective::Softmax, draws, samples: 1024, power: None };
+                        let sample = Loss::Sampled {
+                            objective: Objective::Softmax,
+                            draws,
+                            negatives: Negatives::Shared,
+                            samples: 1024,
+                            power: None,
+                        };
                         (sample, Rule::Adagrad)
                     } else {
                         (Loss::Full, Rule::Sgd)

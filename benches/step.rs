@@ -41,7 +41,7 @@ impl Step {
         let mut w = Arena::zeros(model.layout());
         // Not an initialisation that draws: it would take longer than the steps of a large model.
         w.all_mut().iter_mut().enumerate().for_each(|(i, w)| *w = (i * 7919 % 1009) as f32 * 1e-4 - 0.05);
-        let g = Gradients::zeros(model.layout(), tau * lanes + model.samples());
+        let g = Gradients::zeros(model.layout(), tau * lanes + model.samples(lanes));
         let optimizer = Optimizer::new(rule, 5.0, 0.0, model.layout());
         let optimizer = if full { optimizer } else { optimizer.lazy() };
         let space = model.training_space(tau, lanes, &vec![1; words]);

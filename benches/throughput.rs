@@ -3,7 +3,7 @@
 use crate::step::{Step, Walk, ids};
 use criterion::{Criterion, Throughput};
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::losses::{Draws, Objective};
+use wordmill::layers::losses::{Draws, Negatives, Objective};
 use wordmill::layers::net::Kind;
 use wordmill::models::language_model::{Config, Loss};
 use wordmill::models::ner::{self, Batch, Noise, Table};
@@ -12,8 +12,13 @@ use wordmill::params::{Arena, Gradients};
 use wordmill::pool::pool;
 use wordmill::train::optimizer::{Optimizer, Rule};
 
-const SAMPLED: Loss =
-    Loss::Sampled { objective: Objective::Softmax, draws: Draws::WithReplacement, samples: 1024, power: None };
+const SAMPLED: Loss = Loss::Sampled {
+    objective: Objective::Softmax,
+    draws: Draws::WithReplacement,
+    negatives: Negatives::Shared,
+    samples: 1024,
+    power: None,
+};
 
 /// A language model's name, V, D, H, τ, cell, loss and rule.
 type Case = (&'static str, usize, usize, usize, usize, Kind, Loss, Rule);

@@ -25,6 +25,8 @@ pub enum Purpose {
     Negatives = 6,
     /// Lanes that begin with a state of zero; step: the optimizer step.
     Forget = 8,
+    /// Lines that a text is measured by.
+    Subset = 9,
 }
 
 const M0: u32 = 0xD251_1F53;

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
 use wordmill::kernels::{Isa, isa};
+use wordmill::layers::losses::{Draws, Negatives, Objective, Tail};
 use wordmill::layers::net::Kind;
-use wordmill::models::language_model::{Config, Noise, Window};
+use wordmill::models::language_model::{Config, Loss, Noise, Window};
 use wordmill::models::{LanguageModel, PseudoSiamese, Siamese, pseudo_siamese, siamese};
 use wordmill::params::{Arena, Gradients};
 use wordmill::profile::{self, Part, Profile};
@@ -55,13 +56,20 @@ const WARM_UP: u64 = 3;
 const COUNTED: u64 = 40;
 
 /// Allocations of each step after the first few. `words(step, i)` is the word that step reads at place i.
-fn allocations(threads: usize, rule: Rule, cell: Kind, words: impl Fn(u64, usize) -> u32 + Sync) -> Vec<usize> {
+fn allocations(
+    threads: usize,
+    rule: Rule,
+    cell: Kind,
+    loss: Loss,
+    words: impl Fn(u64, usize) -> u32 + Sync,
+) -> Vec<usize> {
     let model = LanguageModel::new(Config {
         words: WORDS,
         embed: 11,
         hidden: 13,
         layers: 2,
         cell,
+        loss,
         activation: Activation::Tanh,
         reset_at: Some(3),
         ..Config::default()
@@ -70,8 +78,8 @@ fn allocations(threads: usize, rule: Rule, cell: Kind, words: impl Fn(u64, usize
     pool.install(|| {
         let mut w = Arena::<f32>::zeros(model.layout());
         fill_uniform(&mut w, 0.2, 1);
-        let mut space = model.space(STEPS, LANES);
-        let mut g = Gradients::zeros(model.layout(), STEPS * LANES);
+        let mut space = model.training_space(STEPS, LANES, &[1; WORDS]);
+        let mut g = Gradients::zeros(model.layout(), STEPS * LANES + model.samples(LANES));
         let mut optimizer = Optimizer::new(rule, 0.5, 1e-4, model.layout());
         let mut ids = vec![0; (STEPS + 1) * LANES];
         let mut counts = Vec::with_capacity(COUNTED as usize);
@@ -171,7 +179,9 @@ fn a_step_allocates_nothing() {
         return;
     }
     profile::start();
-    let counts = allocations(2, Rule::Adam, Kind::Gru, |step, i| ((step as usize * 7919 + i * 104_729) % WORDS) as u32);
+    let counts = allocations(2, Rule::Adam, Kind::Gru, Loss::Full, |step, i| {
+        ((step as usize * 7919 + i * 104_729) % WORDS) as u32
+    });
     let profile = profile::finish().expect("it was started");
     assert_eq!(counts, vec![0; COUNTED as usize], "allocations a profiled step");
     spans_are_of_the_run(&profile);
@@ -185,9 +195,24 @@ fn a_step_allocates_nothing() {
                 let crowded = i < step as usize * 8;
                 if crowded { (step % 40 * 220) as u32 + i as u32 % 7 } else { spread(step, i) }
             };
-            for counts in [allocations(threads, rule, cell, spread), allocations(threads, rule, cell, crowding)] {
+            let recipe = |negatives, samples| Loss::Sampled {
+                objective: Objective::Softmax,
+                draws: Draws::Unique,
+                negatives,
+                samples,
+                power: None,
+            };
+            let tails = [(1000, 6), (4000, 2)].map(|(first, width)| Tail { first, width }).to_vec();
+            let losses = match rule {
+                Rule::Adagrad => vec![Loss::Full, recipe(Negatives::Shared, 300), recipe(Negatives::PerLane, 20)],
+                _ => vec![Loss::Full, Loss::Adaptive { tails }],
+            };
+            for loss in losses {
+                let spread = allocations(threads, rule, cell, loss.clone(), spread);
+                let crowding = allocations(threads, rule, cell, loss.clone(), crowding);
                 let zero = vec![0; COUNTED as usize];
-                assert_eq!(counts, zero, "allocations a step, {threads} threads, {rule:?}, {cell:?}");
+                let what = format!("allocations a step, {threads} threads, {rule:?}, {cell:?}, {loss:?}");
+                assert_eq!((spread, crowding), (zero.clone(), zero), "{what}");
             }
         }
     }

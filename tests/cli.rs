@@ -160,7 +160,7 @@ fn texts_that_are_none() {
 fn options_that_make_no_sense() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("model");
-    let cases: [(&[&str], &str); 24] = [
+    let cases: [(&[&str], &str); 34] = [
         (&["--hidden", "0"], "--hidden"),
         (&["--hidden", "-1"], "--hidden"),
         (&["--hidden", "1e3"], "--hidden"),
@@ -185,6 +185,16 @@ fn options_that_make_no_sense() {
         (&["--optimizer", "adm"], "a similar value exists: 'adam'"),
         (&["--hiden", "5"], "a similar argument exists: '--hidden'"),
         (&["--save-every", "0"], "--save-every"),
+        (&["--cutoffs", "20,100"], "--cutoffs and --tail-divisor are for --loss adaptive"),
+        (&["--tail-divisor", "2", "--loss", "nce"], "are for --loss adaptive"),
+        (&["--loss", "adaptive", "--cutoffs", "100,20"], "ascending"),
+        (&["--loss", "adaptive", "--cutoffs", "0,20"], "from 1"),
+        (&["--loss", "adaptive", "--cutoffs", "20,2651"], "--cutoffs 2651: expected less than the 2651 words"),
+        (&["--loss", "adaptive", "--tail-divisor", "0"], "--tail-divisor"),
+        (&["--loss", "adaptive", "--tie"], "--tie needs --loss full"),
+        (&["--negatives", "per-lane"], "--negatives per-lane is for --loss sampled and nce"),
+        (&["--eval-tokens", "100"], "--eval-tokens is of the text that --valid names"),
+        (&["--eval-tokens", "0", "--valid", TEST], "--eval-tokens"),
     ];
     for (more, part) in cases {
         refuse(train(Path::new(VALID), &out, more), 2, &[part]);
@@ -194,6 +204,9 @@ fn options_that_make_no_sense() {
     refuse(generate(&["--temperature", "0"]), 2, &["--temperature"]);
     refuse(generate(&["--temperature", "NaN"]), 2, &["--temperature"]);
     refuse(generate(&["--top-k", "0"]), 2, &["--top-k"]);
+    refuse(generate(&["--self-normalised"]), 2, &["--self-normalised is for models that --loss nce has trained"]);
+    refuse(generate(&["--self-normalised", "--top-k", "3"]), 2, &["without --temperature and --top-k"]);
+    refuse(["score", "--self-normalised", model().to_str().unwrap(), TEST], 2, &["--loss nce"]);
     let output = wordmill().arg("info").env("WORDMILL_ISA", "mmx").output().unwrap();
     let (line, code) = failure(&output);
     assert!(line.contains("WORDMILL_ISA") && line.contains("mmx") && code == 2, "{line}");
@@ -486,7 +499,7 @@ fn a_full_disk_leaves_the_checkpoint_before() {
 /// evaluation there, so it must not halve the rate of what follows.
 #[test]
 fn steps_in_two_runs_are_the_steps_of_one() {
-    let cases: [&[&str]; 10] = [
+    let cases: [&[&str]; 12] = [
         &["--optimizer", "adam", "--lr", "0.3"],
         &["--optimizer", "adagrad", "--stride", "4", "--l2", "1e-4"],
         &["--optimizer", "sgd", "--lr", "30"],
@@ -495,6 +508,8 @@ fn steps_in_two_runs_are_the_steps_of_one() {
         &["--schedule", "constant", "--max-vocab", "900", "--clip", "0.2"],
         &["--loss", "sampled", "--samples", "50", "--recipe", "unique", "--optimizer", "adagrad"],
         &["--loss", "nce", "--samples", "40", "--sampler", "unigram", "--cell", "gru"],
+        &["--loss", "nce", "--samples", "5", "--negatives", "per-lane", "--optimizer", "adagrad"],
+        &["--loss", "adaptive", "--cutoffs", "200,900", "--tail-divisor", "2", "--eval-tokens", "300"],
         &["--cell", "gru", "--layers", "2", "--variational", "--optimizer", "adagrad-rowwise", "--stride", "5"],
         &["--cell", "gated-feedback", "--layers", "2", "--tie", "--embed", "10", "--dropout-scaling", "none"],
     ];
@@ -689,6 +704,69 @@ fn generation_follows_its_seed_and_limits() {
     // One choice leaves nothing to chance.
     assert_eq!(generate(&["--top-k", "1", "--seed", "1"]), generate(&["--top-k", "1", "--seed", "2"]));
     assert!(!generate(&["--sentences", "50", "--temperature", "5"]).contains("<unk>"));
+}
+
+/// Of a model that learns to be normalised: what its scores come to is what eval says of its ln Z.
+#[test]
+fn self_normalised_scores_and_sentences() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("model");
+    let more = ["--loss", "nce", "--samples", "100", "--ln-z", "7", "--max-steps", "300", "--reset-at-eos", "-q"];
+    succeed(train(Path::new(VALID), &out, &more));
+    let out = out.to_str().unwrap();
+    let sum = |more: &[&str]| -> f64 {
+        succeed([&["score", out, TEST], more].concat()).lines().map(|line| line.parse::<f64>().unwrap()).sum()
+    };
+    let eval = json(&succeed(["eval", out, TEST, "--json"]));
+    let tokens = eval["tokens"].as_f64().unwrap();
+    let [mean, deviation, taken] = [0, 1, 2].map(|i| eval["ln_z"][i].as_f64().unwrap());
+    println!("ln Z {mean} ± {deviation}");
+    assert!(taken == 7.0 && (mean - 7.0).abs() < 0.5 && (0.01..1.0).contains(&deviation), "{mean} {deviation}");
+    let (exact, own) = (sum(&[]) / tokens, sum(&["--self-normalised"]) / tokens);
+    assert!((own - exact - (mean - taken)).abs() < 1e-3, "{own} {exact} {mean}");
+    let output = run(["score", out, TEST, "--self-normalised"]);
+    assert!(text(&output.stderr).contains("their ln Z is taken for 7"));
+    let generate = |seed: &str| succeed(["generate", out, "--self-normalised", "--seed", seed, "--sentences", "3"]);
+    assert!(generate("1") == generate("1") && generate("1") != generate("2"));
+}
+
+/// The same lines each time, and eval says that they are not all.
+#[test]
+fn a_subset_is_evaluated_as_asked() {
+    let some = |tokens: &str| {
+        let eval = json(&succeed(["eval", model().to_str().unwrap(), TEST, "--json", "--eval-tokens", tokens]));
+        ["tokens", "lines", "of_lines", "perplexity"].map(|key| eval[key].as_f64().unwrap())
+    };
+    let [tokens, lines, of_lines, perplexity] = some("400");
+    assert!(tokens >= 400.0 && tokens < 600.0 && lines < of_lines, "{tokens} {lines} {of_lines}");
+    assert_eq!(some("400")[3], perplexity);
+    let all = json(&succeed(["eval", model().to_str().unwrap(), TEST, "--json"]));
+    assert!(all["of_lines"].is_null() && all["lines"] == of_lines && all["perplexity"] != perplexity);
+    assert_eq!(some("9999999")[3], all["perplexity"].as_f64().unwrap());
+    let told = succeed(["eval", model().to_str().unwrap(), TEST, "--eval-tokens", "400"]);
+    assert!(told.contains("a fixed random subset of"), "{told}");
+}
+
+/// A model with an adaptive softmax is used as any other, and its tails are written down.
+#[test]
+fn adaptive_models_are_models() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("model");
+    let more = ["--loss", "adaptive", "--cutoffs", "200,900", "--max-steps", "100", "--reset-at-eos", "--valid", TEST];
+    let output = run(train(Path::new(VALID), &out, &more));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("adaptive softmax: 200 words in the head"), "{}", text(&output.stderr));
+    let config = json(&fs::read_to_string(checkpoint(&out).join("config.json")).unwrap());
+    assert_eq!(config["loss"]["adaptive"]["tails"][1]["first"], 900);
+    let out = out.to_str().unwrap();
+    let eval = json(&succeed(["eval", out, TEST, "--json"]));
+    let scores: f64 = succeed(["score", out, TEST]).lines().map(|line| line.parse::<f64>().unwrap()).sum();
+    let expected = -eval["loss"].as_f64().unwrap() * eval["tokens"].as_f64().unwrap();
+    assert!((scores / expected - 1.0).abs() < 1e-4, "{scores} {expected}");
+    assert_eq!(succeed(["generate", out, "--sentences", "2"]).lines().count(), 2);
+    succeed(["inspect", out, TEST, "--steps", "5"]);
+    let file = dir.path().join("model.safetensors");
+    refuse(["export", out, "--to", "pytorch", file.to_str().unwrap()], 2, &["an output layer in parts"]);
 }
 
 #[test]

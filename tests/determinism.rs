@@ -6,7 +6,7 @@ use common::hash;
 use std::path::Path;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::losses::{Draws, Objective};
+use wordmill::layers::losses::{Draws, Negatives, Objective, Tail};
 use wordmill::layers::net::{Kind, Unit};
 use wordmill::models::language_model::{Config, Loss, Noise, Window};
 use wordmill::models::{Init, LanguageModel};
@@ -24,7 +24,7 @@ fn threads() -> Vec<usize> {
     given.split(',').map(|n| n.parse().expect("numbers")).collect()
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Case {
     cell: Kind,
     unit: Unit,
@@ -61,7 +61,7 @@ fn train(case: Case, threads: usize) -> (u64, f64) {
         Init::Orthogonal.fill(&mut w, seed);
         let counts: Vec<u64> = (0..words as u64).map(|k| 1000 / (k + 1)).collect();
         let mut space = model.training_space::<f32>(TAU, LANES, &counts);
-        let mut g = Gradients::zeros(model.layout(), TAU * LANES + model.samples());
+        let mut g = Gradients::zeros(model.layout(), TAU * LANES + model.samples(LANES));
         let mut optimizer = Optimizer::new(rule, 0.3, 1e-4, model.layout());
         let mut last = f64::NAN;
         for step in 0..STEPS {
@@ -89,9 +89,9 @@ fn train(case: Case, threads: usize) -> (u64, f64) {
 
 fn check(case: Case) -> u64 {
     let threads = threads();
-    let alone = train(case, threads[0]);
+    let alone = train(case.clone(), threads[0]);
     for &many in &threads[1..] {
-        assert_eq!(train(case, many), alone, "{case:?}: {many} threads against {}", threads[0]);
+        assert_eq!(train(case.clone(), many), alone, "{case:?}: {many} threads against {}", threads[0]);
     }
     alone.0
 }
@@ -153,10 +153,16 @@ fn same_bits_for_every_loss() {
     ] {
         for power in [None, Some(0.75)] {
             for rule in [Rule::Sgd, Rule::Adagrad, Rule::AdagradRowwise, Rule::Adam] {
-                let loss = Loss::Sampled { objective, draws, samples: 300, power };
+                let loss = Loss::Sampled { objective, draws, negatives: Negatives::Shared, samples: 300, power };
                 check(Case { loss, rule, keep: 0.8, words: 5003, ..PLAIN });
             }
         }
+        let loss = Loss::Sampled { objective, draws, negatives: Negatives::PerLane, samples: 30, power: None };
+        check(Case { loss, keep: 0.8, words: 5003, ..PLAIN });
+    }
+    for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
+        let tails = [(700, 7), (1500, 5)].map(|(first, width)| Tail { first, width });
+        check(Case { loss: Loss::Adaptive { tails: tails.to_vec() }, rule, keep: 0.8, words: 5003, ..PLAIN });
     }
 }
 

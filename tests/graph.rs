@@ -10,7 +10,7 @@ use std::sync::Arc;
 use wordmill::graph::{Builder, Error, Feed, Id, Node, Session, Side};
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::{Keep, factors};
-use wordmill::layers::losses::{Draws, Objective, Sampler};
+use wordmill::layers::losses::{Draws, Negatives, Objective, Sampler};
 use wordmill::layers::net::{Kind, Masks, Unit};
 use wordmill::models::graphs::{ModelGraph, Output, Unrolled, language_model, tagger};
 use wordmill::models::language_model::{Config, LanguageModel, Loss, Noise, Space, Window};
@@ -334,7 +334,9 @@ fn compare(case: Case) {
     let Case { cell, unit, activation, layers, loss_from, keep, variational, tie, sample } = case;
     let loss = match sample {
         None => Loss::Full,
-        Some((objective, draws)) => Loss::Sampled { objective, draws, samples: SAMPLES, power: Some(0.7) },
+        Some((objective, draws)) => {
+            Loss::Sampled { objective, draws, negatives: Negatives::Shared, samples: SAMPLES, power: Some(0.7) }
+        }
     };
     let (words, embed, hidden) = (WORDS, if tie { HIDDEN } else { EMBED }, HIDDEN);
     let config =

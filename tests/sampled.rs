@@ -5,7 +5,7 @@ mod common;
 use common::{assert_all_close, assert_close, check_gradient, fill_uniform};
 use std::sync::Arc;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::losses::{Draws, Objective, Sampled, Sampler};
+use wordmill::layers::losses::{Draws, Negatives, Objective, Recipe, Sampled, Sampler};
 use wordmill::layers::net::Kind;
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Loss, Noise, Window};
@@ -21,9 +21,9 @@ const RECIPES: [(Objective, Draws); 3] = [
 #[test]
 fn gradients() {
     for (objective, draws) in RECIPES {
-        for power in [None, Some(0.75)] {
+        for (power, negatives) in [(None, Negatives::PerLane), (Some(0.75), Negatives::Shared)] {
             let (words, steps, lanes) = (23, 3, 7);
-            let loss = Loss::Sampled { objective, draws, samples: 11, power };
+            let loss = Loss::Sampled { objective, draws, negatives, samples: 11, power };
             let config = Config { words, embed: 3, hidden: 5, cell: Kind::Gru, loss, ..Config::default() };
             let model = LanguageModel::new(config);
             let mut w = Arena::<f64>::zeros(model.layout());
@@ -36,7 +36,7 @@ fn gradients() {
             let window = Window { inputs: &inputs, targets: &targets, loss_from: 1 };
             let noise = Noise { keep: Keep::inverted(0.8), seed: 3, step: 9 };
             let mut space = model.training_space(steps, lanes, &counts);
-            let mut g = Gradients::zeros(model.layout(), steps * lanes + 11);
+            let mut g = Gradients::zeros(model.layout(), steps * lanes + model.samples(lanes));
             model.step(&mut g, &mut space, window, noise, &w);
             let gradient = g.dense(model.layout());
             check_gradient(&gradient, &w, 1e-6, |w| {
@@ -51,16 +51,20 @@ const WORDS: usize = 12;
 
 /// The mean gradient of b over many samples and targets drawn from p, at the model whose probabilities are those of `bias`.
 fn expected(objective: Objective, draws: Draws, samples: usize, bias: &[f64], p: &[f64]) -> Vec<f64> {
-    const ROUNDS: u64 = 40_000;
+    mean_gradient(Recipe { objective, draws, negatives: Negatives::Shared, samples }, 40_000, bias, p)
+}
+
+/// The same of some rounds.
+fn mean_gradient(recipe: Recipe, rounds: u64, bias: &[f64], p: &[f64]) -> Vec<f64> {
     const TOKENS: usize = 32;
     let sampler = Arc::new(Sampler::log_uniform(WORDS));
-    let mut layer = Sampled::<f64>::new(objective, draws, sampler, samples, TOKENS, 1);
+    let mut layer = Sampled::<f64>::new(recipe, sampler, TOKENS, 1, &[TOKENS]);
     let (u, h) = (vec![0.0; WORDS], vec![1.0; TOKENS]);
     let mut dh = vec![0.0; TOKENS];
     let mut mean = vec![0.0; WORDS];
     // Targets in proportion to p, evenly: only the samples are random.
     let mut at = 0.0;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let targets: Vec<u32> = (0..TOKENS)
             .map(|_| {
                 at = (at + 0.618_033_988_749_895) % 1.0;
@@ -73,11 +77,11 @@ fn expected(objective: Objective, draws: Draws, samples: usize, bias: &[f64], p:
                     .unwrap_or(WORDS - 1) as u32
             })
             .collect();
-        layer.draw(Stream::new(5, Purpose::Negatives, round, 0));
+        layer.draw(|sample| Stream::new(5, Purpose::Negatives, round, sample));
         layer.loss(&mut dh, &h, &targets, &u, bias);
-        let (ids, _, [drawn, own]) = layer.gradients(TOKENS);
-        for (&id, g) in ids.iter().chain(&targets).zip(drawn.iter().chain(own)) {
-            mean[id as usize] += g / ROUNDS as f64;
+        let (_, [drawn, own]) = layer.gradients(TOKENS);
+        for (&id, g) in layer.ids().iter().chain(&targets).zip(drawn.iter().chain(own)) {
+            mean[id as usize] += g / rounds as f64;
         }
     }
     mean
@@ -118,10 +122,43 @@ fn the_true_model_stays() {
     }
 }
 
-/// With a sample that holds every word, the sampled softmax is the full one.
+/// The more samples, the nearer the gradient of one step is to that of the full softmax, for any model; by NCE for one that is
+/// normalised. Its error falls with the root of their number.
+#[test]
+fn many_samples_tend_to_the_full_gradient() {
+    let share = |weight: &dyn Fn(usize) -> f64| -> Vec<f64> {
+        let raw: Vec<f64> = (0..WORDS).map(weight).collect();
+        raw.iter().map(|x| x / raw.iter().sum::<f64>()).collect()
+    };
+    let text = share(&|k| 1.0 / (1.0 + ((k * 7) % WORDS) as f64));
+    let model = share(&|k| 1.0 + ((k * 5 + 3) % WORDS) as f64);
+    let bias: Vec<f64> = model.iter().map(|p| p.ln()).collect();
+    let full: Vec<f64> = model.iter().zip(&text).map(|(model, text)| model - text).collect();
+    for (objective, draws, negatives) in [
+        (Objective::Softmax, Draws::WithReplacement, Negatives::Shared),
+        (Objective::Softmax, Draws::WithReplacement, Negatives::PerLane),
+        (Objective::Nce(0.0), Draws::WithReplacement, Negatives::Shared),
+        (Objective::Nce(0.0), Draws::WithReplacement, Negatives::PerLane),
+    ] {
+        let error = |samples: usize| {
+            // The targets of a step are those of the text but for a little, which rounds take away.
+            let error = |round: u64| -> f64 {
+                let got = mean_gradient(Recipe { objective, draws, negatives, samples }, 1 + round, &bias, &text);
+                got.iter().zip(&full).map(|(got, full)| (got - full).powi(2)).sum::<f64>().sqrt()
+            };
+            (150..160).map(error).sum::<f64>() / 10.0
+        };
+        let errors = [4, 64, 1024].map(error);
+        println!("{objective:?} {negatives:?}: {errors:.5?}");
+        assert!(errors[0] > 2.0 * errors[1] && errors[1] > 2.0 * errors[2] && errors[2] < 5e-3, "{errors:?}");
+    }
+}
+
+/// With a sample that holds every word, the sampled softmax is the full one, whoever draws it.
 #[test]
 fn all_words_are_the_full_softmax() {
-    let (steps, lanes) = (4, 5);
+    // Two shards, which have different numbers of lanes.
+    let (steps, lanes) = (4, 19);
     let ids =
         |salt: usize| -> Vec<u32> { (0..steps * lanes).map(|i| ((i * i * 7 + i + salt) % WORDS) as u32).collect() };
     let (inputs, targets) = (ids(1), ids(5));
@@ -130,16 +167,18 @@ fn all_words_are_the_full_softmax() {
         let mut w = Arena::<f64>::zeros(model.layout());
         fill_uniform(&mut w, 0.9, 5);
         let mut space = model.training_space(steps, lanes, &[1; WORDS]);
-        let mut g = Gradients::zeros(model.layout(), 2000);
+        let mut g = Gradients::zeros(model.layout(), 2000 * lanes);
         let window = Window { inputs: &inputs, targets: &targets, loss_from: 0 };
         let noise = Noise { keep: Keep::inverted(1.0), seed: 3, step: 9 };
         (model.step(&mut g, &mut space, window, noise, &w), g.dense(model.layout()))
     };
     let (full, exact) = step(Loss::Full);
-    let sampled = Loss::Sampled { objective: Objective::Softmax, draws: Draws::Unique, samples: 1500, power: None };
-    let (loss, got) = step(sampled);
-    assert_close("loss", loss, full, 1e-9, 0.0);
-    for (p, tensor) in exact.layout().tensors() {
-        assert_all_close(&tensor.name, got.slice(p), exact.slice(p), 1e-9);
+    for negatives in [Negatives::Shared, Negatives::PerLane] {
+        let (objective, draws) = (Objective::Softmax, Draws::Unique);
+        let (loss, got) = step(Loss::Sampled { objective, draws, negatives, samples: 1500, power: None });
+        assert_close("loss", loss, full, 1e-9, 0.0);
+        for (p, tensor) in exact.layout().tensors() {
+            assert_all_close(&tensor.name, got.slice(p), exact.slice(p), 1e-9);
+        }
     }
 }

@@ -102,7 +102,7 @@ impl Demo {
             let trained = Trained::load(&model)?;
             let corpus = Corpus::read_with(&test, &trained.vocabulary)?;
             let mut evaluator = Evaluator::new(&trained.model, corpus.ids.len());
-            let loss = evaluator.loss(&trained.model, &trained.w, &corpus.ids, trained.vocabulary.eos());
+            let loss = evaluator.evaluate(&trained.model, &trained.w, &corpus.ids, trained.vocabulary.eos()).loss;
             Ok::<_, Error>((trained, loss))
         })?;
         let best = grammar.perplexity(TEXTS[2].1.lines()).perplexity();

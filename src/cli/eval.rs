@@ -1,6 +1,6 @@
 //! `wordmill eval`
 
-use super::language_model::{Evaluator, Trained};
+use super::language_model::{Evaluated, Evaluator, Trained};
 use super::ner::{Reading, Tagger, warn_of_unseen};
 use super::saved::{self, Saved};
 use super::siamese::{self, Encoded};
@@ -8,10 +8,10 @@ use super::train_ner::column;
 use super::{output_failed, pseudo_siamese};
 use crate::error::{Error, Result};
 use crate::pool::pool;
-use crate::text::Corpus;
 use crate::text::conll::Column;
 use crate::text::labelled::LabelledWords;
 use crate::text::pairs::Pairs;
+use crate::text::{Corpus, Subset};
 use crate::train::checkpoint::Checkpoint;
 use serde::Serialize;
 use std::io::Write;
@@ -51,6 +51,9 @@ pub struct Eval {
     /// For a tagger: rewrite tags that their scheme does not allow as conlleval would read them
     #[arg(long)]
     repair: bool,
+    /// For a language model: measure on so many words only, a fixed random subset of the lines
+    #[arg(long, value_name = "N", value_parser = super::values::count)]
+    eval_tokens: Option<u64>,
     /// Worker threads, 0 for one a core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
@@ -61,8 +64,14 @@ struct Evaluation {
     perplexity: f64,
     loss: f64,
     bits_per_word: f64,
+    /// Of a model of --loss nce: the mean of ln Z over the text, its standard deviation, and what it was trained to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ln_z: Option<[f64; 3]>,
     tokens: usize,
     lines: u64,
+    /// Lines of the whole text, where a subset of them was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of_lines: Option<u64>,
     unknown: u64,
     unknown_rate: f64,
     words_per_second: f64,
@@ -80,6 +89,13 @@ impl Eval {
                         self.model.display(),
                         saved.kind()
                     ))),
+                    saved if !matches!(saved, Saved::LanguageModel(_)) && self.eval_tokens.is_some() => {
+                        Err(Error::Usage(format!(
+                            "--eval-tokens is for language models; {} is a {}",
+                            self.model.display(),
+                            saved.kind()
+                        )))
+                    }
                     Saved::Siamese(_) => self.siamese(&mut checkpoint),
                     Saved::PseudoSiamese(_) => self.pseudo_siamese(&mut checkpoint),
                     Saved::LanguageModel(_) => self.language_model(&mut checkpoint),
@@ -142,28 +158,42 @@ impl Eval {
             if let Some(warning) = Corpus::warning(&self.text) {
                 eprintln!("wordmill: warning: {warning}");
             }
-            let corpus = Corpus::read_with(&self.text, &trained.vocabulary)?;
+            let mut corpus = Corpus::read_with(&self.text, &trained.vocabulary)?;
+            let (unk, eos) = (trained.vocabulary.unk(), trained.vocabulary.eos());
+            let mut of_lines = None;
+            if let Some(tokens) = self.eval_tokens {
+                let Subset { ids, lines, of_lines: all } = Subset::choose(&corpus.ids, eos, tokens as usize);
+                let unknown = ids.iter().filter(|&&id| id == unk).count() as u64;
+                corpus = Corpus { ids, unknown, lines };
+                of_lines = Some(all);
+            }
             let start = std::time::Instant::now();
             let mut evaluator = Evaluator::new(&trained.model, corpus.ids.len());
-            let loss = evaluator.loss(&trained.model, &trained.w, &corpus.ids, trained.vocabulary.eos());
+            let Evaluated { loss, ln_z } = evaluator.evaluate(&trained.model, &trained.w, &corpus.ids, eos);
             Evaluation {
                 perplexity: loss.exp(),
                 loss,
                 bits_per_word: loss / std::f64::consts::LN_2,
+                ln_z: ln_z.zip(trained.model.ln_z()).map(|((mean, deviation), taken)| [mean, deviation, taken]),
                 tokens: corpus.ids.len(),
                 lines: corpus.lines,
+                of_lines,
                 unknown: corpus.unknown,
                 unknown_rate: corpus.unknown as f64 / corpus.ids.len() as f64,
                 words_per_second: corpus.ids.len() as f64 / start.elapsed().as_secs_f64(),
             }
         };
-        let Evaluation { perplexity, loss, bits_per_word, tokens, lines, unknown, unknown_rate, .. } = result;
+        let Evaluation { perplexity, loss, bits_per_word, tokens, lines, of_lines, unknown, unknown_rate, .. } = result;
         if self.json {
             return Ok(serde_json::to_string(&result).expect("a plain struct of numbers is JSON"));
         }
+        let ln_z = result.ln_z.map_or(String::new(), |[mean, deviation, taken]| {
+            format!("\nln Z {mean:.4} ± {deviation:.4}, trained to be {taken}")
+        });
+        let part = of_lines.map_or(String::new(), |all| format!(", a fixed random subset of {all}"));
         Ok(format!(
-            "perplexity {perplexity:.3}\nloss {loss:.5} nats a word, {bits_per_word:.4} bits a word\n\
-             {tokens} words in {lines} lines (line ends counted), {unknown} unknown ({:.2} %)",
+            "perplexity {perplexity:.3}\nloss {loss:.5} nats a word, {bits_per_word:.4} bits a word{ln_z}\n\
+             {tokens} words in {lines} lines{part} (line ends counted), {unknown} unknown ({:.2} %)",
             100.0 * unknown_rate
         ))
     }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::layers::net::Kind;
 use crate::models::LanguageModel;
-use crate::models::language_model::Config;
+use crate::models::language_model::{Config, Loss};
 use crate::params::{Arena, P};
 use crate::text::Vocabulary;
 use crate::train::fit::save_model;
@@ -154,6 +154,7 @@ fn refuse(config: &Config) -> Result<()> {
     let what = match (config.cell, config.activation) {
         (Kind::GatedFeedback, _) => "a gated-feedback net",
         (Kind::Rnn, Activation::Sigmoid) => "sigmoid units",
+        _ if matches!(config.loss, Loss::Adaptive { .. }) => "an output layer in parts",
         _ if config.reset_at.is_some() => "states that are reset at the end of a sentence",
         _ => return Ok(()),
     };

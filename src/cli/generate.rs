@@ -40,6 +40,9 @@ pub struct Generate {
     /// Draw from the K likeliest words only
     #[arg(long, value_name = "K", value_parser = super::values::size)]
     top_k: Option<usize>,
+    /// Of a model that --loss nce has trained: take its scores for normalised, and look only at as many words as it takes to draw one
+    #[arg(long)]
+    self_normalised: bool,
     /// Allow the unknown word to be drawn
     #[arg(long)]
     unknown: bool,
@@ -65,7 +68,8 @@ impl Generate {
         // One sentence is one lane: a second thread has nothing to do.
         pool(1)?.install(|| {
             let trained = Trained::load(&self.model)?;
-            let mut writer = Generator::new(&trained);
+            let ln_z = self.ln_z(&trained)?;
+            let mut writer = Generator::new(&trained, ln_z);
             if self.prompt.is_none() && !self.json && io::stdin().is_terminal() && io::stdout().is_terminal() {
                 return self.converse(&mut writer, out);
             }
@@ -83,6 +87,18 @@ impl Generate {
         })
     }
 
+    /// ln Z, if the model's scores are to be taken for normalised by it.
+    fn ln_z(&self, trained: &Trained) -> Result<Option<f64>> {
+        if !self.self_normalised {
+            return Ok(None);
+        }
+        if self.temperature != 1.0 || self.top_k.is_some() {
+            let what = "--self-normalised draws from the scores as they are: without --temperature and --top-k";
+            return Err(Error::Usage(what.into()));
+        }
+        trained.self_normalised(&self.model).map(Some)
+    }
+
     /// Sentences for the demo.
     pub fn demo(trained: &Trained, sentences: u64) -> Vec<String> {
         let options = Generate {
@@ -92,11 +108,12 @@ impl Generate {
             sentences,
             temperature: 0.8,
             top_k: None,
+            self_normalised: false,
             unknown: false,
             seed: 1,
             json: false,
         };
-        let mut writer = Generator::new(trained);
+        let mut writer = Generator::new(trained, None);
         (0..sentences).map(|number| writer.sentence("", &options, number).text).collect()
     }
 
@@ -121,17 +138,28 @@ impl Generate {
 struct Generator<'a> {
     trained: &'a Trained,
     space: Space<f32>,
+    /// Where the scores are taken for normalised.
+    ln_z: Option<f64>,
     logits: Vec<f32>,
     order: Vec<u32>,
 }
 
+/// Words whose scores are computed together, where they are not needed of all.
+const BLOCK: usize = 512;
+/// Draws until one falls on a word, where the words' probabilities sum to less than 1.
+const TRIES: usize = 100;
+
 impl<'a> Generator<'a> {
-    fn new(trained: &'a Trained) -> Self {
+    fn new(trained: &'a Trained, ln_z: Option<f64>) -> Self {
         let words = trained.vocabulary.len();
         Generator {
             trained,
-            space: trained.model.space(1, 1),
-            logits: vec![0.0; words],
+            space: match ln_z {
+                Some(_) => trained.model.state_space(1, 1),
+                None => trained.model.evaluation_space(1, 1),
+            },
+            ln_z,
+            logits: vec![0.0; if ln_z.is_some() { BLOCK.min(words) } else { words }],
             order: Vec::with_capacity(words),
         }
     }
@@ -142,16 +170,22 @@ impl<'a> Generator<'a> {
         let mut random = Stream::new(options.seed, Purpose::Generate, number, 0);
         self.space.reset();
         let mut text = prompt.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
-        model.next_logits(&mut self.logits, &mut self.space, vocabulary.eos(), w);
+        model.read_word(&mut self.space, vocabulary.eos(), w);
         for word in prompt.split_ascii_whitespace() {
-            model.next_logits(&mut self.logits, &mut self.space, vocabulary.id_or_unk(word), w);
+            model.read_word(&mut self.space, vocabulary.id_or_unk(word), w);
         }
         let (mut words, mut ended) = (0, false);
         while words < options.words {
-            if !options.unknown {
-                self.logits[vocabulary.unk() as usize] = f32::NEG_INFINITY;
-            }
-            let word = draw(&mut self.order, &self.logits, options, &mut random);
+            let word = match self.ln_z {
+                Some(ln_z) => self.walk(ln_z, options, &mut random),
+                None => {
+                    model.next_logits(&mut self.logits, &self.space, w);
+                    if !options.unknown {
+                        self.logits[vocabulary.unk() as usize] = f32::NEG_INFINITY;
+                    }
+                    draw(&mut self.order, &self.logits, options, &mut random)
+                }
+            };
             if word == vocabulary.eos() {
                 ended = true;
                 break;
@@ -161,9 +195,32 @@ impl<'a> Generator<'a> {
                 text.push(' ');
             }
             text.push_str(vocabulary.word(word));
-            model.next_logits(&mut self.logits, &mut self.space, word, w);
+            model.read_word(&mut self.space, word, w);
         }
         Sentence { text, words, ended }
+    }
+
+    /// A word drawn by e^(o − ln Z): down the vocabulary, the frequent words first, until the probabilities seen reach a random
+    /// number. Where all together are less than 1 it may lie beyond, and another is drawn; what is beyond 1 is never reached.
+    fn walk(&mut self, ln_z: f64, options: &Generate, random: &mut Stream) -> u32 {
+        let Trained { model, w, vocabulary } = self.trained;
+        for _ in 0..TRIES {
+            let mut left = random.random::<f64>();
+            for first in (0..vocabulary.len()).step_by(BLOCK) {
+                let block = BLOCK.min(vocabulary.len() - first);
+                let logits = &mut self.logits[..block];
+                model.logits(logits, &self.space, first, w);
+                for (word, &logit) in (first as u32..).zip(logits.iter()) {
+                    if word != vocabulary.unk() || options.unknown {
+                        left -= (f64::from(logit) - ln_z).exp();
+                        if left < 0.0 {
+                            return word;
+                        }
+                    }
+                }
+            }
+        }
+        vocabulary.eos()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::saved::{self, CONFIG, Saved, VOCABULARY};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
-use crate::layers::losses::{Draws, Objective};
+use crate::layers::losses::{Draws, Objective, Tail};
 use crate::models::LanguageModel;
 use crate::models::language_model::{Loss, Noise, Space, Window};
 use crate::params::{Arena, Gradients, Layout};
@@ -34,6 +34,17 @@ impl Trained {
         Self::read(&mut saved::open(dir)?)
     }
 
+    /// The ln Z that the model, which is in `dir`, was trained to be normalised with; said on standard error.
+    pub fn self_normalised(&self, dir: &Path) -> Result<f64> {
+        let Some(ln_z) = self.model.ln_z() else {
+            let what =
+                format!("--self-normalised is for models that --loss nce has trained; {} is not one", dir.display());
+            return Err(Error::Usage(what));
+        };
+        eprintln!("wordmill: scores are not summed over the words: their ln Z is taken for {ln_z}, as in training");
+        Ok(ln_z)
+    }
+
     /// Reads a checkpoint. Nothing is allocated before the file is known to hold it.
     pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let saved = match Saved::read(checkpoint)? {
@@ -48,15 +59,18 @@ impl Trained {
             return Err(Error::model(config, what));
         }
         let widths = sane(saved.embed) && sane(saved.hidden) && (!saved.tie || saved.embed == saved.hidden);
-        let sampled = match saved.loss {
+        let loss = match &saved.loss {
             Loss::Full => true,
-            Loss::Sampled { objective, draws, samples, .. } => {
+            &Loss::Sampled { objective, draws, samples, .. } => {
                 sane(samples) && (draws == Draws::WithReplacement || objective == Objective::Softmax)
+            }
+            Loss::Adaptive { tails } => {
+                !saved.tie && Tail::fit(tails, saved.words) && tails.iter().all(|tail| sane(tail.width))
             }
         };
         let reset = saved.reset_at.is_none_or(|word| (word as usize) < saved.words);
         let numbers = (1..=64).contains(&saved.layers) && saved.at_test > 0.0 && saved.at_test <= 1.0;
-        if !(widths && sampled && reset && numbers) {
+        if !(widths && loss && reset && numbers) {
             return Err(Error::model(config, "has sizes that no model has"));
         }
         let model = LanguageModel::new(saved);
@@ -90,6 +104,18 @@ pub struct Evaluator {
     out: Vec<f64>,
     /// Ends an evaluation when a signal is raised.
     signals: Option<Signals>,
+    /// The targets' logits, of a model that learns to be normalised.
+    logits: Vec<f64>,
+}
+
+/// What an evaluation finds.
+#[derive(Clone, Copy, Debug)]
+pub struct Evaluated {
+    /// The mean loss in nats.
+    pub loss: f64,
+    /// The mean and the standard deviation of ln Z, the logarithm of the sum of e^o over the words, of a model that learns to keep it
+    /// where [`LanguageModel::ln_z`] says.
+    pub ln_z: Option<(f64, f64)>,
 }
 
 impl Evaluator {
@@ -103,12 +129,13 @@ impl Evaluator {
         let lanes = Self::lanes(words);
         let n = STEPS * lanes;
         Evaluator {
-            space: model.space(STEPS, lanes),
+            space: model.evaluation_space(STEPS, lanes),
             lanes,
             inputs: vec![0; n],
             targets: vec![0; n],
             out: vec![0.0; n],
             signals: None,
+            logits: vec![0.0; if model.ln_z().is_some() { n } else { 0 }],
         }
     }
 
@@ -121,9 +148,9 @@ impl Evaluator {
         model.space_bytes::<f32>(STEPS, Self::lanes(words), false)
     }
 
-    /// The mean loss in nats over all words of `ids`, each given those before it; the first follows `eos`. NaN
-    /// if a signal that [`Task::heed`] has told it of has ended it.
-    pub fn loss(&mut self, model: &LanguageModel, w: &Arena<f32>, ids: &[u32], eos: u32) -> f64 {
+    /// Measures all words of `ids`, each given those before it; the first follows `eos`. The loss is NaN if a signal that
+    /// [`Task::heed`] has told it of has ended it.
+    pub fn evaluate(&mut self, model: &LanguageModel, w: &Arena<f32>, ids: &[u32], eos: u32) -> Evaluated {
         let (lanes, length) = (self.lanes, ids.len().div_ceil(self.lanes));
         // The word before target i, for all i that a lane may reach.
         let before = |i: isize| if i < 1 { eos } else { *ids.get(i as usize - 1).unwrap_or(&eos) };
@@ -146,33 +173,46 @@ impl Evaluator {
                 model.forget_lane(&mut self.space, 0);
             }
         }
-        let mut total = 0.0;
+        let (mut total, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for at in (0..length).step_by(STEPS) {
             if self.is_stopped() {
-                return f64::NAN;
+                return Evaluated { loss: f64::NAN, ln_z: None };
             }
             let steps = STEPS.min(length - at);
             let n = steps * lanes;
             fill(&mut self.inputs[..n], &mut self.targets[..n], at as isize);
             let window = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: 0 };
             model.log_probabilities(&mut self.out[..n], &mut self.space, window, w);
-            model.carry(&mut self.space, steps);
             let counted = |i: &usize| (i % lanes) * length + at + i / lanes < ids.len();
             total -= (0..n).filter(counted).map(|i| self.out[i]).sum::<f64>();
+            if !self.logits.is_empty() {
+                model.target_logits(&mut self.logits[..n], &self.space, w);
+                for ln_z in (0..n).filter(counted).map(|i| self.logits[i] - self.out[i]) {
+                    sum += ln_z;
+                    squares += ln_z * ln_z;
+                }
+            }
+            model.carry(&mut self.space, steps);
         }
-        total / ids.len() as f64
+        let n = ids.len() as f64;
+        let ln_z = (!self.logits.is_empty()).then(|| (sum / n, (squares / n - (sum / n).powi(2)).max(0.0).sqrt()));
+        Evaluated { loss: total / n, ln_z }
     }
 }
 
-/// The natural-log probability of every line, its end included, each read alone after an `<eos>`.
-pub fn score(trained: &Trained, lines: &Lines) -> Vec<f64> {
+/// The natural-log probability of every line, its end included, each read alone after an `<eos>`. With `ln_z` the words' scores are
+/// taken for normalised by it, and not summed over the vocabulary.
+pub fn score(trained: &Trained, lines: &Lines, ln_z: Option<f64>) -> Vec<f64> {
     let Trained { model, w, vocabulary } = trained;
     let all: Vec<&[u32]> = lines.iter().collect();
     let mut order: Vec<usize> = (0..all.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(all[i].len()));
     let mut scores = vec![0.0; all.len()];
     let lanes = LANES.min(all.len()).max(1);
-    let mut space = model.space(STEPS, lanes);
+    let mut space = match ln_z {
+        Some(_) => model.state_space(STEPS, lanes),
+        None => model.evaluation_space(STEPS, lanes),
+    };
     let (mut inputs, mut targets, mut out) = (vec![0; STEPS * lanes], vec![0; STEPS * lanes], vec![0.0; STEPS * lanes]);
     for batch in order.chunks(lanes) {
         space.reset();
@@ -187,7 +227,14 @@ pub fn score(trained: &Trained, lines: &Lines) -> Vec<f64> {
                 targets[i] = *line.get(t).unwrap_or(&eos);
             }
             let window = Window { inputs: &inputs[..n], targets: &targets[..n], loss_from: 0 };
-            model.log_probabilities(&mut out[..n], &mut space, window, w);
+            match ln_z {
+                Some(ln_z) => {
+                    model.follow(&mut space, window, w);
+                    model.target_logits(&mut out[..n], &space, w);
+                    out[..n].iter_mut().for_each(|score| *score -= ln_z);
+                }
+                None => model.log_probabilities(&mut out[..n], &mut space, window, w),
+            }
             model.carry(&mut space, n / lanes);
             for (i, out) in out[..n].iter().enumerate() {
                 if let Some(&line) = batch.get(i % lanes)
@@ -271,11 +318,11 @@ impl Task for LmTask<'_> {
     }
 
     fn rows(&self) -> usize {
-        self.inputs.len() + self.model.samples()
+        self.inputs.len() + self.model.samples(self.lanes.lanes())
     }
 
     fn is_cross_entropy(&self) -> bool {
-        self.model.samples() == 0
+        self.model.recipe().is_none()
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -325,7 +372,7 @@ impl Task for LmTask<'_> {
 
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {
         let (ids, evaluator) = self.valid.as_mut()?;
-        Some(Score::perplexity(evaluator.loss(self.model, w, ids, self.eos).exp()))
+        Some(Score::perplexity(evaluator.evaluate(self.model, w, ids, self.eos).loss.exp()))
     }
 
     fn measure(&self) -> Measure {

@@ -23,6 +23,9 @@ pub struct Score {
     /// Text, one hypothesis a line
     #[arg(value_name = "FILE")]
     text: PathBuf,
+    /// Of a model that --loss nce has trained: take its scores for normalised, and sum nothing over the words
+    #[arg(long)]
+    self_normalised: bool,
     /// Print a JSON object a line: log_probability, words, unknown
     #[arg(long)]
     json: bool,
@@ -37,7 +40,8 @@ impl Score {
         let (scores, lines, unk) = pool(self.threads)?.install(|| {
             let trained = Trained::load(&self.model)?;
             let lines = Lines::read_with(&self.text, &trained.vocabulary)?;
-            Ok((score(&trained, &lines), lines, trained.vocabulary.unk()))
+            let ln_z = self.self_normalised.then(|| trained.self_normalised(&self.model)).transpose()?;
+            Ok((score(&trained, &lines, ln_z), lines, trained.vocabulary.unk()))
         })?;
         for (score, line) in scores.iter().zip(lines.iter()) {
             let written = if self.json {

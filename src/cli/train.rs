@@ -9,17 +9,17 @@ use super::train_ner::{NerOptions, train_ner};
 use super::train_pseudo_siamese::{PseudoSiameseOptions, train_pseudo_siamese};
 use super::train_siamese::{SiameseOptions, train_siamese};
 use super::tuning::{self, Subject, Tuning};
-use super::values::{count, keep_probability, not_negative, positive, probability, seed, size, threads};
+use super::values::{Cutoffs, count, keep_probability, not_negative, positive, probability, seed, size, threads};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
-use crate::layers::losses::{Draws, Objective};
+use crate::layers::losses::{Draws, Negatives, Objective, Tail, clusters};
 use crate::layers::net::{Kind, Unit};
 use crate::models::language_model::{Config, Loss, Sizes};
 use crate::models::{Init, LanguageModel};
 use crate::params::{Arena, Gradients, Layout};
 use crate::pool::pool;
-use crate::text::{Corpus, Lanes, Vocabulary, Windows};
+use crate::text::{Corpus, Lanes, Subset, Vocabulary, Windows};
 use crate::train::checkpoint::{Checkpoint, STATE};
 use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
@@ -130,7 +130,10 @@ pub struct LmOptions {
     /// Places of the text that are read side by side
     #[arg(long, default_value = "64", value_parser = size, value_name = "LANES")]
     batch: usize,
-    /// What is learned: the softmax over all words; over a sample of them; or which words are noise (Mnih and Teh 2012)
+    /// What is learned: the softmax over all words; over a sample of them; which words are noise (Mnih and Teh 2012); or the softmax
+    /// over all words with fewer units for rare ones (Grave et al. 2017)
+    ///
+    /// The adaptive softmax is exact, as the full one is; its rare words stand in tails that only the tokens of their words look at.
     ///
     /// With a sample a step costs the same for any vocabulary; the progress then shows the sample's loss, and only the validation
     /// text is measured with all words. L2 leaves the output weights out.
@@ -148,9 +151,20 @@ pub struct LmOptions {
     /// Which draws count
     #[arg(long, default_value = "with-replacement", value_enum)]
     recipe: Draws,
+    /// Whether all lanes learn from the same sample, or each from its own: less noise, at as many times the rows to gather and update
+    #[arg(long, default_value = "shared", value_enum)]
+    negatives: Negatives,
     /// ln Z to which --loss nce normalises the model
     #[arg(long, default_value = "9", value_parser = not_negative, value_name = "X")]
     ln_z: f64,
+    /// Words that the tails of --loss adaptive begin with, by rank [default: those that make a step shortest]
+    #[arg(long, value_name = "N,N,…")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cutoffs: Option<Cutoffs>,
+    /// What the units of each tail of --loss adaptive are divided by, to make those of the next [default: 4]
+    #[arg(long, value_name = "N", value_parser = size)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tail_divisor: Option<usize>,
     /// Dropout: the share of word vectors' and layers' outputs that is kept
     #[arg(long, default_value = "0.9", value_parser = keep_probability, value_name = "P")]
     keep_prob: f64,
@@ -176,6 +190,10 @@ pub struct LmOptions {
     /// How the learning rate changes
     #[arg(long, default_value = "plateau", value_enum)]
     schedule: schedule::Kind,
+    /// Validate on so many words only, a fixed random subset of the lines
+    #[arg(long, value_name = "N", value_parser = count)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eval_tokens: Option<u64>,
     /// Stop after so many epochs without a better validation perplexity
     #[arg(long, value_name = "EPOCHS", value_parser = count)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -254,7 +272,7 @@ pub struct LmOptions {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 31] = [
+const FIXED: [&str; 35] = [
     "train",
     "valid",
     "cell",
@@ -272,7 +290,11 @@ const FIXED: [&str; 31] = [
     "sampler",
     "power",
     "recipe",
+    "negatives",
     "ln-z",
+    "cutoffs",
+    "tail-divisor",
+    "eval-tokens",
     "keep-prob",
     "dropout-scaling",
     "variational",
@@ -307,6 +329,8 @@ pub enum LossKind {
     Sampled,
     /// Noise-contrastive estimation
     Nce,
+    /// The exact softmax, with fewer units for rare words
+    Adaptive,
 }
 
 /// How samples are distributed.
@@ -330,18 +354,41 @@ pub enum Scaling {
 }
 
 impl LmOptions {
-    fn loss(&self) -> Loss {
+    /// The loss for words with `counts`.
+    fn loss(&self, counts: &[u64]) -> Result<Loss> {
         let objective = match self.loss {
-            LossKind::Full => return Loss::Full,
+            LossKind::Full => return Ok(Loss::Full),
+            LossKind::Adaptive => return Ok(Loss::Adaptive { tails: self.tails(counts)? }),
             LossKind::Sampled => Objective::Softmax,
             LossKind::Nce => Objective::Nce(self.ln_z),
         };
         let power = (self.sampler == SamplerKind::Unigram).then_some(self.power);
-        Loss::Sampled { objective, draws: self.recipe, samples: self.samples, power }
+        let (draws, negatives) = (self.recipe, self.negatives);
+        Ok(Loss::Sampled { objective, draws, negatives, samples: self.samples, power })
+    }
+
+    /// The tails of an adaptive softmax, chosen or as asked for.
+    fn tails(&self, counts: &[u64]) -> Result<Vec<Tail>> {
+        let divisor = self.tail_divisor.unwrap_or(4);
+        let Some(Cutoffs(cutoffs)) = &self.cutoffs else {
+            return Ok(clusters::choose(counts, self.hidden, divisor, self.stride.unwrap_or(self.tau) * self.batch));
+        };
+        match cutoffs.last().filter(|&&last| last >= counts.len()) {
+            Some(last) => Err(Error::Usage(format!(
+                "--cutoffs {last}: expected less than the {} words of the text",
+                counts.len()
+            ))),
+            None => Ok(clusters::tails_at(cutoffs, self.hidden, divisor)),
+        }
+    }
+
+    /// Whether a step learns from a sample of the words.
+    fn samples(&self) -> bool {
+        matches!(self.loss, LossKind::Sampled | LossKind::Nce)
     }
 
     /// The model, for a vocabulary of `words` words.
-    fn model(&self, words: usize, eos: u32) -> Config {
+    fn model(&self, words: usize, eos: u32, loss: Loss) -> Config {
         Config {
             words,
             embed: self.embed(),
@@ -353,7 +400,7 @@ impl LmOptions {
             tie: self.tie,
             reset_at: self.reset_at_eos.then_some(eos),
             variational: self.variational,
-            loss: self.loss(),
+            loss,
             at_test: match self.dropout_scaling {
                 Scaling::Inverted => 1.0,
                 Scaling::None => self.keep().share(),
@@ -452,7 +499,8 @@ impl LmOptions {
         }
         if self.tie && self.loss != LossKind::Full {
             return Err(Error::Usage(
-                "--tie needs --loss full: a sample's rows are updated apart from word vectors".into(),
+                "--tie needs --loss full: a sample's rows are updated apart from word vectors, and tails have other widths"
+                    .into(),
             ));
         }
         if self.resume && self.preset.is_some() {
@@ -465,6 +513,15 @@ impl LmOptions {
         }
         if self.loss != LossKind::Full && (self.chunk.is_some() || self.block.is_some()) {
             return Err(Error::Usage("--chunk and --block are for --loss full".into()));
+        }
+        if self.loss != LossKind::Adaptive && (self.cutoffs.is_some() || self.tail_divisor.is_some()) {
+            return Err(Error::Usage("--cutoffs and --tail-divisor are for --loss adaptive".into()));
+        }
+        if self.negatives == Negatives::PerLane && !self.samples() {
+            return Err(Error::Usage("--negatives per-lane is for --loss sampled and nce, which draw them".into()));
+        }
+        if self.eval_tokens.is_some() && self.valid.is_none() {
+            return Err(Error::Usage("--eval-tokens is of the text that --valid names".into()));
         }
         if self.resume && self.force {
             return Err(Error::Usage("--resume continues the model, --force replaces it: give one of them".into()));
@@ -516,7 +573,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
     options.check()?;
     let style = Style::choose(options.quiet);
     let progress = Progress::new(style);
-    let mut progress = if options.loss == LossKind::Full { progress } else { progress.without_perplexity() };
+    let mut progress = if options.samples() { progress.without_perplexity() } else { progress };
     let signals = Signals::install()?;
     let (writer, mut checkpoint) = if options.resume {
         Writer::resume(&options.out).map(|(writer, checkpoint)| (Some(writer), Some(checkpoint)))?
@@ -539,11 +596,26 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
 
     let (vocabulary, corpus) = Corpus::read_training(&options.train, options.min_count, options.max_vocab)?;
     let valid = options.valid.as_deref().map(|path| Corpus::read_with(path, &vocabulary)).transpose()?;
+    let mut valid = valid.map(|corpus| corpus.ids);
+    if let (Some(ids), Some(tokens)) = (&mut valid, options.eval_tokens) {
+        let subset = Subset::choose(ids, vocabulary.eos(), tokens as usize);
+        progress.say(&format!("validating on {subset}"));
+        *ids = subset.ids;
+    }
     let options = &options.tuned(vocabulary.len())?;
     let lanes = Lanes::new(&options.train, &corpus.ids, options.batch, options.tau)?;
     let stride = options.stride.unwrap_or(options.tau);
     let windows = Windows::new(lanes.length(), options.tau, stride)?;
-    let model = LanguageModel::new(options.model(vocabulary.len(), vocabulary.eos()));
+    // The tails of a run that goes on are its own, however they would be chosen now.
+    let loss = match checkpoint.as_mut().map(Saved::read).transpose()? {
+        Some(Saved::LanguageModel(Config { loss: Loss::Adaptive { tails }, .. }))
+            if Tail::fit(&tails, vocabulary.len()) =>
+        {
+            Loss::Adaptive { tails }
+        }
+        _ => options.loss(vocabulary.counts())?,
+    };
+    let model = LanguageModel::new(options.model(vocabulary.len(), vocabulary.eos(), loss));
 
     let mut words = Vec::new();
     vocabulary.write_to(&mut words).map_err(|e| Error::io(&options.out, "listing the vocabulary", e))?;
@@ -555,7 +627,10 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         corpus.ids.len(),
         vocabulary.len()
     ));
-    let valid_words = valid.as_ref().map(|v| v.ids.len());
+    if let Loss::Adaptive { tails } = &model.config().loss {
+        progress.say(&shown(tails, vocabulary.counts()));
+    }
+    let valid_words = valid.as_ref().map(Vec::len);
     let predicted = memory::predicted_peak(lm_bytes(&model, options, valid_words));
     progress.say(&format!(
         "{} parameters; predicted peak memory {:.0} MB",
@@ -574,7 +649,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         lanes,
         windows,
         tau: options.tau,
-        valid: valid.as_ref().map(|v| v.ids.as_slice()),
+        valid: valid.as_deref(),
         counts: vocabulary.counts(),
         eos: vocabulary.eos(),
         keep: options.keep(),
@@ -625,6 +700,19 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
     })
 }
 
+/// The tails of an adaptive softmax, with the share of the text that each has.
+fn shown(tails: &[Tail], counts: &[u64]) -> String {
+    let share = |words: &[u64]| 100.0 * words.iter().sum::<u64>() as f64 / counts.iter().sum::<u64>().max(1) as f64;
+    let Some(head) = tails.first().map(|tail| tail.first) else {
+        return "adaptive softmax: no tails, as they would not make a step shorter".into();
+    };
+    let mut text = format!("adaptive softmax: {head} words in the head ({:.1} % of the text)", share(&counts[..head]));
+    for (words, tail) in Tail::ranges(tails, counts.len()).zip(tails) {
+        text += &format!("; {} on {} units ({:.1} %)", words.len(), tail.width, share(&counts[words]));
+    }
+    text
+}
+
 /// A path as a shell takes it for one word.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
@@ -669,7 +757,7 @@ fn resume(
 /// Bytes that training allocates: weights, gradients and optimizer states, the working memory of steps and evaluation, and that of
 /// saving.
 fn lm_bytes(model: &LanguageModel, options: &LmOptions, valid: Option<usize>) -> usize {
-    let touched = options.tau * options.batch + model.samples();
+    let touched = options.tau * options.batch + model.samples(options.batch);
     let layout = model.layout();
     let bytes = |layout: &Layout| layout.len() * size_of::<f32>() + Optimizer::<f32>::bytes(options.optimizer, layout);
     // What a checkpoint copies at its moment.
@@ -684,7 +772,9 @@ fn lm_bytes(model: &LanguageModel, options: &LmOptions, valid: Option<usize>) ->
 /// Options with which the run would fit in `room` bytes, each alone.
 fn what_fits(options: &LmOptions, vocabulary: &Vocabulary, valid: Option<usize>, room: usize) -> Vec<String> {
     let fits = |options: &LmOptions, words: usize| {
-        let model = LanguageModel::new(options.model(words, vocabulary.eos().min(words as u32 - 1)));
+        // Cutoffs may lie beyond fewer words.
+        let Ok(loss) = options.loss(&vocabulary.counts()[..words]) else { return false };
+        let model = LanguageModel::new(options.model(words, vocabulary.eos().min(words as u32 - 1), loss));
         memory::predicted_peak(lm_bytes(&model, options, valid)) <= room
     };
     let words = vocabulary.len();

@@ -5,7 +5,7 @@ use super::tuning::{Entry, Subject, Tuning, place};
 use super::values::{positive, size};
 use crate::error::Result;
 use crate::kernels::dropout::Keep;
-use crate::layers::losses::{Draws, Objective, Sampler};
+use crate::layers::losses::{Draws, Negatives, Objective, Sampler};
 use crate::layers::net::Kind;
 use crate::models::language_model::{Config, Loss, Noise, Sizes, Space, Window, shard_lanes};
 use crate::models::{Init, LanguageModel};
@@ -116,7 +116,7 @@ impl Tune {
             None => Loss::Full,
             Some(samples) => {
                 let (objective, draws) = (Objective::Softmax, Draws::WithReplacement);
-                Loss::Sampled { objective, draws, samples, power: None }
+                Loss::Sampled { objective, draws, negatives: Negatives::Shared, samples, power: None }
             }
         };
         let Tune { words, embed, hidden, cell, .. } = *self;
@@ -202,7 +202,7 @@ impl Tune {
         let sampler = Sampler::log_uniform(self.words);
         let mut stream = Stream::new(1, Purpose::Synth, 0, 0);
         let mut training = Training {
-            g: Gradients::zeros(model.layout(), tokens + model.samples()),
+            g: Gradients::zeros(model.layout(), tokens + model.samples(self.batch)),
             optimizer: if sampled { optimizer.lazy() } else { optimizer },
             space: model.training_space(self.tau, self.batch, &vec![1; self.words]),
             ids: (0..tokens + self.batch).map(|_| sampler.draw(&mut stream)).collect(),

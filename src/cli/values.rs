@@ -10,6 +10,31 @@ pub fn size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Ranks at which a vocabulary is cut, ascending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cutoffs(pub Vec<usize>);
+
+impl std::str::FromStr for Cutoffs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers: Option<Vec<usize>> = text.split(',').map(|n| n.trim().parse().ok().filter(|&n| n > 0)).collect();
+        match numbers.filter(|numbers| numbers.is_sorted_by(|a, b| a < b) && numbers.len() <= 16) {
+            Some(numbers) => Ok(Cutoffs(numbers)),
+            None => {
+                Err("expected up to 16 whole numbers from 1, ascending, with commas between them, as 2000,10000".into())
+            }
+        }
+    }
+}
+
+impl serde::Serialize for Cutoffs {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let numbers: Vec<String> = self.0.iter().map(usize::to_string).collect();
+        serializer.serialize_str(&numbers.join(","))
+    }
+}
+
 /// A whole number from 1.
 pub fn count(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a whole number from 1".into())

@@ -1,5 +1,6 @@
 //! Initial weights.
 
+use crate::layers::losses::AdaptiveTables;
 use crate::params::{Arena, Role, Tensor};
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
@@ -57,6 +58,19 @@ pub fn shares<R: Real>(bias: &mut [R], counts: &[u64], ln_z: f64) {
     assert_eq!(bias.len(), counts.len());
     let total: f64 = counts.iter().map(|&n| n as f64 + 1.0).sum();
     bias.iter_mut().zip(counts).for_each(|(x, &n)| *x = R::of(((n as f64 + 1.0) / total).ln() + ln_z));
+}
+
+/// The same for a head and tails: the head's classes have the shares of their words, and words those within their tail.
+pub fn adaptive_shares<R: Real>(w: &mut Arena<R>, tables: &AdaptiveTables, counts: &[u64]) {
+    let (mut head, mut classes) = (counts, Vec::new());
+    for bias in tables.tail_biases().rev() {
+        let (before, tail) = head.split_at(head.len() - w.slice(bias).len());
+        shares(w.slice_mut(bias), tail, 0.0);
+        classes.push(tail.iter().map(|n| n + 1).sum::<u64>() - 1);
+        head = before;
+    }
+    let classes: Vec<u64> = head.iter().copied().chain(classes.into_iter().rev()).collect();
+    shares(w.slice_mut(tables.bias), &classes, 0.0);
 }
 
 /// Each square block of an \[H, G·H\] matrix becomes orthogonal: Gram-Schmidt, twice, on normal columns.

@@ -9,12 +9,16 @@
 use crate::kernels::Buffer;
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
+use crate::kernels::softmax::dot_rows;
 use crate::kernels::update::add;
 use crate::layers::embedding::{Order, lookup};
-use crate::layers::losses::{Draws, FullSoftmax, Gradient, Objective, Sampled, Sampler, Tile};
+use crate::layers::losses::{
+    AdaptiveSoftmax, AdaptiveTables, Draws, FullSoftmax, Gradient, Negatives, Objective, Recipe, Sampled, Sampler,
+    Tail, Tile,
+};
 use crate::layers::net::{Gates, Kind, Masks, Memory, Net, Norms, Prepared, Shape, Unit};
 use crate::layers::recurrent::{Weights, view, view_mut};
-use crate::models::initial::{Init, shares};
+use crate::models::initial::{Init, adaptive_shares, shares};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::profile::{Part, span, task};
 use crate::real::Real;
@@ -91,8 +95,8 @@ impl Sizes {
     }
 }
 
-/// The loss that a model is trained with; it is evaluated with the full softmax in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// The loss that a model is trained with; it is evaluated over all words in any case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// The cross-entropy over the whole vocabulary.
@@ -103,10 +107,18 @@ pub enum Loss {
         objective: Objective,
         /// How it is drawn.
         draws: Draws,
+        /// Whose it is.
+        #[serde(default)]
+        negatives: Negatives,
         /// Words drawn in a step.
         samples: usize,
         /// The exponent of the words' counts in their probability to be drawn; log-uniform by rank if there is none.
         power: Option<f64>,
+    },
+    /// The cross-entropy over the whole vocabulary, of which rare words have an output layer with fewer units.
+    Adaptive {
+        /// The rare words.
+        tails: Vec<Tail>,
     },
 }
 
@@ -138,6 +150,7 @@ pub struct LanguageModel {
     embedding: P,
     output: P,
     output_bias: P,
+    adaptive: Option<AdaptiveTables>,
 }
 
 /// One window of text for B lanes: inputs and targets are \[T, B\], step by step.
@@ -181,10 +194,13 @@ struct Shard<R: Real> {
     gradients: Arena<R>,
 }
 
-/// The output layer's loss.
+/// The output layer.
 enum Output<R> {
+    /// Only what [`LanguageModel::target_logits`] and [`LanguageModel::logits`] need.
+    None,
     Full(FullSoftmax<R>),
     Sampled(Sampled<R>),
+    Adaptive(AdaptiveSoftmax<R>),
 }
 
 /// Working memory for windows of up to T steps and B lanes.
@@ -210,13 +226,14 @@ impl LanguageModel {
     /// The model of a configuration.
     pub fn new(config: Config) -> Self {
         let Config { words, embed, hidden, layers, cell, activation, unit, tie, .. } = config;
+        let mut adaptive = None;
         assert!(words > 0 && embed > 0 && hidden > 0 && layers > 0, "every size is at least 1");
         assert!(!tie || embed == hidden, "tied weights have one width");
         let mut layout = Layout::default();
         // The recurrent tensors come first: a shard's gradients are an arena of just those.
         let net = Net::add(&mut layout, Shape { kind: cell, activation, unit, inputs: embed, units: hidden, layers });
         let table = (!tie).then(|| layout.add("embedding", words, embed, Role::Table));
-        let (output, output_bias) = match config.loss {
+        let (output, output_bias) = match &config.loss {
             Loss::Full => {
                 (layout.add("output", words, hidden, Role::Output), layout.add("output.bias", 1, words, Role::Bias))
             }
@@ -224,8 +241,17 @@ impl LanguageModel {
                 layout.add("output", words, hidden, Role::OutputTable),
                 layout.add("output.bias", words, 1, Role::BiasTable),
             ),
+            Loss::Adaptive { tails } => {
+                assert!(
+                    !tie && Tail::fit(tails, words),
+                    "tails are parts of the vocabulary, and nothing is tied to them"
+                );
+                let tables = adaptive.insert(AdaptiveTables::add(&mut layout, words, hidden, tails));
+                (tables.output, tables.bias)
+            }
         };
-        LanguageModel { layout: Arc::new(layout), net, embedding: table.unwrap_or(output), output, output_bias, config }
+        let embedding = table.unwrap_or(output);
+        LanguageModel { layout: Arc::new(layout), net, embedding, output, output_bias, adaptive, config }
     }
 
     /// The tensors.
@@ -243,7 +269,7 @@ impl LanguageModel {
         self.embedding
     }
 
-    /// L \[V, D\], the output weights \[V, H\] and their bias \[V\].
+    /// L \[V, D\], the output weights \[V, H\] and their bias \[V\]; with [`Loss::Adaptive`] the latter two are the head's.
     pub fn tables(&self) -> [P; 3] {
         [self.embedding, self.output, self.output_bias]
     }
@@ -257,34 +283,60 @@ impl LanguageModel {
     pub fn begin<R: Real>(&self, init: Init, seed: u64, counts: &[u64]) -> Arena<R> {
         let mut w = Arena::zeros(&self.layout);
         init.fill(&mut w, seed);
-        let ln_z = match self.config.loss {
-            Loss::Sampled { objective: Objective::Nce(ln_z), .. } => ln_z,
-            Loss::Sampled { objective: Objective::Softmax, .. } | Loss::Full => 0.0,
-        };
-        shares(w.slice_mut(self.output_bias), counts, ln_z);
+        match &self.adaptive {
+            Some(tables) => adaptive_shares(&mut w, tables, counts),
+            None => shares(w.slice_mut(self.output_bias), counts, self.ln_z().unwrap_or(0.0)),
+        }
         w
     }
 
-    /// Working memory for windows of up to `steps` × `lanes`; the states are zero.
+    /// Working memory for windows of up to `steps` × `lanes`, with the loss over all words; the states are zero.
     pub fn space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
+        self.space_with(steps, lanes, self.all_words(steps * lanes, true))
+    }
+
+    /// The same without room for gradients.
+    pub fn evaluation_space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
+        self.space_with(steps, lanes, self.all_words(steps * lanes, false))
+    }
+
+    /// The same without an output layer over all words: for logits of the words that are asked for.
+    pub fn state_space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
+        self.space_with(steps, lanes, Output::None)
+    }
+
+    /// The ln Z that the model was trained to have for every state, if it was: o − ln Z of a word is about ln ŷ then.
+    pub fn ln_z(&self) -> Option<f64> {
+        match self.config.loss {
+            Loss::Sampled { objective: Objective::Nce(ln_z), .. } => Some(ln_z),
+            _ => None,
+        }
+    }
+
+    /// The output layer over all words.
+    fn all_words<R: Real>(&self, tokens: usize, training: bool) -> Output<R> {
         let Config { words, hidden, .. } = self.config;
-        self.space_with(
-            steps,
-            lanes,
-            Output::Full(FullSoftmax::with_tile(steps * lanes, hidden, words, self.config.sizes.tile())),
-        )
+        let tile = self.config.sizes.tile();
+        match (&self.config.loss, training) {
+            (Loss::Adaptive { tails }, _) => {
+                Output::Adaptive(AdaptiveSoftmax::new(tokens, hidden, words, tails, training))
+            }
+            (_, true) => Output::Full(FullSoftmax::with_tile(tokens, hidden, words, tile)),
+            (_, false) => Output::Full(FullSoftmax::without_gradient(tokens, hidden, words, tile)),
+        }
     }
 
     /// The same to train with the model's loss, for the words' counts.
     pub fn training_space<R: Real>(&self, steps: usize, lanes: usize, counts: &[u64]) -> Space<R> {
-        let Loss::Sampled { objective, draws, samples, power } = self.config.loss else {
-            return self.space(steps, lanes);
-        };
+        let Loss::Sampled { power, .. } = self.config.loss else { return self.space(steps, lanes) };
         let sampler = match power {
             Some(power) => Sampler::unigram(counts, power),
             None => Sampler::log_uniform(self.config.words),
         };
-        let output = Sampled::new(objective, draws, Arc::new(sampler), samples, steps * lanes, self.config.hidden);
+        let a_shard = self.config.sizes.shard(lanes);
+        let shards: Vec<usize> = (0..lanes).step_by(a_shard).map(|first| a_shard.min(lanes - first)).collect();
+        let recipe = self.recipe().expect("the loss is over a sample");
+        let output = Sampled::new(recipe, Arc::new(sampler), steps * lanes, self.config.hidden, &shards);
         self.space_with(steps, lanes, Output::Sampled(output))
     }
 
@@ -309,12 +361,12 @@ impl LanguageModel {
             shards: (0..lanes).step_by(a_shard).map(shard).collect(),
             prepared: self.net.prepared(&self.layout),
             order: Order::new(tokens),
-            output_order: Order::new(if self.samples() > 0 { tokens + self.samples() } else { 0 }),
+            output_order: Order::new(if self.recipe().is_some() { tokens + self.samples(lanes) } else { 0 }),
             output,
             top: Buffer::zeros(tokens * hidden),
             dtop: Buffer::zeros(tokens * hidden),
             targets: Vec::with_capacity(tokens),
-            rows: Vec::with_capacity(tokens + self.samples()),
+            rows: Vec::with_capacity(tokens + self.samples(lanes)),
             touched: false,
         }
     }
@@ -328,8 +380,8 @@ impl LanguageModel {
         let words = shards.iter().flat_map(|shard| &shard.inputs).copied();
         order.sort(words, if self.config.tie { rows } else { g.table_mut(self.embedding).list() });
         if let Output::Sampled(sampled) = output {
-            let drawn = sampled.draw(Stream::new(noise.seed, Purpose::Negatives, noise.step, 0));
-            output_order.sort(drawn.iter().chain(&*targets).copied(), rows);
+            sampled.draw(|sample| Stream::new(noise.seed, Purpose::Negatives, noise.step, sample));
+            output_order.sort(sampled.ids().iter().chain(&*targets).copied(), rows);
             for p in [self.output, self.output_bias] {
                 rows.clone_into(g.table_mut(p).list());
             }
@@ -357,15 +409,20 @@ impl LanguageModel {
         let (top, dtop) = (&space.top[..tokens * hidden], &mut space.dtop[..tokens * hidden]);
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
         let loss = match &mut space.output {
+            Output::None => panic!("a step has a loss"),
             Output::Full(softmax) => {
                 let [output, bias] = g.arena.slices_mut([self.output, self.output_bias]);
                 softmax.loss(Gradient { h: dtop, output, bias }, top, &space.targets, u, b)
             }
+            Output::Adaptive(softmax) => {
+                let tables = self.adaptive.as_ref().expect("the model's loss is adaptive");
+                softmax.loss(&mut g.arena, dtop, top, &space.targets, tables, w)
+            }
             Output::Sampled(sampled) => {
                 let loss = sampled.loss(dtop, top, &space.targets, u, b);
-                let (drawn, rows, biases) = sampled.gradients(tokens);
+                let (drawn, (rows, biases)) = (sampled.ids().len(), sampled.gradients(tokens));
                 for (p, width, [drawn_rows, own]) in [(self.output, hidden, rows), (self.output_bias, 1, biases)] {
-                    let of = |i: usize| match i.checked_sub(drawn.len()) {
+                    let of = |i: usize| match i.checked_sub(drawn) {
                         None => &drawn_rows[i * width..][..width],
                         Some(token) => &own[token * width..][..width],
                     };
@@ -417,36 +474,52 @@ impl LanguageModel {
 
     /// ln ŷ of every counted target of a window, \[counted steps, B\], step by step.
     pub fn log_probabilities<R: Real>(&self, out: &mut [f64], space: &mut Space<R>, window: Window, w: &Arena<R>) {
-        self.read(space, window);
-        self.forward(space, window, None, w);
+        self.follow(space, window, w);
         let tokens = space.targets.len();
         assert_eq!(out.len(), tokens);
         let mut by_shard = vec![0.0; tokens];
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
-        let Output::Full(softmax) = &mut space.output else { panic!("evaluation is over the whole vocabulary") };
-        softmax.log_probabilities(&mut by_shard, &space.top[..tokens * self.config.hidden], &space.targets, u, b);
-        let counted = tokens / space.lanes;
-        let mut from = 0;
-        for shard in &space.shards {
-            for t in 0..counted {
-                out[t * space.lanes + shard.first..][..shard.lanes]
-                    .copy_from_slice(&by_shard[from..from + shard.lanes]);
-                from += shard.lanes;
-            }
+        let (top, targets) = (&space.top[..tokens * self.config.hidden], &space.targets);
+        match (&mut space.output, &self.adaptive) {
+            (Output::Full(softmax), _) => softmax.log_probabilities(&mut by_shard, top, targets, u, b),
+            (Output::Adaptive(softmax), Some(p)) => softmax.log_probabilities(&mut by_shard, top, targets, p, w),
+            _ => panic!("evaluation is over the whole vocabulary"),
         }
+        space.by_lane(out, &by_shard);
+    }
+
+    /// The logit of every counted target of the last window, \[counted steps, B\], step by step: no sum over words.
+    pub fn target_logits<R: Real>(&self, out: &mut [f64], space: &Space<R>, w: &Arena<R>) {
+        assert!(self.adaptive.is_none(), "a word's logit is in one table");
+        let (hidden, u, b) = (self.config.hidden, w.slice(self.output), w.slice(self.output_bias));
+        let tokens = space.targets.iter().zip(space.top.chunks_exact(hidden));
+        let logit = |(&word, h): (&u32, &[R])| {
+            let mut dot = [R::zero()];
+            dot_rows(&mut dot, h, &u[word as usize * hidden..][..hidden], hidden);
+            (dot[0] + b[word as usize]).f64()
+        };
+        space.by_lane(out, &tokens.map(logit).collect::<Vec<f64>>());
     }
 
     /// How the loss of a window's counted targets depends on the states: the norm of ∂J/∂h at each step, for each layer, over the
     /// lanes of the first shard; and the means of the gates.
     pub fn watch<R: Real>(&self, space: &mut Space<R>, window: Window, w: &Arena<R>) -> (Norms, Gates) {
-        self.read(space, window);
-        self.forward(space, window, None, w);
+        self.follow(space, window, w);
         let (hidden, tokens) = (self.config.hidden, space.targets.len());
-        let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
-        let (mut output, mut bias) = (Buffer::zeros(u.len()), Buffer::zeros(b.len()));
-        let gradient = Gradient { h: &mut space.dtop[..tokens * hidden], output: &mut output, bias: &mut bias };
-        let Output::Full(softmax) = &mut space.output else { panic!("evaluation is over the whole vocabulary") };
-        softmax.loss(gradient, &space.top[..tokens * hidden], &space.targets, u, b);
+        let (dtop, top) = (&mut space.dtop[..tokens * hidden], &space.top[..tokens * hidden]);
+        match (&mut space.output, &self.adaptive) {
+            (Output::Full(softmax), _) => {
+                let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
+                let (mut output, mut bias) = (Buffer::zeros(u.len()), Buffer::zeros(b.len()));
+                let gradient = Gradient { h: dtop, output: &mut output, bias: &mut bias };
+                softmax.loss(gradient, top, &space.targets, u, b)
+            }
+            (Output::Adaptive(softmax), Some(p)) => {
+                let mut g = Gradients::zeros(&self.layout, 0);
+                softmax.loss(&mut g.arena, dtop, top, &space.targets, p, w)
+            }
+            _ => panic!("a sample's loss has no place here"),
+        };
         self.net.prepare(&mut space.prepared, w, true);
         let Shard { lanes, inputs, net, gradients, .. } = &mut space.shards[0];
         let (rows, from) = (inputs.len(), window.loss_from * *lanes * hidden);
@@ -474,6 +547,12 @@ impl LanguageModel {
             (0..steps).for_each(|t| inputs.extend_from_slice(&window.inputs[row(t)]));
             (window.loss_from..steps).for_each(|t| targets.extend_from_slice(&window.targets[row(t)]));
         }
+    }
+
+    /// Runs the recurrent part over a window without dropout, for [`LanguageModel::target_logits`].
+    pub fn follow<R: Real>(&self, space: &mut Space<R>, window: Window, w: &Arena<R>) {
+        self.read(space, window);
+        self.forward(space, window, None, w);
     }
 
     /// Runs the recurrent part over a window that was read; the counted tokens of its top layer go to `space.top`.
@@ -508,20 +587,30 @@ impl LanguageModel {
         Masks { training, at_test: self.config.at_test, variational: self.config.variational, shard }
     }
 
-    /// ln-unnormalised scores of the word after those seen so far by lane 0: one step on `word`, \[V\].
-    pub fn next_logits<R: Real>(&self, out: &mut [R], space: &mut Space<R>, word: u32, w: &Arena<R>) {
+    /// Lane 0 reads a word, for [`LanguageModel::logits`].
+    pub fn read_word<R: Real>(&self, space: &mut Space<R>, word: u32, w: &Arena<R>) {
         assert_eq!(space.lanes, 1);
         let window = Window { inputs: &[word], targets: &[0], loss_from: 0 };
-        self.read(space, window);
-        self.forward(space, window, None, w);
+        self.follow(space, window, w);
         self.carry(space, 1);
-        let (u, b) = (w.matrix(self.output), w.slice(self.output_bias));
-        crate::blas::product(
-            view_mut(out, 1, b.len()),
-            view(&space.top[..self.config.hidden], 1, self.config.hidden),
-            u.t(),
-        );
-        add(out, b);
+    }
+
+    /// Scores of the word after those read so far by lane 0, for all words \[V\]. Each is ln ŷ but for a number that is the same
+    /// for all.
+    pub fn next_logits<R: Real>(&self, out: &mut [R], space: &Space<R>, w: &Arena<R>) {
+        match (&space.output, &self.adaptive) {
+            (Output::Adaptive(softmax), Some(p)) => softmax.distribution(out, &space.top[..self.config.hidden], p, w),
+            _ => self.logits(out, space, 0, w),
+        }
+    }
+
+    /// The logits of some words, from `first` on, after those read so far by lane 0.
+    pub fn logits<R: Real>(&self, out: &mut [R], space: &Space<R>, first: usize, w: &Arena<R>) {
+        assert!(self.adaptive.is_none(), "a word's logit is in one table");
+        let (words, hidden) = (out.len(), self.config.hidden);
+        let u = view(&w.slice(self.output)[first * hidden..][..words * hidden], words, hidden);
+        crate::blas::product(view_mut(out, 1, words), view(&space.top[..hidden], 1, hidden), u.t());
+        add(out, &w.slice(self.output_bias)[first..][..words]);
     }
 
     /// Reads `inputs` \[T, B\] without predicting: the next window begins after them.
@@ -529,8 +618,7 @@ impl LanguageModel {
         let steps = inputs.len() / space.lanes;
         assert!(steps > 0, "there is something to read");
         let window = Window { inputs, targets: inputs, loss_from: steps - 1 };
-        self.read(space, window);
-        self.forward(space, window, None, w);
+        self.follow(space, window, w);
         self.carry(space, steps);
     }
 
@@ -543,12 +631,22 @@ impl LanguageModel {
         }
     }
 
-    /// Words drawn in a training step.
-    pub fn samples(&self) -> usize {
-        if let Loss::Sampled { samples, .. } = self.config.loss { samples } else { 0 }
+    /// Words drawn in a training step of so many lanes.
+    pub fn samples(&self, lanes: usize) -> usize {
+        self.recipe().map_or(0, |recipe| Sampled::<f32>::words(recipe, lanes))
     }
 
-    /// Bytes of [`LanguageModel::space`], or with `training` of [`LanguageModel::training_space`].
+    /// What is learned from which sample, if it is from a sample.
+    pub fn recipe(&self) -> Option<Recipe> {
+        match self.config.loss {
+            Loss::Sampled { objective, draws, negatives, samples, .. } => {
+                Some(Recipe { objective, draws, negatives, samples })
+            }
+            _ => None,
+        }
+    }
+
+    /// Bytes of [`LanguageModel::evaluation_space`], or with `training` of [`LanguageModel::training_space`].
     pub fn space_bytes<R: Real>(&self, steps: usize, lanes: usize, training: bool) -> usize {
         let Config { words, hidden, .. } = self.config;
         let (tokens, a_shard) = (steps * lanes, self.config.sizes.shard(lanes));
@@ -557,9 +655,10 @@ impl LanguageModel {
         let nets = self.net.memory_len::<R>(steps, a_shard) * lanes / a_shard;
         // Shards' gradients, and weights packed for both ways; top, ∂top.
         let floats = nets + (shards + 2) * recurrent + tokens * 2 * hidden;
-        let output = match self.config.loss {
-            Loss::Sampled { samples, .. } if training => Sampled::<R>::bytes(samples, tokens, hidden) + words * 12,
-            _ => FullSoftmax::<R>::bytes(tokens, hidden, words, self.config.sizes.tile()),
+        let output = match (&self.config.loss, self.recipe()) {
+            (_, Some(recipe)) if training => Sampled::<R>::bytes(recipe, tokens, hidden, lanes) + words * 12,
+            (Loss::Adaptive { tails }, _) => AdaptiveSoftmax::<R>::bytes(tokens, hidden, words, tails, training),
+            _ => FullSoftmax::<R>::bytes(tokens, hidden, words, self.config.sizes.tile(), training),
         };
         floats * size_of::<R>() + tokens * 20 + output
     }
@@ -574,6 +673,19 @@ impl LanguageModel {
 }
 
 impl<R: Real> Space<R> {
+    /// Numbers of the counted tokens, which lie shard by shard, as \[counted steps, B\].
+    fn by_lane(&self, out: &mut [f64], by_shard: &[f64]) {
+        assert_eq!(out.len(), by_shard.len());
+        let counted = by_shard.len() / self.lanes;
+        let mut from = 0;
+        for shard in &self.shards {
+            for t in 0..counted {
+                out[t * self.lanes + shard.first..][..shard.lanes].copy_from_slice(&by_shard[from..][..shard.lanes]);
+                from += shard.lanes;
+            }
+        }
+    }
+
     /// Forgets all states: the next window begins at zero.
     pub fn reset(&mut self) {
         self.states_mut().for_each(|state| state.fill(R::zero()));

@@ -13,6 +13,7 @@ pub mod pairs;
 pub mod ranking;
 pub mod rows;
 pub mod spans;
+pub mod subset;
 pub mod tags;
 pub mod vectors;
 pub mod vocabulary;
@@ -20,6 +21,7 @@ pub mod words;
 
 pub use batches::{Lanes, Window, Windows};
 pub use corpus::{Corpus, Lines};
+pub use subset::Subset;
 pub use vocabulary::Vocabulary;
 
 use crate::Error;

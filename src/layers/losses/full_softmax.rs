@@ -49,18 +49,24 @@ impl Default for Tile {
 pub struct FullSoftmax<R> {
     units: usize,
     words: usize,
-    /// Tokens in a chunk, a multiple of 16.
+    /// Whether there will be gradients: the logits of all words are kept for them, otherwise those of one block a group.
+    training: bool,
+    /// Most tokens in a chunk.
+    most: usize,
+    /// Tokens in a chunk of the present call, a multiple of 16.
     chunk: usize,
     /// From one row of a chunk to the next: an odd number of cache lines, so that rows do not share their place in the cache.
     stride: usize,
+    /// Columns of the present chunk: its tokens, and what fills up the last vector.
+    columns: usize,
     /// Rows of a group, and of a block in it.
     group: usize,
     block: usize,
     /// hᵀ of all chunks: [chunks, H, chunk].
     transposed: Buffer<R>,
-    /// Per group: its rows of the logits, exponentials, gradients: [group, chunk].
+    /// Per group: its rows of the logits, exponentials, gradients: [group, chunk], or [block, chunk] where nobody trains.
     logits: Buffer<R>,
-    /// Per group and block: largest logit, sum of exponentials, later the factor: [chunk] each.
+    /// Per group and block: largest logit, sum of exponentials, later the factor: [columns] each.
     largest: Buffer<R>,
     sums: Buffer<R>,
     /// Per token of a chunk: the sum of all exponentials.
@@ -79,6 +85,14 @@ struct Part<'a> {
     first: usize,
     hits: &'a [(u32, u32)],
     logistic: bool,
+}
+
+/// Elements of the buffers for some number of tokens.
+struct Room {
+    chunk: usize,
+    stride: usize,
+    transposed: usize,
+    logits: usize,
 }
 
 /// Where the gradients go: \[N, H\], \[V, H\] and \[V\]; all are overwritten.
@@ -112,56 +126,108 @@ impl<R: Real> FullSoftmax<R> {
 
     /// The same, with parts of the logits of a given size.
     pub fn with_tile(tokens: usize, units: usize, words: usize, tile: Tile) -> Self {
-        let (chunk, stride) = Self::chunk(tokens, words, tile);
-        let group = words.div_ceil(GROUPS).next_multiple_of(8);
-        let blocks = group.div_ceil(tile.words.max(8));
-        let block = group.div_ceil(blocks).next_multiple_of(8);
-        let groups = words.div_ceil(group);
+        Self::with(tokens, units, words, tile, true)
+    }
+
+    /// The same without gradients, in a little memory for any number of words.
+    pub fn without_gradient(tokens: usize, units: usize, words: usize, tile: Tile) -> Self {
+        Self::with(tokens, units, words, tile, false)
+    }
+
+    fn with(tokens: usize, units: usize, words: usize, tile: Tile, training: bool) -> Self {
+        let (group, block) = Self::rows(words, tile);
+        let (groups, blocks) = (words.div_ceil(group), group.div_ceil(block));
+        let most = Self::most(words, tile, training);
+        let Room { chunk, stride, transposed, logits } = Self::room(tokens, units, words, tile, training);
         FullSoftmax {
             units,
             words,
+            training,
+            most,
             chunk,
             stride,
+            columns: chunk,
             group,
             block,
-            transposed: Buffer::zeros(tokens.div_ceil(chunk) * stride * units),
-            logits: Buffer::zeros(words * stride),
+            transposed: Buffer::zeros(transposed),
+            logits: Buffer::zeros(logits),
             // One more for targets of the tokens' own.
             largest: Buffer::zeros((groups * blocks + 1) * chunk),
             sums: Buffer::zeros((groups * blocks + 1) * chunk),
             totals: Buffer::zeros(chunk),
-            shares: Buffer::zeros(groups * units * stride),
+            shares: Buffer::zeros(if training { groups * units * stride } else { 0 }),
             // Not `vec![…; groups]`: a clone of a Vec has no spare room.
             target: (0..groups).map(|_| Vec::with_capacity(chunk)).collect(),
             losses: vec![0.0; chunk],
         }
     }
 
-    /// Tokens of a chunk and the stride of its rows: chunks are equal, and as large as memory and cache allow.
-    fn chunk(tokens: usize, words: usize, tile: Tile) -> (usize, usize) {
-        let most =
-            (LOGITS / size_of::<R>() / words.max(1) / LANES * LANES).clamp(2 * LANES, tile.tokens.max(2 * LANES));
-        let chunk = tokens.div_ceil(tokens.div_ceil(most)).next_multiple_of(LANES);
-        let stride = if (chunk / LANES).is_multiple_of(2) { chunk + LANES } else { chunk };
-        (chunk, stride)
+    /// Rows of a group, and of a block in it.
+    fn rows(words: usize, tile: Tile) -> (usize, usize) {
+        let group = words.div_ceil(GROUPS).next_multiple_of(8);
+        (group, group.div_ceil(group.div_ceil(tile.words.max(8))).next_multiple_of(8))
     }
 
-    /// Bytes of working memory that [`FullSoftmax::with_tile`] takes, but for a little.
-    pub fn bytes(tokens: usize, units: usize, words: usize, tile: Tile) -> usize {
-        let (chunk, stride) = Self::chunk(tokens, words, tile);
-        (tokens.div_ceil(chunk) * stride * units + words * stride + GROUPS * units * stride) * size_of::<R>()
+    /// Most tokens of a chunk: as many as memory and cache allow.
+    fn most(words: usize, tile: Tile, training: bool) -> usize {
+        let room = if training { LOGITS / size_of::<R>() / words.max(1) / LANES * LANES } else { usize::MAX };
+        room.clamp(2 * LANES, tile.tokens.max(2 * LANES))
+    }
+
+    /// Tokens of a chunk and the stride of its rows, for `tokens` in all: chunks are equal.
+    fn chunk(tokens: usize, most: usize) -> (usize, usize) {
+        let chunk = tokens.div_ceil(tokens.div_ceil(most).max(1)).next_multiple_of(LANES);
+        (chunk, if (chunk / LANES).is_multiple_of(2) { chunk + LANES } else { chunk })
+    }
+
+    /// What up to `tokens` need.
+    fn room(tokens: usize, units: usize, words: usize, tile: Tile, training: bool) -> Room {
+        let most = Self::most(words, tile, training);
+        let (chunk, stride) = Self::chunk(tokens.min(most), most);
+        let (group, block) = Self::rows(words, tile);
+        let rows = if training { words } else { words.div_ceil(group) * block };
+        // Each chunk of fewer tokens than the largest may be filled up, and its rows kept apart.
+        let transposed = (tokens + 2 * LANES * tokens.div_ceil(most)) * units;
+        Room { chunk, stride, transposed, logits: rows * stride }
+    }
+
+    /// Bytes of working memory that [`FullSoftmax::with_tile`] takes, or with no `training` [`FullSoftmax::without_gradient`], but for
+    /// a little.
+    pub fn bytes(tokens: usize, units: usize, words: usize, tile: Tile, training: bool) -> usize {
+        let Room { stride, transposed, logits, .. } = Self::room(tokens, units, words, tile, training);
+        let shares = if training { GROUPS * units * stride } else { 0 };
+        (transposed + logits + shares) * size_of::<R>()
+    }
+
+    /// Divides the tokens of a call into chunks.
+    fn begin(&mut self, tokens: usize) {
+        (self.chunk, self.stride) = Self::chunk(tokens, self.most);
     }
 
     /// The mean cross-entropy of `targets` \[N\] given states `h` \[N, H\], in nats, and its gradient; `u` is \[V, H\], `b` \[V\].
     pub fn loss(&mut self, gradient: Gradient<R>, h: &[R], targets: &[u32], u: &[R], b: &[R]) -> f64 {
-        let scale = 1.0 / targets.len() as f64;
+        self.scaled_loss(1.0 / targets.len() as f64, gradient, h, targets, u, b)
+    }
+
+    /// `scale` times the sum of the cross-entropies, and its gradient: for tokens that are part of a mean over more of them.
+    pub fn scaled_loss(
+        &mut self,
+        scale: f64,
+        gradient: Gradient<R>,
+        h: &[R],
+        targets: &[u32],
+        u: &[R],
+        b: &[R],
+    ) -> f64 {
+        assert!(self.training, "there is room for gradients");
+        self.begin(targets.len());
         self.transpose_states(h);
         gradient.bias.fill(R::zero());
         let mut total = 0.0;
         let rows = self.chunk * self.units;
         let chunks = h.chunks(rows).zip(gradient.h.chunks_mut(rows)).zip(targets.chunks(self.chunk));
         for (i, ((h, dh), targets)) in chunks.enumerate() {
-            self.exponentials(i, targets, None, u, b);
+            self.exponentials(i, targets.len(), targets, None, u, b);
             total += self.normalise(targets.len(), None).iter().sum::<f64>();
             self.backward(i == 0, h, targets, u, scale, gradient.output, gradient.bias);
             self.gather_states(dh);
@@ -169,11 +235,11 @@ impl<R: Real> FullSoftmax<R> {
         total * scale
     }
 
-    /// The mean loss of tokens whose targets have logits of their own beside those of the V rows, and its gradient: a softmax over
+    /// `scale` times the losses of tokens whose targets have logits of their own beside those of the V rows, and the gradient: a softmax over
     /// V + 1, or as many logistic losses. ∂J/∂h lacks the part of the own targets.
-    pub fn own_loss(&mut self, gradient: Gradient<R>, h: &[R], own: Own<R>, u: &[R], b: &[R]) -> f64 {
+    pub fn own_loss(&mut self, scale: f64, gradient: Gradient<R>, h: &[R], own: Own<R>, u: &[R], b: &[R]) -> f64 {
         let tokens = own.logits.len();
-        let scale = 1.0 / tokens as f64;
+        self.begin(tokens);
         self.transpose_states(h);
         gradient.bias.fill(R::zero());
         let mut total = 0.0;
@@ -185,7 +251,7 @@ impl<R: Real> FullSoftmax<R> {
             let (now, later) = hits.split_at(end);
             hits = later;
             let part = Part { first: i * self.chunk, hits: now, logistic: own.logistic };
-            self.exponentials(i, &[], Some(part), u, b);
+            self.exponentials(i, logits.len(), &[], Some(part), u, b);
             total += if own.logistic {
                 self.logistic_losses(logits)
             } else {
@@ -202,9 +268,10 @@ impl<R: Real> FullSoftmax<R> {
 
     /// ln ŷₖ of each of `targets` \[N\], given states `h` \[N, H\].
     pub fn log_probabilities(&mut self, out: &mut [f64], h: &[R], targets: &[u32], u: &[R], b: &[R]) {
+        self.begin(targets.len());
         self.transpose_states(h);
         for (i, (out, targets)) in out.chunks_mut(self.chunk).zip(targets.chunks(self.chunk)).enumerate() {
-            self.exponentials(i, targets, None, u, b);
+            self.exponentials(i, targets.len(), targets, None, u, b);
             for (out, loss) in out.iter_mut().zip(self.normalise(targets.len(), None)) {
                 *out = -loss;
             }
@@ -231,27 +298,30 @@ impl<R: Real> FullSoftmax<R> {
         });
     }
 
-    /// Phase 1.
-    fn exponentials(&mut self, index: usize, targets: &[u32], own: Option<Part>, u: &[R], b: &[R]) {
+    /// Phase 1, of `tokens` tokens.
+    fn exponentials(&mut self, index: usize, tokens: usize, targets: &[u32], own: Option<Part>, u: &[R], b: &[R]) {
         let _span = span(Of::Logits);
-        let (units, chunk, stride, group, block) = (self.units, self.chunk, self.stride, self.group, self.block);
+        let (units, stride, group, block, training) = (self.units, self.stride, self.group, self.block, self.training);
         assert!(u.len() == self.words * units && b.len() == self.words);
         assert!(targets.iter().all(|&word| (word as usize) < self.words), "a target is beyond the vocabulary");
+        let columns = tokens.next_multiple_of(LANES);
+        self.columns = columns;
         let transposed = view(&self.transposed[index * units * stride..][..units * stride], units, stride);
-        let transposed = transposed.slice(s![.., ..chunk]);
-        let blocks = group.div_ceil(block) * chunk;
-        let groups =
-            self.logits.par_chunks_mut(group * stride).zip(u.par_chunks(group * units)).zip(b.par_chunks(group));
+        let transposed = transposed.slice(s![.., ..columns]);
+        let blocks = group.div_ceil(block) * columns;
+        let room = if training { group } else { block } * stride;
+        let groups = self.logits.par_chunks_mut(room).zip(u.par_chunks(group * units)).zip(b.par_chunks(group));
         let groups = groups.zip(self.largest.par_chunks_mut(blocks)).zip(self.sums.par_chunks_mut(blocks));
         let groups = groups.zip(&mut self.target).enumerate().with_max_len(1);
         groups.for_each(|(g, (((((logits, u), b), largest), sums), found))| {
             let _task = task(Of::Logits);
             found.clear();
-            let blocks = logits.chunks_mut(block * stride).zip(u.chunks(block * units)).zip(b.chunks(block));
-            let blocks = blocks.zip(largest.chunks_exact_mut(chunk)).zip(sums.chunks_exact_mut(chunk));
-            for (i, ((((x, u), b), largest), sums)) in blocks.enumerate() {
+            let blocks = u.chunks(block * units).zip(b.chunks(block));
+            let blocks = blocks.zip(largest.chunks_exact_mut(columns)).zip(sums.chunks_exact_mut(columns));
+            for (i, (((u, b), largest), sums)) in blocks.enumerate() {
+                let x = &mut logits[if training { i * block * stride } else { 0 }..][..b.len() * stride];
                 let mut logits = view_mut(x, b.len(), stride);
-                product(logits.slice_mut(s![.., ..chunk]), view(u, b.len(), units), transposed);
+                product(logits.slice_mut(s![.., ..columns]), view(u, b.len(), units), transposed);
                 let first = g * group + i * block;
                 for (t, &word) in targets.iter().enumerate() {
                     if let Some(row) = (word as usize).checked_sub(first).filter(|&row| row < b.len()) {
@@ -277,7 +347,7 @@ impl<R: Real> FullSoftmax<R> {
     fn used(&self) -> usize {
         let last = self.words - (self.words - 1) / self.group * self.group;
         let blocks = (self.words - last) / self.group * self.group.div_ceil(self.block) + last.div_ceil(self.block);
-        blocks * self.chunk
+        blocks * self.columns
     }
 
     /// Phase 2 of logistic losses: those of the noise words, and of the targets, whose logits become σ.
@@ -285,7 +355,7 @@ impl<R: Real> FullSoftmax<R> {
         let _span = span(Of::Normalise);
         let used = self.used();
         let noise: f64 =
-            self.sums[..used].chunks_exact(self.chunk).flat_map(|row| &row[..own.len()]).map(|x| x.f64()).sum();
+            self.sums[..used].chunks_exact(self.columns).flat_map(|row| &row[..own.len()]).map(|x| x.f64()).sum();
         // A factor of one for every block: σ is the gradient already.
         self.sums[..used].fill(R::one());
         let target = |x: &mut R| {
@@ -302,14 +372,14 @@ impl<R: Real> FullSoftmax<R> {
         let _span = span(Of::Normalise);
         let (rows, mut used) = (self.used(), self.used());
         if let Some(own) = &own {
-            let (largest, sums) = (&mut self.largest[used..][..self.chunk], &mut self.sums[used..][..self.chunk]);
+            let (largest, sums) = (&mut self.largest[used..][..self.columns], &mut self.sums[used..][..self.columns]);
             largest.fill(R::zero());
             largest[..tokens].copy_from_slice(own);
             sums.fill(R::one());
-            used += self.chunk;
+            used += self.columns;
         }
-        join_blocks(&mut self.largest[..used], &mut self.sums[..used], &mut self.totals);
-        for ((loss, largest), total) in self.losses.iter_mut().zip(&*self.largest).zip(&*self.totals) {
+        join_blocks(&mut self.largest[..used], &mut self.sums[..used], &mut self.totals[..self.columns]);
+        for ((loss, largest), total) in self.losses.iter_mut().zip(&*self.largest).zip(&self.totals[..self.columns]) {
             *loss = largest.f64() + total.f64().ln();
         }
         match own {
@@ -348,11 +418,12 @@ impl<R: Real> FullSoftmax<R> {
         db: &mut [R],
     ) {
         let _span = span(Of::Gradients);
-        let (units, chunk, stride, group, block) = (self.units, self.chunk, self.stride, self.group, self.block);
+        let (units, columns, stride, group, block) = (self.units, self.columns, self.stride, self.group, self.block);
         let hot = R::of(scale);
         let h = view(h, tokens, units);
-        let blocks = group.div_ceil(block) * chunk;
-        let groups = self.logits.par_chunks_mut(group * stride).zip(u.par_chunks(group * units));
+        let blocks = group.div_ceil(block) * columns;
+        let logits = &mut self.logits[..self.words * stride];
+        let groups = logits.par_chunks_mut(group * stride).zip(u.par_chunks(group * units));
         let groups = groups.zip(du.par_chunks_mut(group * units)).zip(db.par_chunks_mut(group));
         let groups = groups.zip(self.sums.par_chunks_mut(blocks)).zip(self.shares.par_chunks_mut(units * stride));
         let groups = groups.enumerate().with_max_len(1);
@@ -360,7 +431,7 @@ impl<R: Real> FullSoftmax<R> {
             let _task = task(Of::Gradients);
             let blocks =
                 logits.chunks_mut(block * stride).zip(u.chunks(block * units)).zip(du.chunks_mut(block * units));
-            let blocks = blocks.zip(db.chunks_mut(block)).zip(factors.chunks_exact_mut(chunk));
+            let blocks = blocks.zip(db.chunks_mut(block)).zip(factors.chunks_exact_mut(columns));
             for (i, ((((x, u), du), db), factors)) in blocks.enumerate() {
                 factors[tokens..].fill(R::zero());
                 factors[..tokens].iter_mut().for_each(|factor| *factor *= hot);
@@ -380,7 +451,7 @@ impl<R: Real> FullSoftmax<R> {
                     add_product(gradient, x.slice(s![.., ..tokens]), h);
                 }
                 let mut share = view_mut(share, units, stride);
-                let (share, x) = (share.slice_mut(s![.., ..chunk]), x.slice(s![.., ..chunk]));
+                let (share, x) = (share.slice_mut(s![.., ..columns]), x.slice(s![.., ..columns]));
                 let u = view(u, db.len(), units);
                 if i == 0 { product(share, u.t(), x) } else { add_product(share, u.t(), x) }
             }
@@ -390,7 +461,8 @@ impl<R: Real> FullSoftmax<R> {
     /// Phase 4.
     fn gather_states(&mut self, dh: &mut [R]) {
         let _span = span(Of::States);
-        let (units, stride, shares) = (self.units, self.stride, &self.shares);
+        let (units, stride) = (self.units, self.stride);
+        let shares = &self.shares[..self.words.div_ceil(self.group) * units * stride];
         dh.par_chunks_mut(LANES * units)
             .enumerate()
             .for_each(|(strip, dh)| gather_columns(dh, shares, stride, units, strip * LANES));

@@ -1,6 +1,6 @@
 //! Losses over a sample of the vocabulary (equations, section 10): their cost does not depend on its size.
 //!
-//! S words are drawn from q and shared by all tokens of a step. With oᵢ = h·Uᵢ + bᵢ and the expected count cᵢ of word i:
+//! S words are drawn from q, for all tokens of a step or for those of each lane. With oᵢ = h·Uᵢ + bᵢ and the expected count cᵢ of word i:
 //!
 //! *sampled softmax* (Jean et al. 2015): J = −ln softmax(o − ln c) of the target k among k and the sample. Two recipes are
 //! consistent, and mixtures of them are not: S draws, all of them kept, the target too if drawn, cᵢ = S qᵢ, which is exact; or the
@@ -10,13 +10,15 @@
 //! *noise-contrastive estimation* (Mnih and Teh 2012): J = −ln σ(Δₖ) − Σ ln(1 − σ(Δᵢ)) with Δᵢ = oᵢ − ln Z − ln(S qᵢ), for a fixed
 //! ln Z to which the model normalises itself.
 //!
-//! The rows that a step needs are gathered, the loss is an exact one over these, and the rows' gradients go back to the tables.
+//! The rows that a step needs are gathered, the loss is an exact one over these, and the rows' gradients go back to the tables. Lanes
+//! that draw their own words have as many products of τ tokens instead of one, and as many times the rows to gather and to update:
+//! B·S of them, while the arithmetic is the same. Their samples are independent, so that the noise of a step's gradient is less.
 
 use super::full_softmax::{FullSoftmax, Gradient, NEVER, Own, Tile};
 use super::sampler::Sampler;
 use crate::kernels::Buffer;
-use crate::kernels::rows::gather;
 use crate::kernels::softmax::{add_scaled_rows, dot_rows, scaled_rows};
+use crate::layers::embedding::lookup;
 use crate::profile::{Part, span};
 use crate::real::Real;
 use crate::rng::Stream;
@@ -44,121 +46,152 @@ pub enum Draws {
     Unique,
 }
 
+/// Whose a sample is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Negatives {
+    /// All tokens of a step have the same sample
+    #[default]
+    Shared,
+    /// Each lane of a batch draws its own
+    PerLane,
+}
+
+/// What is learned from which sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recipe {
+    /// What is learned.
+    pub objective: Objective,
+    /// How a sample is drawn.
+    pub draws: Draws,
+    /// Whose it is.
+    pub negatives: Negatives,
+    /// S: words drawn.
+    pub samples: usize,
+}
+
 /// Rows gathered, or tokens worked on, by one task.
 const PIECE: usize = 64;
 
 /// A sampled output layer with its working memory.
 pub struct Sampled<R> {
-    objective: Objective,
-    draws: Draws,
+    samples: Samples<R>,
+    /// Lanes of each shard of the batch, whose tokens lie step by step; none where all lanes share a sample.
+    shards: Vec<usize>,
+    /// The targets' rows of U \[N, H\] and logits \[N\], later ∂J/∂ of them.
+    target_rows: Buffer<R>,
+    logits: Buffer<R>,
+    lane: Lane<R>,
+}
+
+/// One lane's h, ∂h, targets and their logits: \[T, H\], \[T\].
+struct Lane<R> {
+    h: Buffer<R>,
+    dh: Buffer<R>,
+    targets: Vec<u32>,
+    logits: Buffer<R>,
+}
+
+/// The samples of a step.
+struct Samples<R> {
+    recipe: Recipe,
     sampler: Arc<Sampler>,
     units: usize,
     softmax: FullSoftmax<R>,
-    /// The words drawn, ascending.
+    /// The words drawn, ascending in each sample; where they are less than S, the last one stands for the others, which count nothing.
     ids: Vec<u32>,
-    /// Their rows of U, and b less ln c: \[S, H\], \[S\]; and the gradients of these.
+    /// Distinct words of each sample.
+    drawn: Vec<usize>,
+    /// The rows of U of one sample, and b less ln c: \[S, H\], \[S\]; and the gradients of those of all samples.
     rows: Buffer<R>,
     bias: Buffer<R>,
     drows: Buffer<R>,
     dbias: Buffer<R>,
-    /// The targets' rows of U \[N, H\] and logits \[N\], later ∂J/∂ of them.
-    target_rows: Buffer<R>,
-    logits: Buffer<R>,
+    /// Targets that are among the words drawn.
     hits: Vec<(u32, u32)>,
 }
 
 impl<R: Real> Sampled<R> {
-    /// Room for `tokens` at a time and samples of `samples`.
-    pub fn new(
-        objective: Objective,
-        draws: Draws,
-        sampler: Arc<Sampler>,
-        samples: usize,
-        tokens: usize,
-        units: usize,
-    ) -> Self {
+    /// Room for `tokens` at a time, of a batch whose shards have so many lanes each.
+    pub fn new(recipe: Recipe, sampler: Arc<Sampler>, tokens: usize, units: usize, shards: &[usize]) -> Self {
+        let Recipe { objective, draws, negatives, samples } = recipe;
         assert!(samples > 0 && (objective == Objective::Softmax || draws == Draws::WithReplacement));
-        Sampled {
-            objective,
-            draws,
+        let lanes: usize = shards.iter().sum();
+        let (all, lane) = match negatives {
+            Negatives::Shared => (samples, 0),
+            Negatives::PerLane => (samples * lanes, tokens / lanes),
+        };
+        let at_once = if lane > 0 { lane } else { tokens };
+        let samples = Samples {
+            recipe,
             sampler,
             units,
-            softmax: FullSoftmax::new(tokens, units, samples),
-            ids: Vec::with_capacity(samples),
+            softmax: FullSoftmax::new(at_once, units, samples),
+            ids: Vec::with_capacity(all),
+            drawn: Vec::with_capacity(all / samples),
             rows: Buffer::zeros(samples * units),
             bias: Buffer::zeros(samples),
-            drows: Buffer::zeros(samples * units),
-            dbias: Buffer::zeros(samples),
+            drows: Buffer::zeros(all * units),
+            dbias: Buffer::zeros(all),
+            hits: Vec::with_capacity(at_once),
+        };
+        Sampled {
+            samples,
+            shards: if lane > 0 { shards.to_vec() } else { Vec::new() },
             target_rows: Buffer::zeros(tokens * units),
             logits: Buffer::zeros(tokens),
-            hits: Vec::with_capacity(tokens),
+            lane: Lane {
+                h: Buffer::zeros(lane * units),
+                dh: Buffer::zeros(lane * units),
+                targets: Vec::with_capacity(lane),
+                logits: Buffer::zeros(lane),
+            },
         }
+    }
+
+    /// Words drawn in a step, for a batch of `lanes`.
+    pub fn words(recipe: Recipe, lanes: usize) -> usize {
+        recipe.samples * if recipe.negatives == Negatives::PerLane { lanes } else { 1 }
     }
 
     /// Bytes of [`Sampled::new`], but for a little.
-    pub fn bytes(samples: usize, tokens: usize, units: usize) -> usize {
-        (2 * samples + tokens) * (units + 1) * size_of::<R>()
-            + FullSoftmax::<R>::bytes(tokens, units, samples, Tile::default())
+    pub fn bytes(recipe: Recipe, tokens: usize, units: usize, lanes: usize) -> usize {
+        let at_once = if recipe.negatives == Negatives::PerLane { tokens / lanes } else { tokens };
+        (recipe.samples + Self::words(recipe, lanes) + tokens) * (units + 1) * size_of::<R>()
+            + FullSoftmax::<R>::bytes(at_once, units, recipe.samples, Tile::default(), true)
     }
 
-    /// Draws a sample, and returns its words, ascending.
-    pub fn draw(&mut self, mut stream: Stream) -> &[u32] {
-        let _span = span(Part::Sample);
-        self.ids.clear();
-        self.ids.extend((0..self.bias.len()).map(|_| self.sampler.draw(&mut stream)));
-        self.ids.sort_unstable();
-        if self.draws == Draws::Unique {
-            self.ids.dedup();
-        }
-        &self.ids
+    /// Draws the samples of a step: `stream` gives the random numbers of each, which is 0 alone where it is shared, otherwise a lane.
+    pub fn draw(&mut self, stream: impl Fn(u32) -> Stream) {
+        self.samples.ids.clear();
+        self.samples.drawn.clear();
+        let count = self.shards.iter().sum::<usize>().max(1);
+        (0..count as u32).for_each(|sample| self.samples.draw(stream(sample)));
     }
 
-    /// The mean loss of `targets` \[N\] given states `h` \[N, H\], in nats, for the sample that was drawn; ∂J/∂h goes to `dh`.
+    /// The mean loss of `targets` \[N\] given states `h` \[N, H\], in nats, for the samples that were drawn; ∂J/∂h goes to `dh`.
     /// `u`: \[V, H\], `b`: \[V\].
     pub fn loss(&mut self, dh: &mut [R], h: &[R], targets: &[u32], u: &[R], b: &[R]) -> f64 {
-        let (units, samples) = (self.units, self.bias.len());
-        let gathering = span(Part::Sample);
-        let (objective, draws, sampler) = (self.objective, self.draws, &*self.sampler);
-        let correction = |word: u32| {
-            let (q, s) = (sampler.probability(word), samples as f64);
-            match (objective, draws) {
-                (Objective::Softmax, Draws::Unique) => (-(s * (-q).ln_1p()).exp_m1()).ln(),
-                (Objective::Softmax, Draws::WithReplacement) => (s * q).ln(),
-                (Objective::Nce(ln_z), _) => (s * q).ln() + ln_z,
-            }
-        };
-        // Rows beyond the distinct words stay zero, and never happen.
-        let drawn = self.ids.len();
-        self.rows[drawn * units..].fill(R::zero());
-        self.bias[drawn..].fill(R::of(NEVER));
-        let pieces = self.rows.par_chunks_mut(PIECE * units).zip(self.bias.par_chunks_mut(PIECE));
-        pieces.zip(self.ids.par_chunks(PIECE)).for_each(|((rows, bias), ids)| {
-            gather(&mut rows[..ids.len() * units], ids, u, units);
-            bias.iter_mut().zip(ids).for_each(|(bias, &id)| *bias = b[id as usize] - R::of(correction(id)));
-        });
-        let tokens = targets.len();
+        let (units, tokens) = (self.samples.units, targets.len());
+        let drawing = span(Part::Sample);
+        let correction = self.samples.correction();
         let pieces = self.target_rows[..tokens * units].par_chunks_mut(PIECE * units);
         let pieces = pieces.zip(self.logits[..tokens].par_chunks_mut(PIECE)).zip(targets.par_chunks(PIECE));
         pieces.zip(h.par_chunks(PIECE * units)).for_each(|(((rows, logits), targets), h)| {
-            gather(rows, targets, u, units);
+            lookup(rows, targets, u, units);
             dot_rows(logits, h, rows, units);
             for (logit, &target) in logits.iter_mut().zip(targets) {
                 *logit = *logit + b[target as usize] - R::of(correction(target));
             }
         });
-        self.hits.clear();
-        if draws == Draws::Unique {
-            let ids = &self.ids;
-            let hit = |(t, target): (usize, &u32)| Some((t as u32, ids.binary_search(target).ok()? as u32));
-            self.hits.extend(targets.iter().enumerate().filter_map(hit));
-        }
-        let logits = &mut self.logits[..tokens];
-        let logistic = objective != Objective::Softmax;
-        drop(gathering);
-        let gradient = Gradient { h: &mut *dh, output: &mut self.drows, bias: &mut self.dbias };
-        let own = Own { logits: &mut *logits, hits: &self.hits, logistic };
-        let loss = self.softmax.own_loss(gradient, h, own, &self.rows, &self.bias);
+        drop(drawing);
+        let loss = if self.shards.is_empty() {
+            self.samples.loss(0, tokens, dh, h, targets, &mut self.logits[..tokens], u, b)
+        } else {
+            self.lanes_losses(dh, h, targets, u, b)
+        };
         let _span = span(Part::States);
+        let logits = &self.logits[..tokens];
         let pieces = self.target_rows[..tokens * units].par_chunks_mut(PIECE * units).zip(logits.par_chunks(PIECE));
         pieces.zip(dh.par_chunks_mut(PIECE * units)).zip(h.par_chunks(PIECE * units)).for_each(
             |(((rows, dlogits), dh), h)| {
@@ -169,13 +202,117 @@ impl<R: Real> Sampled<R> {
         loss
     }
 
-    /// The words drawn by the last [`Sampled::loss`], ∂J/∂ of their rows of U and of b, and the same of its targets.
-    pub fn gradients(&self, targets: usize) -> (&[u32], [&[R]; 2], [&[R]; 2]) {
-        let (drawn, units) = (self.ids.len(), self.units);
-        (
-            &self.ids,
-            [&self.drows[..drawn * units], &self.target_rows[..targets * units]],
-            [&self.dbias[..drawn], &self.logits[..targets]],
-        )
+    /// Lane after lane: its tokens are gathered from the steps, and what comes of them goes back to where they lie.
+    fn lanes_losses(&mut self, dh: &mut [R], h: &[R], targets: &[u32], u: &[R], b: &[R]) -> f64 {
+        let Sampled { samples, shards, logits, lane, .. } = self;
+        let (units, tokens) = (samples.units, targets.len());
+        let steps = tokens / shards.iter().sum::<usize>();
+        let (mut total, mut sample, mut first) = (0.0, 0, 0);
+        for &lanes in &*shards {
+            for place in 0..lanes {
+                let token = |t: usize| first + t * lanes + place;
+                lane.targets.clear();
+                for (t, (h_t, logit)) in (0..steps).zip(lane.h.chunks_exact_mut(units).zip(&mut *lane.logits)) {
+                    h_t.copy_from_slice(&h[token(t) * units..][..units]);
+                    *logit = logits[token(t)];
+                    lane.targets.push(targets[token(t)]);
+                }
+                let (h, dh_lane) = (&lane.h[..steps * units], &mut lane.dh[..steps * units]);
+                let own = &mut lane.logits[..steps];
+                total += samples.loss(sample, tokens, dh_lane, h, &lane.targets, own, u, b);
+                for (t, dh_t) in (0..steps).zip(lane.dh.chunks_exact(units)) {
+                    dh[token(t) * units..][..units].copy_from_slice(dh_t);
+                    logits[token(t)] = lane.logits[t];
+                }
+                sample += 1;
+            }
+            first += steps * lanes;
+        }
+        total
+    }
+
+    /// The words drawn.
+    pub fn ids(&self) -> &[u32] {
+        &self.samples.ids
+    }
+
+    /// ∂J/∂ of the drawn words' rows of U and of b after the last [`Sampled::loss`], and the same of its targets.
+    pub fn gradients(&self, targets: usize) -> ([&[R]; 2], [&[R]; 2]) {
+        let Samples { units, drows, dbias, .. } = &self.samples;
+        ([drows, &self.target_rows[..targets * units]], [dbias, &self.logits[..targets]])
+    }
+}
+
+impl<R: Real> Samples<R> {
+    /// One more sample.
+    fn draw(&mut self, mut stream: Stream) {
+        let (samples, first) = (self.recipe.samples, self.ids.len());
+        self.ids.extend((0..samples).map(|_| self.sampler.draw(&mut stream)));
+        let ids = &mut self.ids[first..];
+        ids.sort_unstable();
+        let mut drawn = samples;
+        if self.recipe.draws == Draws::Unique {
+            drawn = 1;
+            for i in 1..samples {
+                if ids[i] != ids[drawn - 1] {
+                    ids[drawn] = ids[i];
+                    drawn += 1;
+                }
+            }
+            let last = ids[drawn - 1];
+            ids[drawn..].fill(last);
+        }
+        self.drawn.push(drawn);
+    }
+
+    /// ln c of a word, and ln Z.
+    fn correction(&self) -> impl Fn(u32) -> f64 + Sync + use<R> {
+        let (Recipe { objective, draws, samples, .. }, sampler) = (self.recipe, self.sampler.clone());
+        move |word| {
+            let (q, s) = (sampler.probability(word), samples as f64);
+            match (objective, draws) {
+                (Objective::Softmax, Draws::Unique) => (-(s * (-q).ln_1p()).exp_m1()).ln(),
+                (Objective::Softmax, Draws::WithReplacement) => (s * q).ln(),
+                (Objective::Nce(ln_z), _) => (s * q).ln() + ln_z,
+            }
+        }
+    }
+
+    /// The losses over `tokens` of the targets that share one sample; their logits become ∂J/∂ of them. `dh` lacks the targets' part.
+    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
+    fn loss(
+        &mut self,
+        sample: usize,
+        tokens: usize,
+        dh: &mut [R],
+        h: &[R],
+        targets: &[u32],
+        logits: &mut [R],
+        u: &[R],
+        b: &[R],
+    ) -> f64 {
+        let drawing = span(Part::Sample);
+        let (Recipe { objective, draws, samples, .. }, units) = (self.recipe, self.units);
+        let drawn = self.drawn[sample];
+        let ids = &self.ids[sample * samples..][..drawn];
+        let correction = self.correction();
+        // Rows beyond the distinct words stay zero, and never happen.
+        self.rows[drawn * units..].fill(R::zero());
+        self.bias[drawn..].fill(R::of(NEVER));
+        let pieces = self.rows.par_chunks_mut(PIECE * units).zip(self.bias.par_chunks_mut(PIECE));
+        pieces.zip(ids.par_chunks(PIECE)).for_each(|((rows, bias), ids)| {
+            lookup(&mut rows[..ids.len() * units], ids, u, units);
+            bias.iter_mut().zip(ids).for_each(|(bias, &id)| *bias = b[id as usize] - R::of(correction(id)));
+        });
+        self.hits.clear();
+        if draws == Draws::Unique {
+            let hit = |(t, target): (usize, &u32)| Some((t as u32, ids.binary_search(target).ok()? as u32));
+            self.hits.extend(targets.iter().enumerate().filter_map(hit));
+        }
+        drop(drawing);
+        let output = &mut self.drows[sample * samples * units..][..samples * units];
+        let gradient = Gradient { h: dh, output, bias: &mut self.dbias[sample * samples..][..samples] };
+        let own = Own { logits, hits: &self.hits, logistic: objective != Objective::Softmax };
+        self.softmax.own_loss(1.0 / tokens as f64, gradient, h, own, &self.rows, &self.bias)
     }
 }

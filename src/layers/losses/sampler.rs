@@ -37,7 +37,8 @@ impl Sampler {
         let mut cells: Vec<(u32, u32)> = (0..counts.len() as u32).map(|i| (u32::MAX, i)).collect();
         while let (Some(small), Some(&large)) = (low.pop(), high.last()) {
             let share = part[small as usize];
-            cells[small as usize] = ((share * 4_294_967_296.0) as u32, large);
+            // Of 2³², to the nearest: a word's probability is right to 2⁻³² of a cell.
+            cells[small as usize] = ((share * 4_294_967_296.0).round() as u32, large);
             part[large as usize] -= 1.0 - share;
             if part[large as usize] < 1.0 {
                 low.extend(high.pop());
@@ -86,6 +87,48 @@ mod tests {
         assert!((total - 1.0).abs() < 1e-6, "{total}");
         let expected = |k: usize| sampler.probability(k as u32) * draws as f64;
         counts.iter().enumerate().map(|(k, &n)| (n as f64 - expected(k)).powi(2) / expected(k)).sum()
+    }
+
+    /// What the alias table gives each word, added up.
+    fn held(cells: &[(u32, u32)]) -> Vec<f64> {
+        let mut held = vec![0.0; cells.len()];
+        for (i, &(own, other)) in cells.iter().enumerate() {
+            // A cell of its owner alone is marked with the largest number.
+            let own = if other as usize == i { 1.0 } else { f64::from(own) / 4_294_967_296.0 };
+            held[i] += own / cells.len() as f64;
+            held[other as usize] += (1.0 - own) / cells.len() as f64;
+        }
+        held
+    }
+
+    /// The table holds what is claimed, for hundreds of thousands of real counts and for counts made up to be awkward.
+    #[test]
+    fn alias_tables_hold_the_distribution() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/counts/lm1b_unigram_counts.txt");
+        let mut cases = vec![vec![1], vec![1; 7], vec![u64::from(u32::MAX), 1, 1, 0, 5], (1..5000).collect()];
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                cases.push(text.lines().filter_map(|line| line.split_whitespace().last()?.parse().ok()).collect())
+            }
+            Err(error) => println!("skipped: {path}: {error}"),
+        }
+        for counts in cases {
+            for power in [0.0, 0.75, 1.0] {
+                let start = std::time::Instant::now();
+                let sampler = Sampler::unigram(&counts, power);
+                println!("{} counts, power {power}: built in {:?}", counts.len(), start.elapsed());
+                let Sampler::Unigram { cells, q } = &sampler else { unreachable!("it is by counts") };
+                let weight = |n: u64| (n.max(1) as f64).powf(power);
+                let total: f64 = counts.iter().map(|&n| weight(n)).sum();
+                for ((&n, held), &q) in counts.iter().zip(held(cells)).zip(q) {
+                    let want = weight(n) / total;
+                    // Half of 2⁻³² of each cell that a word has a part of.
+                    let rounding = (1.0 + want * counts.len() as f64) / counts.len() as f64 * 1.2e-10 + 1e-15;
+                    assert!((held - want).abs() <= rounding, "{n}: {held} {want}");
+                    assert!((f64::from(q) / want - 1.0).abs() < 1e-6, "{n}: {q} {want}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,76 @@
+//! A part of a text to measure models on when the whole of it would take too long.
+
+use crate::rng::{Purpose, philox};
+
+/// A random subset of the lines of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subset {
+    /// The words of the lines that were chosen, in their order.
+    pub ids: Vec<u32>,
+    /// How many lines they are.
+    pub lines: u64,
+    /// How many there were.
+    pub of_lines: u64,
+}
+
+impl Subset {
+    /// So many lines of `ids` that they have at least `tokens` words, line ends counted: always the same lines of a text, whatever the
+    /// seed of a run. Every line ends with `eos`.
+    pub fn choose(ids: &[u32], eos: u32, tokens: usize) -> Self {
+        let lines: Vec<&[u32]> = ids.split_inclusive(|&id| id == eos).collect();
+        let rank = |line: u32| {
+            let [high, low, ..] = philox([line, 0, 0, Purpose::Subset as u32], [0; 2]);
+            (high, low, line)
+        };
+        let mut order: Vec<_> = (0..lines.len() as u32).map(rank).collect();
+        order.sort_unstable();
+        let mut found = 0;
+        let mut chosen: Vec<u32> = Vec::new();
+        for (.., line) in order {
+            if found >= tokens {
+                break;
+            }
+            found += lines[line as usize].len();
+            chosen.push(line);
+        }
+        chosen.sort_unstable();
+        Subset {
+            ids: chosen.iter().flat_map(|&line| lines[line as usize]).copied().collect(),
+            lines: chosen.len() as u64,
+            of_lines: lines.len() as u64,
+        }
+    }
+}
+
+impl std::fmt::Display for Subset {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Subset { ids, lines, of_lines } = self;
+        write!(f, "a fixed random subset: {lines} of {of_lines} lines, {} words", ids.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_whole_and_always_the_same() {
+        let text: Vec<u32> = (0..1000u32).flat_map(|line| (0..line % 7).map(move |_| line + 1).chain([0])).collect();
+        let some = Subset::choose(&text, 0, 500);
+        assert!(some.ids.len() >= 500 && some.ids.len() < 507, "{}", some.ids.len());
+        assert_eq!(some, Subset::choose(&text, 0, 500));
+        assert_eq!(some.lines, some.ids.iter().filter(|&&id| id == 0).count() as u64);
+        assert_eq!(some.of_lines, 1000);
+        let words: Vec<u32> = some.ids.iter().copied().filter(|&id| id > 0).collect();
+        assert!(
+            words.is_sorted()
+                && words.iter().all(|&id| words.iter().filter(|&&x| x == id).count() as u32 == (id - 1) % 7)
+        );
+        // From all over the text.
+        assert!(words[0] < 50 && words[words.len() - 1] > 950);
+        // More than there is: everything. A smaller subset is part of a larger one.
+        assert_eq!(Subset::choose(&text, 0, 100_000).ids, text);
+        let few = Subset::choose(&text, 0, 100);
+        assert!(few.ids.iter().all(|id| some.ids.contains(id)));
+    }
+}
