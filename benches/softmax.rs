@@ -6,7 +6,7 @@ use crate::step::ids;
 use criterion::{Criterion, Throughput};
 use std::sync::Arc;
 use wordmill::kernels::Buffer;
-use wordmill::layers::losses::{Draws, FullSoftmax, Gradient, Objective, Sampled, Sampler};
+use wordmill::layers::losses::{Draws, FullSoftmax, Gradient, Negatives, Objective, Recipe, Sampled, Sampler};
 use wordmill::pool::pool;
 use wordmill::rng::{Purpose, Stream};
 
@@ -55,12 +55,14 @@ pub fn group(c: &mut Criterion) {
             group.bench_function(format!("{name}, V {words}"), |b| {
                 let (loss, data, step) = sampled.get_or_insert_with(|| {
                     let sampler = Arc::new(Sampler::log_uniform(words));
-                    let loss = Sampled::new(objective, Draws::WithReplacement, sampler, SAMPLES, TOKENS, UNITS);
+                    let (draws, negatives) = (Draws::WithReplacement, Negatives::Shared);
+                    let recipe = Recipe { objective, draws, negatives, samples: SAMPLES };
+                    let loss = Sampled::new(recipe, sampler, TOKENS, UNITS, &[TOKENS]);
                     (loss, Data::new(words), 0)
                 });
                 b.iter(|| {
                     *step += 1;
-                    let stream = Stream::new(1, Purpose::Negatives, *step, 0);
+                    let stream = |sample| Stream::new(1, Purpose::Negatives, *step, sample);
                     pool.install(|| {
                         loss.draw(stream);
                         loss.loss(&mut data.dh, &data.h, &data.targets, &data.u, &data.b)

@@ -39,7 +39,7 @@ pub fn group(c: &mut Criterion) {
             group.throughput(Throughput::Elements((tau * LANES) as u64));
             group.bench_function(format!("{name} V {words} H {hidden} tau {tau}, {threads} threads"), |b| {
                 let step = step.get_or_insert_with(|| {
-                    let config = Config { words, embed, hidden, cell, loss, ..Config::default() };
+                    let config = Config { words, embed, hidden, cell, loss: loss.clone(), ..Config::default() };
                     Step::new(config, Walk { tau, stride: tau, lanes: LANES }, rule)
                 });
                 b.iter(|| pool.install(|| step.run()));

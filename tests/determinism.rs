@@ -172,7 +172,13 @@ fn same_bits_for_every_cell_with_a_sample() {
     for (cell, unit) in [(Kind::Gru, Unit::Tanh), (Kind::GatedFeedback, Unit::Gru)] {
         for objective in [Objective::Softmax, Objective::Nce(3.0)] {
             for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
-                let loss = Loss::Sampled { objective, draws: Draws::WithReplacement, samples: 40, power: None };
+                let loss = Loss::Sampled {
+                    objective,
+                    draws: Draws::WithReplacement,
+                    negatives: Negatives::Shared,
+                    samples: 40,
+                    power: None,
+                };
                 check(Case { cell, unit, loss, rule, keep: 0.9, layers: 2, ..PLAIN });
             }
         }
