@@ -199,7 +199,7 @@ enum Output<R> {
     /// Only what [`LanguageModel::target_logits`] and [`LanguageModel::logits`] need.
     None,
     Full(FullSoftmax<R>),
-    Sampled(Sampled<R>),
+    Sampled(Box<Sampled<R>>),
     Adaptive(AdaptiveSoftmax<R>),
 }
 
@@ -337,7 +337,7 @@ impl LanguageModel {
         let shards: Vec<usize> = (0..lanes).step_by(a_shard).map(|first| a_shard.min(lanes - first)).collect();
         let recipe = self.recipe().expect("the loss is over a sample");
         let output = Sampled::new(recipe, Arc::new(sampler), steps * lanes, self.config.hidden, &shards);
-        self.space_with(steps, lanes, Output::Sampled(output))
+        self.space_with(steps, lanes, Output::Sampled(Box::new(output)))
     }
 
     fn space_with<R: Real>(&self, steps: usize, lanes: usize, output: Output<R>) -> Space<R> {

@@ -49,6 +49,7 @@ impl Default for Tile {
 pub struct FullSoftmax<R> {
     units: usize,
     words: usize,
+    tile: Tile,
     /// Whether there will be gradients: the logits of all words are kept for them, otherwise those of one block a group.
     training: bool,
     /// Most tokens in a chunk.
@@ -116,7 +117,7 @@ pub struct Own<'a, R> {
 }
 
 /// What stands for −∞: its exponential is zero, and differences of two are finite.
-pub const NEVER: f64 = -1e30;
+const NEVER: f64 = -1e30;
 
 impl<R: Real> FullSoftmax<R> {
     /// Room for `tokens` at a time.
@@ -136,12 +137,14 @@ impl<R: Real> FullSoftmax<R> {
 
     fn with(tokens: usize, units: usize, words: usize, tile: Tile, training: bool) -> Self {
         let (group, block) = Self::rows(words, tile);
-        let (groups, blocks) = (words.div_ceil(group), group.div_ceil(block));
+        // With fewer words there may be more groups, as they are divided more evenly.
+        let (groups, blocks) = (words.div_ceil(8).min(GROUPS), group.div_ceil(block));
         let most = Self::most(words, tile, training);
         let Room { chunk, stride, transposed, logits } = Self::room(tokens, units, words, tile, training);
         FullSoftmax {
             units,
             words,
+            tile,
             training,
             most,
             chunk,
@@ -197,6 +200,13 @@ impl<R: Real> FullSoftmax<R> {
         let Room { stride, transposed, logits, .. } = Self::room(tokens, units, words, tile, training);
         let shares = if training { GROUPS * units * stride } else { 0 };
         (transposed + logits + shares) * size_of::<R>()
+    }
+
+    /// Changes V to another number, up to that of [`FullSoftmax::new`].
+    pub fn set_words(&mut self, words: usize) {
+        assert!(self.training && words > 0 && words * self.stride <= self.logits.len());
+        self.words = words;
+        (self.group, self.block) = Self::rows(words, self.tile);
     }
 
     /// Divides the tokens of a call into chunks.

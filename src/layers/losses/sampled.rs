@@ -14,7 +14,7 @@
 //! that draw their own words have as many products of τ tokens instead of one, and as many times the rows to gather and to update:
 //! B·S of them, while the arithmetic is the same. Their samples are independent, so that the noise of a step's gradient is less.
 
-use super::full_softmax::{FullSoftmax, Gradient, NEVER, Own, Tile};
+use super::full_softmax::{FullSoftmax, Gradient, Own, Tile};
 use super::sampler::Sampler;
 use crate::kernels::Buffer;
 use crate::kernels::softmax::{add_scaled_rows, dot_rows, scaled_rows};
@@ -102,6 +102,8 @@ struct Samples<R> {
     ids: Vec<u32>,
     /// Distinct words of each sample.
     drawn: Vec<usize>,
+    /// How many draws each of the words stands for.
+    counts: Vec<u32>,
     /// The rows of U of one sample, and b less ln c: \[S, H\], \[S\]; and the gradients of those of all samples.
     rows: Buffer<R>,
     bias: Buffer<R>,
@@ -129,6 +131,7 @@ impl<R: Real> Sampled<R> {
             softmax: FullSoftmax::new(at_once, units, samples),
             ids: Vec::with_capacity(all),
             drawn: Vec::with_capacity(all / samples),
+            counts: Vec::with_capacity(all),
             rows: Buffer::zeros(samples * units),
             bias: Buffer::zeros(samples),
             drows: Buffer::zeros(all * units),
@@ -165,6 +168,7 @@ impl<R: Real> Sampled<R> {
     pub fn draw(&mut self, stream: impl Fn(u32) -> Stream) {
         self.samples.ids.clear();
         self.samples.drawn.clear();
+        self.samples.counts.clear();
         let count = self.shards.iter().sum::<usize>().max(1);
         (0..count as u32).for_each(|sample| self.samples.draw(stream(sample)));
     }
@@ -251,10 +255,15 @@ impl<R: Real> Samples<R> {
         let ids = &mut self.ids[first..];
         ids.sort_unstable();
         let mut drawn = samples;
-        if self.recipe.draws == Draws::Unique {
+        self.counts.resize(first + samples, 1);
+        // n draws of a word in a softmax are one with n times its exponential: the products are of distinct words.
+        if self.recipe.objective == Objective::Softmax {
+            let counts = &mut self.counts[first..];
             drawn = 1;
             for i in 1..samples {
-                if ids[i] != ids[drawn - 1] {
+                if ids[i] == ids[drawn - 1] {
+                    counts[drawn - 1] += 1;
+                } else {
                     ids[drawn] = ids[i];
                     drawn += 1;
                 }
@@ -296,13 +305,15 @@ impl<R: Real> Samples<R> {
         let drawn = self.drawn[sample];
         let ids = &self.ids[sample * samples..][..drawn];
         let correction = self.correction();
-        // Rows beyond the distinct words stay zero, and never happen.
-        self.rows[drawn * units..].fill(R::zero());
-        self.bias[drawn..].fill(R::of(NEVER));
-        let pieces = self.rows.par_chunks_mut(PIECE * units).zip(self.bias.par_chunks_mut(PIECE));
-        pieces.zip(ids.par_chunks(PIECE)).for_each(|((rows, bias), ids)| {
-            lookup(&mut rows[..ids.len() * units], ids, u, units);
-            bias.iter_mut().zip(ids).for_each(|(bias, &id)| *bias = b[id as usize] - R::of(correction(id)));
+        let (rows, bias) = (&mut self.rows[..drawn * units], &mut self.bias[..drawn]);
+        let counts = &self.counts[sample * samples..][..drawn];
+        let pieces = rows.par_chunks_mut(PIECE * units).zip(bias.par_chunks_mut(PIECE)).zip(counts.par_chunks(PIECE));
+        pieces.zip(ids.par_chunks(PIECE)).for_each(|(((rows, bias), counts), ids)| {
+            lookup(rows, ids, u, units);
+            for ((bias, &id), &count) in bias.iter_mut().zip(ids).zip(counts) {
+                let times = if draws == Draws::WithReplacement { f64::from(count).ln() } else { 0.0 };
+                *bias = b[id as usize] + R::of(times - correction(id));
+            }
         });
         self.hits.clear();
         if draws == Draws::Unique {
@@ -310,9 +321,14 @@ impl<R: Real> Samples<R> {
             self.hits.extend(targets.iter().enumerate().filter_map(hit));
         }
         drop(drawing);
-        let output = &mut self.drows[sample * samples * units..][..samples * units];
-        let gradient = Gradient { h: dh, output, bias: &mut self.dbias[sample * samples..][..samples] };
+        // Words that stand for no draw have no gradient.
+        let (output, none) = self.drows[sample * samples * units..][..samples * units].split_at_mut(drawn * units);
+        none.fill(R::zero());
+        let (bias, none) = self.dbias[sample * samples..][..samples].split_at_mut(drawn);
+        none.fill(R::zero());
+        let gradient = Gradient { h: dh, output, bias };
+        self.softmax.set_words(drawn);
         let own = Own { logits, hits: &self.hits, logistic: objective != Objective::Softmax };
-        self.softmax.own_loss(1.0 / tokens as f64, gradient, h, own, &self.rows, &self.bias)
+        self.softmax.own_loss(1.0 / tokens as f64, gradient, h, own, &self.rows[..drawn * units], &self.bias[..drawn])
     }
 }
