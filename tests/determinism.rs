@@ -39,7 +39,8 @@ struct Case {
     seed: u64,
 }
 
-/// Trains for some steps and returns the hash of weights, optimizer states and carried states, and the last loss.
+/// Trains for some steps and returns the hash of weights, optimizer states and carried states, and the last loss. With three
+/// threads everything but what a checkpoint holds is made anew on the way, as by a run that is resumed.
 fn train(case: Case, threads: usize) -> (u64, f64) {
     let Case { cell, unit, tie, loss, activation, rule, layers, keep, stride, words, seed } = case;
     let embed = if tie { 12 } else { 9 };
@@ -67,6 +68,16 @@ fn train(case: Case, threads: usize) -> (u64, f64) {
         for step in 0..STEPS {
             let at = windows.get(step % windows.count());
             model.carry(&mut space, at.carry_from);
+            if threads == 3 && step == STEPS / 3 {
+                optimizer.catch_up_all(&mut w, step as u64);
+                let (old, before) = (optimizer, space);
+                optimizer = Optimizer::new(rule, 0.3, 1e-4, model.layout());
+                for (to, from) in optimizer.states_mut(step as u64).iter_mut().zip(old.states()) {
+                    to.all_mut().copy_from_slice(from.all());
+                }
+                space = model.training_space(TAU, LANES, &counts);
+                space.states_mut().zip(before.states()).for_each(|(to, from)| to.copy_from_slice(from));
+            }
             let (mut inputs, mut targets) = (vec![0; at.len() * LANES], vec![0; at.len() * LANES]);
             lanes.fill(at.positions(), &mut inputs, &mut targets);
             let window = Window { inputs: &inputs, targets: &targets, loss_from: at.loss_from };
