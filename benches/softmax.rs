@@ -1,12 +1,17 @@
 //! Losses over vocabularies of many sizes: one loss and gradient of 640 tokens at H 128, in tokens a second. What is sampled
-//! costs the same for every vocabulary.
+//! costs the same for every vocabulary; the adaptive softmax is exact, and cheap for rare words.
 
 use crate::measure::filled;
 use crate::step::ids;
 use criterion::{Criterion, Throughput};
 use std::sync::Arc;
 use wordmill::kernels::Buffer;
-use wordmill::layers::losses::{Draws, FullSoftmax, Gradient, Negatives, Objective, Recipe, Sampled, Sampler};
+use wordmill::layers::losses::clusters::choose;
+use wordmill::layers::losses::{
+    AdaptiveSoftmax, AdaptiveTables, Draws, FullSoftmax, Gradient, Negatives, Objective, Recipe, Sampled, Sampler,
+};
+use wordmill::models::Init;
+use wordmill::params::{Arena, Layout};
 use wordmill::pool::pool;
 use wordmill::rng::{Purpose, Stream};
 
@@ -50,6 +55,20 @@ pub fn group(c: &mut Criterion) {
                 });
             });
         }
+        let mut adaptive = None;
+        group.bench_function(format!("adaptive, V {words}"), |b| {
+            let (softmax, tables, w, g, data) = adaptive.get_or_insert_with(|| {
+                let counts: Vec<u64> = (1..=words as u64).map(|rank| 1_000_000_000 / rank).collect();
+                let tails = choose(&counts, UNITS, 4, TOKENS);
+                let mut layout = Layout::default();
+                let tables = AdaptiveTables::add(&mut layout, words, UNITS, &tails);
+                let layout = Arc::new(layout);
+                let (mut w, g) = (Arena::zeros(&layout), Arena::zeros(&layout));
+                Init::Uniform.fill(&mut w, 1);
+                (AdaptiveSoftmax::new(TOKENS, UNITS, words, &tails, true), tables, w, g, Data::new(words))
+            });
+            b.iter(|| pool.install(|| softmax.loss(g, &mut data.dh, &data.h, &data.targets, tables, w)));
+        });
         for (name, objective) in [("sampled", Objective::Softmax), ("nce", Objective::Nce(9.0))] {
             let mut sampled = None;
             group.bench_function(format!("{name}, V {words}"), |b| {
