@@ -3,6 +3,7 @@
 mod common;
 
 use common::{fill_uniform, uniform};
+use rayon::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use wordmill::kernels::activation::Activation;
@@ -145,6 +146,8 @@ fn allocations_of_pairs(threads: usize) -> Vec<usize> {
             Optimizer::new(Rule::Adagrad, f64::INFINITY, 0.0, other.trained()).lazy().proximal(1e-3, 1e-3);
         let (mut first, mut second, mut targets) = (vec![0; PAIRS], vec![0; PAIRS], vec![0; PAIRS]);
         let alike: Vec<f32> = (0..PAIRS).map(|i| (i % 2) as f32).collect();
+        // These steps are short: every thread takes from another once, and makes what it needs for that.
+        (0..64).into_par_iter().with_max_len(1).for_each(|_| std::thread::sleep(std::time::Duration::from_millis(1)));
         let mut counts = Vec::with_capacity(COUNTED as usize);
         for step in 1..=WARM_UP + COUNTED {
             for i in 0..PAIRS {
