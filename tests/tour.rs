@@ -1,6 +1,6 @@
 //! docs/tour.md is what it says: its commands are run in order, in one directory, and print what stands below them.
 //!
-//! Numbers may differ by 2 % and 0.005, as the last digits do between processors; a line `…` stands for any lines. After a change
+//! Numbers may differ by 3 % and 0.005, as the last digits do between processors; a line `…` stands for any lines. After a change
 //! that is meant, `WORDMILL_TOUR=write cargo test --test tour` writes what is printed now (in place of `…` too).
 
 use std::fmt::Write;
@@ -27,7 +27,7 @@ fn near(a: &str, b: &str) -> bool {
         |word: &str| word.trim_matches(|c: char| !c.is_ascii_digit() && !"-+.e".contains(c)).parse::<f64>().ok();
     match (number(a), number(b)) {
         _ if a == b => true,
-        (Some(x), Some(y)) => (x - y).abs() <= 0.02 * x.abs().max(y.abs()) + 0.005,
+        (Some(x), Some(y)) => (x - y).abs() <= 0.03 * x.abs().max(y.abs()) + 0.005,
         _ => false,
     }
 }
