@@ -3,12 +3,15 @@
 use super::generate::Generate;
 use super::language_model::{Evaluator, Trained};
 use super::ner::{Reading, Tagger, evaluate};
+use super::softmax;
 use super::train::LmOptions;
 use super::train_ner::NerOptions;
+use super::train_softmax::{SoftmaxOptions, train_softmax};
 use super::{output_failed, train, train_ner};
 use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::text::Corpus;
+use crate::text::blobs::Blobs;
 use crate::text::conll::{Column, Conll};
 use crate::text::grammar::Grammar;
 use crate::text::tags::{Kinds, Tag};
@@ -16,7 +19,7 @@ use clap::Parser;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Train a small language model and a tagger on the bundled text, in about a minute
+/// Train a small language model, a tagger and a classifier on bundled data, in about a minute
 #[derive(Debug, clap::Args)]
 pub struct Demo {
     /// Directory to make [default: wordmill-demo, or wordmill-demo-2 …]
@@ -71,6 +74,7 @@ impl Demo {
         let pool = pool(self.threads)?;
         self.language_model(&dir, &grammar, &pool, &mut say)?;
         self.tagger(&dir, &grammar, &pool, &mut say)?;
+        self.classifier(&dir, &pool, &mut say)?;
 
         let dir = dir.display();
         let next = [
@@ -143,6 +147,34 @@ impl Demo {
              best possible     {:7.2} %   (the source itself, by the forward-backward algorithm)",
             100.0 * found,
             100.0 * best
+        ))
+    }
+
+    fn classifier(
+        &self,
+        dir: &Path,
+        pool: &rayon::ThreadPool,
+        say: &mut dyn FnMut(String) -> Result<()>,
+    ) -> Result<()> {
+        say("\nA softmax classifier learns to tell points around five centres from each other.\n".into())?;
+        let [train, valid, test] =
+            ["points-train.csv", "points-valid.csv", "points-test.csv"].map(|name| dir.join(name));
+        let drawn = [2000, 500, 2000].into_iter().zip(0..).map(|(n, part)| Blobs::draw(n, 1, part)).collect::<Vec<_>>();
+        for (path, points) in [&train, &valid, &test].into_iter().zip(&drawn) {
+            std::fs::write(path, points.csv()).map_err(|e| Error::io(path, "writing", e))?;
+        }
+        let model = dir.join("points");
+        let options: SoftmaxOptions =
+            options(&["--epochs=20", "--quiet"], [("--train", &train), ("--valid", &valid), ("--out", &model)]);
+        let found = pool.install(|| {
+            train_softmax(&options)?;
+            softmax::Trained::load(&model)?.evaluate(&test)
+        })?;
+        say(format!(
+            "Points that it has not seen, accuracy:\n  after training    {:7.2} %\n  \
+             best possible     {:7.2} %   (the source itself, by Bayes' rule)",
+            100.0 * found.accuracy,
+            100.0 * drawn[2].best().0
         ))
     }
 }

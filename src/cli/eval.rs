@@ -5,22 +5,25 @@ use super::ner::{Reading, Tagger, warn_of_unseen};
 use super::saved::{self, Saved};
 use super::siamese::{self, Encoded};
 use super::train_ner::column;
-use super::{output_failed, pseudo_siamese};
+use super::{output_failed, pseudo_siamese, softmax};
 use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::text::conll::Column;
 use crate::text::labelled::LabelledWords;
 use crate::text::pairs::Pairs;
+use crate::text::spans::Confusion;
 use crate::text::{Corpus, Subset};
 use crate::train::checkpoint::Checkpoint;
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Measure a model on a text: a language model's perplexity with the full softmax, a tagger's F1, how a Siamese net ranks pairs
 ///
 /// A Siamese net is measured on word TAB word TAB label: how well distances tell the pairs that are alike (ROC AUC, accuracy at the
 /// best threshold), or Spearman's correlation where labels have grades; a pseudo-Siamese net on word TAB label: accuracy.
+///
+/// A softmax classifier is measured on a CSV file with the columns that it was trained on: accuracy and cross-entropy.
 ///
 /// A tagger is measured on a CoNLL file: entities read as conlleval does and strictly, tags other than O, accuracy, and which tag
 /// was taken for which.
@@ -30,19 +33,20 @@ Example:
   wordmill eval model test.txt
   wordmill eval model test.txt --json | jq .perplexity
   wordmill eval tagger test.conll --svg confusion.svg
-  wordmill eval twins pairs.tsv")]
+  wordmill eval twins pairs.tsv
+  wordmill eval iris iris.csv")]
 pub struct Eval {
     /// Directory of the model
     #[arg(value_name = "DIR")]
     model: PathBuf,
     /// Text, one sentence a line; for a tagger, one token a line; for a Siamese net, pairs; for a pseudo-Siamese
-    /// net, words with labels
+    /// net, words with labels; for a classifier, CSV
     #[arg(value_name = "FILE")]
     text: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Draw the confusion matrix of a tagger (SVG)
+    /// Draw the confusion matrix of a tagger or classifier (SVG)
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// For a tagger: column of the tags, from 1 [default: the last]
@@ -84,11 +88,16 @@ impl Eval {
             .install(|| {
                 let mut checkpoint = saved::open(&self.model)?;
                 match Saved::read(&mut checkpoint)? {
-                    saved if !matches!(saved, Saved::Ner(_)) && self.is_for_taggers() => Err(Error::Usage(format!(
-                        "--svg, --column and --repair are for taggers; {} is a {}",
-                        self.model.display(),
-                        saved.kind()
-                    ))),
+                    saved if !matches!(saved, Saved::Ner(_)) && (self.column.is_some() || self.repair) => {
+                        let (dir, kind) = (self.model.display(), saved.kind());
+                        Err(Error::Usage(format!("--column and --repair are for taggers; {dir} is a {kind}")))
+                    }
+                    saved if !matches!(saved, Saved::Ner(_) | Saved::Softmax(_)) && self.svg.is_some() => {
+                        let (dir, kind) = (self.model.display(), saved.kind());
+                        Err(Error::Usage(format!(
+                            "--svg draws the labels of taggers and classifiers; {dir} is a {kind}"
+                        )))
+                    }
                     saved if !matches!(saved, Saved::LanguageModel(_)) && self.eval_tokens.is_some() => {
                         Err(Error::Usage(format!(
                             "--eval-tokens is for language models; {} is a {}",
@@ -96,6 +105,7 @@ impl Eval {
                             saved.kind()
                         )))
                     }
+                    Saved::Softmax(_) => self.softmax(&mut checkpoint),
                     Saved::Siamese(_) => self.siamese(&mut checkpoint),
                     Saved::PseudoSiamese(_) => self.pseudo_siamese(&mut checkpoint),
                     Saved::LanguageModel(_) => self.language_model(&mut checkpoint),
@@ -105,8 +115,21 @@ impl Eval {
             .and_then(|text| writeln!(out, "{text}").map_err(output_failed))
     }
 
-    fn is_for_taggers(&self) -> bool {
-        self.svg.is_some() || self.column.is_some() || self.repair
+    fn softmax(&self, checkpoint: &mut Checkpoint) -> Result<String> {
+        let trained = softmax::Trained::read(checkpoint)?;
+        let found = trained.evaluate(&self.text)?;
+        if let Some(path) = &self.svg {
+            self.draw(path, &found.confusion(&trained.config))?;
+        }
+        if self.json {
+            return Ok(serde_json::to_string(&found).expect("a plain struct of numbers is JSON"));
+        }
+        Ok(found.text(&trained.config))
+    }
+
+    fn draw(&self, path: &Path, confusion: &Confusion) -> Result<()> {
+        let title = format!("{} on {}", self.model.display(), self.text.display());
+        std::fs::write(path, confusion.svg(&title)).map_err(|e| Error::io(path, "writing", e))
     }
 
     fn pseudo_siamese(&self, checkpoint: &mut Checkpoint) -> Result<String> {
@@ -142,8 +165,7 @@ impl Eval {
         warn_of_unseen(labels, &tagged, &kinds, say);
         let report = tagger.evaluate(&tagged, &kinds);
         if let Some(path) = &self.svg {
-            let title = format!("{} on {}", self.model.display(), self.text.display());
-            std::fs::write(path, report.confusion.svg(&title)).map_err(|e| Error::io(path, "writing", e))?;
+            self.draw(path, &report.confusion)?;
         }
         if self.json {
             return Ok(serde_json::to_string(&report).expect("a report is JSON"));

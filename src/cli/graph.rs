@@ -5,11 +5,13 @@ use super::values::size;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernels::activation::Activation;
+use crate::layers::losses::{Draws, Negatives, Objective};
 use crate::layers::net::{Kind, Unit};
-use crate::models::graphs::{ModelGraph, Output, Unrolled, language_model, tagger};
-use crate::models::language_model::Config;
-use crate::models::ner::{self, Objective, Table};
-use crate::models::{LanguageModel, Ner};
+use crate::models::graphs::{self, ModelGraph, Output, Unrolled};
+use crate::models::language_model::{Config, Loss};
+use crate::models::ner::{self, Table};
+use crate::models::{LanguageModel, Ner, PseudoSiamese, Siamese, SoftmaxRegression};
+use crate::models::{pseudo_siamese, siamese, softmax_regression};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +61,12 @@ enum Model {
     Ner,
     /// A tagger that learns whole sentences
     NerSentence,
+    /// A Siamese net, whose layer is used twice
+    Siamese,
+    /// A pseudo-Siamese net
+    PseudoSiamese,
+    /// A softmax classifier
+    Softmax,
 }
 
 /// A size of what can be looked at.
@@ -72,9 +80,8 @@ fn few(text: &str) -> std::result::Result<usize, String> {
 impl DrawGraph {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let (model, title) = self.build();
-        let model = model.expect("the models' own graphs are right");
-        let (graph, nodes): (Graph, usize) = (model.graph, model.gradients.len());
+        let (graph, title) = self.build();
+        let graph = if self.gradients { graph } else { graph.forward() };
         let write = |path: &Path, text: String| std::fs::write(path, text).map_err(|e| Error::io(path, "writing", e));
         if let Some(path) = &self.svg {
             write(path, graph.svg(&title))?;
@@ -85,39 +92,71 @@ impl DrawGraph {
             None => {}
         }
         let backward = graph.nodes().filter(|(_, node)| node.backward).count();
-        let gradients = if nodes > 0 { format!(", {backward} of them for {nodes} gradients") } else { String::new() };
+        let gradients =
+            if self.gradients { format!(", {backward} of them for the backward pass") } else { String::new() };
         writeln!(out, "{} nodes{gradients}", graph.nodes().count()).map_err(output_failed)
     }
 
     /// The graph and its title.
-    fn build(&self) -> (std::result::Result<ModelGraph, crate::graph::Error>, String) {
-        let DrawGraph { steps, layers, gradients, .. } = *self;
+    fn build(&self) -> (Graph, String) {
+        let DrawGraph { steps, layers, .. } = *self;
         let of = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let recurrent = |cell: Kind, output: Output| {
+        let recurrent = |name: &str, cell: Kind, output: Output| {
             let (activation, unit) = (Activation::Sigmoid, Unit::Tanh);
-            let config = Config { words: 9, embed: 3, hidden: 5, layers, cell, activation, unit, ..Config::default() };
+            let kinds = Config { layers, cell, activation, unit, loss: loss(output), ..Config::default() };
+            let config = Config { words: 9, embed: 3, hidden: 5, ..kinds };
             let unrolled = Unrolled { steps, lanes: 2, loss_from: 0, dropout: false, output };
-            language_model(&LanguageModel::new(config), unrolled, gradients)
+            let title = format!("{name}: {}, {}", of(layers, "layer"), of(steps, "step"));
+            (right(graphs::language_model(&LanguageModel::new(config), unrolled)), title)
         };
-        let ner = |objective: Objective| {
+        let tagger = |name: &str, objective: ner::Objective| {
             let table = |name: &str, rows, width| Table { name: name.into(), rows, width };
             let tables = vec![table("embedding", 11, 5), table("caps", 6, 2)];
             let net = Ner::new(ner::Config { tables, window: 3, hidden: 7, labels: 4, objective });
-            tagger(&net, &[3], false, gradients)
+            (right(graphs::tagger(&net, &[3], false)), name.to_owned())
         };
-        let unrolled = format!("{}, {}", of(layers, "layer"), of(steps, "step"));
         match self.model {
-            Model::Rnn => (recurrent(Kind::Rnn, Output::Full), format!("Recurrent language model: {unrolled}")),
-            Model::Gru => (recurrent(Kind::Gru, Output::Full), format!("GRU language model: {unrolled}")),
-            Model::GatedFeedback => {
-                (recurrent(Kind::GatedFeedback, Output::Full), format!("Gated-feedback language model: {unrolled}"))
-            }
+            Model::Rnn => recurrent("Recurrent language model", Kind::Rnn, Output::Full),
+            Model::Gru => recurrent("GRU language model", Kind::Gru, Output::Full),
+            Model::GatedFeedback => recurrent("Gated-feedback language model", Kind::GatedFeedback, Output::Full),
             Model::Sampled => {
                 let output = Output::Sampled { drawn: 4, logistic: false };
-                (recurrent(Kind::Rnn, output), format!("Language model with a sampled softmax: {unrolled}"))
+                recurrent("Language model with a sampled softmax", Kind::Rnn, output)
             }
-            Model::Ner => (ner(Objective::Window), "Tagger of windows".into()),
-            Model::NerSentence => (ner(Objective::Sentence), "Tagger of sentences".into()),
+            Model::Ner => tagger("Tagger of windows", ner::Objective::Window),
+            Model::NerSentence => tagger("Tagger of sentences", ner::Objective::Sentence),
+            Model::Siamese => {
+                let loss = siamese::Loss::Contrastive { margin: 1.0 };
+                let config = siamese::Config { words: 11, embed: 5, hidden: 10, loss, freeze: false };
+                (right(graphs::siamese(&Siamese::new(config), 3)), "Siamese net".into())
+            }
+            Model::PseudoSiamese => {
+                let (words, embed, hidden, labels) = (11, 5, 10, 4);
+                let config =
+                    pseudo_siamese::Config { words, embed, hidden, labels, freeze: false, dropout_penalty: 0.0 };
+                (right(graphs::pseudo_siamese(&PseudoSiamese::new(config), 3)), "Pseudo-Siamese net".into())
+            }
+            Model::Softmax => {
+                let net = SoftmaxRegression::new(softmax_regression::Config { features: 4, classes: 3 });
+                (net.space::<f32>(8).graph().clone(), "Softmax classifier".into())
+            }
         }
     }
+}
+
+/// The loss of a model whose graph has that output layer.
+fn loss(output: Output) -> Loss {
+    match output {
+        Output::Full => Loss::Full,
+        Output::Sampled { drawn: samples, logistic } => {
+            let objective = if logistic { Objective::Nce(0.0) } else { Objective::Softmax };
+            let (draws, negatives) = (Draws::WithReplacement, Negatives::Shared);
+            Loss::Sampled { objective, draws, negatives, samples, power: None }
+        }
+    }
+}
+
+/// A graph of the library's own.
+fn right(graph: std::result::Result<ModelGraph, crate::graph::Error>) -> Graph {
+    graph.expect("the models' own graphs have shapes that fit").graph
 }

@@ -156,6 +156,10 @@ impl Inspect {
                 let trained = super::siamese::Trained::read(&mut checkpoint)?;
                 Ok(weights(trained.net.layout(), &trained.w))
             }
+            Saved::Softmax(_) => {
+                let trained = super::softmax::Trained::read(&mut checkpoint)?;
+                Ok(weights(trained.net.layout(), &trained.w))
+            }
             Saved::PseudoSiamese(_) => {
                 let trained = super::pseudo_siamese::Trained::read(&mut checkpoint)?;
                 let training = self.training()?;

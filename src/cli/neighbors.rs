@@ -126,6 +126,7 @@ impl Neighbors {
                 let (rows, table) = (rows(&words)?, w.slice(net.words()).to_vec());
                 Ok(Points { words: words.words().to_vec(), table, by_distance: false, rows, from: END as usize + 1 })
             }
+            saved @ Saved::Softmax(_) => Err(saved.has_no_words(&self.model)),
             Saved::LanguageModel(_) => {
                 let trained = Trained::read(&mut checkpoint)?;
                 let words: Vec<String> = trained.vocabulary.words().map(str::to_owned).collect();

@@ -27,6 +27,8 @@ pub enum Saved {
     Siamese(SiameseConfig),
     /// A pseudo-Siamese net.
     PseudoSiamese(PseudoSiameseConfig),
+    /// A softmax classifier.
+    Softmax(SoftmaxConfig),
 }
 
 /// What a tagger is: saved with it.
@@ -65,6 +67,24 @@ pub struct PseudoSiameseConfig {
     pub labels: Vec<String>,
 }
 
+/// What a softmax classifier is: saved with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoftmaxConfig {
+    /// The model.
+    pub net: crate::models::softmax_regression::Config,
+    /// Names of the columns with numbers.
+    pub features: Vec<String>,
+    /// Name of the column with the class.
+    pub label: String,
+    /// The classes, sorted.
+    pub classes: Vec<String>,
+    /// What is taken from the numbers of each column.
+    pub mean: Vec<f64>,
+    /// What they are divided by then.
+    pub deviation: Vec<f64>,
+}
+
 impl Saved {
     /// What a checkpoint says that it is.
     pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
@@ -83,6 +103,11 @@ impl Saved {
         Error::model(dir, format!("is a {}; this is for {wanted}", self.kind()))
     }
 
+    /// The error of a verb that is for words.
+    pub fn has_no_words(&self, dir: &Path) -> Error {
+        Error::model(dir, format!("is a {}: it has no words", self.kind()))
+    }
+
     /// What the model is called.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -90,6 +115,7 @@ impl Saved {
             Saved::Ner(_) => "tagger",
             Saved::Siamese(_) => "Siamese net",
             Saved::PseudoSiamese(_) => "pseudo-Siamese net",
+            Saved::Softmax(_) => "softmax classifier",
         }
     }
 }

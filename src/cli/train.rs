@@ -8,6 +8,7 @@ use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY, check_same};
 use super::train_ner::{NerOptions, train_ner};
 use super::train_pseudo_siamese::{PseudoSiameseOptions, train_pseudo_siamese};
 use super::train_siamese::{SiameseOptions, train_siamese};
+use super::train_softmax::{SoftmaxOptions, train_softmax};
 use super::tuning::{self, Subject, Tuning};
 use super::values::{Cutoffs, count, keep_probability, not_negative, positive, probability, seed, size, threads};
 use crate::error::{Error, Result};
@@ -41,6 +42,7 @@ pub enum Train {
     Ner(Box<NerOptions>),
     Siamese(Box<SiameseOptions>),
     PseudoSiamese(Box<PseudoSiameseOptions>),
+    Softmax(Box<SoftmaxOptions>),
 }
 
 impl Train {
@@ -59,6 +61,10 @@ impl Train {
             }
             Train::PseudoSiamese(options) => {
                 let summary = pool(options.run.threads)?.install(|| train_pseudo_siamese(&options))?;
+                summary.print(&options.run, &options.next(), out)
+            }
+            Train::Softmax(options) => {
+                let summary = pool(options.run.threads)?.install(|| train_softmax(&options))?;
                 summary.print(&options.run, &options.next(), out)
             }
             Train::Siamese(options) => {

@@ -20,6 +20,7 @@ pub fn words_and_vectors(dir: &Path) -> Result<(Vec<String>, Vec<f32>)> {
             let tagger = Tagger::read(&mut checkpoint)?;
             (tagger.encoder.words.words().to_vec(), tagger.w.slice(tagger.net.words()).to_vec())
         }
+        saved @ Saved::Softmax(_) => return Err(saved.has_no_words(dir)),
         Saved::Siamese(_) => {
             let trained = siamese::Trained::read(&mut checkpoint)?;
             (trained.words.words().to_vec(), trained.w.slice(trained.net.words()).to_vec())

@@ -1,7 +1,7 @@
 //! Pictures of graphs: DOT for Graphviz, and SVG by itself.
 
 use super::layers::{Placed, Point, place};
-use super::{Graph, Info, Op};
+use super::{Graph, Info, Op, Side};
 use std::fmt::Write;
 
 /// Colours of placeholders, variables, what is computed, and the backward pass.
@@ -26,9 +26,15 @@ fn colour(node: &Info) -> &'static str {
 /// What stands in a node's box: its name and what it does, and its shape.
 fn lines(node: &Info) -> [String; 2] {
     let source = matches!(node.op, Op::Placeholder | Op::Ids { .. } | Op::Variable(_));
+    let what = match node.op {
+        Op::Slice(Side::Rows, from) => format!("rows {from} to {}", from + node.shape.0 - 1),
+        Op::Slice(Side::Columns, from) => format!("columns {from} to {}", from + node.shape.1 - 1),
+        _ => node.op.to_string(),
+    };
     let first = match &node.name {
-        Some(name) if !source => format!("{name} = {}", node.op),
-        _ => node.label(),
+        Some(name) if source => name.clone(),
+        Some(name) => format!("{name} = {what}"),
+        None => what,
     };
     let second = match node.op {
         Op::Ids { below } => format!("{} below {below}", node.shape_text()),

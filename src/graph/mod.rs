@@ -189,11 +189,6 @@ impl Info {
     pub fn shape_text(&self) -> String {
         shape_text(self.shape, matches!(self.op, Op::Ids { .. }))
     }
-
-    /// Its name, or what it does.
-    pub fn label(&self) -> String {
-        self.name.clone().unwrap_or_else(|| self.op.to_string())
-    }
 }
 
 /// A finished graph.
@@ -211,6 +206,11 @@ impl Graph {
     /// One node.
     pub fn node(&self, id: Id) -> &Info {
         &self.nodes[id.0]
+    }
+
+    /// The nodes before those of the first backward pass.
+    pub fn forward(&self) -> Graph {
+        Graph { nodes: self.nodes.iter().take_while(|node| !node.backward).cloned().collect() }
     }
 }
 

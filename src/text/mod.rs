@@ -1,9 +1,10 @@
 //! Text on its way to a model: words become ids ([`Vocabulary`]), files become streams of ids ([`Corpus`], [`Lines`]),
 //! and streams become minibatches ([`Lanes`], [`Windows`]). Tagged text: [`conll`] files, [`tags`], their evaluation ([`spans`]),
 //! and word [`vectors`].
-//! Pairs of words ([`pairs`]) and how well distances rank them ([`ranking`]).
+//! Pairs of words ([`pairs`]) and how well distances rank them ([`ranking`]). Numbers with classes: [`table`], and [`blobs`] of them.
 
 pub mod batches;
+pub mod blobs;
 pub mod conll;
 pub mod corpus;
 pub mod features;
@@ -14,6 +15,7 @@ pub mod ranking;
 pub mod rows;
 pub mod spans;
 pub mod subset;
+pub mod table;
 pub mod tags;
 pub mod vectors;
 pub mod vocabulary;

@@ -182,8 +182,8 @@ fn curves(reports: &[Report], unit: &str) -> std::result::Result<String, Box<dyn
         Some(last) => {
             let best = valid.iter().map(|(_, y)| *y).reduce(f64::min);
             let best = best.map_or(String::new(), |best| format!(", best validation perplexity {best:.2}"));
-            let other = other.iter().map(|(_, y)| *y).reduce(f64::max);
-            let best = other.map_or(best, |value| format!(", best validation {}", Score { measure, value }));
+            let other = other.iter().map(|&(_, value)| Score { measure, value }).reduce(Score::better);
+            let best = other.map_or(best, |score| format!(", best validation {score}"));
             format!("{} steps, {} {unit}{best}", readable(last.step as f64), readable(last.tokens as f64))
         }
         None => "no reports yet".to_owned(),

@@ -20,6 +20,9 @@ pub enum Kind {
 pub enum Measure {
     /// exp of the mean loss: the lower, the better.
     Perplexity,
+    /// The mean loss of a classifier, in nats: the lower, the better.
+    #[serde(rename = "cross_entropy")]
+    CrossEntropy,
     /// F1 of entities, 0 to 1: the higher, the better.
     F1,
     /// The share of targets that are found, 0 to 1: the higher, the better.
@@ -34,6 +37,7 @@ impl std::fmt::Display for Measure {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.write_str(match self {
             Measure::Perplexity => "perplexity",
+            Measure::CrossEntropy => "cross-entropy",
             Measure::F1 => "F1",
             Measure::Accuracy => "accuracy",
             Measure::Auc => "ROC AUC",
@@ -69,9 +73,14 @@ impl Score {
 
     fn better_than(self, other: Score) -> bool {
         match self.measure {
-            Measure::Perplexity => self.value < other.value,
+            Measure::Perplexity | Measure::CrossEntropy => self.value < other.value,
             _ => self.value > other.value,
         }
+    }
+
+    /// The better of two of one measure.
+    pub fn better(self, other: Score) -> Score {
+        if other.better_than(self) { other } else { self }
     }
 }
 
@@ -82,7 +91,7 @@ impl std::fmt::Display for Score {
         match measure {
             Measure::Perplexity => write!(f, "{measure} {}", super::progress::short(*value)),
             Measure::F1 | Measure::Accuracy => write!(f, "{measure} {:.2} %", 100.0 * value),
-            Measure::Auc | Measure::Spearman => write!(f, "{measure} {value:.4}"),
+            Measure::CrossEntropy | Measure::Auc | Measure::Spearman => write!(f, "{measure} {value:.4}"),
         }
     }
 }

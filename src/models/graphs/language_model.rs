@@ -40,12 +40,12 @@ pub enum Output {
     },
 }
 
-/// The graph of `model`; with the nodes of its gradients or without.
-pub fn language_model(model: &LanguageModel, unrolled: Unrolled, gradients: bool) -> Result<ModelGraph, Error> {
+/// The graph of `model`.
+pub fn language_model(model: &LanguageModel, unrolled: Unrolled) -> Result<ModelGraph, Error> {
     let config = model.config();
     let Unrolled { steps, lanes, loss_from, dropout, output } = unrolled;
     let Config { words, hidden, layers, .. } = *config;
-    ModelGraph::build(model.layout(), gradients, |b, v| {
+    ModelGraph::build(model.layout(), |b, v| {
         let table = v.get(if config.tie { "output" } else { "embedding" });
         let sample = match output {
             Output::Full => None,
@@ -55,7 +55,11 @@ pub fn language_model(model: &LanguageModel, unrolled: Unrolled, gradients: bool
         let mut losses = Vec::new();
         for t in 0..steps {
             let e = table.gather(b.ids(format!("x{t}"), lanes, words)).named(format!("e{t}"));
-            let star = b.concat(Side::Columns, &states);
+            // What every layer of a gated-feedback net sees; those of others see their own state.
+            let star = match config.cell {
+                Kind::GatedFeedback => b.concat(Side::Columns, &states).named(format!("h*{t}")),
+                _ => states[0],
+            };
             for (l, before) in std::mem::take(&mut states).into_iter().enumerate() {
                 let x = masked(b, dropout, &format!("mask{l}.{t}"), states.last().copied().unwrap_or(e));
                 let name = |what: &str| format!("{what}{t}.{l}");

@@ -3,9 +3,11 @@
 
 mod language_model;
 mod ner;
+mod siamese;
 
 pub use language_model::{Output, Unrolled, language_model};
 pub use ner::tagger;
+pub use siamese::{pseudo_siamese, siamese};
 
 use crate::graph::{Builder, Error, Feed, Graph, Id, Node, Session};
 use crate::params::{Arena, Layout, P};
@@ -17,17 +19,16 @@ pub struct ModelGraph {
     pub graph: Graph,
     /// The node of the loss.
     pub loss: Id,
-    /// The nodes of the gradients of the model's tensors; none if they were not asked for.
+    /// The nodes of the gradients of the model's tensors.
     pub gradients: Vec<(P, Id)>,
     /// The loss and the gradients.
     fetches: Vec<Id>,
 }
 
 impl ModelGraph {
-    /// The graph of a loss of the tensors of a layout, which `loss` makes; with its `gradients` or without.
+    /// The graph of a loss of the tensors of a layout, which `loss` makes, and of its gradients.
     pub fn build(
         layout: &Layout,
-        gradients: bool,
         loss: impl for<'b> FnOnce(&'b Builder, &Variables<'b>) -> Node<'b>,
     ) -> Result<Self, Error> {
         let builder = Builder::default();
@@ -37,7 +38,7 @@ impl ModelGraph {
             let variables = Variables(layout.tensors().map(variable).collect());
             let loss = loss(&builder, &variables);
             let nodes: Vec<Node> = variables.0.iter().map(|(_, _, node)| *node).collect();
-            let nodes = if gradients { builder.gradients(loss, &nodes) } else { Vec::new() };
+            let nodes = builder.gradients(loss, &nodes);
             for (node, (name, ..)) in nodes.iter().zip(&variables.0) {
                 node.named(format!("∂{name}"));
             }

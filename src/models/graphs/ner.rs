@@ -5,15 +5,15 @@ use crate::graph::{Builder, Error, Node, Side};
 use crate::models::Ner;
 use crate::models::ner::{Config, Objective};
 
-/// The graph of `net` for sentences of so many tokens, N together; with the nodes of its gradients or without.
+/// The graph of `net` for sentences of so many tokens, N together.
 ///
 /// Placeholders: for each table, under its name with `ids.` before it, the rows that each place holds \[N·window\]; with dropout
 /// `mask.x` \[N, width\] and `mask.h` \[N, H\]; the labels `y` \[N\], or for the sentence objective those of each sentence s, `y{s}`,
 /// and `before{s}`, the labels before them, K before the first.
-pub fn tagger(net: &Ner, sentences: &[usize], dropout: bool, gradients: bool) -> Result<ModelGraph, Error> {
+pub fn tagger(net: &Ner, sentences: &[usize], dropout: bool) -> Result<ModelGraph, Error> {
     let Config { tables, window, hidden, labels, objective } = net.config();
     let n: usize = sentences.iter().sum();
-    ModelGraph::build(net.layout(), gradients, |b, v| {
+    ModelGraph::build(net.layout(), |b, v| {
         let rows = |table: &crate::models::ner::Table| {
             v.get(&table.name).gather(b.ids(format!("ids.{}", table.name), n * window, table.rows))
         };

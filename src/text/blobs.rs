@@ -1,0 +1,59 @@
+//! The five-class problem that courses begin with: points around five centres in the plane.
+//!
+//! x ~ N(c_k, I) with the class k equally likely: then ln P(k | x) = c_k·x − ½|c_k|² + a number that k does not change, so that the
+//! best classifier there can be is a softmax of a linear function, and is known.
+
+use crate::rng::{Purpose, Stream};
+use rand::RngExt;
+use std::fmt::Write;
+
+/// Names and centres of the classes.
+const CENTRES: [(&str, [f64; 2]); 5] = [
+    ("north", [0.0, 2.5]),
+    ("east", [2.5, 0.0]),
+    ("south", [0.0, -2.5]),
+    ("west", [-2.5, 0.0]),
+    ("centre", [0.0, 0.0]),
+];
+
+/// Points and their classes.
+pub struct Blobs {
+    points: Vec<([f64; 2], usize)>,
+}
+
+impl Blobs {
+    /// Draws `n` points; `part` tells apart what one seed draws for several purposes.
+    pub fn draw(n: usize, seed: u64, part: u32) -> Self {
+        let mut stream = Stream::new(seed, Purpose::Synth, 0, part);
+        let mut normal = || -> f64 { stream.sample(rand_distr::StandardNormal) };
+        let point = |i: usize| {
+            let class = i % CENTRES.len();
+            // Three digits, as they are written.
+            let place = CENTRES[class].1.map(|c| ((c + normal()) * 1e3).round() / 1e3);
+            (place, class)
+        };
+        Blobs { points: (0..n).map(point).collect() }
+    }
+
+    /// As a CSV file.
+    pub fn csv(&self) -> String {
+        let mut csv = String::from("x,y,class\n");
+        for ([x, y], class) in &self.points {
+            writeln!(csv, "{x},{y},{}", CENTRES[*class].0).expect("a string takes all");
+        }
+        csv
+    }
+
+    /// Accuracy and cross-entropy (nats) of the source's own probabilities: the best that is possible, but for luck.
+    pub fn best(&self) -> (f64, f64) {
+        let (mut right, mut loss) = (0, 0.0);
+        for ([x, y], class) in &self.points {
+            let score = |[cx, cy]: [f64; 2]| cx * x + cy * y - (cx * cx + cy * cy) / 2.0;
+            let scores = CENTRES.map(|(_, centre)| score(centre));
+            right += usize::from(scores.iter().all(|&other| other <= scores[*class]));
+            loss += scores.iter().map(|s| s.exp()).sum::<f64>().ln() - scores[*class];
+        }
+        let n = self.points.len() as f64;
+        (right as f64 / n, loss / n)
+    }
+}

@@ -1,0 +1,219 @@
+//! Softmax regression: trained through its graph to where Newton's method arrives, from the command line too; the same bits for any
+//! number of threads and across a resume; and bad input.
+
+mod common;
+
+use common::{assert_close, check_gradient, fill_uniform};
+use ndarray::{Array2, Axis};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use wordmill::models::SoftmaxRegression;
+use wordmill::models::softmax_regression::Config;
+use wordmill::params::{Arena, Gradients, Role};
+use wordmill::text::blobs::Blobs;
+use wordmill::text::table::{Reading, Table};
+use wordmill::train::optimizer::{Optimizer, Rule};
+
+const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/softmax/iris.csv");
+
+/// The irises, standardised, and their classes.
+fn iris() -> (Array2<f64>, Vec<u32>) {
+    let Table { values, classes, names, .. } = Table::read(Path::new(IRIS), Reading::Train(None)).unwrap();
+    assert_eq!(names, ["setosa", "versicolor", "virginica"]);
+    let x = Array2::from_shape_vec((150, 4), values).unwrap();
+    let x = &x - &x.mean_axis(Axis(0)).unwrap();
+    (&x / &x.std_axis(Axis(0), 0.0), classes)
+}
+
+/// What tests/fixtures/softmax/make.py found.
+fn reference() -> Vec<serde_json::Value> {
+    serde_json::from_str(include_str!("fixtures/softmax/reference.json")).unwrap()
+}
+
+#[test]
+fn gradient() {
+    let net = SoftmaxRegression::new(Config { features: 4, classes: 3 });
+    let mut w = Arena::<f64>::zeros(net.layout());
+    fill_uniform(&mut w, 0.9, 5);
+    let (x, y) = iris();
+    let (x, y) = (x.slice(ndarray::s![40..117, ..]), &y[40..117]);
+    let (mut space, mut g) = (net.space(77), Gradients::zeros(net.layout(), 0));
+    net.step(&mut g, &mut space, x, y, &w);
+    let gradient = g.arena.clone();
+    check_gradient(&gradient, &w, 1e-6, |w| net.step(&mut g, &mut space, x, y, w));
+}
+
+/// Adam in f64 on the whole table ends where Newton's method does.
+#[test]
+fn as_good_as_newtons_method() {
+    let (x, y) = iris();
+    for case in reference() {
+        let of = |name: &str| case[name].as_f64().unwrap();
+        let net = SoftmaxRegression::new(Config { features: 4, classes: 3 });
+        let mut w = Arena::<f64>::zeros(net.layout());
+        let (mut space, mut g) = (net.space(150), Gradients::zeros(net.layout(), 0));
+        let mut adam = Optimizer::new(Rule::Adam, f64::INFINITY, of("l2"), net.layout());
+        const STEPS: u64 = 4000;
+        for step in 0..STEPS {
+            let loss = net.step(&mut g, &mut space, x.view(), &y, &w);
+            if step == 0 {
+                assert_close("the loss at random", loss, 3f64.ln(), 1e-14, 0.0);
+            }
+            let norm = adam.norm(&g);
+            let rate = 0.1 * (1.0 - step as f64 / STEPS as f64).powi(2);
+            adam.update(&mut w, &mut g, norm, rate, step + 1);
+        }
+        let (scores, loss) = net.scores(&mut space, x.view(), &y, &w);
+        let best = |scores: ndarray::ArrayView1<f64>| (0..3).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
+        let right =
+            scores.rows().into_iter().zip(&y).filter(|(scores, class)| best(*scores) == **class as usize).count();
+        let weights = net.layout().tensors().find(|(_, tensor)| tensor.role == Role::Weight).unwrap().0;
+        let penalty = of("l2") / 2.0 * w.slice(weights).iter().map(|w| w * w).sum::<f64>();
+        println!("l2 {}: {} above the reference", of("l2"), loss + penalty - of("penalised"));
+        assert_close("penalised loss", loss + penalty, of("penalised"), 1e-9, 0.0);
+        assert_close("cross-entropy", loss, of("cross_entropy"), 1e-5, 0.0);
+        assert_close("accuracy", right as f64 / 150.0, of("accuracy"), 1e-12, 0.0);
+        for (i, (own, other)) in w.slice(weights).iter().zip(case["weight"].as_array().unwrap()).enumerate() {
+            assert_close(format_args!("W[{i}]"), *own, other.as_f64().unwrap(), 1e-3, 1.0);
+        }
+    }
+}
+
+fn wordmill(args: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_wordmill")).args(args.split_whitespace()).output().unwrap()
+}
+
+fn done(args: &str) -> String {
+    let output = wordmill(args);
+    assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What is said where `args` fail, and the exit code.
+fn refused(args: &str) -> (String, i32) {
+    let output = wordmill(args);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(error.lines().filter(|line| line.starts_with("wordmill: ")).count(), 1, "{args}: {error}");
+    (error, output.status.code().unwrap())
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        Dir(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    fn file(&self, name: &str, content: &str) -> String {
+        std::fs::write(self.path(name), content).unwrap();
+        self.path(name)
+    }
+}
+
+/// `train` and `eval` on the irises, whose columns may come in another order.
+#[test]
+fn from_the_command_line() {
+    let dir = Dir::new();
+    let model = dir.path("iris");
+    let options = "--batch 75 --epochs 150 --lr 0.1 --l2 0.1";
+    done(&format!("train softmax --train {IRIS} --label species --out {model} --quiet {options}"));
+    let found = json(&done(&format!("eval {model} {IRIS} --json")));
+    let reference = &reference()[0];
+    for name in ["cross_entropy", "accuracy"] {
+        assert_close(name, found[name].as_f64().unwrap(), reference[name].as_f64().unwrap(), 1e-3, 0.0);
+    }
+    let text = done(&format!("eval {model} {IRIS}"));
+    assert!(text.contains("accuracy 92.00 %") && text.contains("setosa") && text.contains("150 examples"), "{text}");
+    // The columns the other way round.
+    let turned: String = std::fs::read_to_string(IRIS)
+        .unwrap()
+        .lines()
+        .map(|line| line.split(',').rev().collect::<Vec<_>>().join(",") + "\n")
+        .collect();
+    let turned = dir.file("turned.csv", &turned);
+    assert_eq!(json(&done(&format!("eval {model} {turned} --json"))), found);
+    let svg = dir.path("confusion.svg");
+    done(&format!("eval {model} {IRIS} --svg {svg}"));
+    assert!(std::fs::read_to_string(&svg).unwrap().contains("versicolor"));
+    let inspected = done(&format!("inspect {model}"));
+    assert!(inspected.contains("15 parameters") && inspected.contains("4 × 3"), "{inspected}");
+}
+
+/// Five classes of points: a step without weights costs ln 5, and after training little more than the source's own probabilities.
+#[test]
+fn begins_at_random_and_comes_near_the_best() {
+    let dir = Dir::new();
+    let (train, test) = (Blobs::draw(2000, 1, 0), Blobs::draw(2000, 1, 1));
+    let (train, file, model) =
+        (dir.file("train.csv", &train.csv()), dir.file("test.csv", &test.csv()), dir.path("points"));
+    done(&format!("train softmax --train {train} --out {model} --quiet --batch 2000 --max-steps 1"));
+    let reports = std::fs::read_to_string(dir.path("points/metrics.jsonl")).unwrap();
+    let first = json(reports.lines().next().unwrap());
+    assert_close("the first loss", first["train_loss"].as_f64().unwrap(), 5f64.ln(), 1e-5, 0.0);
+    done(&format!("train softmax --train {train} --valid {file} --out {model} --force --quiet --epochs 30"));
+    let found = json(&done(&format!("eval {model} {file} --json")));
+    let (accuracy, loss) = test.best();
+    let of = |name: &str| found[name].as_f64().unwrap();
+    println!("accuracy {} of {accuracy}, cross-entropy {} of {loss}", of("accuracy"), of("cross_entropy"));
+    assert!(of("accuracy") > accuracy - 0.01 && of("cross_entropy") < 1.02 * loss, "{found} {accuracy} {loss}");
+}
+
+/// The tensors of the newest checkpoint, weights and optimizer states.
+fn tensors(dir: &str) -> Vec<Vec<u8>> {
+    let steps = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let newest: PathBuf =
+        steps.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("step-")).max().unwrap();
+    ["model.safetensors", "optimizer.safetensors"].map(|name| std::fs::read(newest.join(name)).unwrap()).to_vec()
+}
+
+#[test]
+fn bits_do_not_depend_on_threads_or_stops() {
+    let dir = Dir::new();
+    let run = |name: &str, options: &str| {
+        let out = dir.path(name);
+        done(&format!("train softmax --out {out} --quiet {options}"));
+        tensors(&out)
+    };
+    // Steps of 32 and one of 22 in each epoch.
+    let options = format!("--train {IRIS} --valid {IRIS} --schedule plateau --batch 32 --epochs 9");
+    let one = run("one", &format!("{options} --threads 1"));
+    assert!(one == run("many", &format!("{options} --threads 3")));
+    let stopped = run("parts", &format!("{options} --max-steps 17"));
+    assert!(one != stopped && one == run("parts", "--resume --max-steps 1000000"));
+}
+
+#[test]
+fn bad_input_is_one_line() {
+    let dir = Dir::new();
+    let out = dir.path("model");
+    let train = |file: &str, more: &str| refused(&format!("train softmax --train {file} --out {out} {more}"));
+    let says = |(text, code): (String, i32), part: &str, expected: i32| {
+        assert!(text.contains(part) && code == expected, "{code} {text}");
+    };
+    says(train(&dir.path("none.csv"), ""), "none.csv: reading failed", 6);
+    let file = dir.file("words.csv", "a,b,c\n1,2,x\n1,two,y\n");
+    says(train(&file, ""), "words.csv:3: found `two` in column b, expected a finite number", 3);
+    let file = dir.file("one.csv", "a,b,c\n1,2,x\n1,2,x\n");
+    says(train(&file, ""), "one.csv: found the class x only, expected two classes or more in column c", 3);
+    says(train(IRIS, "--label kind"), "expected a column kind", 3);
+    says(train(IRIS, "--l2 -1"), "--l2", 2);
+    let other = dir.file("other.csv", "petal length,sepal length,species\n1,2,setosa\n");
+    says(train(IRIS, &format!("--valid {other}")), "expected a column sepal width", 3);
+    assert!(!Path::new(&out).exists(), "a directory was made");
+    done(&format!("train softmax --train {IRIS} --out {out} --quiet --epochs 1"));
+    let text = dir.file("text.txt", "some words\n");
+    says(refused(&format!("score {out} {text}")), "is a softmax classifier; this is for language models", 4);
+    says(refused(&format!("tag {out} {text}")), "is a softmax classifier; this is for taggers", 4);
+    says(refused(&format!("neighbors {out} word")), "is a softmax classifier", 4);
+    says(refused(&format!("eval {out} {text} --repair")), "--repair", 2);
+    let lilies = dir.file("lilies.csv", &std::fs::read_to_string(IRIS).unwrap().replacen("setosa", "lily", 1));
+    says(refused(&format!("eval {out} {lilies}")), "lilies.csv:2: found `lily` in column species, expected one of", 3);
+}
