@@ -6,8 +6,23 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wordmill::Error;
+use wordmill::kernels::dropout::Keep;
+use wordmill::layers::losses::{Draws, Objective};
+use wordmill::layers::net::{Kind, Unit};
+use wordmill::models::language_model::{Config, Loss, Noise, Space, Window};
+use wordmill::models::{Init, LanguageModel};
+use wordmill::params::{Arena, Gradients, Layout};
 use wordmill::train::checkpoint::{ModelDir, Purpose};
+use wordmill::train::fit::{Fit, Outcome, Plan, State, Task};
+use wordmill::train::metrics::Metrics;
+use wordmill::train::optimizer::{Optimizer, Rule};
+use wordmill::train::progress::{Progress, Style};
+use wordmill::train::saver::Saver;
+use wordmill::train::schedule::{self, EarlyStopping, Measure, Schedule, Score};
+use wordmill::train::signals::Signals;
 use wordmill::train::writer::Writer;
 
 /// How much is done: the environment says more than the few of an ordinary test.
@@ -153,6 +168,23 @@ fn killed_at_random_moments() {
     assert_eq!(lost, 0);
 }
 
+/// Vectors of the words of the bundled pairs.
+fn vectors(dir: &Path) -> String {
+    let (mut random, mut rows) = (Random(29), BTreeMap::new());
+    for name in ["test", "valid"] {
+        let pairs = format!("{}/data/pairs/{name}.tsv", env!("CARGO_MANIFEST_DIR"));
+        let pairs = fs::read_to_string(pairs).expect("the bundled pairs");
+        for word in pairs.lines().flat_map(|line| line.split('\t').take(2).map(str::to_owned).collect::<Vec<_>>()) {
+            let numbers: Vec<String> = (0..5).map(|_| (random.below(2000) as f64 / 1000.0 - 1.0).to_string()).collect();
+            rows.insert(word, numbers.join(" "));
+        }
+    }
+    let text: String = rows.iter().map(|(word, numbers)| format!("{word} {numbers}\n")).collect();
+    let path = dir.join("vectors");
+    fs::write(&path, text).expect("a file");
+    path.to_str().expect("a plain name").to_owned()
+}
+
 /// Stopped at each step, or at some, and resumed with another number of threads: the model of a run that was not.
 #[test]
 fn stopped_at_any_step() {
@@ -165,7 +197,7 @@ fn stopped_at_any_step() {
     let ner = format!(
         "train ner --train {dir}/synth/ner/train.conll --valid {dir}/synth/ner/valid.conll --embed 6 --hidden 5"
     );
-    let losses = ["full", "sampled --samples 20", "nce --samples 20 --sampler unigram"];
+    let losses = ["full", "sampled --samples 20", "nce --samples 20 --sampler unigram", "adaptive --cutoffs 50,150"];
     let cells =
         ["rnn --optimizer adam", "gru --optimizer adagrad --stride 3", "gated-feedback --layers 2 --optimizer sgd"];
     let mut runs = Vec::new();
@@ -177,9 +209,14 @@ fn stopped_at_any_step() {
             }
         }
     }
-    runs.push(format!("{ner} --batch 50 --optimizer adam"));
+    // A linear schedule would end where the first part does.
+    runs.push(format!("{ner} --batch 50 --optimizer adam --schedule constant"));
     if all > 3 {
-        runs.push(format!("{ner} --batch 50 --objective sentence --optimizer adagrad"));
+        runs.push(format!("{ner} --batch 50 --objective sentence --optimizer adagrad --schedule constant"));
+        let vectors = vectors(temp.path());
+        let pairs = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pairs");
+        let siamese = format!("train siamese --pairs {pairs}/test.tsv --valid {pairs}/valid.tsv --vectors {vectors}");
+        runs.push(format!("{siamese} --batch 40 --optimizer adagrad --schedule constant"));
     }
     let last = if all > 3 { all + 1 } else { 24 };
     for run in &runs {
@@ -268,5 +305,161 @@ fn signals_at_random_moments() {
          the slowest end after {:.2} s (full) and {:.2} s (sampled)",
         slowest[0].as_secs_f64(),
         slowest[1].as_secs_f64()
+    );
+}
+
+/// A model that reads the same few words in every step, so that a step touches every row that is spoilt.
+struct Repeated {
+    model: LanguageModel,
+    space: Space<f32>,
+}
+
+const REPEATED: [u32; 12] = [2, 5, 3, 7, 4, 6, 2, 7, 5, 3, 6, 4];
+
+impl Task for Repeated {
+    fn layout(&self) -> &Arc<Layout> {
+        self.model.layout()
+    }
+
+    fn rows(&self) -> usize {
+        REPEATED.len() + self.model.samples()
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        1000
+    }
+
+    fn targets_before(&self, steps: u64) -> u64 {
+        steps * REPEATED.len() as u64
+    }
+
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+        let mut targets = REPEATED;
+        targets.rotate_left(2);
+        let window = Window { inputs: &REPEATED, targets: &targets, loss_from: 0 };
+        let noise = Noise { keep: Keep::inverted(1.0), seed: 1, step };
+        let loss = self.model.step(g, &mut self.space, window, noise, w);
+        Outcome { loss, targets: REPEATED.len() as u64 }
+    }
+
+    fn validate(&mut self, _w: &Arena<f32>) -> Option<Score> {
+        None
+    }
+
+    fn measure(&self) -> Measure {
+        Measure::Perplexity
+    }
+
+    fn is_cross_entropy(&self) -> bool {
+        self.model.samples() == 0
+    }
+
+    fn files(&self) -> Vec<(&str, Vec<u8>)> {
+        Vec::new()
+    }
+
+    fn carried(&mut self) -> Vec<&mut [f32]> {
+        self.space.states_mut().collect()
+    }
+}
+
+/// NaN and infinity in any tensor of weights and optimizer states, after some steps: the next step names a tensor and ends the
+/// run, and nothing is saved with it.
+#[test]
+fn not_finite_anywhere() {
+    let sampled = |objective| Loss::Sampled { objective, draws: Draws::WithReplacement, samples: 6, power: None };
+    let signals = Signals::install().expect("handlers");
+    // All are some thousands: ordinarily one of so many is tried.
+    let one_of = many("WORDMILL_TEST_ONE_OF", 41);
+    let (mut number, mut tries, mut other, mut missed) = (0, 0, 0, Vec::new());
+    for cell in [Kind::Rnn, Kind::Gru, Kind::GatedFeedback] {
+        for loss in [Loss::Full, sampled(Objective::Softmax), sampled(Objective::Nce(2.0))] {
+            for rule in [Rule::Sgd, Rule::Adagrad, Rule::AdagradRowwise, Rule::Adam] {
+                let config = Config {
+                    words: 9,
+                    embed: 5,
+                    hidden: 6,
+                    layers: 2,
+                    cell,
+                    unit: Unit::Gru,
+                    loss,
+                    ..Config::default()
+                };
+                let model = LanguageModel::new(config);
+                let layout = model.layout().clone();
+                // The third state of Adam counts steps; it is not calculated with.
+                let mut states = rule.states().len().min(2) + 1;
+                // A net of the same kind for each place that is spoilt.
+                while states > 0 {
+                    states -= 1;
+                    for (p, tensor) in layout.tensors() {
+                        for (step, value) in [(1, f32::NAN), (2, f32::INFINITY), (4, f32::NEG_INFINITY)] {
+                            number += 1;
+                            // Some states are kept for tables only.
+                            let kept = |optimizer: &Optimizer<f32>| match states {
+                                0 => true,
+                                n => !optimizer.states()[n - 1].layout().tensor(p).range().is_empty(),
+                            };
+                            if number % one_of != 0 || !kept(&Optimizer::new(rule, 5.0, 0.0, &layout)) {
+                                continue;
+                            }
+                            let temp = tempfile::tempdir().expect("a directory");
+                            let space = model.training_space(6, 2, &[1; 9]);
+                            let mut task = Repeated { model: LanguageModel::new(model.config().clone()), space };
+                            let mut w = Arena::zeros(&layout);
+                            Init::Xavier.fill(&mut w, 3);
+                            let schedule = Schedule::new(schedule::Kind::Constant, 0.05, 9);
+                            let plan = Plan {
+                                epochs: 1,
+                                max_steps: Some(step),
+                                save_every: Duration::from_secs(1000),
+                                resume: String::new(),
+                            };
+                            let mut fit = Fit {
+                                task: &mut task,
+                                w,
+                                optimizer: Optimizer::new(rule, 5.0, 0.0, &layout),
+                                state: State::new(schedule, EarlyStopping::new(None)),
+                                plan,
+                                saver: Saver::new(Writer::create(temp.path(), false).expect("a new directory")),
+                                metrics: Metrics::create(temp.path()).expect("a new file"),
+                                progress: Progress::new(Style::choose(true)),
+                                signals: signals.clone(),
+                            };
+                            fit.run().expect("all is finite");
+                            let spoilt = match states {
+                                0 => &mut fit.w,
+                                n => &mut fit.optimizer.states_mut(step)[n - 1],
+                            };
+                            // A row that is touched in every step.
+                            let columns = spoilt.layout().tensor(p).columns;
+                            let at = if tensor.rows == 1 { 2 } else { 5 * columns };
+                            let spoilt = spoilt.slice_mut(p);
+                            spoilt[at.min(spoilt.len() - 1)] = value;
+                            (fit.plan.max_steps, fit.state.finished) = (Some(step + 3), false);
+                            let what =
+                                format!("{cell:?} {loss:?} {rule:?}: {value} in {} (state {states})", tensor.name);
+                            match fit.run() {
+                                Err(Error::NotFinite { tensor: named, step: at, .. }) => {
+                                    if at != step + 1 {
+                                        missed.push(format!("{what}: {named} in step {at}"));
+                                    }
+                                    other += u64::from(!named.ends_with(&tensor.name));
+                                }
+                                result => missed.push(format!("{what}: {result:?}")),
+                            }
+                            if newest(temp.path()) != Some(step) {
+                                missed.push(format!("{what}: it was saved"));
+                            }
+                            tries += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(missed.is_empty(), "{} of {tries}: {missed:#?}", missed.len());
+    println!(
+        "{tries} values not finite, in every tensor of weights and states: all named by the next step, {other} as another tensor"
     );
 }

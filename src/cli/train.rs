@@ -489,6 +489,12 @@ impl LmOptions {
         if stride > self.tau {
             return Err(Error::Usage(format!("--stride {stride}: expected at most --tau {}", self.tau)));
         }
+        if self.tie && self.loss != LossKind::Full {
+            return Err(Error::Usage(
+                "--tie needs --loss full: a sample's rows are updated apart from word vectors, and tails have other widths"
+                    .into(),
+            ));
+        }
         if self.tie && self.embed() != self.hidden {
             let what =
                 format!("--tie makes word vectors as wide as --hidden {}, found --embed {}", self.hidden, self.embed());
@@ -502,12 +508,6 @@ impl LmOptions {
         }
         if self.loss == LossKind::Nce && self.recipe == Draws::Unique {
             return Err(Error::Usage("--recipe unique is for --loss sampled; nce draws with replacement".into()));
-        }
-        if self.tie && self.loss != LossKind::Full {
-            return Err(Error::Usage(
-                "--tie needs --loss full: a sample's rows are updated apart from word vectors, and tails have other widths"
-                    .into(),
-            ));
         }
         if self.resume && self.preset.is_some() {
             return Err(Error::Usage(

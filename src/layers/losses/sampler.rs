@@ -89,14 +89,16 @@ mod tests {
         counts.iter().enumerate().map(|(k, &n)| (n as f64 - expected(k)).powi(2) / expected(k)).sum()
     }
 
-    /// What the alias table gives each word, added up.
-    fn held(cells: &[(u32, u32)]) -> Vec<f64> {
-        let mut held = vec![0.0; cells.len()];
+    /// What the alias table gives each word, added up, and from how many cells.
+    fn held(cells: &[(u32, u32)]) -> Vec<(f64, u32)> {
+        let mut held = vec![(0.0, 0); cells.len()];
         for (i, &(own, other)) in cells.iter().enumerate() {
             // A cell of its owner alone is marked with the largest number.
             let own = if other as usize == i { 1.0 } else { f64::from(own) / 4_294_967_296.0 };
-            held[i] += own / cells.len() as f64;
-            held[other as usize] += (1.0 - own) / cells.len() as f64;
+            for (word, share) in [(i, own), (other as usize, 1.0 - own)] {
+                held[word].0 += share / cells.len() as f64;
+                held[word].1 += 1;
+            }
         }
         held
     }
@@ -120,10 +122,10 @@ mod tests {
                 let Sampler::Unigram { cells, q } = &sampler else { unreachable!("it is by counts") };
                 let weight = |n: u64| (n.max(1) as f64).powf(power);
                 let total: f64 = counts.iter().map(|&n| weight(n)).sum();
-                for ((&n, held), &q) in counts.iter().zip(held(cells)).zip(q) {
+                for ((&n, (held, parts)), &q) in counts.iter().zip(held(cells)).zip(q) {
                     let want = weight(n) / total;
                     // Half of 2⁻³² of each cell that a word has a part of.
-                    let rounding = (1.0 + want * counts.len() as f64) / counts.len() as f64 * 1.2e-10 + 1e-15;
+                    let rounding = f64::from(parts) / counts.len() as f64 * 1.2e-10 + 1e-15;
                     assert!((held - want).abs() <= rounding, "{n}: {held} {want}");
                     assert!((f64::from(q) / want - 1.0).abs() < 1e-6, "{n}: {q} {want}");
                 }
