@@ -124,8 +124,8 @@ mod tests {
                 let total: f64 = counts.iter().map(|&n| weight(n)).sum();
                 for ((&n, (held, parts)), &q) in counts.iter().zip(held(cells)).zip(q) {
                     let want = weight(n) / total;
-                    // Half of 2⁻³² of each cell that a word has a part of.
-                    let rounding = f64::from(parts) / counts.len() as f64 * 1.2e-10 + 1e-15;
+                    // 2⁻³² of each cell that a word has a part of.
+                    let rounding = f64::from(parts) / counts.len() as f64 / 4_294_967_296.0 + 1e-15;
                     assert!((held - want).abs() <= rounding, "{n}: {held} {want}");
                     assert!((f64::from(q) / want - 1.0).abs() < 1e-6, "{n}: {q} {want}");
                 }
