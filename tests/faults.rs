@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wordmill::Error;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::losses::{Draws, Objective};
+use wordmill::layers::losses::{Draws, Negatives, Objective};
 use wordmill::layers::net::{Kind, Unit};
 use wordmill::models::language_model::{Config, Loss, Noise, Space, Window};
 use wordmill::models::{Init, LanguageModel};
@@ -322,7 +322,7 @@ impl Task for Repeated {
     }
 
     fn rows(&self) -> usize {
-        REPEATED.len() + self.model.samples()
+        REPEATED.len() + self.model.samples(2)
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -351,7 +351,7 @@ impl Task for Repeated {
     }
 
     fn is_cross_entropy(&self) -> bool {
-        self.model.samples() == 0
+        self.model.recipe().is_none()
     }
 
     fn files(&self) -> Vec<(&str, Vec<u8>)> {
@@ -367,7 +367,13 @@ impl Task for Repeated {
 /// run, and nothing is saved with it.
 #[test]
 fn not_finite_anywhere() {
-    let sampled = |objective| Loss::Sampled { objective, draws: Draws::WithReplacement, samples: 6, power: None };
+    let sampled = |objective| Loss::Sampled {
+        objective,
+        draws: Draws::WithReplacement,
+        negatives: Negatives::Shared,
+        samples: 6,
+        power: None,
+    };
     let signals = Signals::install().expect("handlers");
     // All are some thousands: ordinarily one of so many is tried.
     let one_of = many("WORDMILL_TEST_ONE_OF", 41);
@@ -382,7 +388,7 @@ fn not_finite_anywhere() {
                     layers: 2,
                     cell,
                     unit: Unit::Gru,
-                    loss,
+                    loss: loss.clone(),
                     ..Config::default()
                 };
                 let model = LanguageModel::new(config);
