@@ -56,6 +56,12 @@ const WORDS: usize = 9001;
 const WARM_UP: u64 = 3;
 const COUNTED: u64 = 40;
 
+/// Every thread of the pool takes work from another once, and allocates what it needs for that: in short steps on a busy machine it
+/// may happen late.
+fn every_thread_takes_part() {
+    (0..64).into_par_iter().with_max_len(1).for_each(|_| std::thread::sleep(std::time::Duration::from_millis(1)));
+}
+
 /// Allocations of each step after the first few. `words(step, i)` is the word that step reads at place i.
 fn allocations(
     threads: usize,
@@ -77,6 +83,7 @@ fn allocations(
     });
     let pool = wordmill::pool::pool(threads).expect("a pool");
     pool.install(|| {
+        every_thread_takes_part();
         let mut w = Arena::<f32>::zeros(model.layout());
         fill_uniform(&mut w, 0.2, 1);
         let mut space = model.training_space(STEPS, LANES, &[1; WORDS]);
@@ -146,8 +153,7 @@ fn allocations_of_pairs(threads: usize) -> Vec<usize> {
             Optimizer::new(Rule::Adagrad, f64::INFINITY, 0.0, other.trained()).lazy().proximal(1e-3, 1e-3);
         let (mut first, mut second, mut targets) = (vec![0; PAIRS], vec![0; PAIRS], vec![0; PAIRS]);
         let alike: Vec<f32> = (0..PAIRS).map(|i| (i % 2) as f32).collect();
-        // These steps are short: every thread takes from another once, and makes what it needs for that.
-        (0..64).into_par_iter().with_max_len(1).for_each(|_| std::thread::sleep(std::time::Duration::from_millis(1)));
+        every_thread_takes_part();
         let mut counts = Vec::with_capacity(COUNTED as usize);
         for step in 1..=WARM_UP + COUNTED {
             for i in 0..PAIRS {
