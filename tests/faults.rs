@@ -193,7 +193,9 @@ fn stopped_at_any_step() {
     let dir = temp.path().to_str().expect("a plain name");
     let (text, valid) = (text(temp.path(), "text", 300, 4_000, 3), text(temp.path(), "valid", 300, 700, 5));
     succeed(&strings(&format!("synth --tokens 4000 --seed 7 --out {dir}/synth")));
-    let lm = format!("train lm --train {text} --valid {valid} --embed 5 --hidden 7 --batch 8 --tau 5 --forget 0.1");
+    let lm = format!(
+        "train lm --train {text} --valid {valid} --embed 5 --hidden 7 --batch 8 --tau 5 --forget 0.1 --schedule plateau"
+    );
     let ner = format!(
         "train ner --train {dir}/synth/ner/train.conll --valid {dir}/synth/ner/valid.conll --embed 6 --hidden 5"
     );
@@ -271,7 +273,9 @@ fn signals_at_random_moments() {
     for (kind, slowest) in kinds.into_iter().zip(&mut slowest) {
         let out = temp.path().join(kind.replace([' ', '-'], ""));
         let model = out.to_str().expect("a plain name");
-        let sizes = format!("--cell gru --embed {width} --hidden {width} --batch 16 --tau 5 --samples 100 {kind}");
+        let sizes = format!(
+            "--cell gru --embed {width} --hidden {width} --batch 16 --tau 5 --samples 100 --schedule plateau {kind}"
+        );
         let run = format!("train lm --train {text} --valid {valid} {sizes} --epochs 1000000 --save-every 0.001 -q");
         let mut random = Random(0x1234_5678_9ABC_DEF1);
         let mut before = None;

@@ -183,7 +183,7 @@ pub struct LmOptions {
     /// Update rule; --optimizer adagrad-rowwise keeps one number for a word's vector where adagrad keeps one for each weight
     #[arg(long, default_value = "adam", value_enum)]
     optimizer: Rule,
-    /// Learning rate [default: adam 0.002, adagrad and adagrad-rowwise 0.1, sgd 1]
+    /// Learning rate [default: adam 0.004, adagrad and adagrad-rowwise 0.1, sgd 1]
     #[arg(long, value_parser = positive, value_name = "RATE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     lr: Option<f64>,
@@ -194,7 +194,7 @@ pub struct LmOptions {
     #[arg(long, default_value = "0", value_parser = not_negative, value_name = "LAMBDA")]
     l2: f64,
     /// How the learning rate changes
-    #[arg(long, default_value = "plateau", value_enum)]
+    #[arg(long, default_value = "linear", value_enum)]
     schedule: schedule::Kind,
     /// Validate on so many words only, a fixed random subset of the lines
     #[arg(long, value_name = "N", value_parser = count)]
@@ -204,8 +204,8 @@ pub struct LmOptions {
     #[arg(long, value_name = "EPOCHS", value_parser = count)]
     #[serde(skip_serializing_if = "Option::is_none")]
     patience: Option<u64>,
-    /// Passes over the text
-    #[arg(long, default_value = "10", value_parser = count)]
+    /// Passes over the text; a text of fewer than a million words takes more
+    #[arg(long, default_value = "5", value_parser = count)]
     epochs: u64,
     /// Stop after so many optimizer steps
     #[arg(long, value_name = "STEPS", value_parser = count)]
@@ -464,7 +464,7 @@ impl LmOptions {
 
     fn rate(&self) -> f64 {
         self.lr.unwrap_or(match self.optimizer {
-            Rule::Adam => 0.002,
+            Rule::Adam => 0.004,
             Rule::Adagrad | Rule::AdagradRowwise => 0.1,
             Rule::Sgd => 1.0,
         })
