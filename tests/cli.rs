@@ -231,6 +231,62 @@ fn more_memory_than_there_is_is_refused_before_it_is_taken() {
     assert!(!out.exists());
 }
 
+/// A training run: what was predicted to be its peak, and what it was, in MB.
+fn predicted_and_peak<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> (f64, f64) {
+    let output = run(args);
+    let stderr = text(&output.stderr);
+    let after = stderr.split("predicted peak memory ").nth(1).unwrap_or_else(|| panic!("{stderr}"));
+    let predicted = after.split(' ').next().unwrap().parse().unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let peak = summary["peak_memory_mb"].as_f64().unwrap();
+    println!("predicted {predicted} MB, peak {peak} MB");
+    (predicted, peak)
+}
+
+/// The same of what is no language model; a run that needs more than there is replaces nothing.
+#[test]
+fn memory_of_other_models_is_predicted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name).display().to_string()
+    };
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
+    let words: Vec<String> = (0..3000).map(|i| format!("w{i}")).collect();
+    let vectors = file("vectors", words.iter().map(|word| format!("{word}{}\n", " 0.25".repeat(300))).collect());
+    let pair = |(i, two): (usize, &[String])| format!("{}\t{}\t{}\n", two[0], two[1], i % 2);
+    let pairs = file("pairs", words.chunks(2).enumerate().map(pair).collect());
+    let labels = file("labels", words.iter().zip(0..).map(|(word, i)| format!("{word}\tk{}\n", i % 5)).collect());
+    // A class of its own in every row.
+    let rows = (0..3000).map(|i| format!("{},{},{i}\n", i % 7, i % 11));
+    let points = file("points.csv", "a,b,c\n".to_owned() + &rows.collect::<String>());
+    let ner = format!("ner --train {data}/ner/test.conll --valid {data}/ner/valid.conll");
+    let runs = [
+        format!("{ner} --batch 300 --embed 100 --hidden 3000 --objective window"),
+        // Of all sentences, since those of a step might be the longest.
+        format!("{ner} --batch 1000000 --hidden 100 --objective sentence --optimizer adagrad"),
+        format!("siamese --pairs {pairs} --valid {pairs} --vectors {vectors} --train-vectors --hidden 20000"),
+        format!(
+            "pseudo-siamese --train {labels} --valid {labels} --vectors {vectors} --hidden 9000 --dropout-penalty 0.3"
+        ),
+        format!("softmax --train {points} --batch 900"),
+    ];
+    for (i, options) in runs.iter().enumerate() {
+        let out = dir.path().join(i.to_string());
+        let args = format!("train {options} --out {} --max-steps 2 --json --threads 1", out.display());
+        let args: Vec<&str> = args.split(' ').collect();
+        let (predicted, peak) = predicted_and_peak(&args);
+        let told = format!("{options}: predicted {predicted} MB, peak {peak} MB");
+        assert!((predicted / peak - 1.0).abs() < 0.1, "{told}");
+        let before = tree(&out);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -v 150000 && exec \"$0\" \"$@\" --force", env!("CARGO_BIN_EXE_wordmill")]);
+        let (line, code) = failure(&shell.args(args).stdin(Stdio::null()).output().unwrap());
+        assert!(line.contains("GB of memory") && line.contains("would fit") && code == 2, "{options}: {line}");
+        assert!(tree(&out) == before, "{options}: the model is another");
+    }
+}
+
 /// What is said before training is what training takes.
 #[test]
 fn memory_is_predicted() {
@@ -239,13 +295,8 @@ fn memory_is_predicted() {
     let deep = ["--hidden", "200", "--layers", "3", "--batch", "128", "--max-steps", "3", "--json", "--valid", TEST];
     let stateless = ["--optimizer", "sgd", "--hidden", "600", "--embed", "30", "--max-steps", "3", "--json"];
     for (i, more) in [&wide[..], &deep, &stateless].into_iter().enumerate() {
-        let output = run(train(Path::new(VALID), &dir.path().join(i.to_string()), more));
-        let stderr = text(&output.stderr);
-        let after = stderr.split("predicted peak memory ").nth(1).unwrap_or_else(|| panic!("{stderr}"));
-        let predicted: f64 = after.split(' ').next().unwrap().parse().unwrap();
-        let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let peak = summary["peak_memory_mb"].as_f64().unwrap();
-        println!("{more:?}: predicted {predicted} MB, peak {peak} MB");
+        let out = dir.path().join(i.to_string());
+        let (predicted, peak) = predicted_and_peak(train(Path::new(VALID), &out, more));
         assert!((predicted / peak - 1.0).abs() < 0.1, "{more:?}: predicted {predicted} MB, peak {peak} MB");
     }
 }

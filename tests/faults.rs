@@ -168,19 +168,32 @@ fn killed_at_random_moments() {
     assert_eq!(lost, 0);
 }
 
-/// Vectors of the words of the bundled pairs.
+/// Vectors of the words in the bundled files of pairs and of words with labels.
 fn vectors(dir: &Path) -> String {
     let (mut random, mut rows) = (Random(29), BTreeMap::new());
-    for name in ["test", "valid"] {
-        let pairs = format!("{}/data/pairs/{name}.tsv", env!("CARGO_MANIFEST_DIR"));
-        let pairs = fs::read_to_string(pairs).expect("the bundled pairs");
-        for word in pairs.lines().flat_map(|line| line.split('\t').take(2).map(str::to_owned).collect::<Vec<_>>()) {
+    for name in ["pairs/test", "pairs/valid", "words/test", "words/valid"] {
+        let path = format!("{}/data/{name}.tsv", env!("CARGO_MANIFEST_DIR"));
+        let lines = fs::read_to_string(path).expect("a bundled file");
+        for word in lines.lines().flat_map(|line| line.rsplit('\t').skip(1)) {
             let numbers: Vec<String> = (0..5).map(|_| (random.below(2000) as f64 / 1000.0 - 1.0).to_string()).collect();
-            rows.insert(word, numbers.join(" "));
+            rows.insert(word.to_owned(), numbers.join(" "));
         }
     }
     let text: String = rows.iter().map(|(word, numbers)| format!("{word} {numbers}\n")).collect();
     let path = dir.join("vectors");
+    fs::write(&path, text).expect("a file");
+    path.to_str().expect("a plain name").to_owned()
+}
+
+/// Points of three classes as CSV.
+fn points(dir: &Path) -> String {
+    let mut random = Random(31);
+    let mut text = "x,y,class\n".to_owned();
+    for class in (0..270).map(|i| i % 3) {
+        let [x, y] = [0; 2].map(|_| random.below(2000) as f64 / 1000.0 + f64::from(class));
+        writeln!(text, "{x},{y},c{class}").expect("memory takes all");
+    }
+    let path = dir.join("points.csv");
     fs::write(&path, text).expect("a file");
     path.to_str().expect("a plain name").to_owned()
 }
@@ -193,55 +206,65 @@ fn stopped_at_any_step() {
     let dir = temp.path().to_str().expect("a plain name");
     let (text, valid) = (text(temp.path(), "text", 300, 4_000, 3), text(temp.path(), "valid", 300, 700, 5));
     succeed(&strings(&format!("synth --tokens 4000 --seed 7 --out {dir}/synth")));
+    // A linear schedule would end where the first part does.
     let lm = format!(
-        "train lm --train {text} --valid {valid} --embed 5 --hidden 7 --batch 8 --tau 5 --forget 0.1 --schedule plateau"
+        "lm --train {text} --valid {valid} --embed 5 --hidden 7 --batch 8 --tau 5 --forget 0.1 --schedule plateau"
     );
+    let constant = "--schedule constant";
     let ner = format!(
-        "train ner --train {dir}/synth/ner/train.conll --valid {dir}/synth/ner/valid.conll --embed 6 --hidden 5"
+        "ner --train {dir}/synth/ner/train.conll --valid {dir}/synth/ner/valid.conll --embed 6 --hidden 5 --batch 50 {constant}"
     );
-    let losses = ["full", "sampled --samples 20", "nce --samples 20 --sampler unigram", "adaptive --cutoffs 50,150"];
+    let (data, vectors) = (concat!(env!("CARGO_MANIFEST_DIR"), "/data"), vectors(temp.path()));
+    let of = |verb: &str, examples: &str, files: &str| {
+        let (train, valid) = (format!("{data}/{files}/test.tsv"), format!("{data}/{files}/valid.tsv"));
+        format!("{verb} --{examples} {train} --valid {valid} --vectors {vectors} --hidden 7 --batch 40 {constant}")
+    };
+    let siamese = of("siamese", "pairs", "pairs");
+    let pseudo = of("pseudo-siamese", "train", "words");
+    let points = points(temp.path());
+    let softmax = format!("softmax --train {points} --valid {points} --batch 40 {constant}");
+    let others = [
+        (&ner, "--optimizer adam"),
+        (&ner, "--objective sentence --optimizer adagrad"),
+        (&siamese, "--optimizer adagrad --train-vectors"),
+        (&siamese, "--optimizer adam --loss source"),
+        (&pseudo, "--optimizer adam"),
+        (&softmax, "--optimizer adagrad"),
+    ];
+    let mut runs: Vec<(&str, String)> = others.map(|(run, more)| (run.as_str(), more.to_owned())).to_vec();
+    let losses = ["adaptive --cutoffs 50,150", "full", "sampled --samples 20", "nce --samples 20 --sampler unigram"];
     let cells =
         ["rnn --optimizer adam", "gru --optimizer adagrad --stride 3", "gated-feedback --layers 2 --optimizer sgd"];
-    let mut runs = Vec::new();
-    for (i, cell) in cells.iter().enumerate() {
-        for (j, loss) in losses.iter().enumerate() {
-            // A few tests take each cell and each loss once.
-            if all > 3 || i == j {
-                runs.push(format!("{lm} --cell {cell} --loss {loss}"));
+    for (j, loss) in losses.iter().enumerate() {
+        for (i, cell) in cells.iter().enumerate() {
+            // A few tests take each cell and each loss.
+            if all > 3 || i == j % cells.len() {
+                runs.push((&lm, format!("--cell {cell} --loss {loss}")));
             }
         }
     }
-    // A linear schedule would end where the first part does.
-    runs.push(format!("{ner} --batch 50 --optimizer adam --schedule constant"));
-    if all > 3 {
-        runs.push(format!("{ner} --batch 50 --objective sentence --optimizer adagrad --schedule constant"));
-        let vectors = vectors(temp.path());
-        let pairs = concat!(env!("CARGO_MANIFEST_DIR"), "/data/pairs");
-        let siamese = format!("train siamese --pairs {pairs}/test.tsv --valid {pairs}/valid.tsv --vectors {vectors}");
-        runs.push(format!("{siamese} --batch 40 --optimizer adagrad --schedule constant"));
-    }
     let last = if all > 3 { all + 1 } else { 24 };
-    for run in &runs {
-        let verb = run.split(" --").next().expect("a verb");
-        let train = |more: &str| succeed(&strings(&format!("{run} -q {more}")));
+    for (files, options) in &runs {
+        let verb = files.split(' ').next().expect("a verb");
+        let train = |more: &str| succeed(&strings(&format!("train {files} {options} -q {more}")));
         let whole = [1, 2].map(|threads| {
             let out = format!("{dir}/whole-{threads}");
             train(&format!("--out {out} --force --threads {threads} --max-steps {last}"));
             contents(Path::new(&out))
         });
-        assert!(whole[0] == whole[1], "{run}: two threads make another model than one");
-        let stops: Vec<u64> = if all > 3 { (1..=all).collect() } else { vec![1, 13, 22] };
+        assert!(whole[0] == whole[1], "{verb} {options}: two threads make another model than one");
+        let stops: Vec<u64> = if all > 3 { (1..=all).collect() } else { vec![1, 22] };
         for &stop in &stops {
             let out = format!("{dir}/stopped");
             let threads = 1 + stop % 2;
             train(&format!("--out {out} --force --threads {threads} --max-steps {stop}"));
             assert_eq!(newest(Path::new(&out)), Some(stop));
-            let more = format!("{verb} --out {out} --resume -q --threads {} --max-steps {last}", 3 - threads);
+            let more = format!("train {verb} --out {out} --resume -q --threads {} --max-steps {last}", 3 - threads);
             succeed(&strings(&more));
-            assert!(contents(Path::new(&out)) == whole[0], "{run}: stopped at {stop} and resumed, it is another model");
+            let same = contents(Path::new(&out)) == whole[0];
+            assert!(same, "{verb} {options}: stopped at {stop} and resumed, it is another model");
         }
-        let what: Vec<&str> = run.split_whitespace().skip_while(|word| !word.starts_with("--hidden")).skip(2).collect();
-        println!("{verb} {}: {} of {} stops give the same hashes", what.join(" "), stops.len(), stops.len());
+        println!("{verb} {options}: {} of {} stops give the same hashes", stops.len(), stops.len());
     }
 }
 
@@ -268,17 +291,17 @@ fn signals_at_random_moments() {
     let text = text(temp.path(), "text", words, words * 2, 17);
     let valid = self::text(temp.path(), "valid", words, 2_000 + words / 10, 19);
     let width = if words > 50_000 { 200 } else { 24 };
-    let kinds = ["--loss full --optimizer adam", "--loss sampled --optimizer adagrad"];
-    let mut slowest = [Duration::ZERO; 2];
-    for (kind, slowest) in kinds.into_iter().zip(&mut slowest) {
+    // Seconds that an end may take: only a machine that has nothing else to do can promise them.
+    let most = std::env::var("WORDMILL_TEST_SECONDS").map_or(f64::INFINITY, |most| most.parse().expect("seconds"));
+    for kind in ["--loss full --optimizer adam", "--loss sampled --optimizer adagrad"] {
         let out = temp.path().join(kind.replace([' ', '-'], ""));
         let model = out.to_str().expect("a plain name");
         let sizes = format!(
             "--cell gru --embed {width} --hidden {width} --batch 16 --tau 5 --samples 100 --schedule plateau {kind}"
         );
         let run = format!("train lm --train {text} --valid {valid} {sizes} --epochs 1000000 --save-every 0.001 -q");
-        let mut random = Random(0x1234_5678_9ABC_DEF1);
-        let mut before = None;
+        let mut random = Random(0x1234_5678_9ABC_DEF1 + many("WORDMILL_TEST_SEED", 0));
+        let (mut before, mut taken) = (None, Vec::new());
         for i in 0..signals / 2 {
             let args = match before {
                 Some(_) => format!("train lm --out {model} --resume -q"),
@@ -286,13 +309,13 @@ fn signals_at_random_moments() {
             };
             let mut child = start(&strings(&args));
             wait_for_handlers(&mut child);
-            std::thread::sleep(Duration::from_micros(random.below(if words > 50_000 { 3_000_000 } else { 150_000 })));
+            std::thread::sleep(Duration::from_micros(random.below(if words > 50_000 { 2_000_000 } else { 150_000 })));
             let (name, code) = if i % 2 == 0 { ("INT", 130) } else { ("TERM", 143) };
             let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
             let begin = Instant::now();
             assert!(sent.expect("kill can be run").success());
             let (found, said) = end(child);
-            *slowest = (*slowest).max(begin.elapsed());
+            taken.push(begin.elapsed().as_secs_f64());
             assert!(found == Some(code) && said.contains("continue with: "), "{found:?}: {said}");
             let step = whole(&out);
             assert!(Some(step) > before || before.is_some_and(|before| step == before), "{step} after {before:?}");
@@ -303,13 +326,15 @@ fn signals_at_random_moments() {
         let other = temp.path().join("uninterrupted");
         succeed(&strings(&format!("{run} --out {} --force --max-steps {last}", other.display())));
         assert!(contents(&out) == contents(&other), "{kind}: stopped {} times, it is another model", signals / 2);
+        taken.sort_by(f64::total_cmp);
+        let (median, slowest) = (taken[taken.len() / 2], taken[taken.len() - 1]);
+        println!(
+            "{kind}: {} signals with {words} words, a checkpoint that goes on to the same bytes each time, exit codes 130 and \
+             143; ended after {median:.2} s (median), {slowest:.2} s (slowest)",
+            taken.len()
+        );
+        assert!(slowest <= most, "{kind}: it took {slowest:.2} s to end");
     }
-    println!(
-        "{signals} signals with {words} words: a checkpoint that goes on to the same bytes each time, exit codes 130 and 143, \
-         the slowest end after {:.2} s (full) and {:.2} s (sampled)",
-        slowest[0].as_secs_f64(),
-        slowest[1].as_secs_f64()
-    );
 }
 
 /// A model that reads the same few words in every step, so that a step touches every row that is spoilt.

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The long runs behind the table in docs/reliability.md: tests/faults.sh [kills|stops|disk|flips|numbers|signals|threads|fuzz]…
+# The long runs behind the table in docs/reliability.md: tests/faults.sh [PART]…
 #
-# Without arguments all but fuzz, which takes the executions and seconds of each target from FUZZ_RUNS and FUZZ_SECONDS. Scratch
-# is in memory. A full disk is a tmpfs, for which it has to be root.
+# The parts: kills, stops, disk, flips, numbers, signals, threads, fuzz, neighbour. Without arguments all but the last two: fuzz takes
+# the executions and seconds of each target from FUZZ_RUNS and FUZZ_SECONDS, and neighbour means something on a machine only that has
+# nothing else to do. Scratch is in memory. A full disk is a tmpfs, for which it has to be root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scratch=$(mktemp -d /dev/shm/wordmill-faults-XXXXXX)
@@ -21,6 +22,7 @@ run() {
 
 kills() { WORDMILL_TEST_KILLS=${KILLS:-1000} run faults killed_at_random_moments; }
 stops() { WORDMILL_TEST_STOPS=${STOPS:-200} run faults stopped_at_any_step; }
+# With WORDMILL_TEST_SECONDS=2, an end that takes longer fails.
 signals() { WORDMILL_TEST_SIGNALS=${SIGNALS:-200} WORDMILL_TEST_WORDS=100000 run faults signals_at_random_moments; }
 flips() { run checkpoint every_bit_flip_and_every_truncation_is_detected every_failing_operation_leaves_what_was_there; }
 numbers() { WORDMILL_TEST_ONE_OF=1 run faults not_finite_anywhere; }
@@ -89,6 +91,25 @@ fuzz() {
         cargo fuzz run --sanitizer none "$target" "$scratch/$target" "fuzz/seeds/$target" -- \
             -runs="$runs" -max_total_time="${FUZZ_SECONDS:-1800}" -max_len=4096 -timeout=600 -rss_limit_mb=2048 -close_fd_mask=3 -print_final_stats=1 2>&1 |
             grep -E '^stat::number_of_executed_units|SUMMARY|Test unit' | sed "s/^/$target: /"
+    done
+}
+
+# Words a second beside an endless loop on one of two cores.
+neighbour() {
+    cargo build --quiet --release
+    local loop
+    speed() { # THREADS WHAT
+        target/release/wordmill train lm --train data/lm/train.txt --out "$scratch/model" --force --cell gru --hidden 200 --embed 100 \
+            --max-steps 150 --threads "$1" --json 2>/dev/null | sed -E "s|.*\"words_per_second\":([0-9]+).*|$2: \\1 words/s|"
+    }
+    for _ in 1 2 3; do
+        speed 2 'two threads on two free cores'
+        speed 1 'one thread'
+        taskset -c 1 sh -c 'while :; do :; done' &
+        loop=$!
+        speed 2 'two threads, an endless loop on core 1'
+        kill "$loop"
+        wait "$loop" 2>/dev/null || true
     done
 }
 

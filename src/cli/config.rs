@@ -36,13 +36,12 @@ impl Preset {
     }
 }
 
-/// The arguments `args` (the program's name first) of `command` with those of the file that `--config` names put in
-/// after the verb. `command` should let later options override earlier ones (`args_override_self`).
-pub fn expand(args: impl IntoIterator<Item = OsString>, command: &Command) -> Result<Vec<OsString>> {
+/// The arguments `args` (the program's name first) of `command`, which is built if it was not, with those of the file that `--config`
+/// names put in after the verb. `command` should let later options override earlier ones (`args_override_self`).
+pub fn expand(args: impl IntoIterator<Item = OsString>, command: &mut Command) -> Result<Vec<OsString>> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    let mut command = command.clone();
     command.build();
-    let (verb, at) = verb(&args, &command);
+    let (verb, at) = verb(&args, command);
     let own = args.get(1..).unwrap_or_default();
     let preset = value_of(own, "--preset").filter(|_| verb.get_arguments().any(|arg| arg.get_long() == Some(PRESET)));
     // A name that is unknown is told by clap.
@@ -321,7 +320,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(config.as_bytes()).unwrap();
         let args = args.replace("FILE", file.path().to_str().unwrap());
-        let expanded = expand(args.split(' ').map(OsString::from), &TestCli::command())?;
+        let expanded = expand(args.split(' ').map(OsString::from), &mut TestCli::command())?;
         let matches = TestCli::command().try_get_matches_from(expanded);
         let cli = matches.and_then(|matches| TestCli::from_arg_matches(&matches));
         cli.map_err(|e| Error::Usage(super::super::one_line(&e)))
@@ -352,8 +351,8 @@ mod tests {
         assert_eq!(lm("hidden = 0x10\nreset-at-eos = false", "wordmill train lm --config FILE --train x").hidden, 16);
         // Without a file nothing changes, not even what is wrong.
         let args = ["wordmill", "train", "lm", "--hiden", "3", "--", "--config"].map(OsString::from);
-        assert_eq!(expand(args.clone(), &TestCli::command()).unwrap(), args);
-        assert_eq!(expand([], &TestCli::command()).unwrap(), [""; 0]);
+        assert_eq!(expand(args.clone(), &mut TestCli::command()).unwrap(), args);
+        assert_eq!(expand([], &mut TestCli::command()).unwrap(), [""; 0]);
     }
 
     #[test]

@@ -22,6 +22,13 @@ impl Lexicon {
         Ok(Lexicon { words: WordIndex::listed(vectors.words()), vectors })
     }
 
+    /// What the most is that is taken beside the vectors and what there was before, when weights of `layout` are filled from them, and
+    /// they make room then for the rest of `training` bytes.
+    pub fn beside(&self, layout: &Layout, training: usize) -> usize {
+        let own = self.words.words().len() * self.width() * size_of::<f32>();
+        (layout.len() * size_of::<f32>()).max(training.saturating_sub(own))
+    }
+
     /// Width of a vector.
     pub fn width(&self) -> usize {
         self.vectors.width

@@ -1,6 +1,10 @@
 //! Memory: what a run will need, and what there is.
 
 use crate::error::{Error, Result};
+use crate::params::{Gradients, Layout};
+use crate::train::optimizer::{Optimizer, Rule};
+use crate::train::progress::Progress;
+use crate::train::saver::Saver;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +18,53 @@ pub fn predicted_peak(bytes: usize) -> usize {
     // What threads, the allocator and checkpoints take beside what is counted, as measured.
     const REST: usize = 2 << 20;
     peak().max(status("VmRSS:") + bytes + REST)
+}
+
+/// Bytes of the weights of `layout`, of gradients and of `rule`'s states for those that are `trained`, and of saving them or, which
+/// comes after that, an evaluation that takes `evaluation` bytes for a while. A step touches up to `rows` rows of a table.
+pub fn learning_bytes(layout: &Layout, trained: &Layout, rule: Rule, rows: usize, evaluation: usize) -> usize {
+    let bytes = |all: &Layout, trained: &Layout| all.len() * size_of::<f32>() + Optimizer::<f32>::bytes(rule, trained);
+    // What a checkpoint copies at its moment.
+    let dense = |of: &Layout| of.resized(|t| if t.role.by_rows() { (0, t.columns) } else { (t.rows, t.columns) });
+    let (all, copied) = (bytes(layout, trained), bytes(&dense(layout), &dense(trained)));
+    all + Gradients::<f32>::bytes(trained, rows) + Saver::bytes(copied, all - copied).max(evaluation)
+}
+
+/// Options that the memory of a run depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// `--hidden`, of a model that has it.
+    pub hidden: Option<usize>,
+    /// `--embed`, where it is free.
+    pub embed: Option<usize>,
+    /// `--batch`
+    pub batch: usize,
+    /// `--optimizer`
+    pub rule: Rule,
+}
+
+impl Needs {
+    /// Says what memory training needs, `bytes` with such options, and refuses it as [`check`] does.
+    pub fn check(self, bytes: impl Fn(Needs) -> usize, progress: &mut Progress) -> Result<()> {
+        let predicted = predicted_peak(bytes(self));
+        progress.say(&format!("predicted peak memory {:.0} MB", predicted as f64 / 1e6));
+        let fits = |room: usize| self.what_fits(|needs| predicted_peak(bytes(needs)) <= room);
+        if let Some(warning) = check(predicted, fits)? {
+            progress.say(&format!("warning: {warning}"));
+        }
+        Ok(())
+    }
+
+    /// Options with which the run would fit, each alone.
+    fn what_fits(self, fits: impl Fn(Needs) -> bool) -> Vec<String> {
+        let hidden = self.hidden.and_then(|most| largest(most, |hidden| fits(Needs { hidden: Some(hidden), ..self })));
+        let embed = self.embed.and_then(|most| largest(most, |embed| fits(Needs { embed: Some(embed), ..self })));
+        let batch = largest(self.batch, |batch| fits(Needs { batch, ..self }));
+        let named = [("--hidden", hidden), ("--embed", embed), ("--batch", batch)];
+        let numbers = named.into_iter().filter_map(|(name, most)| Some(format!("{name} {}", most?)));
+        let sgd = self.rule != Rule::Sgd && fits(Needs { rule: Rule::Sgd, ..self });
+        numbers.chain(sgd.then(|| "--optimizer sgd".to_owned())).collect()
+    }
 }
 
 /// Refuses a run that the machine, this process's control group or its limits have no room for, and tells `what_fits` in the room

@@ -9,11 +9,11 @@ mod generate;
 mod graph;
 mod info;
 mod inspect;
-mod language_model;
+pub mod language_model;
 mod lexicon;
 mod memory;
 mod neighbors;
-mod ner;
+pub mod ner;
 mod profile;
 mod pseudo_siamese;
 mod regression;
@@ -127,7 +127,7 @@ enum Stop {
 }
 
 /// The command line's definition. A negative number is a value, not an unknown option: `--lr -1` is told to be no rate.
-fn definition() -> Command {
+pub fn definition() -> Command {
     fn values(command: Command) -> Command {
         let option = |arg: &Arg| arg.get_long().is_some() && arg.get_action().takes_values();
         let command = command.mut_args(|arg| if option(&arg) { arg.allow_negative_numbers(true) } else { arg });
@@ -138,8 +138,9 @@ fn definition() -> Command {
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, Stop> {
     let args = resumed(args.into_iter().collect()).map_err(Stop::Error)?;
-    let args = config::expand(args, &definition()).map_err(Stop::Error)?;
-    let cli = definition().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let mut command = definition();
+    let args = config::expand(args, &mut command).map_err(Stop::Error)?;
+    let cli = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     cli.map_err(|e| match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             Stop::Help(e)

@@ -1,5 +1,6 @@
 //! Taggers on tagged text: where nets and CoNLL files meet.
 
+use super::memory::{self, Needs};
 use super::saved::{self, CONFIG, NerConfig as Config, Saved, VOCABULARY};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
@@ -173,6 +174,16 @@ impl Encoded {
         for (inputs, rows) in inputs.iter_mut().zip(&self.rows) {
             inputs.extend_from_slice(&rows[place - self.around..=place + self.around]);
         }
+    }
+
+    /// Bytes that [`Encoded::label`] takes, by as many threads.
+    pub fn label_bytes(&self, net: &Ner, threads: usize) -> usize {
+        let blocks = blocks(&self.ends, BLOCK);
+        let most = blocks.iter().map(|block| self.ends[block.end - 1] - starts(&self.ends, block.start)).max();
+        let most = most.unwrap_or(0);
+        let a_run =
+            net.space_bytes::<f32>(most, self.longest(), false) + most * net.config().window * self.rows.len() * 4;
+        threads.min(blocks.len()) * a_run + self.tokens() * 2 * size_of::<u32>()
     }
 
     /// The labels that the net gives, one a token.
@@ -399,21 +410,36 @@ pub struct NerData<'a> {
     pub files: Vec<(&'static str, Vec<u8>)>,
 }
 
+/// How many examples there are, how many a step has, and the most tokens of these.
+fn batches(train: &Encoded, objective: Objective, batch: usize) -> (usize, usize, usize) {
+    let (tokens, sentences) = (train.tokens(), train.ends.len());
+    match objective {
+        Objective::Window => (tokens, batch.min(tokens), batch.min(tokens)),
+        // As many sentences as hold so many tokens on average: then an epoch always has as many steps.
+        Objective::Sentence => {
+            let a_batch = ((batch * sentences + tokens / 2) / tokens).clamp(1, sentences);
+            let mut lengths: Vec<usize> = (0..sentences).map(|i| train.sentence(i).len()).collect();
+            lengths.sort_unstable_by(|a, b| b.cmp(a));
+            (sentences, a_batch, lengths[..a_batch].iter().sum())
+        }
+    }
+}
+
 impl<'a> NerTask<'a> {
+    /// Bytes that training `net` takes, its weights included.
+    pub fn bytes(net: &Ner, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
+        let (examples, _, most) = batches(train, net.config().objective, needs.batch);
+        let places = most * net.config().window;
+        let evaluation = valid.map_or(0, |valid| valid.label_bytes(net, rayon::current_num_threads()));
+        memory::learning_bytes(net.layout(), net.layout(), needs.rule, places, evaluation)
+            + net.space_bytes::<f32>(most, train.longest(), true)
+            + (places * train.rows.len() + examples + train.tokens() + 2 * most) * size_of::<u32>()
+    }
+
     /// Allocates the working memory.
     pub fn new(data: NerData<'a>) -> Self {
-        let (tokens, sentences) = (data.train.tokens(), data.train.ends.len());
         let longest = data.train.longest();
-        // With sentences, as many as hold so many tokens on average: then an epoch always has as many steps.
-        let (examples, a_batch, most) = match data.net.config().objective {
-            Objective::Window => (tokens, data.batch.min(tokens), data.batch.min(tokens)),
-            Objective::Sentence => {
-                let a_batch = ((data.batch * sentences + tokens / 2) / tokens).clamp(1, sentences);
-                let mut lengths: Vec<usize> = (0..sentences).map(|i| data.train.sentence(i).len()).collect();
-                lengths.sort_unstable_by(|a, b| b.cmp(a));
-                (sentences, a_batch, lengths[..a_batch].iter().sum())
-            }
-        };
+        let (examples, a_batch, most) = batches(&data.train, data.net.config().objective, data.batch);
         let places = most * data.net.config().window;
         NerTask {
             order: (0..examples as u32).collect(),

@@ -1,6 +1,7 @@
 //! Pseudo-Siamese nets on words with labels: where the net and its files meet.
 
 use super::lexicon::{LeftOut, check_parameters, check_sizes, read_words};
+use super::memory::{self, Needs};
 use super::run::Shuffled;
 use super::saved::{PseudoSiameseConfig as Config, Saved};
 use crate::error::Result;
@@ -185,6 +186,15 @@ pub struct PseudoSiameseTask<'a> {
 }
 
 impl<'a> PseudoSiameseTask<'a> {
+    /// Bytes that training `net` takes, its weights included.
+    pub fn bytes(net: &PseudoSiamese, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
+        let batch = needs.batch.min(train.len());
+        let threads = rayon::current_num_threads();
+        let evaluation = valid.map_or(0, |valid| net.probabilities_bytes::<f32>(valid.len(), threads));
+        memory::learning_bytes(net.layout(), net.trained(), needs.rule, batch, evaluation)
+            + net.space_bytes::<f32>(batch)
+    }
+
     /// Allocates the working memory. `batch`: words of a step; `files`: the small files of a checkpoint.
     pub fn new(
         (net, labels): (&'a PseudoSiamese, &'a [String]),

@@ -1,5 +1,6 @@
 //! What training commands share: the options of a run, and the run itself.
 
+use super::memory::Needs;
 use super::output_failed;
 use super::saved::{OPTIONS, check_same};
 use super::values::{count, not_negative, positive, seed, size, threads};
@@ -107,6 +108,16 @@ impl RunOptions {
             return Err(Error::Usage("--prox-l1 and --prox-l2 go with --optimizer sgd or adagrad".into()));
         }
         Ok(())
+    }
+
+    /// Says what memory the run needs, `bytes` with such options, and refuses it if there is not so much.
+    pub fn check_memory(
+        &self,
+        hidden: Option<usize>,
+        bytes: impl Fn(Needs) -> usize,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        Needs { hidden, embed: None, batch: self.batch, rule: self.optimizer }.check(bytes, progress)
     }
 
     /// The rule, with the penalties of its own and an L2 penalty in the gradient, for the tensors of `layout`.

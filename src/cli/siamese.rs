@@ -1,6 +1,7 @@
 //! Siamese nets on pairs of words: where the net and files of pairs meet.
 
 use super::lexicon::{LeftOut, check_parameters, check_sizes, read_words};
+use super::memory::{self, Needs};
 use super::run::Shuffled;
 use super::saved::{Saved, SiameseConfig as Config};
 use crate::error::Result;
@@ -181,6 +182,15 @@ pub struct SiameseTask<'a> {
 }
 
 impl<'a> SiameseTask<'a> {
+    /// Bytes that training `net` takes, its weights included.
+    pub fn bytes(net: &Siamese, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
+        let batch = needs.batch.min(train.len());
+        let threads = rayon::current_num_threads();
+        let evaluation = valid.map_or(0, |valid| net.distances_bytes::<f32>(valid.len(), threads));
+        memory::learning_bytes(net.layout(), net.trained(), needs.rule, 2 * batch, evaluation)
+            + net.space_bytes::<f32>(batch)
+    }
+
     /// Allocates the working memory. `batch`: pairs of a step; `files`: the small files of a checkpoint.
     pub fn new(
         net: &'a Siamese,

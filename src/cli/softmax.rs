@@ -1,11 +1,12 @@
 //! Softmax classifiers on tables of numbers: where the model and CSV files meet.
 
+use super::memory::{self, Needs};
 use super::run::Shuffled;
 use super::saved::{self, CONFIG, Saved, SoftmaxConfig as Config};
 use crate::error::{Error, Result};
 use crate::layers::losses::largest;
 use crate::models::SoftmaxRegression;
-use crate::models::softmax_regression::Space;
+use crate::models::softmax_regression::{self, Space};
 use crate::params::{Arena, Gradients, Layout};
 use crate::text::spans::Confusion;
 use crate::text::table::{Reading, Table};
@@ -156,6 +157,19 @@ pub struct SoftmaxTask<'a> {
 }
 
 impl<'a> SoftmaxTask<'a> {
+    /// Bytes that training `net` on so many examples takes, and measuring it on others.
+    pub fn bytes(net: &SoftmaxRegression, train: usize, valid: Option<usize>, needs: Needs) -> usize {
+        let batch = needs.batch.min(train);
+        let space = |examples: usize| if examples > 0 { net.space::<f32>(examples).bytes() } else { 0 };
+        let &softmax_regression::Config { features, classes } = net.config();
+        let examples = (train + valid.unwrap_or(0)) * (features + 2) * size_of::<f32>();
+        let evaluation = valid.map_or(0, |valid| space(valid.min(BLOCK)) + classes * classes * size_of::<u64>());
+        memory::learning_bytes(net.layout(), net.layout(), needs.rule, 0, evaluation)
+            + space(batch)
+            + space(train % batch)
+            + examples
+    }
+
     /// Allocates the working memory; `files` are the small files of a checkpoint.
     pub fn new(
         net: &'a SoftmaxRegression,

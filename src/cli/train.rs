@@ -18,7 +18,7 @@ use crate::layers::losses::{Draws, Negatives, Objective, Tail, clusters};
 use crate::layers::net::{Kind, Unit};
 use crate::models::language_model::{Config, Loss, Sizes};
 use crate::models::{Init, LanguageModel};
-use crate::params::{Arena, Gradients, Layout};
+use crate::params::Arena;
 use crate::pool::pool;
 use crate::text::{Corpus, Lanes, Subset, Vocabulary, Windows};
 use crate::train::checkpoint::{Checkpoint, STATE};
@@ -764,15 +764,9 @@ fn resume(
 /// saving.
 fn lm_bytes(model: &LanguageModel, options: &LmOptions, valid: Option<usize>) -> usize {
     let touched = options.tau * options.batch + model.samples(options.batch);
-    let layout = model.layout();
-    let bytes = |layout: &Layout| layout.len() * size_of::<f32>() + Optimizer::<f32>::bytes(options.optimizer, layout);
-    // What a checkpoint copies at its moment.
-    let copied = bytes(&layout.resized(|t| if t.role.by_rows() { (0, t.columns) } else { (t.rows, t.columns) }));
-    bytes(layout)
-        + Gradients::<f32>::bytes(layout, touched)
+    memory::learning_bytes(model.layout(), model.layout(), options.optimizer, touched, 0)
         + model.space_bytes::<f32>(options.tau, options.batch, true)
         + valid.map_or(0, |words| Evaluator::bytes(model, words))
-        + Saver::bytes(copied, bytes(layout) - copied)
 }
 
 /// Options with which the run would fit in `room` bytes, each alone.

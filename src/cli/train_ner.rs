@@ -1,5 +1,6 @@
 //! `wordmill train ner`
 
+use super::memory::Needs;
 use super::ner::{Encoder, MOST_PLACES, NerData, NerTask, Reading, SUFFIXES, Tagger, warn_of_unseen, words_and_ends};
 use super::output_failed;
 use super::profile::{self, Profiled};
@@ -371,13 +372,33 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         (Some(vectors), _) => vectors.width,
         (None, embed) => embed.unwrap_or(50),
     };
-    let net = Ner::new(ner::Config {
-        tables: encoder.tables(embed),
-        window: options.window,
-        hidden: options.hidden,
-        labels: labels.count(),
-        objective: options.objective,
+    let around = options.window / 2;
+    let encoded = encoder.encode(&words, &ends, around);
+    let encoded_valid = valid.as_ref().map(|valid| {
+        let (words, ends) = words_and_ends(&valid.file);
+        encoder.encode(&words, &ends, around)
     });
+    let with = |embed: usize, hidden: usize| {
+        Ner::new(ner::Config {
+            tables: encoder.tables(embed),
+            window: options.window,
+            hidden,
+            labels: labels.count(),
+            objective: options.objective,
+        })
+    };
+    let net = with(embed, options.hidden);
+    let bytes = |needs: Needs| {
+        let net = with(needs.embed.unwrap_or(embed), needs.hidden.unwrap_or(options.hidden));
+        NerTask::bytes(&net, &encoded, encoded_valid.as_ref(), needs)
+    };
+    let needs = Needs {
+        hidden: Some(options.hidden),
+        embed: vectors.is_none().then_some(embed),
+        batch: options.batch,
+        rule: options.optimizer,
+    };
+    needs.check(bytes, &mut progress)?;
     let config = Config { net: net.config().clone(), labels, lowercase: options.lowercase, caps, suffix };
     let labels = &config.labels;
 
@@ -424,22 +445,17 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         ));
     }
 
-    let around = options.window / 2;
     let targets = train.gold.tags.iter().map(|&tag| labels.label(tag).map_or(0, |label| label as u32)).collect();
     let unknown = |number: usize| {
         let share = options.unknown / (options.unknown + encoder.words.count(number as u32) as f64);
         if number < 3 || options.unknown == 0.0 { 0 } else { (share * 4_294_967_296.0) as u32 }
     };
-    let encoded_valid = valid.as_ref().map(|valid| {
-        let (words, ends) = words_and_ends(&valid.file);
-        (encoder.encode(&words, &ends, around), valid, &kinds)
-    });
     let mut task = NerTask::new(NerData {
         net: &net,
         labels,
-        train: encoder.encode(&words, &ends, around),
+        train: encoded,
         targets,
-        valid: encoded_valid,
+        valid: encoded_valid.zip(valid.as_ref()).map(|(encoded, valid)| (encoded, valid, &kinds)),
         batch: options.batch,
         keep: Keep::inverted(options.keep_prob),
         unknown: (0..encoder.words.len()).map(unknown).collect(),

@@ -1,6 +1,7 @@
 //! `wordmill train pseudo-siamese`
 
 use super::lexicon::Lexicon;
+use super::memory::Needs;
 use super::pseudo_siamese::{Encoded, PseudoSiameseTask, Trained};
 use super::run::{RunOptions, Summary, absolute, options_file, to_toml};
 use super::saved::{CONFIG, PseudoSiameseConfig as Config, Saved, VOCABULARY};
@@ -100,14 +101,22 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions) -> Result<Summary> {
     };
     let encoded = encode(&train)?;
     let encoded_valid = valid.as_ref().map(&mut encode).transpose()?;
-    let net = PseudoSiamese::new(pseudo_siamese::Config {
-        words: lexicon.words.len(),
-        embed: lexicon.width(),
-        hidden: options.hidden,
-        labels: labels.len(),
-        freeze: options.freeze_vectors,
-        dropout_penalty: options.dropout_penalty,
-    });
+    let with = |hidden: usize| {
+        PseudoSiamese::new(pseudo_siamese::Config {
+            words: lexicon.words.len(),
+            embed: lexicon.width(),
+            hidden,
+            labels: labels.len(),
+            freeze: options.freeze_vectors,
+            dropout_penalty: options.dropout_penalty,
+        })
+    };
+    let net = with(options.hidden);
+    let bytes = |needs: Needs| {
+        let net = with(needs.hidden.unwrap_or(options.hidden));
+        lexicon.beside(net.layout(), PseudoSiameseTask::bytes(&net, &encoded, encoded_valid.as_ref(), needs))
+    };
+    run.check_memory(Some(options.hidden), bytes, &mut progress)?;
     let config = Config { net: net.config().clone(), labels };
 
     let toml = options.to_toml()?;

@@ -1,6 +1,7 @@
 //! `wordmill train siamese`
 
 use super::lexicon::Lexicon;
+use super::memory::Needs;
 use super::run::{RunOptions, Summary, absolute, options_file, to_toml};
 use super::saved::{CONFIG, Saved, SiameseConfig as Config, VOCABULARY};
 use super::siamese::{Encoded, SiameseTask, Trained};
@@ -123,14 +124,17 @@ pub fn train_siamese(options: &SiameseOptions) -> Result<Summary> {
     {
         return Err(Error::input(&valid.path, 0, "one label only", "pairs of two labels at least"));
     }
-    let net = Siamese::new(siamese::Config {
-        words: lexicon.words.len(),
-        embed: lexicon.width(),
-        hidden: options.hidden,
-        loss,
-        freeze: !options.train_vectors,
-    });
+    let with = |hidden: usize| {
+        let (words, embed, freeze) = (lexicon.words.len(), lexicon.width(), !options.train_vectors);
+        Siamese::new(siamese::Config { words, embed, hidden, loss, freeze })
+    };
+    let net = with(options.hidden);
     let config = Config { net: net.config().clone(), grades };
+    let bytes = |needs: Needs| {
+        let net = with(needs.hidden.unwrap_or(options.hidden));
+        lexicon.beside(net.layout(), SiameseTask::bytes(&net, &encoded, encoded_valid.as_ref(), needs))
+    };
+    run.check_memory(Some(options.hidden), bytes, &mut progress)?;
 
     let toml = options.to_toml()?;
     let mut opened = run.open(&toml, &FIXED, &mut progress)?;

@@ -1,5 +1,6 @@
 //! `wordmill train softmax`
 
+use super::memory::Needs;
 use super::run::{RunOptions, Summary, absolute, options_file, to_toml};
 use super::saved::{CONFIG, Saved, SoftmaxConfig as Config};
 use super::softmax::{Examples, SoftmaxTask, Trained};
@@ -108,6 +109,8 @@ pub fn train_softmax(options: &SoftmaxOptions) -> Result<Summary> {
         deviation,
     };
     let net = SoftmaxRegression::new(config.net.clone());
+    let bytes = |needs: Needs| SoftmaxTask::bytes(&net, train.len(), valid.as_ref().map(Table::len), needs);
+    run.check_memory(None, bytes, &mut progress)?;
 
     let toml = options.to_toml()?;
     let mut opened = run.open(&toml, &FIXED, &mut progress)?;

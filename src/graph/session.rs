@@ -31,6 +31,11 @@ impl<R: Real> Session<R> {
         Session { values: (0..n).map(|_| none()).collect(), ids: vec![Vec::new(); n], needed: vec![false; n] }
     }
 
+    /// Bytes of all values of `graph`.
+    pub fn bytes(graph: &Graph) -> usize {
+        graph.nodes.iter().map(|node| node.shape.0 * node.shape.1).sum::<usize>() * size_of::<R>()
+    }
+
     /// Computes `fetches`, and of the other nodes those that they need. `feed` has a value for each placeholder among
     /// these, by its name, and may have more; `w` has the variables. Returns the number of nodes that were computed,
     /// placeholders and variables not counted.

@@ -43,6 +43,11 @@ impl Uses {
         Uses(Vec::with_capacity(places))
     }
 
+    /// Bytes of [`Uses::new`].
+    pub fn bytes(places: usize) -> usize {
+        places * size_of::<Use>()
+    }
+
     /// ∂L_r = Σ ∂x over the places that hold row r, in their order, for all shards of a step, of which `of` gives
     /// the rows held \[places\] and ∂x.
     pub fn scatter<'a, R: Real>(

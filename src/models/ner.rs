@@ -186,11 +186,7 @@ impl Ner {
         let Config { hidden, labels, window, objective, .. } = self.config;
         let local = Arc::new(if training { self.layout.before(self.tables[0]) } else { Layout::default() });
         let (way_back, uses) = if training { (1, tokens * window) } else { (0, 0) };
-        let (n, sentences) = match objective {
-            Objective::Window => (SHARD.min(tokens), 0),
-            // Few shards have the longest sentence: room for it is made where it comes.
-            Objective::Sentence => ((2 * SHARD).min(SHARD - 1 + longest).min(tokens), longest.min(2 * SHARD)),
-        };
+        let (n, sentences) = self.room(tokens, longest);
         let shard = |_| {
             let mut shard = Shard {
                 tokens: 0..0,
@@ -219,6 +215,30 @@ impl Ner {
             transitions: Transitions::new(labels),
             uses: Uses::new(uses),
         }
+    }
+
+    /// Tokens that a shard has room for at first, and those of its longest sentence.
+    fn room(&self, tokens: usize, longest: usize) -> (usize, usize) {
+        match self.config.objective {
+            Objective::Window => (SHARD.min(tokens), 0),
+            // Few shards have the longest sentence: room for it is made where it comes.
+            Objective::Sentence => ((2 * SHARD).min(SHARD - 1 + longest).min(tokens), longest.min(2 * SHARD)),
+        }
+    }
+
+    /// Bytes of [`Ner::space`], but for a little.
+    pub fn space_bytes<R: Real>(&self, tokens: usize, longest: usize, training: bool) -> usize {
+        let Config { hidden, labels, window, objective, .. } = self.config;
+        let (n, sentences) = self.room(tokens, longest);
+        let forward = n * (self.width() + hidden + labels);
+        let backward = 2 * n * (self.width() + hidden) + self.layout.before(self.tables[0]).len();
+        let softmax = if training && objective == Objective::Window { LabelSoftmax::<R>::bytes(n, labels) } else { 0 };
+        let a_shard = (forward + if training { backward } else { 0 }) * size_of::<R>()
+            + softmax
+            + Sentences::bytes(sentences, labels);
+        tokens.div_ceil(SHARD) * a_shard
+            + (self.width() + labels) * hidden * size_of::<R>()
+            + if training { Uses::bytes(tokens * window) } else { 0 }
     }
 
     /// Makes room for `n` tokens in a shard.

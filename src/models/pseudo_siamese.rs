@@ -161,6 +161,24 @@ impl PseudoSiamese {
         }
     }
 
+    /// Bytes of [`PseudoSiamese::space`], but for a little.
+    pub fn space_bytes<R: Real>(&self, words: usize) -> usize {
+        let Config { embed, hidden, labels, freeze, dropout_penalty, .. } = self.config;
+        let (n, back) = (SHARD.min(words), if freeze { 0 } else { embed });
+        let a_shard = n * (embed + back + 4 * hidden + labels) + self.layout.before(self.words).len();
+        let losses =
+            LabelSoftmax::<R>::bytes(n, labels) + DropoutPenalty::<R>::bytes(n, hidden, labels, dropout_penalty);
+        words.div_ceil(SHARD) * (a_shard * size_of::<R>() + losses)
+            + (2 * back + labels) * hidden * size_of::<R>()
+            + if freeze { 0 } else { Uses::bytes(words) }
+    }
+
+    /// Bytes that [`PseudoSiamese::probabilities`] of `words` takes, by as many threads.
+    pub fn probabilities_bytes<R: Real>(&self, words: usize, threads: usize) -> usize {
+        words * self.config.labels * size_of::<R>()
+            + threads.min(words.div_ceil(SHARD)) * self.space_bytes::<R>(SHARD.min(words))
+    }
+
     /// The mean loss a word, penalty included, and its gradient.
     pub fn step<R: Real>(
         &self,

@@ -158,6 +158,21 @@ impl Siamese {
         }
     }
 
+    /// Bytes of [`Siamese::space`], but for a little.
+    pub fn space_bytes<R: Real>(&self, pairs: usize) -> usize {
+        let Config { embed, hidden, freeze, .. } = self.config;
+        let (n, back) = (SHARD.min(pairs), if freeze { 0 } else { embed });
+        let a_shard = 2 * n * (embed + back + hidden) + n + self.layout.before(self.words).len();
+        (pairs.div_ceil(SHARD) * a_shard + back * hidden) * size_of::<R>()
+            + if freeze { 0 } else { Uses::bytes(2 * pairs) }
+    }
+
+    /// Bytes that [`Siamese::distances`] of `pairs` takes, by as many threads.
+    pub fn distances_bytes<R: Real>(&self, pairs: usize, threads: usize) -> usize {
+        let Config { embed, hidden, .. } = self.config;
+        (pairs + threads.min(pairs.div_ceil(BLOCK)) * BLOCK.min(pairs) * (embed + 2 * hidden)) * size_of::<R>()
+    }
+
     /// The mean loss a pair, and its gradient.
     pub fn step<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, batch: Batch, w: &Arena<R>) -> f64 {
         let pairs = batch.alike.len();

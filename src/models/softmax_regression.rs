@@ -103,6 +103,11 @@ impl SoftmaxRegression {
 }
 
 impl<R: Real> Space<R> {
+    /// Bytes of its values; room for them is made when they are first computed.
+    pub fn bytes(&self) -> usize {
+        Session::<R>::bytes(&self.graph)
+    }
+
     /// The graph.
     pub fn graph(&self) -> &Graph {
         &self.graph

@@ -6,6 +6,7 @@
 
 use super::conll::utf8;
 use crate::error::{Error, Result};
+use hashbrown::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Examples with their classes.
@@ -106,13 +107,13 @@ impl Table {
                 all
             }
         };
+        let numbers: HashMap<String, u32> = table.names.iter().cloned().zip(0..).collect();
         for Record { line, fields } in &rows {
-            let class = table.names.iter().position(|name| *name == fields[label]);
-            let class = class.ok_or_else(|| {
+            let class = numbers.get(&fields[label]).copied().ok_or_else(|| {
                 let expected = format!("one of the classes learned from: {}", table.names.join(", "));
                 Error::input(path, *line, format!("`{}` in column {}", fields[label], table.label), expected)
             })?;
-            table.classes.push(class as u32);
+            table.classes.push(class);
         }
         Ok(table)
     }
@@ -120,16 +121,18 @@ impl Table {
 
 /// The class column and those of the numbers.
 fn choose(path: &Path, names: &[String], header: bool, reading: Reading) -> Result<(usize, Vec<usize>)> {
+    let mut columns: HashMap<&str, usize> = HashMap::with_capacity(names.len());
+    for (column, name) in names.iter().enumerate() {
+        if columns.insert(name, column).is_some() {
+            return Err(Error::input(path, 1, format!("two columns {name}"), "a name for each column"));
+        }
+    }
     let find = |name: &str| {
-        let found = names.iter().position(|own| own == name);
-        found.ok_or_else(|| {
+        columns.get(name).copied().ok_or_else(|| {
             let what = if header { format!("the columns {}", names.join(", ")) } else { "no header".to_owned() };
             Error::input(path, 1, what, format!("a column {name}"))
         })
     };
-    if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
-        return Err(Error::input(path, 1, format!("two columns {}", twice.1), "a name for each column"));
-    }
     if names.len() < 2 {
         return Err(Error::input(path, 1, "one column", "numbers and a class, separated by commas"));
     }
@@ -138,10 +141,7 @@ fn choose(path: &Path, names: &[String], header: bool, reading: Reading) -> Resu
             let by_number = |text: &str| text.parse().ok().filter(|n| (1..=names.len()).contains(n)).map(|n| n - 1);
             let label = match label {
                 None => names.len() - 1,
-                Some(text) => match names.iter().position(|own| own == text).or_else(|| by_number(text)) {
-                    Some(column) => column,
-                    None => find(text)?,
-                },
+                Some(text) => find(text).or_else(|missing| by_number(text).ok_or(missing))?,
             };
             Ok((label, (0..names.len()).filter(|&column| column != label).collect()))
         }

@@ -60,6 +60,12 @@ impl<R: Real> DropoutPenalty<R> {
         }
     }
 
+    /// Bytes of [`DropoutPenalty::new`].
+    pub fn bytes(rows: usize, width: usize, labels: usize, drop: f64) -> usize {
+        let elements = 2 * rows * labels + 4 * rows * width + 4 * width * labels;
+        if drop > 0.0 { elements * size_of::<R>() } else { 0 }
+    }
+
     /// Adds ∂R/∂θ to `delta` = `scale` · (ŷ − y) \[N, K\], of which R is as many times taken, and the column sums of what is added to
     /// `dbias`. `x`: \[N, H\], `u`: \[K, H\]. Returns the sum of R over the rows, not scaled.
     pub fn loss(

@@ -29,6 +29,11 @@ impl<R: Real> LabelSoftmax<R> {
         }
     }
 
+    /// Bytes of [`LabelSoftmax::new`].
+    pub fn bytes(tokens: usize, labels: usize) -> usize {
+        tokens.next_multiple_of(LANES) * (labels + 2) * size_of::<R>()
+    }
+
     /// Turns the scores `theta` \[N, K\], their bias not yet added, into ∂J = `scale` · (ŷ − y), where J is `scale` times the sum
     /// of the losses; `dbias` \[K\] gets its column sums. Returns the sum of the losses, not scaled.
     pub fn loss(&mut self, theta: &mut [R], dbias: &mut [R], bias: &[R], targets: &[u32], scale: f64) -> f64 {

@@ -90,6 +90,12 @@ impl Sentences {
         }
     }
 
+    /// Bytes of [`Sentences::new`].
+    pub fn bytes(tokens: usize, labels: usize) -> usize {
+        let doubles = tokens * (labels + 1) + (3 + Transitions::rows(labels)) * labels;
+        doubles * size_of::<f64>() + tokens * labels * size_of::<u32>()
+    }
+
     /// Before the first [`Sentences::loss`] of a step.
     pub fn clear(&mut self) {
         self.gradient.fill(0.0);
