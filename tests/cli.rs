@@ -269,7 +269,7 @@ fn memory_of_other_models_is_predicted() {
         format!(
             "pseudo-siamese --train {labels} --valid {labels} --vectors {vectors} --hidden 9000 --dropout-penalty 0.3"
         ),
-        format!("softmax --train {points} --batch 900"),
+        format!("softmax --train {points} --batch 1000"),
     ];
     for (i, options) in runs.iter().enumerate() {
         let out = dir.path().join(i.to_string());

@@ -53,6 +53,7 @@ static MODELS: LazyLock<[Model; 2]> = LazyLock::new(|| {
 });
 
 fuzz_target!(|data: &[u8]| {
+    wordmill_fuzz::alone();
     let Some((&choice, data)) = data.split_first() else { return };
     let (dir, files) = &MODELS[(choice & 1) as usize];
     let which = (choice >> 1) as usize % files.len();
