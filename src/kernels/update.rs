@@ -36,7 +36,8 @@ pub struct AdamStep<R> {
 }
 
 /// Calls `f` with w, g and `N` states, sixteen lanes at a time, and writes w and the states back. Gives 0, or NaN if a number
-/// written is not finite.
+/// written is not finite: the products of weights and last states, which are summed for it, are not if one of either is not. A state
+/// before the last must make its weight not finite when it is not itself.
 #[inline(always)]
 fn update<S: Simd, const N: usize>(
     s: S,
@@ -56,11 +57,8 @@ fn update<S: Simd, const N: usize>(
         let gradient = s.fma(decay, weight, s.mul(scale, s.load(&g[i..])));
         let (weight, new) = f(weight, gradient, std::array::from_fn(|k| s.load(&state[k][i..])));
         s.store(weight, &mut w[i..]);
-        sum = s.fma(weight, zero, sum);
-        for k in 0..N {
-            s.store(new[k], &mut state[k][i..]);
-            sum = s.fma(new[k], zero, sum);
-        }
+        (0..N).for_each(|k| s.store(new[k], &mut state[k][i..]));
+        sum = s.fma(weight, new.last().copied().unwrap_or(zero), sum);
         i += LANES;
     }
     if whole < w.len() {
@@ -68,13 +66,11 @@ fn update<S: Simd, const N: usize>(
         let gradient = s.fma(decay, weight, s.mul(scale, s.load_part(&g[whole..])));
         let (weight, new) = f(weight, gradient, std::array::from_fn(|k| s.load_part(&state[k][whole..])));
         s.store_part(weight, &mut w[whole..]);
-        sum = s.fma(s.load_part(&w[whole..]), zero, sum);
-        for k in 0..N {
-            s.store_part(new[k], &mut state[k][whole..]);
-            sum = s.fma(s.load_part(&state[k][whole..]), zero, sum);
-        }
+        (0..N).for_each(|k| s.store_part(new[k], &mut state[k][whole..]));
+        // Lanes beyond the end began as zeros, which `f` keeps.
+        sum = s.fma(weight, new.last().copied().unwrap_or(zero), sum);
     }
-    s.sum(sum)
+    s.sum(sum) * S::R::of(0.0)
 }
 
 kernel! {

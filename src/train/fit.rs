@@ -234,6 +234,7 @@ impl<T: Task> Fit<'_, T> {
             if signal.is_some() {
                 self.state.seconds += clock.elapsed().as_secs_f64();
                 self.state.recent.seconds += clock.elapsed().as_secs_f64();
+                self.saver.give_way();
             }
             if ended || signal.is_some() || saved.elapsed() >= self.plan.save_every {
                 self.save()?;

@@ -70,6 +70,8 @@ pub struct Saver {
 /// A checkpoint under way.
 #[derive(Debug)]
 struct Pending {
+    /// Whether it is the best so far.
+    best: bool,
     parts: VecDeque<Held>,
     /// How many parts were handed over.
     done: usize,
@@ -211,6 +213,7 @@ impl Saver {
         let thread = std::thread::Builder::new().name("saver".into()).spawn(write);
         let thread = thread.map_err(|e| Error::io(self.writer.dir().path(), "starting a thread to save", e))?;
         self.pending = Some(Pending {
+            best: best == Some(step),
             parts: held,
             done: 0,
             rows: 0,
@@ -264,6 +267,14 @@ impl Saver {
         let Some(pending) = &mut self.pending else { return Ok(()) };
         while pending.hand_over(live, true) {}
         self.join()
+    }
+
+    /// Leaves the checkpoint under way for one of a later moment that is to be begun at once, unless it is the best or was handed over.
+    pub fn give_way(&mut self) {
+        if self.pending.as_ref().is_some_and(|pending| !pending.best) {
+            // An error of the disk comes again with the next, or is over.
+            _ = self.join();
+        }
     }
 
     fn join(&mut self) -> Result<()> {
@@ -347,7 +358,10 @@ fn write(
                     let mut rest = *len;
                     while rest > 0 {
                         let block = blocks.recv().map_err(|_| io::Error::other("the run has ended"))?;
-                        if let Some(&value) = block.iter().find(|x| !x.is_finite()) {
+                        // All at once, which is faster than one by one; then which it is.
+                        let finite = block.iter().fold(true, |all, x| all & x.is_finite());
+                        let found = if finite { None } else { block.iter().find(|x| !x.is_finite()) };
+                        if let Some(&value) = found {
                             let tensor = if *file == MODEL { format!("weight {name}") } else { name.clone() };
                             broken = Some(Error::NotFinite { tensor, step, value: value.into() });
                             return Err(io::Error::other("it is not finite"));
@@ -609,6 +623,23 @@ mod tests {
             assert_eq!(tensor, name);
             assert_eq!(saver.writer.dir().steps().expect("there"), [1]);
         }
+    }
+
+    /// A signal does not wait for the checkpoint of an earlier step, but the best one is kept.
+    #[test]
+    fn only_the_best_does_not_give_way() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let limits = Limits { block: 100, blocks: 1, copied: 1 << 20 };
+        let writer = Writer::create(temp.path(), false).expect("new").on(slow(u64::MAX).0);
+        let mut saver = Saver::new(writer).with(limits);
+        let mut run = Run::new();
+        for _ in 1..=3 {
+            run.step(Some(&mut saver));
+            saver.give_way();
+            begin(&mut saver, &run).expect("the disk is good");
+        }
+        saver.finish(&run.live()).expect("the disk is good");
+        assert_eq!(saver.writer.dir().steps().expect("there"), [1, 3]);
     }
 
     /// A run that ends by a panic leaves no half of a checkpoint.
