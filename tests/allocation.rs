@@ -138,8 +138,14 @@ fn allocations_of_pairs(threads: usize) -> Vec<usize> {
     const PAIRS: usize = 150;
     let loss = siamese::Loss::Contrastive { margin: 1.0 };
     let net = Siamese::new(siamese::Config { words: WORDS, embed: 11, hidden: 13, loss, freeze: false });
-    let config =
-        pseudo_siamese::Config { words: WORDS, embed: 11, hidden: 13, labels: 5, freeze: false, dropout_penalty: 0.3 };
+    let config = pseudo_siamese::Config {
+        words: Some(WORDS),
+        embed: 11,
+        hidden: 13,
+        labels: 5,
+        freeze: false,
+        dropout_penalty: 0.3,
+    };
     let other = PseudoSiamese::new(config);
     wordmill::pool::pool(threads).expect("a pool").install(|| {
         let (mut w, mut v) = (Arena::<f32>::zeros(net.layout()), Arena::<f32>::zeros(other.layout()));
@@ -165,7 +171,7 @@ fn allocations_of_pairs(threads: usize) -> Vec<usize> {
             net.step(&mut g, &mut space, siamese::Batch { first: &first, second: &second, alike: &alike }, &w);
             let norm = adam.norm(&g);
             adam.update(&mut w, &mut g, norm, 0.01, step);
-            other.step(&mut f, &mut other_space, &first, &targets, &v);
+            other.step(&mut f, &mut other_space, pseudo_siamese::Input::Words(&first), &targets, &v);
             let norm = adagrad.norm(&f);
             adagrad.update(&mut v, &mut f, norm, 0.01, step);
             if step > WARM_UP {

@@ -223,7 +223,7 @@ fn midterm_1_5_gradients_of_the_pseudo_siamese_net() {
     let _turn = products();
     let (words, labels) = (6, 3);
     let net = PseudoSiamese::new(pseudo_siamese::Config {
-        words,
+        words: Some(words),
         embed: 5,
         hidden: 7,
         labels,
@@ -235,7 +235,7 @@ fn midterm_1_5_gradients_of_the_pseudo_siamese_net() {
     let (ids, y) = ([4, 1, 2, 5], [2, 0, 1, 1]);
     let n = ids.len();
     let mut g = Gradients::zeros(net.layout(), n);
-    let loss = net.step(&mut g, &mut net.space(n), &ids, &y, &w);
+    let loss = net.step(&mut g, &mut net.space(n), pseudo_siamese::Input::Words(&ids), &y, &w);
 
     let g = g.dense(net.layout());
     let x = rows(tensor(&w, "embedding"), &ids);

@@ -161,7 +161,7 @@ fn texts_that_are_none() {
 fn options_that_make_no_sense() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("model");
-    let cases: [(&[&str], &str); 34] = [
+    let cases: [(&[&str], &str); 36] = [
         (&["--hidden", "0"], "--hidden"),
         (&["--hidden", "-1"], "--hidden"),
         (&["--hidden", "1e3"], "--hidden"),
@@ -193,6 +193,8 @@ fn options_that_make_no_sense() {
         (&["--loss", "adaptive", "--cutoffs", "20,2651"], "--cutoffs 2651: expected less than the 2649 words"),
         (&["--loss", "adaptive", "--tail-divisor", "0"], "--tail-divisor"),
         (&["--loss", "adaptive", "--tie"], "--tie needs --loss full"),
+        (&["--loss", "sampled", "--tie", "--samples", "3"], "--tie needs --loss full"),
+        (&["--loss", "nce", "--tie"], "--tie needs --loss full"),
         (&["--negatives", "per-lane"], "--negatives per-lane is for --loss sampled and nce"),
         (&["--eval-tokens", "100"], "--eval-tokens is of the text that --valid names"),
         (&["--eval-tokens", "0", "--valid", TEST], "--eval-tokens"),

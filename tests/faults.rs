@@ -16,7 +16,7 @@ use wordmill::models::language_model::{Config, Loss, Noise, Space, Window};
 use wordmill::models::{Init, LanguageModel};
 use wordmill::params::{Arena, Gradients, Layout};
 use wordmill::train::checkpoint::{ModelDir, Purpose};
-use wordmill::train::fit::{Fit, Outcome, Plan, State, Task};
+use wordmill::train::fit::{Fit, Outcome, Plan, SmallFile, State, Task};
 use wordmill::train::metrics::Metrics;
 use wordmill::train::optimizer::{Optimizer, Rule};
 use wordmill::train::progress::{Progress, Style};
@@ -383,8 +383,8 @@ impl Task for Repeated {
         self.model.recipe().is_none()
     }
 
-    fn files(&self) -> Vec<(&str, Vec<u8>)> {
-        Vec::new()
+    fn files(&self) -> &[SmallFile] {
+        &[]
     }
 
     fn carried(&mut self) -> Vec<&mut [f32]> {

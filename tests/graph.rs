@@ -5,15 +5,16 @@ mod common;
 
 use clap::ValueEnum;
 use common::{assert_all_close, assert_close, check_gradient, fill_uniform, uniform};
-use ndarray::{Array2, ArrayView2, arr2};
+use ndarray::{Array2, ArrayView2, Axis, arr2};
 use std::sync::Arc;
 use wordmill::graph::{Builder, Error, Feed, Id, Node, Session, Side};
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::{Keep, factors};
-use wordmill::layers::losses::{Draws, Negatives, Objective, Sampler};
+use wordmill::layers::losses::{Draws, Negatives, Objective, Sampler, Tail};
 use wordmill::layers::net::{Kind, Masks, Unit};
 use wordmill::models::graphs::{self, ModelGraph, Output, Unrolled, language_model, tagger};
 use wordmill::models::language_model::{Config, LanguageModel, Loss, Noise, Space, Window};
+use wordmill::models::pseudo_siamese::Input;
 use wordmill::models::{Ner, PseudoSiamese, Siamese, ner, pseudo_siamese, siamese};
 use wordmill::params::{Arena, Gradients, Layout, P, Role};
 use wordmill::rng::{Place, Purpose, Stream};
@@ -290,7 +291,11 @@ struct Case {
     keep: f64,
     variational: bool,
     tie: bool,
-    sample: Option<(Objective, Draws)>,
+    sample: Option<(Objective, Draws, Negatives)>,
+    /// First words and widths of the tails of an adaptive softmax.
+    tails: &'static [(usize, usize)],
+    /// Whether a word of the text begins with a state of zero.
+    reset: bool,
 }
 
 const WORDS: usize = 17;
@@ -312,6 +317,8 @@ const PLAIN: Case = Case {
     variational: false,
     tie: false,
     sample: None,
+    tails: &[],
+    reset: false,
 };
 
 /// Every cell of the registry: one that is not in this list does not compile.
@@ -331,22 +338,25 @@ fn cells() -> Vec<Case> {
 
 /// A step of the language model, hand-written and as a graph.
 fn compare(case: Case) {
-    let Case { cell, unit, activation, layers, loss_from, keep, variational, tie, sample } = case;
+    let Case { cell, unit, activation, layers, loss_from, keep, variational, tie, sample, tails, reset } = case;
     let loss = match sample {
-        None => Loss::Full,
-        Some((objective, draws)) => {
-            Loss::Sampled { objective, draws, negatives: Negatives::Shared, samples: SAMPLES, power: Some(0.7) }
+        None if tails.is_empty() => Loss::Full,
+        None => Loss::Adaptive { tails: tails.iter().map(|&(first, width)| Tail { first, width }).collect() },
+        Some((objective, draws, negatives)) => {
+            Loss::Sampled { objective, draws, negatives, samples: SAMPLES, power: Some(0.7) }
         }
     };
-    let (words, embed, hidden) = (WORDS, if tie { HIDDEN } else { EMBED }, HIDDEN);
-    let config =
-        Config { words, embed, hidden, layers, cell, activation, unit, tie, variational, loss, ..Config::default() };
-    let model = LanguageModel::new(config);
-    let mut w = Arena::<f64>::zeros(model.layout());
-    fill_uniform(&mut w, 0.9, 5);
     let ids =
         |salt: usize| -> Vec<u32> { (0..STEPS * LANES).map(|i| ((i * i * 7 + i * 3 + salt) % WORDS) as u32).collect() };
     let (inputs, targets) = (ids(1), ids(2));
+    // One that is read in the second step, and again.
+    let reset_at = reset.then(|| inputs[LANES + 2]);
+    let (words, embed, hidden) = (WORDS, if tie { HIDDEN } else { EMBED }, HIDDEN);
+    let sizes = Config { words, embed, hidden, layers, reset_at, ..Config::default() };
+    let config = Config { cell, activation, unit, tie, variational, loss, ..sizes };
+    let model = LanguageModel::new(config);
+    let mut w = Arena::<f64>::zeros(model.layout());
+    fill_uniform(&mut w, 0.9, 5);
     let counts: Vec<u64> = (0..WORDS as u64).map(|k| 100 / (k + 1)).collect();
     let (keep, seed, step) = (Keep::inverted(keep), 3, 9);
     let mut space: Space<f64> = model.training_space(STEPS, LANES, &counts);
@@ -355,7 +365,7 @@ fn compare(case: Case) {
         state.iter_mut().enumerate().for_each(|(j, x)| *x = ((l + 2) * (j + 3) % 7) as f64 / 7.0 - 0.3);
         fed.matrices.push((format!("h{l}"), Array2::from_shape_vec((LANES, hidden), state.to_vec()).unwrap()));
     }
-    let mut g = Gradients::zeros(model.layout(), STEPS * LANES + SAMPLES);
+    let mut g = Gradients::zeros(model.layout(), STEPS * LANES + model.samples(LANES));
     let window = Window { inputs: &inputs, targets: &targets, loss_from };
     let loss = model.step(&mut g, &mut space, window, Noise { keep, seed, step }, &w);
 
@@ -378,14 +388,8 @@ fn compare(case: Case) {
     }
     let output = match sample {
         None => Output::Full,
-        Some((objective, draws)) => {
+        Some((objective, draws, negatives)) => {
             let sampler = Sampler::unigram(&counts, 0.7);
-            let mut stream = Stream::new(seed, Purpose::Negatives, step, 0);
-            let mut drawn: Vec<u32> = (0..SAMPLES).map(|_| sampler.draw(&mut stream)).collect();
-            drawn.sort_unstable();
-            if draws == Draws::Unique {
-                drawn.dedup();
-            }
             let shift = |&word: &u32| {
                 let (q, s) = (sampler.probability(word), SAMPLES as f64);
                 -match (objective, draws) {
@@ -394,16 +398,31 @@ fn compare(case: Case) {
                     (Objective::Nce(ln_z), _) => (s * q).ln() + ln_z,
                 }
             };
-            fed.matrices.push(("shift".into(), Array2::from_shape_fn((1, drawn.len()), |(_, i)| shift(&drawn[i]))));
+            let samples = if negatives == Negatives::PerLane { LANES } else { 1 };
+            let mut all = Vec::new();
+            for i in 0..samples {
+                let mut stream = Stream::new(seed, Purpose::Negatives, step, i as u32);
+                let mut drawn: Vec<u32> = (0..SAMPLES).map(|_| sampler.draw(&mut stream)).collect();
+                drawn.sort_unstable();
+                if draws == Draws::Unique {
+                    drawn.dedup();
+                }
+                // What is missing never happens.
+                let distinct = drawn.len();
+                drawn.resize(SAMPLES, 0);
+                let shift = |j: usize| if j < distinct { shift(&drawn[j]) } else { NEVER };
+                let name = |what: &str| if samples == 1 { what.to_owned() } else { format!("{what}.{i}") };
+                fed.matrices.push((name("shift"), Array2::from_shape_fn((1, SAMPLES), |(_, j)| shift(j))));
+                fed.ids.push((name("sample"), drawn.clone()));
+                all.push(drawn);
+            }
             for (t, y) in targets.chunks_exact(LANES).enumerate().skip(loss_from) {
                 fed.matrices.push((format!("shift{t}"), Array2::from_shape_fn((LANES, 1), |(i, _)| shift(&y[i]))));
-                let hit = |(i, j): (usize, usize)| y[i] == drawn[j] && draws == Draws::Unique;
-                let hits = Array2::from_shape_fn((LANES, drawn.len()), |at| if hit(at) { NEVER } else { 0.0 });
+                let hit = |(i, j): (usize, usize)| y[i] == all[i % samples][j] && draws == Draws::Unique;
+                let hits = Array2::from_shape_fn((LANES, SAMPLES), |at| if hit(at) { NEVER } else { 0.0 });
                 fed.matrices.push((format!("hits{t}"), hits));
             }
-            let (len, logistic) = (drawn.len(), objective != Objective::Softmax);
-            fed.ids.push(("sample".into(), drawn));
-            Output::Sampled { drawn: len, logistic }
+            Output::Sampled { drawn: SAMPLES, logistic: objective != Objective::Softmax }
         }
     };
     let unrolled = Unrolled { steps: STEPS, lanes: LANES, loss_from, dropout, output };
@@ -436,8 +455,28 @@ fn language_models_with_sampled_losses() {
         (Objective::Nce(1.5), Draws::WithReplacement),
     ];
     for case in cells() {
-        for kind in kinds {
-            compare(Case { sample: Some(kind), keep: 0.8, loss_from: 1, ..case });
+        for (objective, draws) in kinds {
+            for negatives in [Negatives::Shared, Negatives::PerLane] {
+                compare(Case { sample: Some((objective, draws, negatives)), keep: 0.8, loss_from: 1, ..case });
+            }
+        }
+    }
+}
+
+#[test]
+fn language_models_with_the_adaptive_softmax() {
+    for case in cells() {
+        compare(Case { tails: &[(6, 4)], ..case });
+        compare(Case { tails: &[(2, 3), (5, 2), (11, 1)], keep: 0.8, loss_from: 1, layers: 2, ..case });
+    }
+}
+
+/// States begin at zero within a window, and gradients end there.
+#[test]
+fn language_models_that_begin_anew_at_a_word() {
+    for case in cells() {
+        for layers in 1..=3 {
+            compare(Case { reset: true, layers, keep: 0.8, loss_from: layers % 2, ..case });
         }
     }
 }
@@ -520,20 +559,31 @@ fn siamese_nets() {
     }
 }
 
-/// Pseudo-Siamese nets, with and without the penalty of dropout.
+/// Pseudo-Siamese nets on words and on rows of numbers, with and without the penalty of dropout.
 #[test]
 fn pseudo_siamese_nets() {
     let (words, embed, hidden, labels, n) = (23, 4, 7, 5, 70);
-    for dropout_penalty in [0.0, 0.3] {
-        let config = pseudo_siamese::Config { words, embed, hidden, labels, freeze: false, dropout_penalty };
+    for (dropout_penalty, of_words) in [(0.0, true), (0.3, true), (0.2, false)] {
+        let of = of_words.then_some(words);
+        let config = pseudo_siamese::Config { words: of, embed, hidden, labels, freeze: !of_words, dropout_penalty };
         let net = PseudoSiamese::new(config);
         let mut w = Arena::<f64>::zeros(net.layout());
         fill_uniform(&mut w, 0.9, 5);
+        let mut numbers = Array2::zeros((words, embed));
+        numbers.iter_mut().enumerate().for_each(|(i, x)| *x = (i * 7 % 11) as f64 / 5.0 - 1.0);
         let ids: Vec<u32> = (0..n).map(|i| (i * 7 + i / 9) % words as u32).collect();
         let targets: Vec<u32> = (0..n).map(|i| (i * i + i / 3) % labels as u32).collect();
         let mut g = Gradients::zeros(net.layout(), n as usize);
-        let loss = net.step(&mut g, &mut net.space(n as usize), &ids, &targets, &w);
-        let fed = Fed { matrices: Vec::new(), ids: vec![("x".into(), ids), ("y".into(), targets)] };
+        let rows = numbers.as_slice().unwrap();
+        let input = if of_words { Input::Words(&ids) } else { Input::Rows(&ids, rows) };
+        let loss = net.step(&mut g, &mut net.space(n as usize), input, &targets, &w);
+        let mut fed = Fed { matrices: Vec::new(), ids: vec![("y".into(), targets)] };
+        if of_words {
+            fed.ids.push(("x".into(), ids));
+        } else {
+            let chosen: Vec<usize> = ids.iter().map(|&id| id as usize).collect();
+            fed.matrices.push(("x".into(), numbers.select(Axis(0), &chosen)));
+        }
         let graph = graphs::pseudo_siamese(&net, n as usize).unwrap();
         fed.compare(&format!("penalty of dropout {dropout_penalty}"), &graph, &w, loss, &g.dense(net.layout()));
     }
@@ -563,9 +613,8 @@ fn drawn_from_the_command_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("graph.svg");
     let svg = file.to_str().unwrap();
-    for model in
-        ["rnn", "gru", "gated-feedback", "sampled", "ner", "ner-sentence", "siamese", "pseudo-siamese", "softmax"]
-    {
+    let recurrent = ["rnn", "gru", "gated-feedback", "sampled", "adaptive"];
+    for model in recurrent.into_iter().chain(["ner", "ner-sentence", "siamese", "pseudo-siamese", "softmax"]) {
         let (plain, both) = (run(&[model, "--svg", svg]), run(&[model, "--gradients", "--layers", "2"]));
         assert!(plain.status.success() && both.status.success(), "{plain:?} {both:?}");
         let (svg, dot) = (std::fs::read_to_string(&file).unwrap(), String::from_utf8(both.stdout).unwrap());

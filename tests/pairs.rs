@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use wordmill::Real;
 use wordmill::layers::losses::DropoutPenalty;
-use wordmill::models::pseudo_siamese::PseudoSiamese;
+use wordmill::models::pseudo_siamese::{Input, PseudoSiamese};
 use wordmill::models::siamese::{Batch, Loss, Siamese};
-use wordmill::models::{Init, pseudo_siamese, siamese};
+use wordmill::models::{Init, SoftmaxRegression, pseudo_siamese, siamese, softmax_regression};
 use wordmill::params::{Arena, Gradients};
 use wordmill::text::ranking::roc;
 use wordmill::train::optimizer::{Optimizer, Rule};
@@ -82,12 +82,13 @@ fn against_pytorch<R: Real>(tolerance: f64) {
         let loss = net.step(&mut g, &mut net.space(f.first.len()), batch, &w);
         compare(case, loss, &g.dense(net.trained()), tolerance);
     }
-    let config = pseudo_siamese::Config { words, embed, hidden, labels, freeze: false, dropout_penalty: 0.0 };
+    let config =
+        pseudo_siamese::Config { words: Some(words), embed, hidden, labels, freeze: false, dropout_penalty: 0.0 };
     let net = PseudoSiamese::new(config);
     let mut w = Arena::<R>::zeros(net.layout());
     put(&mut w, &f.pseudo_siamese.weights);
     let mut g = Gradients::zeros(net.trained(), f.first.len());
-    let loss = net.step(&mut g, &mut net.space(f.first.len()), &f.first, &f.targets, &w);
+    let loss = net.step(&mut g, &mut net.space(f.first.len()), Input::Words(&f.first), &f.targets, &w);
     compare(&f.pseudo_siamese, loss, &g.dense(net.trained()), tolerance);
 }
 
@@ -137,27 +138,38 @@ fn gradients_of_the_pseudo_siamese_net() {
     let (n, words, labels) = (pseudo_siamese::SHARD + 9, 19, 4);
     let (ids, targets) = (pairs(n, words).0, (0..n).map(|i| ((i * 7 + i / 3) % labels) as u32).collect::<Vec<u32>>());
     for dropout_penalty in [0.0, 0.3] {
-        let config = |freeze| pseudo_siamese::Config { words, embed: 5, hidden: 7, labels, freeze, dropout_penalty };
-        let net = PseudoSiamese::new(config(false));
+        let config =
+            |words, freeze| pseudo_siamese::Config { words, embed: 5, hidden: 7, labels, freeze, dropout_penalty };
+        let (net, ids) = (PseudoSiamese::new(config(Some(words), false)), Input::Words(&ids));
         let mut w = Arena::<f64>::zeros(net.layout());
         fill_uniform(&mut w, 0.9, 5);
         let mut space = net.space(n);
         let mut g = Gradients::zeros(net.trained(), n);
-        net.step(&mut g, &mut space, &ids, &targets, &w);
+        let loss = net.step(&mut g, &mut space, ids, &targets, &w);
         let gradient = g.dense(net.trained());
         check_gradient(&gradient, &w, 1e-6, |w| {
             g.clear_tables();
-            net.step(&mut g, &mut space, &ids, &targets, w)
+            net.step(&mut g, &mut space, ids, &targets, w)
         });
-        let frozen = PseudoSiamese::new(config(true));
+        let frozen = PseudoSiamese::new(config(Some(words), true));
         let mut g = Gradients::zeros(frozen.trained(), 0);
-        frozen.step(&mut g, &mut frozen.space(n), &ids, &targets, &w);
+        frozen.step(&mut g, &mut frozen.space(n), ids, &targets, &w);
         assert!(g.arena.all() == &gradient.all()[..g.arena.all().len()]);
+        // Rows of numbers that are the words' vectors are seen as the words are.
+        let of_rows = PseudoSiamese::new(config(None, true));
+        let (mut g, mut v) = (Gradients::zeros(of_rows.trained(), 0), Arena::zeros(of_rows.layout()));
+        let dense = v.all().len();
+        v.all_mut().copy_from_slice(&w.all()[..dense]);
+        let Input::Words(numbers) = ids else { unreachable!() };
+        let rows = Input::Rows(numbers, w.slice(net.words().unwrap()));
+        assert_eq!(of_rows.step(&mut g, &mut of_rows.space(n), rows, &targets, &v), loss);
+        assert!(g.arena.all() == &gradient.all()[..dense]);
+        assert_eq!(of_rows.probabilities(rows, &v), net.probabilities(ids, &w));
         // What is predicted is what is learnt: the loss without the penalty is that of the probabilities.
         if dropout_penalty == 0.0 {
-            let y = net.probabilities(&ids, &w);
+            let y = net.probabilities(ids, &w);
             let loss = -y.chunks_exact(labels).zip(&targets).map(|(y, &k)| y[k as usize].ln()).sum::<f64>() / n as f64;
-            assert_close("loss", loss, net.step(&mut g_of(&net, n), &mut space, &ids, &targets, &w), 1e-12, 0.1);
+            assert_close("loss", loss, net.step(&mut g_of(&net, n), &mut space, ids, &targets, &w), 1e-12, 0.1);
         }
     }
 }
@@ -239,6 +251,19 @@ fn quadratic(x: &[f64], u: &[f64], curvature: &dyn Fn(usize, usize) -> f64, p: f
     0.5 * p / (1.0 - p) * (0..d).map(|j| x[j] * x[j] * form(j)).sum::<f64>()
 }
 
+/// What the penalty adds to the loss of a softmax regression on one example, u: [K, D].
+fn penalty_of_softmax_regression(x: &[f64], u: &[f64], bias: &[f64], class: u32, dropout_penalty: f64) -> f64 {
+    let (features, classes) = (x.len(), bias.len());
+    let net = SoftmaxRegression::new(softmax_regression::Config { features, classes, dropout_penalty });
+    let mut w = Arena::<f64>::zeros(net.layout());
+    let tensors: Vec<_> = net.layout().tensors().map(|(p, _)| p).collect();
+    w.matrix_mut(tensors[0]).assign(&ndarray::ArrayView2::from_shape((classes, features), u).unwrap().t());
+    w.slice_mut(tensors[1]).copy_from_slice(bias);
+    let (mut g, mut space) = (Gradients::zeros(net.layout(), 0), net.space(1));
+    let x = ndarray::ArrayView2::from_shape((1, features), x).unwrap();
+    net.step(&mut g, &mut space, x, &[class], &w) - net.scores(&mut space, x, &[class], &w).1
+}
+
 #[test]
 fn the_penalty_is_what_all_masks_cost() {
     for (d, k, p) in [(12, 3, 0.5), (9, 2, 0.2), (11, 5, 0.35)] {
@@ -271,6 +296,8 @@ fn the_penalty_is_what_all_masks_cost() {
             let weights = ndarray::ArrayView2::from_shape((k, d), &u).unwrap();
             let found = penalty.loss(&mut delta, &mut vec![0.0; k], &x2, &[target; 2], 0.25, weights);
             assert_close("the layer", 0.5 * found, by_hand, 1e-9, 1e-9);
+            let of_graph = penalty_of_softmax_regression(&x, &u, &bias, target, p);
+            assert_close("softmax regression", of_graph, by_hand, 1e-9, 1e-9);
             if k == 2 {
                 // Of a logistic regression with β = u₁ − u₀: ½ q ŷ(1 − ŷ) Σ xⱼ² βⱼ².
                 let squares: f64 = (0..d).map(|j| (x[j] * (u[d + j] - u[j])).powi(2)).sum();
@@ -344,8 +371,14 @@ fn bits_do_not_depend_on_threads() {
         wordmill::pool::pool(threads).unwrap().install(|| {
             let loss = Loss::Contrastive { margin: 1.0 };
             let net = Siamese::new(siamese::Config { words, embed: 12, hidden: 20, loss, freeze: false });
-            let config =
-                pseudo_siamese::Config { words, embed: 12, hidden: 20, labels: 5, freeze: false, dropout_penalty: 0.2 };
+            let config = pseudo_siamese::Config {
+                words: Some(words),
+                embed: 12,
+                hidden: 20,
+                labels: 5,
+                freeze: false,
+                dropout_penalty: 0.2,
+            };
             let pseudo = PseudoSiamese::new(config);
             let (mut w, mut v) = (Arena::<f32>::zeros(net.layout()), Arena::<f32>::zeros(pseudo.layout()));
             Init::Xavier.fill(&mut w, 1);
@@ -360,12 +393,12 @@ fn bits_do_not_depend_on_threads() {
                 net.step(&mut g, &mut space, Batch { first: &first, second: &second, alike: &alike }, &w);
                 let norm = adam.norm(&g);
                 adam.update(&mut w, &mut g, norm, 0.01, step);
-                pseudo.step(&mut f, &mut pseudo_space, &first, &targets, &v);
+                pseudo.step(&mut f, &mut pseudo_space, Input::Words(&first), &targets, &v);
                 let norm = adagrad.norm(&f);
                 adagrad.update(&mut v, &mut f, norm, 0.05, step);
             }
             let distances = net.distances(&first, &second, &w);
-            (hash(w.all()), hash(v.all()), hash(&distances), hash(&pseudo.probabilities(&first, &v)))
+            (hash(w.all()), hash(v.all()), hash(&distances), hash(&pseudo.probabilities(Input::Words(&first), &v)))
         })
     };
     let alone = run(1);
@@ -375,6 +408,7 @@ fn bits_do_not_depend_on_threads() {
 }
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
+const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/softmax/iris.csv");
 
 fn wordmill(args: &str) -> (String, String, i32) {
     let output = Command::new(env!("CARGO_BIN_EXE_wordmill")).args(args.split_whitespace()).output().unwrap();
@@ -452,15 +486,17 @@ fn resumed_runs_come_to_the_same_bits_on_any_threads() {
         format!(
             "pseudo-siamese --train {DATA}/words/valid.tsv --valid {DATA}/words/test.tsv --hidden 12 --dropout-penalty 0.3 --batch 20"
         ),
-    ];
-    for kind in kinds {
+    ]
+    .map(|kind| format!("{kind} --vectors {vectors}"));
+    let csv = format!("pseudo-siamese --train {IRIS} --valid {IRIS} --hidden 12 --batch 40 --scale none");
+    for kind in kinds.into_iter().chain([csv]) {
         let verb = kind.split(' ').next().unwrap();
         let run = |name: &str, options: &str| {
             let out = place.path(name);
             done(&format!("train {options} --quiet --out {}", out.display()));
             tensors(&out)
         };
-        let options = format!("{kind} --vectors {vectors} --schedule plateau --epochs 5 --force");
+        let options = format!("{kind} --schedule plateau --epochs 5 --force");
         let whole = run("whole", &format!("{options} --threads 1"));
         let stopped = run("parts", &format!("{options} --max-steps 7 --threads 2"));
         assert!(whole != stopped);
@@ -607,4 +643,46 @@ fn pseudo_siamese_from_the_command_line() {
     refused(&format!("train pseudo-siamese --train {one} --vectors {vectors} --out {out}"), "found the label O only");
     refused(&format!("inspect {dir} {DATA}/lm/test.txt"), "is a pseudo-Siamese net: it has no states");
     assert!(!place.path("none").exists());
+}
+
+/// The same net on the rows of a CSV file, measured as a softmax classifier on it is; it tells irises as well as that one.
+#[test]
+fn pseudo_siamese_on_rows_of_numbers() {
+    let place = Place::new();
+    let dir = place.path("irises").display().to_string();
+    let train = format!("train pseudo-siamese --train {IRIS} --label species --out {dir}");
+    done(&format!("{train} --valid {IRIS} --epochs 20 --batch 30 --lr 0.01 --quiet"));
+    let report: serde_json::Value = serde_json::from_str(&done(&format!("eval {dir} {IRIS} --json"))).unwrap();
+    let of = |name: &str| report[name].as_f64().unwrap();
+    assert!(of("accuracy") > 0.95 && of("cross_entropy") < 0.2 && report["examples"] == 150, "{report}");
+    let metrics = std::fs::read_to_string(place.path("irises/metrics.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    assert_eq!(last["valid"]["measure"], "accuracy");
+    // Columns are found by their names, in any order.
+    let rows = std::fs::read_to_string(IRIS).unwrap();
+    let turned: String = rows.lines().map(|row| row.split(',').rev().collect::<Vec<_>>().join(",") + "\n").collect();
+    let turned = place.file("turned.csv", &turned);
+    assert_eq!(done(&format!("eval {dir} {turned}")), done(&format!("eval {dir} {IRIS}")));
+    let svg = place.path("confusion.svg");
+    done(&format!("eval {dir} {IRIS} --svg {}", svg.display()));
+    assert!(std::fs::read_to_string(svg).unwrap().contains("versicolor"));
+    assert!(done(&format!("inspect {dir}")).contains("over the whole training: relu "));
+
+    refused(&format!("neighbors {dir} Monday"), "is a pseudo-Siamese net: it has no words");
+    refused(&format!("export {dir} --to word2vec {dir}.txt"), "is a pseudo-Siamese net: it has no words");
+    refused(&format!("eval {dir} {DATA}/words/test.tsv"), "test.tsv:1: found the columns ");
+    let lilies = place.file("lilies.csv", &rows.replacen("setosa", "lily", 1));
+    refused(&format!("eval {dir} {lilies}"), "lilies.csv:2: found `lily` in column species, expected one of");
+    refused(&format!("train pseudo-siamese --resume --out {dir} --scale none"), "--scale \"none\": the run");
+    let none = place.path("none");
+    let fails = |options: &str, part: &str| {
+        refused(&format!("train pseudo-siamese --out {} {options}", none.display()), part);
+        assert!(!none.exists());
+    };
+    let words = format!("--train {DATA}/words/train.tsv");
+    fails(&words, "expected a finite number; words with labels need --vectors");
+    fails(&format!("{words} --vectors {IRIS} --label species"), "--label and --scale are for the columns of a CSV");
+    fails(&format!("--train {IRIS} --freeze-vectors"), "--max-vocab and --freeze-vectors are for words");
+    let one = place.file("one.csv", "a,b,c\n1,2,x\n1,2,x\n");
+    fails(&format!("--train {one}"), "one.csv: found the class x only, expected two classes or more in column c");
 }

@@ -3,10 +3,11 @@
 
 mod common;
 
-use common::{assert_close, check_gradient, fill_uniform};
+use common::{assert_all_close, assert_close, check_gradient, fill_uniform};
 use ndarray::{Array2, Axis};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use wordmill::layers::losses::DropoutPenalty;
 use wordmill::models::SoftmaxRegression;
 use wordmill::models::softmax_regression::Config;
 use wordmill::params::{Arena, Gradients, Role};
@@ -30,17 +31,51 @@ fn reference() -> Vec<serde_json::Value> {
     serde_json::from_str(include_str!("fixtures/softmax/reference.json")).unwrap()
 }
 
+/// Against finite differences, and what the penalty of dropout adds against the hand-written one.
 #[test]
 fn gradient() {
-    let net = SoftmaxRegression::new(Config { features: 4, classes: 3 });
-    let mut w = Arena::<f64>::zeros(net.layout());
-    fill_uniform(&mut w, 0.9, 5);
     let (x, y) = iris();
     let (x, y) = (x.slice(ndarray::s![40..117, ..]), &y[40..117]);
-    let (mut space, mut g) = (net.space(77), Gradients::zeros(net.layout(), 0));
-    net.step(&mut g, &mut space, x, y, &w);
-    let gradient = g.arena.clone();
-    check_gradient(&gradient, &w, 1e-6, |w| net.step(&mut g, &mut space, x, y, w));
+    let n = y.len();
+    let mut found = Vec::new();
+    for dropout_penalty in [0.0, 0.3] {
+        let net = SoftmaxRegression::new(Config { features: 4, classes: 3, dropout_penalty });
+        let mut w = Arena::<f64>::zeros(net.layout());
+        fill_uniform(&mut w, 0.9, 5);
+        let (mut space, mut g) = (net.space(n), Gradients::zeros(net.layout(), 0));
+        let loss = net.step(&mut g, &mut space, x, y, &w);
+        let gradient = g.arena.clone();
+        check_gradient(&gradient, &w, 1e-6, |w| net.step(&mut g, &mut space, x, y, w));
+        let (scores, cross_entropy) = net.scores(&mut space, x, y, &w);
+        found.push((loss, cross_entropy, scores.to_owned(), gradient, w));
+    }
+    let [plain, penalised] = &found[..] else { unreachable!() };
+    assert!(plain.0 == plain.1 && plain.1 == penalised.1, "the cross-entropy has no penalty");
+
+    let [weight, bias] = [0, 1].map(|i| plain.4.layout().tensors().nth(i).unwrap().0);
+    let u = plain.4.matrix(weight).t().as_standard_layout().into_owned();
+    let mut delta = Vec::new();
+    for (scores, &class) in plain.2.rows().into_iter().zip(y) {
+        let sum: f64 = scores.iter().map(|score| score.exp()).sum();
+        let hot = |k: usize| if k == class as usize { 1.0 } else { 0.0 };
+        delta.extend(scores.iter().enumerate().map(|(k, score)| (score.exp() / sum - hot(k)) / n as f64));
+    }
+    let of_loss = delta.clone();
+    let x = x.as_standard_layout();
+    let x = x.as_slice().unwrap();
+    let (mut layer, mut dbias) = (DropoutPenalty::new(n, 4, 3, 0.3), vec![0.0; 3]);
+    let scale = 1.0 / n as f64;
+    let cost = layer.loss(&mut delta, &mut dbias, x, y, scale, u.view()) * scale;
+    assert_close("the penalty", penalised.0 - plain.0, cost, 1e-12, 0.0);
+    delta.iter_mut().zip(&of_loss).for_each(|(delta, of_loss)| *delta -= of_loss);
+    let rows = |v: &[f64], width| Array2::from_shape_vec((n, width), v.to_vec()).unwrap();
+    let mut du = rows(&delta, 3).t().dot(&rows(x, 4));
+    layer.backward(&mut vec![0.0; n * 4], du.view_mut(), x, scale, u.view());
+    let added = &penalised.3.matrix(weight) - &plain.3.matrix(weight);
+    let [added, by_layer] = [added, du.reversed_axes()].map(|x| x.iter().copied().collect::<Vec<f64>>());
+    assert_all_close("∂W of the penalty", &added, &by_layer, 1e-10);
+    let added: Vec<f64> = penalised.3.slice(bias).iter().zip(plain.3.slice(bias)).map(|(a, b)| a - b).collect();
+    assert_all_close("∂b of the penalty", &added, &dbias, 1e-10);
 }
 
 /// Adam in f64 on the whole table ends where Newton's method does.
@@ -49,7 +84,7 @@ fn as_good_as_newtons_method() {
     let (x, y) = iris();
     for case in reference() {
         let of = |name: &str| case[name].as_f64().unwrap();
-        let net = SoftmaxRegression::new(Config { features: 4, classes: 3 });
+        let net = SoftmaxRegression::new(Config { features: 4, classes: 3, dropout_penalty: 0.0 });
         let mut w = Arena::<f64>::zeros(net.layout());
         let (mut space, mut g) = (net.space(150), Gradients::zeros(net.layout(), 0));
         let mut adam = Optimizer::new(Rule::Adam, f64::INFINITY, of("l2"), net.layout());
@@ -143,6 +178,17 @@ fn from_the_command_line() {
     let svg = dir.path("confusion.svg");
     done(&format!("eval {model} {IRIS} --svg {svg}"));
     assert!(std::fs::read_to_string(&svg).unwrap().contains("versicolor"));
+    // The penalty of dropout draws the weights together, and what is measured has it not in it.
+    let penalised = dir.path("penalised");
+    done(&format!(
+        "train softmax --train {IRIS} --out {penalised} --quiet --batch 75 --epochs 150 --lr 0.1 --l2 0 --dropout-penalty 0.5"
+    ));
+    let mild = json(&done(&format!("eval {penalised} {IRIS} --json")));
+    let of = |found: &serde_json::Value, name: &str| found[name].as_f64().unwrap();
+    assert!(of(&mild, "accuracy") > 0.9 && of(&mild, "cross_entropy") < 0.3, "{mild}");
+    let norm = |model: &str| json(&done(&format!("inspect {model} --json")))["tensors"][0]["norm"].as_f64().unwrap();
+    done(&format!("train softmax --train {IRIS} --out {model}-free --quiet --batch 75 --epochs 150 --lr 0.1 --l2 0"));
+    assert!(norm(&penalised) < 0.8 * norm(&format!("{model}-free")), "the weights are drawn together");
     let inspected = done(&format!("inspect {model}"));
     assert!(inspected.contains("15 parameters") && inspected.contains("4 × 3"), "{inspected}");
 }
@@ -186,6 +232,9 @@ fn bits_do_not_depend_on_threads_or_stops() {
     let options = format!("--train {IRIS} --valid {IRIS} --schedule plateau --batch 32 --epochs 9");
     let one = run("one", &format!("{options} --threads 1"));
     assert!(one == run("many", &format!("{options} --threads 3")));
+    let options = format!("{options} --dropout-penalty 0.2");
+    assert!(one != run("penalised", &options));
+    let one = run("many", &format!("{options} --threads 3 --force"));
     let stopped = run("parts", &format!("{options} --max-steps 17"));
     assert!(one != stopped && one == run("parts", "--resume --max-steps 1000000"));
 }
@@ -205,6 +254,7 @@ fn bad_input_is_one_line() {
     says(train(&file, ""), "one.csv: found the class x only, expected two classes or more in column c", 3);
     says(train(IRIS, "--label kind"), "expected a column kind", 3);
     says(train(IRIS, "--l2 -1"), "--l2", 2);
+    says(train(IRIS, "--dropout-penalty 1"), "--dropout-penalty", 2);
     let other = dir.file("other.csv", "petal length,sepal length,species\n1,2,setosa\n");
     says(train(IRIS, &format!("--valid {other}")), "expected a column sepal width", 3);
     assert!(!Path::new(&out).exists(), "a directory was made");

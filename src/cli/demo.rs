@@ -173,7 +173,7 @@ impl Demo {
         say(format!(
             "Points that it has not seen, accuracy:\n  after training    {:7.2} %\n  \
              best possible     {:7.2} %   (the source itself, by Bayes' rule)",
-            100.0 * found.accuracy,
+            100.0 * found.accuracy(),
             100.0 * drawn[2].best().0
         ))
     }

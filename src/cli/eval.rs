@@ -2,10 +2,11 @@
 
 use super::language_model::{Evaluated, Evaluator, Trained};
 use super::ner::{Reading, Tagger, warn_of_unseen};
+use super::pseudo_siamese::Sees;
 use super::saved::{self, Saved};
 use super::siamese::{self, Encoded};
 use super::train_ner::column;
-use super::{output_failed, pseudo_siamese, softmax};
+use super::{columns, output_failed, pseudo_siamese, softmax};
 use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::text::conll::Column;
@@ -23,7 +24,8 @@ use std::path::{Path, PathBuf};
 /// A Siamese net is measured on word TAB word TAB label: how well distances tell the pairs that are alike (ROC AUC, accuracy at the
 /// best threshold), or Spearman's correlation where labels have grades; a pseudo-Siamese net on word TAB label: accuracy.
 ///
-/// A softmax classifier is measured on a CSV file with the columns that it was trained on: accuracy and cross-entropy.
+/// A softmax classifier is measured on a CSV file with the columns that it was trained on: accuracy and cross-entropy; so is a
+/// pseudo-Siamese net that was trained on one.
 ///
 /// A tagger is measured on a CoNLL file: entities read as conlleval does and strictly, tags other than O, accuracy, and which tag
 /// was taken for which.
@@ -40,7 +42,7 @@ pub struct Eval {
     #[arg(value_name = "DIR")]
     model: PathBuf,
     /// Text, one sentence a line; for a tagger, one token a line; for a Siamese net, pairs; for a pseudo-Siamese
-    /// net, words with labels; for a classifier, CSV
+    /// net, words with labels or CSV; for a classifier, CSV
     #[arg(value_name = "FILE")]
     text: PathBuf,
     /// Print JSON
@@ -92,7 +94,7 @@ impl Eval {
                         let (dir, kind) = (self.model.display(), saved.kind());
                         Err(Error::Usage(format!("--column and --repair are for taggers; {dir} is a {kind}")))
                     }
-                    saved if !matches!(saved, Saved::Ner(_) | Saved::Softmax(_)) && self.svg.is_some() => {
+                    saved if self.svg.is_some() && !saved.is_classifier() => {
                         let (dir, kind) = (self.model.display(), saved.kind());
                         Err(Error::Usage(format!(
                             "--svg draws the labels of taggers and classifiers; {dir} is a {kind}"
@@ -117,14 +119,15 @@ impl Eval {
 
     fn softmax(&self, checkpoint: &mut Checkpoint) -> Result<String> {
         let trained = softmax::Trained::read(checkpoint)?;
-        let found = trained.evaluate(&self.text)?;
+        self.classified(&trained.evaluate(&self.text)?, &trained.config.classes)
+    }
+
+    /// What there is to say of a classifier.
+    fn classified(&self, found: &columns::Evaluation, classes: &[String]) -> Result<String> {
         if let Some(path) = &self.svg {
-            self.draw(path, &found.confusion(&trained.config))?;
+            self.draw(path, &found.confusion(classes))?;
         }
-        if self.json {
-            return Ok(serde_json::to_string(&found).expect("a plain struct of numbers is JSON"));
-        }
-        Ok(found.text(&trained.config))
+        Ok(if self.json { found.json() } else { found.text(classes) })
     }
 
     fn draw(&self, path: &Path, confusion: &Confusion) -> Result<()> {
@@ -133,11 +136,20 @@ impl Eval {
     }
 
     fn pseudo_siamese(&self, checkpoint: &mut Checkpoint) -> Result<String> {
-        let pseudo_siamese::Trained { config, net, w, words } = pseudo_siamese::Trained::read(checkpoint)?;
-        let say = |text: &str| eprintln!("wordmill: warning: {text}");
-        let file = LabelledWords::read(&self.text)?;
-        let found =
-            pseudo_siamese::Encoded::new(&file, &words, &config.labels, say)?.evaluate(&net, &config.labels, &w);
+        let trained = pseudo_siamese::Trained::read(checkpoint)?;
+        let pseudo_siamese::Trained { config, net, w, sees } = &trained;
+        let found = match sees {
+            Sees::Words(words) => {
+                let say = |text: &str| eprintln!("wordmill: warning: {text}");
+                let file = LabelledWords::read(&self.text)?;
+                pseudo_siamese::Encoded::words(&file, words, &config.labels, say)?.evaluate(net, &config.labels, w)
+            }
+            Sees::Columns(columns) => {
+                let table = columns.read(&self.text, &config.labels)?;
+                let found = pseudo_siamese::Encoded::rows(&table, columns).evaluate_rows(net, w);
+                return self.classified(&found, &config.labels);
+            }
+        };
         if self.json {
             return Ok(serde_json::to_string(&found).expect("a plain struct of numbers is JSON"));
         }

@@ -5,7 +5,7 @@ use super::values::size;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernels::activation::Activation;
-use crate::layers::losses::{Draws, Negatives, Objective};
+use crate::layers::losses::{Draws, Negatives, Objective, Tail};
 use crate::layers::net::{Kind, Unit};
 use crate::models::graphs::{self, ModelGraph, Output, Unrolled};
 use crate::models::language_model::{Config, Loss};
@@ -57,6 +57,8 @@ enum Model {
     GatedFeedback,
     /// A language model with a sampled softmax
     Sampled,
+    /// A language model with an adaptive softmax
+    Adaptive,
     /// A tagger, each token by itself
     Ner,
     /// A tagger that learns whole sentences
@@ -101,9 +103,13 @@ impl DrawGraph {
     fn build(&self) -> (Graph, String) {
         let DrawGraph { steps, layers, .. } = *self;
         let of = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let recurrent = |name: &str, cell: Kind, output: Output| {
+        let recurrent = |name: &str, cell: Kind, loss: Loss| {
             let (activation, unit) = (Activation::Sigmoid, Unit::Tanh);
-            let kinds = Config { layers, cell, activation, unit, loss: loss(output), ..Config::default() };
+            let output = match loss {
+                Loss::Sampled { samples: drawn, .. } => Output::Sampled { drawn, logistic: false },
+                Loss::Full | Loss::Adaptive { .. } => Output::Full,
+            };
+            let kinds = Config { layers, cell, activation, unit, loss, ..Config::default() };
             let config = Config { words: 9, embed: 3, hidden: 5, ..kinds };
             let unrolled = Unrolled { steps, lanes: 2, loss_from: 0, dropout: false, output };
             let title = format!("{name}: {}, {}", of(layers, "layer"), of(steps, "step"));
@@ -116,12 +122,17 @@ impl DrawGraph {
             (right(graphs::tagger(&net, &[3], false)), name.to_owned())
         };
         match self.model {
-            Model::Rnn => recurrent("Recurrent language model", Kind::Rnn, Output::Full),
-            Model::Gru => recurrent("GRU language model", Kind::Gru, Output::Full),
-            Model::GatedFeedback => recurrent("Gated-feedback language model", Kind::GatedFeedback, Output::Full),
+            Model::Rnn => recurrent("Recurrent language model", Kind::Rnn, Loss::Full),
+            Model::Gru => recurrent("GRU language model", Kind::Gru, Loss::Full),
+            Model::GatedFeedback => recurrent("Gated-feedback language model", Kind::GatedFeedback, Loss::Full),
             Model::Sampled => {
-                let output = Output::Sampled { drawn: 4, logistic: false };
-                recurrent("Language model with a sampled softmax", Kind::Rnn, output)
+                let (objective, draws) = (Objective::Softmax, Draws::WithReplacement);
+                let loss = Loss::Sampled { objective, draws, negatives: Negatives::Shared, samples: 4, power: None };
+                recurrent("Language model with a sampled softmax", Kind::Rnn, loss)
+            }
+            Model::Adaptive => {
+                let loss = Loss::Adaptive { tails: vec![Tail { first: 4, width: 2 }] };
+                recurrent("Language model with an adaptive softmax", Kind::Rnn, loss)
             }
             Model::Ner => tagger("Tagger of windows", ner::Objective::Window),
             Model::NerSentence => tagger("Tagger of sentences", ner::Objective::Sentence),
@@ -131,27 +142,19 @@ impl DrawGraph {
                 (right(graphs::siamese(&Siamese::new(config), 3)), "Siamese net".into())
             }
             Model::PseudoSiamese => {
-                let (words, embed, hidden, labels) = (11, 5, 10, 4);
+                let (words, embed, hidden, labels) = (Some(11), 5, 10, 4);
                 let config =
                     pseudo_siamese::Config { words, embed, hidden, labels, freeze: false, dropout_penalty: 0.0 };
                 (right(graphs::pseudo_siamese(&PseudoSiamese::new(config), 3)), "Pseudo-Siamese net".into())
             }
             Model::Softmax => {
-                let net = SoftmaxRegression::new(softmax_regression::Config { features: 4, classes: 3 });
+                let net = SoftmaxRegression::new(softmax_regression::Config {
+                    features: 4,
+                    classes: 3,
+                    dropout_penalty: 0.0,
+                });
                 (net.space::<f32>(8).graph().clone(), "Softmax classifier".into())
             }
-        }
-    }
-}
-
-/// The loss of a model whose graph has that output layer.
-fn loss(output: Output) -> Loss {
-    match output {
-        Output::Full => Loss::Full,
-        Output::Sampled { drawn: samples, logistic } => {
-            let objective = if logistic { Objective::Nce(0.0) } else { Objective::Softmax };
-            let (draws, negatives) = (Draws::WithReplacement, Negatives::Shared);
-            Loss::Sampled { objective, draws, negatives, samples, power: None }
         }
     }
 }

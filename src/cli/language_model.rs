@@ -1,6 +1,6 @@
 //! Language models on text: where models and corpora meet.
 
-use super::saved::{self, CONFIG, Saved, VOCABULARY};
+use super::saved::{self, CONFIG, Saved, VOCABULARY, read_arena};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::layers::losses::{Draws, Objective, Tail};
@@ -11,7 +11,7 @@ use crate::profile::{Part, span};
 use crate::rng::{Purpose, Stream};
 use crate::text::{Lanes, Lines, Vocabulary, Windows};
 use crate::train::checkpoint::Checkpoint;
-use crate::train::fit::{Outcome, Task, read_weights};
+use crate::train::fit::{Outcome, SmallFile, Task};
 use crate::train::schedule::{Measure, Score};
 use crate::train::signals::Signals;
 use rand::RngExt;
@@ -62,7 +62,7 @@ impl Trained {
         let loss = match &saved.loss {
             Loss::Full => true,
             &Loss::Sampled { objective, draws, samples, .. } => {
-                sane(samples) && (draws == Draws::WithReplacement || objective == Objective::Softmax)
+                !saved.tie && sane(samples) && (draws == Draws::WithReplacement || objective == Objective::Softmax)
             }
             Loss::Adaptive { tails } => {
                 !saved.tie && Tail::fit(tails, saved.words) && tails.iter().all(|tail| sane(tail.width))
@@ -74,14 +74,7 @@ impl Trained {
             return Err(Error::model(config, "has sizes that no model has"));
         }
         let model = LanguageModel::new(saved);
-        let held: usize =
-            checkpoint.shapes("model.safetensors")?.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
-        if held != model.layout().parameters() {
-            let what = format!("asks for {} parameters, its tensors hold {held}", model.layout().parameters());
-            return Err(Error::model(config, what));
-        }
-        let mut w = Arena::zeros(model.layout());
-        read_weights(checkpoint, &mut w)?;
+        let w = read_arena(checkpoint, model.layout())?;
         Ok(Trained { model, w, vocabulary })
     }
 }
@@ -261,7 +254,7 @@ pub struct LmTask<'a> {
     keep: Keep,
     forget: f64,
     seed: u64,
-    files: Vec<(&'static str, Vec<u8>)>,
+    files: Vec<SmallFile>,
 }
 
 /// What an [`LmTask`] is made of.
@@ -287,7 +280,7 @@ pub struct LmData<'a> {
     /// The run's seed.
     pub seed: u64,
     /// The small files of a checkpoint.
-    pub files: Vec<(&'static str, Vec<u8>)>,
+    pub files: Vec<SmallFile>,
 }
 
 impl<'a> LmTask<'a> {
@@ -379,8 +372,8 @@ impl Task for LmTask<'_> {
         Measure::Perplexity
     }
 
-    fn files(&self) -> Vec<(&str, Vec<u8>)> {
-        self.files.iter().map(|(name, bytes)| (*name, bytes.clone())).collect()
+    fn files(&self) -> &[SmallFile] {
+        &self.files
     }
 
     fn carried(&mut self) -> Vec<&mut [f32]> {

@@ -2,7 +2,6 @@
 
 use super::saved::{CONFIG, VOCABULARY};
 use crate::error::{Error, Result};
-use crate::params::Layout;
 use crate::text::vectors::{Vectors, Wanted};
 use crate::text::words::{Form, WordIndex};
 use crate::train::checkpoint::Checkpoint;
@@ -94,15 +93,4 @@ pub fn check_sizes(checkpoint: &Checkpoint, sizes: &[usize], fits: bool) -> Resu
     }
     let what = format!("has sizes that no model has, or does not fit its {VOCABULARY}");
     Err(Error::model(checkpoint.path().join(CONFIG), what))
-}
-
-/// An error unless the weights of a checkpoint are as many as `layout` has.
-pub fn check_parameters(checkpoint: &mut Checkpoint, layout: &Layout) -> Result<()> {
-    let shapes = checkpoint.shapes("model.safetensors")?;
-    let held: usize = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-    if held != layout.parameters() {
-        let what = format!("asks for {} parameters, its tensors hold {held}", layout.parameters());
-        return Err(Error::model(checkpoint.path().join(CONFIG), what));
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The command line: what the user says, and how errors are told.
 
+mod columns;
 mod complexity;
 pub mod config;
 mod demo;

@@ -121,9 +121,10 @@ impl Neighbors {
                 let (rows, table) = (rows(&words)?, net.encode(&all, &w));
                 Ok(Points { words: words.words().to_vec(), table, by_distance: true, rows, from: END as usize + 1 })
             }
-            Saved::PseudoSiamese(_) => {
-                let pseudo_siamese::Trained { net, w, words, .. } = pseudo_siamese::Trained::read(&mut checkpoint)?;
-                let (rows, table) = (rows(&words)?, w.slice(net.words()).to_vec());
+            saved @ Saved::PseudoSiamese(_) => {
+                let trained = pseudo_siamese::Trained::read(&mut checkpoint)?;
+                let (words, table) = trained.vectors().ok_or_else(|| saved.has_no_words(&self.model))?;
+                let (rows, table) = (rows(words)?, table.to_vec());
                 Ok(Points { words: words.words().to_vec(), table, by_distance: false, rows, from: END as usize + 1 })
             }
             saved @ Saved::Softmax(_) => Err(saved.has_no_words(&self.model)),

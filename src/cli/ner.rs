@@ -1,24 +1,25 @@
 //! Taggers on tagged text: where nets and CoNLL files meet.
 
+use super::lexicon::read_words;
 use super::memory::{self, Needs};
-use super::saved::{self, CONFIG, NerConfig as Config, Saved, VOCABULARY};
+use super::run::Batches;
+use super::saved::{self, CONFIG, NerConfig as Config, Saved, VOCABULARY, read_arena};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::models::Ner;
 use crate::models::ner::{self, Batch, Noise, Objective, Space, Table};
 use crate::params::{Arena, Gradients, Layout};
 use crate::profile::{Part, span};
-use crate::rng::{Place, Purpose, Stream};
+use crate::rng::{Place, Purpose};
 use crate::text::conll::{Column, Conll, Gold};
 use crate::text::features::{Caps, PADDING, Suffixes};
 use crate::text::spans::{Evaluation, Report};
 use crate::text::tags::{self, Kinds, Labels, Scheme, Tag};
 use crate::text::words::{BEGIN, END, UNKNOWN, WordIndex};
 use crate::train::checkpoint::Checkpoint;
-use crate::train::fit::{Outcome, Task, read_weights};
+use crate::train::fit::{Outcome, SmallFile, Task};
 use crate::train::schedule::{Measure, Score};
 use hashbrown::HashMap;
-use rand::RngExt;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
@@ -298,10 +299,7 @@ impl Tagger {
             Saved::Ner(config) => config,
             other => return Err(other.wrong_kind(checkpoint.path(), "taggers (wordmill train ner)")),
         };
-        let path = checkpoint.path().join(VOCABULARY);
-        let text = String::from_utf8(checkpoint.read(VOCABULARY)?)
-            .map_err(|_| Error::model(&path, "is damaged: it is not UTF-8"))?;
-        let words = WordIndex::parse(&path, &text)?;
+        let words = read_words(checkpoint)?;
         let path = checkpoint.path().join(SUFFIXES);
         let suffixes: Vec<Suffixes> = if config.suffix {
             serde_json::from_slice(&checkpoint.read(SUFFIXES)?)
@@ -322,13 +320,7 @@ impl Tagger {
             return wrong(format!("does not fit its {VOCABULARY}, {SUFFIXES} or labels"));
         }
         let net = Ner::new(config.net.clone());
-        let shapes = checkpoint.shapes("model.safetensors")?;
-        let held: usize = shapes.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
-        if held != net.layout().parameters() {
-            return wrong(format!("asks for {} parameters, its tensors hold {held}", net.layout().parameters()));
-        }
-        let mut w = Arena::zeros(net.layout());
-        read_weights(checkpoint, &mut w)?;
+        let w = read_arena(checkpoint, net.layout())?;
         Ok(Tagger { config, net, w, encoder })
     }
 
@@ -375,9 +367,7 @@ pub const MOST_PLACES: usize = 31;
 pub struct NerTask<'a> {
     /// What it is made of.
     data: NerData<'a>,
-    order: Vec<u32>,
-    epoch: Option<u64>,
-    a_batch: usize,
+    order: Batches,
     space: Space<f32>,
     inputs: Vec<Vec<u32>>,
     targets: Vec<u32>,
@@ -407,7 +397,7 @@ pub struct NerData<'a> {
     /// The run's seed.
     pub seed: u64,
     /// The small files of a checkpoint.
-    pub files: Vec<(&'static str, Vec<u8>)>,
+    pub files: Vec<SmallFile>,
 }
 
 /// How many examples there are, how many a step has, and the most tokens of these.
@@ -442,9 +432,7 @@ impl<'a> NerTask<'a> {
         let (examples, a_batch, most) = batches(&data.train, data.net.config().objective, data.batch);
         let places = most * data.net.config().window;
         NerTask {
-            order: (0..examples as u32).collect(),
-            epoch: None,
-            a_batch,
+            order: Batches::new(examples, a_batch, data.seed),
             space: data.net.space(most, longest, true),
             // A clone of a vector would have no room.
             inputs: data.train.rows.iter().map(|_| Vec::with_capacity(places)).collect(),
@@ -454,24 +442,13 @@ impl<'a> NerTask<'a> {
         }
     }
 
-    /// The order of an epoch is a function of the seed and its number.
-    fn shuffle(&mut self, epoch: u64) {
-        self.order.iter_mut().zip(0..).for_each(|(place, i)| *place = i);
-        let mut stream = Stream::new(self.data.seed, Purpose::Shuffle, epoch, 0);
-        for i in (1..self.order.len()).rev() {
-            self.order.swap(i, stream.random_range(0..=i));
-        }
-        self.epoch = Some(epoch);
-    }
-
     /// Puts the examples of a step in place.
-    fn fill(&mut self, index: usize, step: u64) {
+    fn fill(&mut self, step: u64) {
         self.inputs.iter_mut().for_each(Vec::clear);
         self.targets.clear();
         self.ends.clear();
-        let from = index * self.a_batch;
         let NerData { train, targets, .. } = &self.data;
-        for &example in &self.order[from..(from + self.a_batch).min(self.order.len())] {
+        for &example in self.order.of_step(step) {
             let tokens = match self.data.net.config().objective {
                 Objective::Window => example as usize..example as usize + 1,
                 Objective::Sentence => train.sentence(example as usize),
@@ -501,22 +478,17 @@ impl Task for NerTask<'_> {
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.order.len().div_ceil(self.a_batch) as u64
+        self.order.count()
     }
 
     /// With sentences, what so many steps have on average.
     fn targets_before(&self, steps: u64) -> u64 {
-        let tokens = self.data.train.tokens();
-        (tokens * (steps as usize * self.a_batch).min(self.order.len()) / self.order.len()) as u64
+        self.data.train.tokens() as u64 * self.order.examples_before(steps) / self.order.examples()
     }
 
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
         let data = span(Part::Data);
-        let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
-        if self.epoch != Some(epoch) {
-            self.shuffle(epoch);
-        }
-        self.fill(index as usize, step);
+        self.fill(step);
         drop(data);
         let NerData { net, keep, seed, freeze, .. } = self.data;
         let noise = Noise { keep, seed, step, freeze };
@@ -536,11 +508,7 @@ impl Task for NerTask<'_> {
         Measure::F1
     }
 
-    fn files(&self) -> Vec<(&str, Vec<u8>)> {
-        self.data.files.iter().map(|(name, bytes)| (*name, bytes.clone())).collect()
-    }
-
-    fn carried(&mut self) -> Vec<&mut [f32]> {
-        Vec::new()
+    fn files(&self) -> &[SmallFile] {
+        &self.data.files
     }
 }

@@ -42,8 +42,8 @@ struct Row {
 }
 
 /// Runs `work`; with `--profile` tells where its time went, and with a file of it writes a trace.
-pub fn during(option: Option<&Option<PathBuf>>, work: impl FnOnce() -> Result<()>) -> Result<Option<Profiled>> {
-    let Some(path) = option else { return work().map(|()| None) };
+pub fn during<T>(option: Option<&Option<PathBuf>>, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<Profiled>)> {
+    let Some(path) = option else { return Ok((work()?, None)) };
     // What cannot be written is told before the run.
     let file = match path {
         Some(path) => Some((path, File::create(path).map_err(|e| Error::io(path, "writing", e))?)),
@@ -52,15 +52,15 @@ pub fn during(option: Option<&Option<PathBuf>>, work: impl FnOnce() -> Result<()
     profile::start();
     let done = work();
     let recorded = profile::finish();
-    done?;
-    let Some(recorded) = recorded else { return Ok(None) };
+    let done = done?;
+    let Some(recorded) = recorded else { return Ok((done, None)) };
     if let Some((path, file)) = file {
         write_trace(path, file, &recorded)?;
     }
     let threads = rayon::current_num_threads();
     let speeds = Backend::ALL.iter().map(|&backend| measure(backend, threads, LIMIT));
     let limit = speeds.collect::<Result<Vec<f64>>>()?.into_iter().fold(0.0, f64::max);
-    Ok(Some(Profiled::new(&recorded, threads, limit)))
+    Ok((done, Some(Profiled::new(&recorded, threads, limit))))
 }
 
 impl Profiled {

@@ -1,17 +1,20 @@
-//! Pseudo-Siamese nets on words with labels: where the net and its files meet.
+//! Pseudo-Siamese nets on words with labels, or on rows of numbers: where the net and its files meet.
 
-use super::lexicon::{LeftOut, check_parameters, check_sizes, read_words};
+use super::columns::{self, Columns};
+use super::lexicon::{LeftOut, check_sizes, read_words};
 use super::memory::{self, Needs};
-use super::run::Shuffled;
-use super::saved::{PseudoSiameseConfig as Config, Saved};
+use super::run::Batches;
+use super::saved::{PseudoSiameseConfig as Config, Saved, read_arena};
 use crate::error::Result;
+use crate::layers::losses::largest;
 use crate::models::PseudoSiamese;
-use crate::models::pseudo_siamese::{self, Space};
+use crate::models::pseudo_siamese::{self, Input, Space};
 use crate::params::{Arena, Gradients, Layout, P};
 use crate::text::labelled::LabelledWords;
+use crate::text::table::Table;
 use crate::text::words::{Form, WordIndex};
 use crate::train::checkpoint::Checkpoint;
-use crate::train::fit::{Outcome, Task, read_weights};
+use crate::train::fit::{Outcome, SmallFile, Task};
 use crate::train::schedule::{Measure, Score};
 use serde::Serialize;
 use std::sync::Arc;
@@ -19,20 +22,32 @@ use std::sync::Arc;
 /// A label that the net does not know: it is always missed.
 const UNSEEN: u32 = u32::MAX;
 
-/// Words and labels as the net takes them.
-#[derive(Clone, Debug, Default)]
+/// Examples and labels as the net takes them.
 pub struct Encoded {
     ids: Vec<u32>,
     targets: Vec<u32>,
+    /// What ids are rows of, if they are not words.
+    rows: Option<Vec<f32>>,
 }
 
 impl Encoded {
+    /// The rows of a table.
+    pub fn rows(table: &Table, columns: &Columns) -> Self {
+        let (ids, targets) = ((0..table.len() as u32).collect(), table.classes.clone());
+        Encoded { ids, targets, rows: Some(columns.scaled(table)) }
+    }
+
     /// The words that are known. How many are not, and how many labels, is told to `say`.
     ///
     /// # Errors
     /// None is.
-    pub fn new(file: &LabelledWords, words: &WordIndex, labels: &[String], mut say: impl FnMut(&str)) -> Result<Self> {
-        let mut encoded = Encoded::default();
+    pub fn words(
+        file: &LabelledWords,
+        words: &WordIndex,
+        labels: &[String],
+        mut say: impl FnMut(&str),
+    ) -> Result<Self> {
+        let mut encoded = Encoded { ids: Vec::new(), targets: Vec::new(), rows: None };
         let (mut left_out, mut unseen) = (LeftOut::default(), None);
         for labelled in &file.words {
             match words.find(&labelled.word) {
@@ -58,20 +73,53 @@ impl Encoded {
         Ok(encoded)
     }
 
-    /// The number of words.
+    /// Some of the examples, for the net.
+    fn input<'a>(&'a self, ids: &'a [u32]) -> Input<'a, f32> {
+        self.rows.as_ref().map_or(Input::Words(ids), |rows| Input::Rows(ids, rows))
+    }
+
+    /// Bytes of the rows of a table.
+    fn row_bytes(&self) -> usize {
+        self.rows.as_ref().map_or(0, |rows| rows.len() * size_of::<f32>())
+    }
+
+    /// The number of examples.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// How the net does.
+    /// ŷ: \[N, K\].
+    fn probabilities(&self, net: &PseudoSiamese, w: &Arena<f32>) -> Vec<f32> {
+        net.probabilities(self.input(&self.ids), w)
+    }
+
+    /// The share of the examples whose label has the highest probability.
+    fn accuracy(&self, net: &PseudoSiamese, w: &Arena<f32>) -> f64 {
+        let probabilities = self.probabilities(net, w);
+        let found = probabilities.chunks_exact(net.config().labels).map(|y| largest(y.iter().copied()));
+        let right = found.zip(&self.targets).filter(|&(found, &target)| found as u32 == target).count();
+        right as f64 / self.len() as f64
+    }
+
+    /// How the net does on the rows of a table.
+    pub fn evaluate_rows(&self, net: &PseudoSiamese, w: &Arena<f32>) -> columns::Evaluation {
+        let mut evaluation = columns::Evaluation::new(net.config().labels);
+        for (y, &class) in self.probabilities(net, w).chunks_exact(net.config().labels).zip(&self.targets) {
+            let loss = -f64::from(y[class as usize].max(f32::MIN_POSITIVE)).ln();
+            evaluation.add(class, largest(y.iter().copied()), loss);
+        }
+        evaluation
+    }
+
+    /// How it does on words.
     pub fn evaluate(&self, net: &PseudoSiamese, labels: &[String], w: &Arena<f32>) -> Evaluation {
         let k = labels.len();
-        let probabilities = net.probabilities(&self.ids, w);
+        let probabilities = self.probabilities(net, w);
         let mut counts: Vec<LabelReport> =
             labels.iter().map(|label| LabelReport { label: label.clone(), words: 0, predicted: 0, right: 0 }).collect();
         let (mut right, mut loss, mut seen) = (0, 0.0, 0);
         for (y, &target) in probabilities.chunks_exact(k).zip(&self.targets) {
-            let predicted = crate::layers::losses::largest(y.iter().copied());
+            let predicted = largest(y.iter().copied());
             counts[predicted].predicted += 1;
             if target != UNSEEN {
                 seen += 1;
@@ -109,11 +157,6 @@ struct LabelReport {
 }
 
 impl Evaluation {
-    /// The figure that the best model has most of.
-    pub fn score(&self) -> Score {
-        Score { measure: Measure::Accuracy, value: self.accuracy }
-    }
-
     /// For people.
     pub fn text(&self) -> String {
         let Evaluation { words, right, accuracy, loss, labels } = self;
@@ -145,8 +188,16 @@ pub struct Trained {
     pub net: PseudoSiamese,
     /// Its weights.
     pub w: Arena<f32>,
-    /// Its words.
-    pub words: WordIndex,
+    /// What it sees.
+    pub sees: Sees<WordIndex>,
+}
+
+/// What a net sees.
+pub enum Sees<W> {
+    /// Words.
+    Words(W),
+    /// Numbers, in columns of a CSV file.
+    Columns(Columns),
 }
 
 impl Trained {
@@ -159,30 +210,41 @@ impl Trained {
                 return Err(other.wrong_kind(checkpoint.path(), wanted));
             }
         };
-        let words = read_words(checkpoint)?;
-        let pseudo_siamese::Config { words: rows, embed, hidden, labels, dropout_penalty, .. } = config.net;
-        let fits = rows == words.len() && labels == config.labels.len() && (0.0..1.0).contains(&dropout_penalty);
-        check_sizes(checkpoint, &[embed, hidden, labels], fits)?;
+        let pseudo_siamese::Config { words: rows, embed, hidden, labels, freeze, dropout_penalty } = config.net;
+        let fits = labels == config.labels.len() && (0.0..1.0).contains(&dropout_penalty);
+        let sees = match &config.columns {
+            None => {
+                let words = read_words(checkpoint)?;
+                check_sizes(checkpoint, &[embed, hidden, labels], fits && rows == Some(words.len()))?;
+                Sees::Words(words)
+            }
+            Some(columns) => {
+                columns.check(checkpoint, &[embed, hidden, labels], fits && rows.is_none() && freeze)?;
+                Sees::Columns(columns.clone())
+            }
+        };
         let net = PseudoSiamese::new(config.net.clone());
-        check_parameters(checkpoint, net.layout())?;
-        let mut w = Arena::zeros(net.layout());
-        read_weights(checkpoint, &mut w)?;
-        Ok(Trained { config, net, w, words })
+        let w = read_arena(checkpoint, net.layout())?;
+        Ok(Trained { config, net, w, sees })
+    }
+
+    /// Its words and their vectors, if it is of words.
+    pub fn vectors(&self) -> Option<(&WordIndex, &[f32])> {
+        let Sees::Words(words) = &self.sees else { return None };
+        Some((words, self.w.slice(self.net.words()?)))
     }
 }
 
-/// A net and the words it learns from.
+/// A net and the examples it learns from.
 pub struct PseudoSiameseTask<'a> {
     net: &'a PseudoSiamese,
-    labels: &'a [String],
     train: Encoded,
     valid: Option<Encoded>,
-    batch: usize,
-    order: Shuffled,
+    order: Batches,
     space: Space<f32>,
     ids: Vec<u32>,
     targets: Vec<u32>,
-    files: Vec<(&'static str, Vec<u8>)>,
+    files: Vec<SmallFile>,
 }
 
 impl<'a> PseudoSiameseTask<'a> {
@@ -193,28 +255,28 @@ impl<'a> PseudoSiameseTask<'a> {
         let evaluation = valid.map_or(0, |valid| net.probabilities_bytes::<f32>(valid.len(), threads));
         memory::learning_bytes(net.layout(), net.trained(), needs.rule, batch, evaluation)
             + net.space_bytes::<f32>(batch)
+            + [Some(train), valid].into_iter().flatten().map(Encoded::row_bytes).sum::<usize>()
     }
 
-    /// Allocates the working memory. `batch`: words of a step; `files`: the small files of a checkpoint.
+    /// Allocates the working memory. `batch`: examples of a step; `files`: the small files of a checkpoint.
     pub fn new(
-        (net, labels): (&'a PseudoSiamese, &'a [String]),
+        net: &'a PseudoSiamese,
         train: Encoded,
         valid: Option<Encoded>,
         batch: usize,
         seed: u64,
-        files: Vec<(&'static str, Vec<u8>)>,
+        files: Vec<SmallFile>,
     ) -> Self {
-        let batch = batch.min(train.len());
+        let order = Batches::new(train.len(), batch, seed);
+        let batch = order.size();
         PseudoSiameseTask {
-            order: Shuffled::new(train.len(), seed),
+            order,
             space: net.space(batch),
             ids: Vec::with_capacity(batch),
             targets: Vec::with_capacity(batch),
             net,
-            labels,
             train,
             valid,
-            batch,
             files,
         }
     }
@@ -226,35 +288,38 @@ impl Task for PseudoSiameseTask<'_> {
     }
 
     fn rows(&self) -> usize {
-        self.batch
+        self.order.size()
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.train.len().div_ceil(self.batch) as u64
+        self.order.count()
     }
 
     fn targets_before(&self, steps: u64) -> u64 {
-        (steps as usize * self.batch).min(self.train.len()) as u64
+        self.order.examples_before(steps)
     }
 
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
-        let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
         self.ids.clear();
         self.targets.clear();
-        for &word in self.order.batch(epoch, index as usize, self.batch) {
-            self.ids.push(self.train.ids[word as usize]);
-            self.targets.push(self.train.targets[word as usize]);
+        for &example in self.order.of_step(step) {
+            self.ids.push(self.train.ids[example as usize]);
+            self.targets.push(self.train.targets[example as usize]);
         }
-        let loss = self.net.step(g, &mut self.space, &self.ids, &self.targets, w);
+        let loss = self.net.step(g, &mut self.space, self.train.input(&self.ids), &self.targets, w);
         Outcome { loss, targets: self.ids.len() as u64 }
     }
 
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {
-        Some(self.valid.as_ref()?.evaluate(self.net, self.labels, w).score())
+        Some(Score { measure: Measure::Accuracy, value: self.valid.as_ref()?.accuracy(self.net, w) })
     }
 
     fn measure(&self) -> Measure {
         Measure::Accuracy
+    }
+
+    fn unit(&self) -> &'static str {
+        if self.train.rows.is_some() { "examples" } else { "words" }
     }
 
     /// W₁ and W₂: which of the two learns faster is a question of the source.
@@ -262,11 +327,7 @@ impl Task for PseudoSiameseTask<'_> {
         self.net.towers()
     }
 
-    fn files(&self) -> Vec<(&str, Vec<u8>)> {
-        self.files.iter().map(|(name, bytes)| (*name, bytes.clone())).collect()
-    }
-
-    fn carried(&mut self) -> Vec<&mut [f32]> {
-        Vec::new()
+    fn files(&self) -> &[SmallFile] {
+        &self.files
     }
 }

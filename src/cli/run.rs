@@ -84,7 +84,7 @@ pub struct RunOptions {
     /// Print a summary as JSON
     #[arg(long)]
     #[serde(skip)]
-    json: bool,
+    pub json: bool,
 }
 
 /// Options of a run that a resumed one must share with the one it continues.
@@ -110,14 +110,15 @@ impl RunOptions {
         Ok(())
     }
 
-    /// Says what memory the run needs, `bytes` with such options, and refuses it if there is not so much.
+    /// Says what memory the run needs, `bytes` with such options, and refuses it if there is not so much. `--hidden` and `--embed` are
+    /// given where they could be less.
     pub fn check_memory(
         &self,
-        hidden: Option<usize>,
+        [hidden, embed]: [Option<usize>; 2],
         bytes: impl Fn(Needs) -> usize,
         progress: &mut Progress,
     ) -> Result<()> {
-        Needs { hidden, embed: None, batch: self.batch, rule: self.optimizer }.check(bytes, progress)
+        Needs { hidden, embed, batch: self.batch, rule: self.optimizer }.check(bytes, progress)
     }
 
     /// The rule, with the penalties of its own and an L2 penalty in the gradient, for the tensors of `layout`.
@@ -169,7 +170,7 @@ impl RunOptions {
         let (state, metrics) = match checkpoint {
             None => (State::new(schedule, EarlyStopping::new(self.patience)), Metrics::create(&self.out)?),
             Some(mut checkpoint) => {
-                let state = self.state(&mut checkpoint, schedule)?;
+                let state = resumed_state(&mut checkpoint, schedule, self.patience)?;
                 read_optimizer(&mut checkpoint, &mut optimizer, Vec::new())?;
                 progress.say(&format!("continuing after step {}", state.step));
                 let metrics = Metrics::resume(&self.out, state.step)?;
@@ -181,7 +182,7 @@ impl RunOptions {
             epochs: self.epochs,
             max_steps: self.max_steps,
             save_every: Duration::from_secs_f64((self.save_every * 60.0).min(1e9)),
-            resume: format!("wordmill train {verb} --out {} --resume", self.out.display()),
+            resume: format!("wordmill train {verb} --out {} --resume", quoted(&self.out)),
         };
         let (parameters, unit) = (w.layout().parameters(), task.unit());
         let saver = Saver::new(writer);
@@ -201,21 +202,28 @@ impl RunOptions {
             peak_memory_mb: super::memory::peak() as f64 / 1e6,
         })
     }
+}
 
-    /// The state of the run that is continued, under the options of this one.
-    fn state(&self, checkpoint: &mut Checkpoint, schedule: Schedule) -> Result<State> {
-        let path = checkpoint.path().join(STATE);
-        let state = checkpoint.read(STATE)?;
-        let mut state: State = serde_json::from_slice(&state).map_err(|e| Error::model(&path, e.to_string()))?;
-        if state.step != checkpoint.step() {
-            let what = format!("is of step {}, its directory of step {}", state.step, checkpoint.step());
-            return Err(Error::model(&path, what));
-        }
-        state.schedule.revise(schedule);
-        state.stopping.revise(self.patience);
-        state.finished = false;
-        Ok(state)
+/// The state of the run that is continued, under the options of this one.
+pub fn resumed_state(checkpoint: &mut Checkpoint, schedule: Schedule, patience: Option<u64>) -> Result<State> {
+    let path = checkpoint.path().join(STATE);
+    let state = checkpoint.read(STATE)?;
+    let mut state: State = serde_json::from_slice(&state).map_err(|e| Error::model(&path, e.to_string()))?;
+    if state.step != checkpoint.step() {
+        let what = format!("is of step {}, its directory of step {}", state.step, checkpoint.step());
+        return Err(Error::model(&path, what));
     }
+    state.schedule.revise(schedule);
+    state.stopping.revise(patience);
+    state.finished = false;
+    Ok(state)
+}
+
+/// A path as a shell takes it for one word.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c) || !c.is_ascii();
+    if text.chars().all(plain) && !text.is_empty() { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// The file of options in a checkpoint.
@@ -236,17 +244,17 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
 /// What a run came to.
 #[derive(Serialize)]
 pub struct Summary {
-    parameters: usize,
-    epochs: f64,
-    steps: u64,
-    examples: u64,
+    pub parameters: usize,
+    pub epochs: f64,
+    pub steps: u64,
+    pub examples: u64,
     /// What examples are.
-    unit: &'static str,
-    seconds: f64,
-    examples_per_second: f64,
-    best_valid: Option<Score>,
-    best_step: Option<u64>,
-    peak_memory_mb: f64,
+    pub unit: &'static str,
+    pub seconds: f64,
+    pub examples_per_second: f64,
+    pub best_valid: Option<Score>,
+    pub best_step: Option<u64>,
+    pub peak_memory_mb: f64,
 }
 
 impl Summary {
@@ -264,21 +272,43 @@ impl Summary {
     }
 }
 
-/// Examples in an order that is a function of the seed and the number of the epoch.
-pub struct Shuffled {
+/// The batches of each pass over some examples, in an order that is a function of the seed and the number of the pass.
+pub struct Batches {
     order: Vec<u32>,
     epoch: Option<u64>,
+    size: usize,
     seed: u64,
 }
 
-impl Shuffled {
-    /// Of so many examples.
-    pub fn new(examples: usize, seed: u64) -> Self {
-        Shuffled { order: (0..examples as u32).collect(), epoch: None, seed }
+impl Batches {
+    /// Of so many examples, up to `size` at a time.
+    pub fn new(examples: usize, size: usize, seed: u64) -> Self {
+        Batches { order: (0..examples as u32).collect(), epoch: None, size: size.min(examples), seed }
     }
 
-    /// The examples of batch `index` of an epoch, in batches of `batch`.
-    pub fn batch(&mut self, epoch: u64, index: usize, batch: usize) -> &[u32] {
+    /// Examples of a batch, of which the last of a pass may have fewer.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Examples of a pass.
+    pub fn examples(&self) -> u64 {
+        self.order.len() as u64
+    }
+
+    /// Batches of a pass.
+    pub fn count(&self) -> u64 {
+        self.order.len().div_ceil(self.size) as u64
+    }
+
+    /// Examples in the first `steps` batches of a pass.
+    pub fn examples_before(&self, steps: u64) -> u64 {
+        (steps as usize * self.size).min(self.order.len()) as u64
+    }
+
+    /// The examples of a step, all passes counted.
+    pub fn of_step(&mut self, step: u64) -> &[u32] {
+        let (epoch, index) = (step / self.count(), (step % self.count()) as usize);
         if self.epoch != Some(epoch) {
             self.order.iter_mut().zip(0..).for_each(|(place, i)| *place = i);
             let mut stream = Stream::new(self.seed, Purpose::Shuffle, epoch, 0);
@@ -287,7 +317,7 @@ impl Shuffled {
             }
             self.epoch = Some(epoch);
         }
-        let from = index * batch;
-        &self.order[from..(from + batch).min(self.order.len())]
+        let from = index * self.size;
+        &self.order[from..(from + self.size).min(self.order.len())]
     }
 }

@@ -1,12 +1,16 @@
 //! What a checkpoint holds beside its tensors.
 
+use super::columns::Columns;
 use crate::error::{Error, Result};
 use crate::models::language_model;
+use crate::params::{Arena, Layout};
 use crate::text::pairs::Grades;
 use crate::text::tags::Labels;
-use crate::train::checkpoint::{Checkpoint, ModelDir, Purpose};
+use crate::train::checkpoint::{Checkpoint, MODEL, ModelDir, Purpose};
+use crate::train::fit::read_weights;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The file of a checkpoint that says what the model is.
 pub const CONFIG: &str = "config.json";
@@ -65,6 +69,9 @@ pub struct PseudoSiameseConfig {
     pub net: crate::models::pseudo_siamese::Config,
     /// The labels that it chooses from, sorted.
     pub labels: Vec<String>,
+    /// What it takes of a CSV file, if it is not of words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Columns>,
 }
 
 /// What a softmax classifier is: saved with it.
@@ -73,16 +80,10 @@ pub struct PseudoSiameseConfig {
 pub struct SoftmaxConfig {
     /// The model.
     pub net: crate::models::softmax_regression::Config,
-    /// Names of the columns with numbers.
-    pub features: Vec<String>,
-    /// Name of the column with the class.
-    pub label: String,
+    /// What it takes of a CSV file.
+    pub columns: Columns,
     /// The classes, sorted.
     pub classes: Vec<String>,
-    /// What is taken from the numbers of each column.
-    pub mean: Vec<f64>,
-    /// What they are divided by then.
-    pub deviation: Vec<f64>,
 }
 
 impl Saved {
@@ -108,6 +109,15 @@ impl Saved {
         Error::model(dir, format!("is a {}: it has no words", self.kind()))
     }
 
+    /// Whether it gives each example one of some labels.
+    pub fn is_classifier(&self) -> bool {
+        match self {
+            Saved::Ner(_) | Saved::Softmax(_) => true,
+            Saved::PseudoSiamese(config) => config.columns.is_some(),
+            Saved::LanguageModel(_) | Saved::Siamese(_) => false,
+        }
+    }
+
     /// What the model is called.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -127,6 +137,19 @@ pub fn open(dir: &Path) -> Result<Checkpoint> {
         eprintln!("wordmill: warning: {warning}");
     }
     Ok(checkpoint)
+}
+
+/// The weights of a checkpoint, in `layout`. Nothing is allocated before its file is known to hold as many.
+pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<Arena<f32>> {
+    let shapes = checkpoint.shapes(MODEL)?;
+    let held: usize = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    if held != layout.parameters() {
+        let what = format!("asks for {} parameters, its tensors hold {held}", layout.parameters());
+        return Err(Error::model(checkpoint.path().join(CONFIG), what));
+    }
+    let mut w = Arena::zeros(layout);
+    read_weights(checkpoint, &mut w)?;
+    Ok(w)
 }
 
 /// An error if one of the options `fixed` differs between the run of `checkpoint` and `now`, as TOML.

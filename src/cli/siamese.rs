@@ -1,9 +1,9 @@
 //! Siamese nets on pairs of words: where the net and files of pairs meet.
 
-use super::lexicon::{LeftOut, check_parameters, check_sizes, read_words};
+use super::lexicon::{LeftOut, check_sizes, read_words};
 use super::memory::{self, Needs};
-use super::run::Shuffled;
-use super::saved::{Saved, SiameseConfig as Config};
+use super::run::Batches;
+use super::saved::{Saved, SiameseConfig as Config, read_arena};
 use crate::error::Result;
 use crate::models::Siamese;
 use crate::models::siamese::{self, Batch, Space};
@@ -12,7 +12,7 @@ use crate::text::pairs::{Grades, Pairs};
 use crate::text::ranking::{Roc, roc, spearman};
 use crate::text::words::{Form, WordIndex};
 use crate::train::checkpoint::Checkpoint;
-use crate::train::fit::{Outcome, Task, read_weights};
+use crate::train::fit::{Outcome, SmallFile, Task};
 use crate::train::schedule::{Measure, Score};
 use serde::Serialize;
 use std::sync::Arc;
@@ -159,9 +159,7 @@ impl Trained {
         let siamese::Config { words: rows, embed, hidden, .. } = config.net;
         check_sizes(checkpoint, &[embed, hidden], rows == words.len())?;
         let net = Siamese::new(config.net.clone());
-        check_parameters(checkpoint, net.layout())?;
-        let mut w = Arena::zeros(net.layout());
-        read_weights(checkpoint, &mut w)?;
+        let w = read_arena(checkpoint, net.layout())?;
         Ok(Trained { config, net, w, words })
     }
 }
@@ -172,13 +170,12 @@ pub struct SiameseTask<'a> {
     train: Encoded,
     valid: Option<Encoded>,
     measure: Measure,
-    batch: usize,
-    order: Shuffled,
+    order: Batches,
     space: Space<f32>,
     first: Vec<u32>,
     second: Vec<u32>,
     alike: Vec<f32>,
-    files: Vec<(&'static str, Vec<u8>)>,
+    files: Vec<SmallFile>,
 }
 
 impl<'a> SiameseTask<'a> {
@@ -198,13 +195,14 @@ impl<'a> SiameseTask<'a> {
         valid: Option<Encoded>,
         batch: usize,
         seed: u64,
-        files: Vec<(&'static str, Vec<u8>)>,
+        files: Vec<SmallFile>,
     ) -> Self {
-        let batch = batch.min(train.len());
+        let order = Batches::new(train.len(), batch, seed);
+        let batch = order.size();
         let graded = |of: &Encoded| Grades::of(of.labels()).graded;
         let measure = if graded(valid.as_ref().unwrap_or(&train)) { Measure::Spearman } else { Measure::Auc };
         SiameseTask {
-            order: Shuffled::new(train.len(), seed),
+            order,
             space: net.space(batch),
             first: Vec::with_capacity(batch),
             second: Vec::with_capacity(batch),
@@ -213,7 +211,6 @@ impl<'a> SiameseTask<'a> {
             train,
             valid,
             measure,
-            batch,
             files,
         }
     }
@@ -225,24 +222,23 @@ impl Task for SiameseTask<'_> {
     }
 
     fn rows(&self) -> usize {
-        2 * self.batch
+        2 * self.order.size()
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.train.len().div_ceil(self.batch) as u64
+        self.order.count()
     }
 
     fn targets_before(&self, steps: u64) -> u64 {
-        (steps as usize * self.batch).min(self.train.len()) as u64
+        self.order.examples_before(steps)
     }
 
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
-        let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
         let Encoded { first, second, alike, .. } = &self.train;
         self.first.clear();
         self.second.clear();
         self.alike.clear();
-        for &pair in self.order.batch(epoch, index as usize, self.batch) {
+        for &pair in self.order.of_step(step) {
             self.first.push(first[pair as usize]);
             self.second.push(second[pair as usize]);
             self.alike.push(alike[pair as usize]);
@@ -268,11 +264,7 @@ impl Task for SiameseTask<'_> {
         "pairs"
     }
 
-    fn files(&self) -> Vec<(&str, Vec<u8>)> {
-        self.files.iter().map(|(name, bytes)| (*name, bytes.clone())).collect()
-    }
-
-    fn carried(&mut self) -> Vec<&mut [f32]> {
-        Vec::new()
+    fn files(&self) -> &[SmallFile] {
+        &self.files
     }
 }

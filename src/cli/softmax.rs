@@ -1,20 +1,19 @@
 //! Softmax classifiers on tables of numbers: where the model and CSV files meet.
 
+use super::columns::{Columns, Evaluation};
 use super::memory::{self, Needs};
-use super::run::Shuffled;
-use super::saved::{self, CONFIG, Saved, SoftmaxConfig as Config};
-use crate::error::{Error, Result};
+use super::run::Batches;
+use super::saved::{self, Saved, SoftmaxConfig as Config, read_arena};
+use crate::error::Result;
 use crate::layers::losses::largest;
 use crate::models::SoftmaxRegression;
 use crate::models::softmax_regression::{self, Space};
 use crate::params::{Arena, Gradients, Layout};
-use crate::text::spans::Confusion;
-use crate::text::table::{Reading, Table};
+use crate::text::table::Table;
 use crate::train::checkpoint::Checkpoint;
-use crate::train::fit::{Outcome, Task, read_weights};
+use crate::train::fit::{Outcome, SmallFile, Task};
 use crate::train::schedule::{Measure, Score};
 use ndarray::{Array2, s};
-use serde::Serialize;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,27 +27,22 @@ pub struct Examples {
 }
 
 impl Examples {
-    /// The examples of a table: every number less `mean`, divided by `deviation`.
-    pub fn new(table: &Table, config: &Config) -> Self {
-        let features = table.features.len();
-        let scale = config.mean.iter().zip(&config.deviation);
-        let scaled =
-            table.values.iter().zip(scale.cycle()).map(|(x, (mean, deviation))| ((x - mean) / deviation) as f32);
-        let x = Array2::from_shape_vec((table.len(), features), scaled.collect()).expect("a table has whole rows");
-        Examples { x, y: table.classes.clone() }
+    /// The examples of a table.
+    pub fn new(table: &Table, columns: &Columns) -> Self {
+        let x = Array2::from_shape_vec((table.len(), table.features.len()), columns.scaled(table));
+        Examples { x: x.expect("a table has whole rows"), y: table.classes.clone() }
     }
 
     /// How well the model does on them.
     pub fn evaluate(&self, net: &SoftmaxRegression, w: &Arena<f32>) -> Evaluation {
         let (n, k) = (self.y.len(), net.config().classes);
-        let mut counts = vec![vec![0; k]; k];
-        let mut loss = 0.0;
+        let mut evaluation = Evaluation::new(k);
         let mut add = |space: &mut Space<f32>, rows: Range<usize>| {
             let y = &self.y[rows.clone()];
-            let (scores, mean) = net.scores(space, self.x.slice(s![rows.clone(), ..]), y, w);
-            loss += mean * rows.len() as f64;
+            let (scores, mean) = net.scores(space, self.x.slice(s![rows, ..]), y, w);
+            // The mean loss of these rows stands for that of each.
             for (scores, &class) in scores.rows().into_iter().zip(y) {
-                counts[class as usize][largest(scores.iter())] += 1;
+                evaluation.add(class, largest(scores.iter()), mean);
             }
         };
         let whole = n / BLOCK * BLOCK;
@@ -59,42 +53,12 @@ impl Examples {
         if whole < n {
             add(&mut net.space(n - whole), whole..n);
         }
-        let right: u64 = (0..k).map(|class| counts[class][class]).sum();
-        Evaluation { examples: n, accuracy: right as f64 / n as f64, cross_entropy: loss / n as f64, counts }
+        evaluation
     }
 }
 
 /// Examples that are evaluated together.
 const BLOCK: usize = 1024;
-
-/// How well a classifier does.
-#[derive(Serialize)]
-pub struct Evaluation {
-    examples: usize,
-    /// The share of examples whose class has the highest score.
-    pub accuracy: f64,
-    /// −ln of the probability of the right class, the mean, in nats.
-    pub cross_entropy: f64,
-    /// By right class and class found.
-    counts: Vec<Vec<u64>>,
-}
-
-impl Evaluation {
-    /// Which class was taken for which.
-    pub fn confusion(&self, config: &Config) -> Confusion {
-        Confusion { tags: config.classes.clone(), counts: self.counts.clone() }
-    }
-
-    /// As people read it.
-    pub fn text(&self, config: &Config) -> String {
-        let Evaluation { examples, accuracy, cross_entropy, .. } = self;
-        format!(
-            "accuracy {:.2} %, cross-entropy {cross_entropy:.5} nats, {examples} examples\n\n{}",
-            100.0 * accuracy,
-            self.confusion(config).table().trim_end()
-        )
-    }
-}
 
 /// A trained classifier.
 pub struct Trained {
@@ -118,26 +82,18 @@ impl Trained {
             Saved::Softmax(config) => config,
             other => return Err(other.wrong_kind(checkpoint.path(), "softmax classifiers (wordmill train softmax)")),
         };
-        let (features, classes) = (config.net.features, config.net.classes);
-        let fits = features > 0
-            && [config.features.len(), config.mean.len(), config.deviation.len()].iter().all(|&n| n == features)
-            && classes == config.classes.len()
-            && classes > 1
-            && config.deviation.iter().all(|&x| x > 0.0);
-        if !fits {
-            return Err(Error::model(checkpoint.path().join(CONFIG), "has sizes that do not fit each other"));
-        }
+        let softmax_regression::Config { features, classes, dropout_penalty } = config.net;
+        let fits = classes > 1 && classes == config.classes.len() && (0.0..1.0).contains(&dropout_penalty);
+        config.columns.check(checkpoint, &[features, classes], fits)?;
         let net = SoftmaxRegression::new(config.net.clone());
-        let mut w = Arena::zeros(net.layout());
-        read_weights(checkpoint, &mut w)?;
+        let w = read_arena(checkpoint, net.layout())?;
         Ok(Trained { config, net, w })
     }
 
     /// How well it does on a file.
     pub fn evaluate(&self, path: &Path) -> Result<Evaluation> {
-        let Config { features, label, classes, .. } = &self.config;
-        let table = Table::read(path, Reading::Like { features, label, names: classes })?;
-        Ok(Examples::new(&table, &self.config).evaluate(&self.net, &self.w))
+        let Config { columns, classes, .. } = &self.config;
+        Ok(Examples::new(&columns.read(path, classes)?, columns).evaluate(&self.net, &self.w))
     }
 }
 
@@ -146,14 +102,13 @@ pub struct SoftmaxTask<'a> {
     net: &'a SoftmaxRegression,
     train: Examples,
     valid: Option<Examples>,
-    order: Shuffled,
-    batch: usize,
+    order: Batches,
     /// The graph of a batch, and that of an epoch's last one where it is smaller.
     space: Space<f32>,
     last: Option<Space<f32>>,
     x: Array2<f32>,
     y: Vec<u32>,
-    files: Vec<(&'static str, Vec<u8>)>,
+    files: Vec<SmallFile>,
 }
 
 impl<'a> SoftmaxTask<'a> {
@@ -161,7 +116,7 @@ impl<'a> SoftmaxTask<'a> {
     pub fn bytes(net: &SoftmaxRegression, train: usize, valid: Option<usize>, needs: Needs) -> usize {
         let batch = needs.batch.min(train);
         let space = |examples: usize| if examples > 0 { net.space::<f32>(examples).bytes() } else { 0 };
-        let &softmax_regression::Config { features, classes } = net.config();
+        let &softmax_regression::Config { features, classes, .. } = net.config();
         let examples = (train + valid.unwrap_or(0)) * (features + 2) * size_of::<f32>();
         let evaluation = valid.map_or(0, |valid| space(valid.min(BLOCK)) + classes * classes * size_of::<u64>());
         memory::learning_bytes(net.layout(), net.layout(), needs.rule, 0, evaluation)
@@ -177,14 +132,14 @@ impl<'a> SoftmaxTask<'a> {
         valid: Option<Examples>,
         batch: usize,
         seed: u64,
-        files: Vec<(&'static str, Vec<u8>)>,
+        files: Vec<SmallFile>,
     ) -> Self {
         let (n, features) = train.x.dim();
-        let batch = batch.min(n);
+        let order = Batches::new(n, batch, seed);
+        let batch = order.size();
         let rest = n % batch;
         SoftmaxTask {
-            order: Shuffled::new(n, seed),
-            batch,
+            order,
             space: net.space(batch),
             last: (rest > 0).then(|| net.space(rest)),
             x: Array2::zeros((batch, features)),
@@ -207,30 +162,28 @@ impl Task for SoftmaxTask<'_> {
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.train.y.len().div_ceil(self.batch) as u64
+        self.order.count()
     }
 
     fn targets_before(&self, steps: u64) -> u64 {
-        (steps as usize * self.batch).min(self.train.y.len()) as u64
+        self.order.examples_before(steps)
     }
 
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
-        let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
-        let examples = self.order.batch(epoch, index as usize, self.batch);
         self.y.clear();
-        for (mut to, &example) in self.x.rows_mut().into_iter().zip(examples) {
+        for (mut to, &example) in self.x.rows_mut().into_iter().zip(self.order.of_step(step)) {
             to.assign(&self.train.x.row(example as usize));
             self.y.push(self.train.y[example as usize]);
         }
         let n = self.y.len();
-        let space = if n == self.batch { &mut self.space } else { self.last.as_mut().unwrap_or(&mut self.space) };
+        let space = if n == self.x.nrows() { &mut self.space } else { self.last.as_mut().unwrap_or(&mut self.space) };
         let loss = self.net.step(g, space, self.x.slice(s![..n, ..]), &self.y, w);
         Outcome { loss, targets: n as u64 }
     }
 
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {
         let found = self.valid.as_ref()?.evaluate(self.net, w);
-        Some(Score { measure: Measure::CrossEntropy, value: found.cross_entropy })
+        Some(Score { measure: Measure::CrossEntropy, value: found.cross_entropy() })
     }
 
     fn measure(&self) -> Measure {
@@ -241,11 +194,7 @@ impl Task for SoftmaxTask<'_> {
         "examples"
     }
 
-    fn files(&self) -> Vec<(&str, Vec<u8>)> {
-        self.files.iter().map(|(name, bytes)| (*name, bytes.clone())).collect()
-    }
-
-    fn carried(&mut self) -> Vec<&mut [f32]> {
-        Vec::new()
+    fn files(&self) -> &[SmallFile] {
+        &self.files
     }
 }

@@ -4,6 +4,7 @@ use super::config::Preset;
 use super::language_model::{Evaluator, LmData, LmTask, Trained};
 use super::memory;
 use super::profile::{self, Profiled};
+use super::run::{absolute, quoted, resumed_state, to_toml};
 use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY, check_same};
 use super::train_ner::{NerOptions, train_ner};
 use super::train_pseudo_siamese::{PseudoSiameseOptions, train_pseudo_siamese};
@@ -21,7 +22,7 @@ use crate::models::{Init, LanguageModel};
 use crate::params::Arena;
 use crate::pool::pool;
 use crate::text::{Corpus, Lanes, Subset, Vocabulary, Windows};
-use crate::train::checkpoint::{Checkpoint, STATE};
+use crate::train::checkpoint::Checkpoint;
 use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
@@ -32,7 +33,7 @@ use crate::train::signals::Signals;
 use crate::train::writer::Writer;
 use serde::Serialize;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Train a model
@@ -55,8 +56,7 @@ impl Train {
                 summary.print(&options, out)
             }
             Train::Ner(options) => {
-                let threads = options.threads;
-                let summary = pool(threads)?.install(|| train_ner(&options))?;
+                let summary = pool(options.run.threads)?.install(|| train_ner(&options))?;
                 summary.print(&options, out)
             }
             Train::PseudoSiamese(options) => {
@@ -472,7 +472,6 @@ impl LmOptions {
 
     /// For `--config`, and to be read again on resuming.
     fn to_toml(&self) -> Result<String> {
-        let absolute = |path: &Path| std::path::absolute(path).map_err(|e| Error::io(path, "resolving", e));
         let mut saved = self.clone();
         saved.train = absolute(&self.train)?;
         saved.valid = self.valid.as_deref().map(absolute).transpose()?;
@@ -481,7 +480,7 @@ impl LmOptions {
         saved.lr = Some(self.rate());
         saved.embed = Some(self.embed());
         saved.init = Some(self.init());
-        toml::to_string(&saved).map_err(|e| Error::Usage(format!("an option cannot be saved: {e}")))
+        to_toml(&saved)
     }
 
     fn check(&self) -> Result<()> {
@@ -688,7 +687,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
     let saver = Saver::new(writer);
     let mut fit = Fit { task: &mut task, w, optimizer, state, plan, saver, metrics, progress, signals };
     // The threads that a tuning says are known now only.
-    let mut run = || profile::during(options.profile.as_ref(), || fit.run());
+    let mut run = || profile::during(options.profile.as_ref(), || fit.run()).map(|((), profiled)| profiled);
     let profiled = if options.tuning.is_some() { pool(options.threads)?.install(run)? } else { run()? };
     let an_epoch = windows.count() as f64;
     Ok(Summary {
@@ -719,13 +718,6 @@ fn shown(tails: &[Tail], counts: &[u64]) -> String {
     text
 }
 
-/// A path as a shell takes it for one word.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c) || !c.is_ascii();
-    if text.chars().all(plain) && !text.is_empty() { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
 /// Weights and state of the run to be continued, under the options of this one.
 fn resume(
     checkpoint: &mut Checkpoint,
@@ -744,18 +736,7 @@ fn resume(
             "the one that the run to be continued learns from",
         ));
     }
-    let path = checkpoint.path().join(STATE);
-    let state = checkpoint.read(STATE)?;
-    let mut state: State = serde_json::from_slice(&state).map_err(|e| Error::model(&path, e.to_string()))?;
-    if state.step != checkpoint.step() {
-        return Err(Error::model(
-            &path,
-            format!("is of step {}, its directory of step {}", state.step, checkpoint.step()),
-        ));
-    }
-    state.schedule.revise(schedule);
-    state.stopping.revise(options.patience);
-    state.finished = false;
+    let state = resumed_state(checkpoint, schedule, options.patience)?;
     read_optimizer(checkpoint, optimizer, task.carried())?;
     Ok((before.w, state))
 }

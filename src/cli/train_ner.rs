@@ -4,8 +4,9 @@ use super::memory::Needs;
 use super::ner::{Encoder, MOST_PLACES, NerData, NerTask, Reading, SUFFIXES, Tagger, warn_of_unseen, words_and_ends};
 use super::output_failed;
 use super::profile::{self, Profiled};
-use super::saved::{CONFIG, NerConfig as Config, OPTIONS, Saved, VOCABULARY, check_same};
-use super::values::{count, keep_probability, not_negative, positive, seed, size, threads};
+use super::run::{RunOptions, absolute, options_file, to_toml};
+use super::saved::{CONFIG, NerConfig as Config, Saved, VOCABULARY};
+use super::values::{keep_probability, not_negative, size};
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::models::ner::Objective;
@@ -16,19 +17,14 @@ use crate::text::spans::Report;
 use crate::text::tags::{Kinds, Labels, Scheme};
 use crate::text::vectors::Vectors;
 use crate::text::words::Coverage;
-use crate::train::checkpoint::{Checkpoint, STATE};
-use crate::train::fit::{Fit, Plan, State, read_optimizer};
-use crate::train::metrics::Metrics;
-use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::{Progress, Style};
-use crate::train::saver::Saver;
-use crate::train::schedule::{EarlyStopping, Kind, Schedule};
 use crate::train::signals::Signals;
-use crate::train::writer::Writer;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+
+/// What --batch counts.
+const BATCH: &str = "Tokens of a step; with --objective sentence, of as many sentences as have so many on average";
 
 /// Train a tagger on CoNLL files: one token a line, its word in the first column, its tag in the last
 ///
@@ -36,6 +32,8 @@ use std::time::Duration;
 /// tag use.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[command(mut_arg("epochs", |arg| arg.default_value("10")))]
+#[command(mut_arg("batch", |arg| arg.value_name("TOKENS").help(BATCH)))]
 #[command(after_help = "\
 Examples:
   wordmill train ner --train train.conll --valid valid.conll --test test.conll --out tagger
@@ -53,9 +51,6 @@ pub struct NerOptions {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     test: Option<PathBuf>,
-    /// Directory of the model; made if it is not there
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
     /// Tokens that the net sees at a time, odd
     #[arg(long, default_value = "3", value_parser = window, value_name = "TOKENS")]
     window: usize,
@@ -72,30 +67,6 @@ pub struct NerOptions {
     /// L2 penalty lambda/2 (|W|^2 + |U|^2)
     #[arg(long, default_value = "0.001", value_parser = not_negative, value_name = "LAMBDA")]
     l2: f64,
-    /// Update rule; the moments of word vectors decay with adam only when the word is in a batch
-    #[arg(long, default_value = "adam", value_enum)]
-    optimizer: Rule,
-    /// Learning rate [default: adam 0.001, adagrad 0.05, sgd 0.1]
-    #[arg(long, value_parser = positive, value_name = "RATE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lr: Option<f64>,
-    /// How the learning rate changes
-    #[arg(long, default_value = "linear", value_enum)]
-    schedule: Kind,
-    /// Tokens of a step; with --objective sentence, of as many sentences as have so many on average
-    #[arg(long, default_value = "64", value_parser = size, value_name = "TOKENS")]
-    batch: usize,
-    /// Passes over the text
-    #[arg(long, default_value = "10", value_parser = count)]
-    epochs: u64,
-    /// Stop after so many epochs without a better validation F1
-    #[arg(long, value_name = "EPOCHS", value_parser = count)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patience: Option<u64>,
-    /// Stop after so many optimizer steps
-    #[arg(long, value_name = "STEPS", value_parser = count)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_steps: Option<u64>,
     /// Word vectors to begin with: GloVe text, word2vec text or binary
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,35 +99,13 @@ pub struct NerOptions {
     /// Take a word seen n times for <unk> with probability A / (A + n) in training, so that <unk> is learned
     #[arg(long, default_value = "0.25", value_parser = not_negative, value_name = "A")]
     unknown: f64,
-    /// Seed of all random numbers
-    #[arg(long, default_value = "1", value_parser = seed)]
-    seed: u64,
-    /// Worker threads, 0 for one a core; the result does not depend on them
-    #[arg(long, default_value = "0", value_parser = threads)]
-    pub threads: usize,
-    /// Minutes between checkpoints within an epoch
-    #[arg(long, default_value = "15", value_parser = positive, value_name = "MINUTES")]
-    save_every: f64,
-    /// Continue the run in --out, with its options
-    #[arg(long)]
-    #[serde(skip)]
-    resume: bool,
-    /// Replace the model in --out
-    #[arg(long)]
-    #[serde(skip)]
-    force: bool,
     /// Print at the end where the time went, part by part, and write a trace for chrome://tracing or ui.perfetto.dev to FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     #[serde(skip)]
     profile: Option<Option<PathBuf>>,
-    /// Show nothing but errors
-    #[arg(long, short)]
-    #[serde(skip)]
-    quiet: bool,
-    /// Print a summary as JSON
-    #[arg(long)]
-    #[serde(skip)]
-    json: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunOptions,
 }
 
 /// What the net sees of a word beside itself.
@@ -200,7 +149,7 @@ impl SchemeOption {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 22] = [
+const FIXED: [&str; 17] = [
     "train",
     "valid",
     "window",
@@ -208,8 +157,6 @@ const FIXED: [&str; 22] = [
     "hidden",
     "keep-prob",
     "l2",
-    "optimizer",
-    "batch",
     "vectors",
     "freeze-vectors",
     "features",
@@ -220,9 +167,6 @@ const FIXED: [&str; 22] = [
     "lowercase",
     "min-count",
     "unknown",
-    "seed",
-    "lr",
-    "schedule",
 ];
 
 fn window(text: &str) -> std::result::Result<usize, String> {
@@ -241,14 +185,6 @@ pub fn column(text: &str) -> std::result::Result<usize, String> {
 }
 
 impl NerOptions {
-    fn rate(&self) -> f64 {
-        self.lr.unwrap_or(match self.optimizer {
-            Rule::Adam => 0.001,
-            Rule::Adagrad | Rule::AdagradRowwise => 0.05,
-            Rule::Sgd => 0.1,
-        })
-    }
-
     fn has(&self, feature: Feature) -> bool {
         self.features.contains(&feature)
     }
@@ -259,30 +195,26 @@ impl NerOptions {
 
     /// For `--config`, and to be read again on resuming; `embed` is the width that the run has come to.
     fn to_toml(&self, embed: usize) -> Result<String> {
-        let absolute = |path: &Path| std::path::absolute(path).map_err(|e| Error::io(path, "resolving", e));
-        let mut saved = self.clone();
-        saved.train = absolute(&self.train)?;
-        saved.valid = self.valid.as_deref().map(absolute).transpose()?;
-        saved.test = self.test.as_deref().map(absolute).transpose()?;
-        saved.vectors = self.vectors.as_deref().map(absolute).transpose()?;
-        saved.out = absolute(&self.out)?;
-        saved.embed = Some(embed);
-        saved.lr = Some(self.rate());
-        toml::to_string(&saved).map_err(|e| Error::Usage(format!("an option cannot be saved: {e}")))
+        to_toml(&NerOptions {
+            train: absolute(&self.train)?,
+            valid: self.valid.as_deref().map(absolute).transpose()?,
+            test: self.test.as_deref().map(absolute).transpose()?,
+            vectors: self.vectors.as_deref().map(absolute).transpose()?,
+            embed: Some(embed),
+            run: self.run.saved()?,
+            ..self.clone()
+        })
     }
 
     fn check(&self) -> Result<()> {
         let usage = |what: &str| Err(Error::Usage(what.into()));
-        if self.resume && self.force {
-            return usage("--resume continues the model, --force replaces it: give one of them");
-        }
         if self.freeze_vectors && self.vectors.is_none() {
             return usage("--freeze-vectors needs --vectors: random vectors would never be learned");
         }
         if self.has(Feature::None) && self.features.len() > 1 {
             return usage("--features none goes with no other feature");
         }
-        Ok(())
+        self.run.check()
     }
 }
 
@@ -307,14 +239,14 @@ pub struct Summary {
 impl Summary {
     /// As text, or as `--json`.
     pub fn print(&self, options: &NerOptions, out: &mut dyn Write) -> Result<()> {
-        if options.json {
+        if options.run.json {
             serde_json::to_writer(&mut *out, self).map_err(|e| output_failed(e.into()))?;
             return writeln!(out).map_err(output_failed);
         }
         if let Some(profile) = &self.profile {
             write!(out, "{profile}").map_err(output_failed)?;
         }
-        if options.quiet {
+        if options.run.quiet {
             return Ok(());
         }
         let mut text = String::new();
@@ -324,7 +256,7 @@ impl Summary {
         if let (Some(report), Some(path)) = (&self.test, &options.test) {
             text += &format!("\n{}:\n{}", path.display(), report.table());
         }
-        let dir = options.out.display();
+        let dir = options.run.out.display();
         writeln!(out, "{text}model in {dir}; try: echo 'Some words of yours' | wordmill tag {dir} --text")
             .map_err(output_failed)
     }
@@ -333,7 +265,8 @@ impl Summary {
 /// Trains, inside a pool of threads.
 pub fn train_ner(options: &NerOptions) -> Result<Summary> {
     options.check()?;
-    let mut progress = Progress::new(Style::choose(options.quiet)).without_perplexity();
+    let run = &options.run;
+    let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity();
     let signals = Signals::install()?;
     let files = [Some(&options.train), options.valid.as_ref(), options.test.as_ref(), options.vectors.as_ref()];
     let mut kinds = Kinds::default();
@@ -392,36 +325,18 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         let net = with(needs.embed.unwrap_or(embed), needs.hidden.unwrap_or(options.hidden));
         NerTask::bytes(&net, &encoded, encoded_valid.as_ref(), needs)
     };
-    let needs = Needs {
-        hidden: Some(options.hidden),
-        embed: vectors.is_none().then_some(embed),
-        batch: options.batch,
-        rule: options.optimizer,
-    };
-    needs.check(bytes, &mut progress)?;
+    run.check_memory([Some(options.hidden), vectors.is_none().then_some(embed)], bytes, &mut progress)?;
     let config = Config { net: net.config().clone(), labels, lowercase: options.lowercase, caps, suffix };
     let labels = &config.labels;
 
-    let (writer, mut checkpoint) = if options.resume {
-        let (writer, checkpoint) = Writer::resume(&options.out)?;
-        (writer, Some(checkpoint))
-    } else {
-        (Writer::create(&options.out, options.force)?, None)
-    };
-    for warning in checkpoint.iter().flat_map(|c| &c.warnings) {
-        progress.say(&format!("warning: {warning}"));
-    }
     let toml = options.to_toml(embed)?;
-    if let Some(checkpoint) = &mut checkpoint {
-        check_same(checkpoint, &toml, &FIXED)?;
-    }
-
+    let mut opened = run.open(&toml, &FIXED, &mut progress)?;
     let mut files =
         vec![(CONFIG, Saved::Ner(config.clone()).to_json()), (VOCABULARY, encoder.words.text().into_bytes())];
     if suffix {
         files.push((SUFFIXES, serde_json::to_vec(&encoder.suffixes).expect("lists of suffixes are JSON")));
     }
-    files.push((OPTIONS, toml.into_bytes()));
+    files.push(options_file(&toml));
     progress.say(&format!(
         "{} tokens in {} sentences, {} words, {} labels in the scheme {}, {} parameters",
         words.len(),
@@ -431,12 +346,28 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         labels.scheme,
         net.layout().parameters()
     ));
-    let mut w = Arena::zeros(net.layout());
-    Init::Xavier.fill(&mut w, options.seed);
-    if let Some(vectors) = &vectors {
-        let coverage = load_vectors(w.slice_mut(net.words()), vectors, encoder.words.words());
-        progress.say(&format!("vectors: {coverage}"));
-    }
+    let w = match &mut opened.checkpoint {
+        None => {
+            let mut w = Arena::zeros(net.layout());
+            Init::Xavier.fill(&mut w, run.seed);
+            if let Some(vectors) = &vectors {
+                let coverage = load_vectors(w.slice_mut(net.words()), vectors, encoder.words.words());
+                progress.say(&format!("vectors: {coverage}"));
+            }
+            w
+        }
+        Some(checkpoint) => {
+            let before = Tagger::read(checkpoint)?;
+            let same = before.config == config
+                && before.encoder.words.words() == encoder.words.words()
+                && before.encoder.suffixes == encoder.suffixes;
+            if !same {
+                let expected = "the one that the run to be continued learns from";
+                return Err(Error::input(&options.train, 0, "another text", expected));
+            }
+            before.w
+        }
+    };
     if let Some(valid) = &valid {
         progress.say(&format!(
             "words of {}: {}",
@@ -456,53 +387,33 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         train: encoded,
         targets,
         valid: encoded_valid.zip(valid.as_ref()).map(|(encoded, valid)| (encoded, valid, &kinds)),
-        batch: options.batch,
+        batch: run.batch,
         keep: Keep::inverted(options.keep_prob),
         unknown: (0..encoder.words.len()).map(unknown).collect(),
         freeze: options.freeze_vectors,
-        seed: options.seed,
+        seed: run.seed,
         files,
     });
-    let an_epoch = crate::train::fit::Task::steps_per_epoch(&task);
-    let steps = an_epoch.saturating_mul(options.epochs).min(options.max_steps.unwrap_or(u64::MAX));
-    let mut optimizer = Optimizer::new(options.optimizer, f64::INFINITY, options.l2, net.layout()).lazy();
-    let schedule = Schedule::new(options.schedule, options.rate(), steps);
-    let (w, state, metrics) = match &mut checkpoint {
-        None => (w, State::new(schedule, EarlyStopping::new(options.patience)), Metrics::create(&options.out)?),
-        Some(checkpoint) => {
-            let (w, state) = resume(checkpoint, &mut optimizer, &config, &encoder, options, schedule)?;
-            progress.say(&format!("continuing after step {}", state.step));
-            let metrics = Metrics::resume(&options.out, state.step)?;
-            metrics.warnings.iter().for_each(|warning| progress.say(&format!("warning: {warning}")));
-            (w, state, metrics)
-        }
-    };
-    let plan = Plan {
-        epochs: options.epochs,
-        max_steps: options.max_steps,
-        save_every: Duration::from_secs_f64((options.save_every * 60.0).min(1e9)),
-        resume: format!("wordmill train ner --out {} --resume", options.out.display()),
-    };
-    let saver = Saver::new(writer);
-    let mut fit = Fit { task: &mut task, w, optimizer, state, plan, saver, metrics, progress, signals };
-    let profiled = profile::during(options.profile.as_ref(), || fit.run())?;
+    let optimizer = run.optimizer(options.l2, net.layout());
+    let fit = || run.fit("ner", &mut task, w, optimizer, opened, (progress, signals));
+    let (done, profile) = profile::during(options.profile.as_ref(), fit)?;
     let test = match &test {
         None => None,
-        Some(test) => Some(Tagger::load(&options.out)?.evaluate(test, &kinds)),
+        Some(test) => Some(Tagger::load(&run.out)?.evaluate(test, &kinds)),
     };
     Ok(Summary {
-        parameters: net.layout().parameters(),
+        parameters: done.parameters,
         words: encoder.words.len(),
-        epochs: fit.state.step as f64 / an_epoch as f64,
-        steps: fit.state.step,
-        tokens: fit.state.targets,
-        seconds: fit.state.seconds,
-        words_per_second: fit.state.targets as f64 / fit.state.seconds.max(1e-9),
-        best_valid_f1: fit.state.stopping.best().map(|score| score.value),
-        best_step: fit.state.stopping.best_step(),
+        epochs: done.epochs,
+        steps: done.steps,
+        tokens: done.examples,
+        seconds: done.seconds,
+        words_per_second: done.examples_per_second,
+        best_valid_f1: done.best_valid.map(|score| score.value),
+        best_step: done.best_step,
         test,
-        peak_memory_mb: super::memory::peak() as f64 / 1e6,
-        profile: profiled,
+        peak_memory_mb: done.peak_memory_mb,
+        profile,
     })
 }
 
@@ -514,37 +425,4 @@ fn load_vectors(table: &mut [f32], vectors: &Vectors, words: &[String]) -> Cover
         }
     }
     vectors.coverage(words.iter().map(String::as_str))
-}
-
-/// Weights and state of the run to be continued, under the options of this one.
-fn resume(
-    checkpoint: &mut Checkpoint,
-    optimizer: &mut Optimizer<f32>,
-    config: &Config,
-    encoder: &Encoder,
-    options: &NerOptions,
-    schedule: Schedule,
-) -> Result<(Arena<f32>, State)> {
-    let before = Tagger::read(checkpoint)?;
-    let same = before.config == *config
-        && before.encoder.words.words() == encoder.words.words()
-        && before.encoder.suffixes == encoder.suffixes;
-    if !same {
-        let expected = "the one that the run to be continued learns from";
-        return Err(Error::input(&options.train, 0, "another text", expected));
-    }
-    let path = checkpoint.path().join(STATE);
-    let state = checkpoint.read(STATE)?;
-    let mut state: State = serde_json::from_slice(&state).map_err(|e| Error::model(&path, e.to_string()))?;
-    if state.step != checkpoint.step() {
-        return Err(Error::model(
-            &path,
-            format!("is of step {}, its directory of step {}", state.step, checkpoint.step()),
-        ));
-    }
-    state.schedule.revise(schedule);
-    state.stopping.revise(options.patience);
-    state.finished = false;
-    read_optimizer(checkpoint, optimizer, Vec::new())?;
-    Ok((before.w, state))
 }

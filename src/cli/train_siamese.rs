@@ -134,7 +134,7 @@ pub fn train_siamese(options: &SiameseOptions) -> Result<Summary> {
         let net = with(needs.hidden.unwrap_or(options.hidden));
         lexicon.beside(net.layout(), SiameseTask::bytes(&net, &encoded, encoded_valid.as_ref(), needs))
     };
-    run.check_memory(Some(options.hidden), bytes, &mut progress)?;
+    run.check_memory([Some(options.hidden), None], bytes, &mut progress)?;
 
     let toml = options.to_toml()?;
     let mut opened = run.open(&toml, &FIXED, &mut progress)?;

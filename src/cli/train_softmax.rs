@@ -1,14 +1,15 @@
 //! `wordmill train softmax`
 
+use super::columns::ColumnOptions;
 use super::memory::Needs;
 use super::run::{RunOptions, Summary, absolute, options_file, to_toml};
 use super::saved::{CONFIG, Saved, SoftmaxConfig as Config};
 use super::softmax::{Examples, SoftmaxTask, Trained};
-use super::values::not_negative;
+use super::values::{not_negative, share};
 use crate::error::{Error, Result};
 use crate::models::{SoftmaxRegression, softmax_regression};
 use crate::params::Arena;
-use crate::text::table::{Reading, Table};
+use crate::text::table::Table;
 use crate::train::progress::{Progress, Style};
 use crate::train::signals::Signals;
 use serde::Serialize;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 Examples:
   wordmill train softmax --train iris.csv --label species --out iris
   wordmill train softmax --train train.csv --valid valid.csv --out classes --epochs 300
+  wordmill train softmax --train train.csv --valid valid.csv --out classes --dropout-penalty 0.3 --l2 0
   wordmill train softmax --out classes --resume --epochs 600")]
 pub struct SoftmaxOptions {
     /// Examples to learn from
@@ -35,13 +37,12 @@ pub struct SoftmaxOptions {
     #[arg(long, value_name = "CSV")]
     #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<PathBuf>,
-    /// Column of the class: its name, or its number from 1 [default: the last]
-    #[arg(long, value_name = "COLUMN")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<String>,
-    /// What is done to the numbers of each column first
-    #[arg(long, default_value = "standard", value_enum)]
-    scale: Scale,
+    #[command(flatten)]
+    #[serde(flatten)]
+    columns: ColumnOptions,
+    /// Add what dropping a share P of the numbers would cost on average, to second order (Wager et al. 2013); no mask is drawn
+    #[arg(long, default_value = "0", value_parser = share, value_name = "P")]
+    dropout_penalty: f64,
     /// L2 penalty lambda/2 |W|^2
     #[arg(long, default_value = "0.0001", value_parser = not_negative, value_name = "LAMBDA")]
     l2: f64,
@@ -50,18 +51,8 @@ pub struct SoftmaxOptions {
     pub run: RunOptions,
 }
 
-/// What is done to the numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-enum Scale {
-    /// Less the mean of the training examples, divided by their standard deviation; both are saved with the model
-    Standard,
-    /// Nothing
-    None,
-}
-
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 5] = ["train", "valid", "label", "scale", "l2"];
+const FIXED: [&str; 6] = ["train", "valid", "label", "scale", "dropout-penalty", "l2"];
 
 impl SoftmaxOptions {
     /// For `--config`, and to be read again on resuming.
@@ -88,29 +79,21 @@ pub fn train_softmax(options: &SoftmaxOptions) -> Result<Summary> {
     let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity().counting("examples");
     let signals = Signals::install()?;
     // The inputs are read before a model is replaced.
-    let train = Table::read(&options.train, Reading::Train(options.label.as_deref()))?;
-    if train.names.len() < 2 {
-        let found = format!("the class {} only", train.names.join(""));
-        return Err(Error::input(&options.train, 0, found, format!("two classes or more in column {}", train.label)));
-    }
-    let like = Reading::Like { features: &train.features, label: &train.label, names: &train.names };
-    let valid = options.valid.as_ref().map(|path| Table::read(path, like)).transpose()?;
+    let (train, columns) = options.columns.read(&options.train)?;
+    let valid = options.valid.as_ref().map(|path| columns.read(path, &train.names)).transpose()?;
     let features = train.features.len();
-    let (mean, deviation) = match options.scale {
-        Scale::Standard => moments(&train),
-        Scale::None => (vec![0.0; features], vec![1.0; features]),
-    };
     let config = Config {
-        net: softmax_regression::Config { features, classes: train.names.len() },
-        features: train.features.clone(),
-        label: train.label.clone(),
+        net: softmax_regression::Config {
+            features,
+            classes: train.names.len(),
+            dropout_penalty: options.dropout_penalty,
+        },
+        columns,
         classes: train.names.clone(),
-        mean,
-        deviation,
     };
     let net = SoftmaxRegression::new(config.net.clone());
     let bytes = |needs: Needs| SoftmaxTask::bytes(&net, train.len(), valid.as_ref().map(Table::len), needs);
-    run.check_memory(None, bytes, &mut progress)?;
+    run.check_memory([None; 2], bytes, &mut progress)?;
 
     let toml = options.to_toml()?;
     let mut opened = run.open(&toml, &FIXED, &mut progress)?;
@@ -132,27 +115,10 @@ pub fn train_softmax(options: &SoftmaxOptions) -> Result<Summary> {
             before.w
         }
     };
-    let examples = |table: &Table| Examples::new(table, &config);
+    let examples = |table: &Table| Examples::new(table, &config.columns);
     let (train, valid) = (examples(&train), valid.as_ref().map(examples));
     let files = vec![(CONFIG, Saved::Softmax(config).to_json()), options_file(&toml)];
     let optimizer = run.optimizer(options.l2, net.layout());
     let mut task = SoftmaxTask::new(&net, train, valid, run.batch, run.seed, files);
     run.fit("softmax", &mut task, w, optimizer, opened, (progress, signals))
-}
-
-/// Mean and standard deviation of each column; 1 in place of a deviation that is nothing but rounding.
-fn moments(table: &Table) -> (Vec<f64>, Vec<f64>) {
-    let (n, features) = (table.len() as f64, table.features.len());
-    let mut mean = vec![0.0; features];
-    for row in table.values.chunks_exact(features) {
-        mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += x / n);
-    }
-    let mut variance = vec![0.0; features];
-    for row in table.values.chunks_exact(features) {
-        let squares = row.iter().zip(&mean).map(|(x, mean)| (x - mean) * (x - mean));
-        variance.iter_mut().zip(squares).for_each(|(variance, square)| *variance += square / n);
-    }
-    let deviation = |(variance, mean): (&f64, &f64)| Some(variance.sqrt()).filter(|d| *d > 1e-9 * mean.abs());
-    let deviation = variance.iter().zip(&mean).map(|both| deviation(both).unwrap_or(1.0)).collect();
-    (mean, deviation)
 }

@@ -25,9 +25,10 @@ pub fn words_and_vectors(dir: &Path) -> Result<(Vec<String>, Vec<f32>)> {
             let trained = siamese::Trained::read(&mut checkpoint)?;
             (trained.words.words().to_vec(), trained.w.slice(trained.net.words()).to_vec())
         }
-        Saved::PseudoSiamese(_) => {
+        saved @ Saved::PseudoSiamese(_) => {
             let trained = pseudo_siamese::Trained::read(&mut checkpoint)?;
-            (trained.words.words().to_vec(), trained.w.slice(trained.net.words()).to_vec())
+            let (words, table) = trained.vectors().ok_or_else(|| saved.has_no_words(dir))?;
+            (words.words().to_vec(), table.to_vec())
         }
     })
 }

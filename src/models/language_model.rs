@@ -237,10 +237,13 @@ impl LanguageModel {
             Loss::Full => {
                 (layout.add("output", words, hidden, Role::Output), layout.add("output.bias", 1, words, Role::Bias))
             }
-            Loss::Sampled { .. } => (
-                layout.add("output", words, hidden, Role::OutputTable),
-                layout.add("output.bias", words, 1, Role::BiasTable),
-            ),
+            Loss::Sampled { .. } => {
+                assert!(!tie, "a sample's rows of the output weights are updated apart from word vectors");
+                (
+                    layout.add("output", words, hidden, Role::OutputTable),
+                    layout.add("output.bias", words, 1, Role::BiasTable),
+                )
+            }
             Loss::Adaptive { tails } => {
                 assert!(
                     !tie && Tail::fit(tails, words),

@@ -1,10 +1,10 @@
-//! The pseudo-Siamese net (equations, section 9): two layers that see the same word, one of sigmoid and one of rectified linear
+//! The pseudo-Siamese net (equations, section 9): two layers that see the same input, one of sigmoid and one of rectified linear
 //! units, and a softmax of their sum.
 //!
 //! h₁ = σ(xW₁ + b₁)    h₂ = relu(xW₂ + b₂)    θ = (h₁ + h₂)W₃ᵀ + b₃    J = −log softmax(θ)_y
 //!
-//! x is a word's vector, which learns too. Shards of words are what the work is parallel over; their gradients are added in their
-//! order, and the table's rows are gathered after that.
+//! x is a word's vector, which learns too, or a row of numbers that are given. Shards of examples are what the work is parallel over;
+//! their gradients are added in their order, and the table's rows are gathered after that.
 
 use crate::blas::{add_product, product};
 use crate::kernels::Buffer;
@@ -25,15 +25,15 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// V: words.
-    pub words: usize,
-    /// D: width of a word's vector.
+    /// V: words; none where x is given as numbers.
+    pub words: Option<usize>,
+    /// D: width of x.
     pub embed: usize,
     /// H: units of each of the two layers.
     pub hidden: usize,
     /// K: labels.
     pub labels: usize,
-    /// Whether the words' vectors stay as they are.
+    /// Whether x stays as it is, as given numbers do.
     pub freeze: bool,
     /// p: the dropout of h₁ + h₂ whose quadratic penalty is added to the loss in training.
     pub dropout_penalty: f64,
@@ -43,24 +43,34 @@ pub struct Config {
 pub struct PseudoSiamese {
     config: Config,
     layout: Arc<Layout>,
-    trained: Arc<Layout>,
+    /// Without the words.
+    dense: Arc<Layout>,
     /// W₁, b₁
     sigmoid: (P, P),
     /// W₂, b₂
     relu: (P, P),
     /// W₃, b₃
     output: (P, P),
-    words: P,
+    words: Option<P>,
     towers: [P; 2],
 }
 
-/// Words that are worked on together.
+/// What a net sees: N examples.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a, R> {
+    /// Words.
+    Words(&'a [u32]),
+    /// Rows of a matrix of D columns.
+    Rows(&'a [u32], &'a [R]),
+}
+
+/// Examples that are worked on together.
 pub const SHARD: usize = 64;
 
-/// What one shard of words keeps of a step.
+/// What one shard of examples keeps of a step.
 struct Shard<R: Real> {
-    /// Its words within the batch.
-    words: Range<usize>,
+    /// Its examples within the batch.
+    examples: Range<usize>,
     /// x, and ∂x: [n, D].
     x: Buffer<R>,
     dx: Buffer<R>,
@@ -92,7 +102,8 @@ impl PseudoSiamese {
     /// The net of a configuration.
     pub fn new(config: Config) -> Self {
         let Config { words, embed, hidden, labels, freeze, .. } = config;
-        assert!(words > 0 && embed > 0 && hidden > 0 && labels > 0);
+        assert!(words != Some(0) && embed > 0 && hidden > 0 && labels > 0);
+        assert!(words.is_some() || freeze, "numbers that are given do not learn");
         let mut layout = Layout::default();
         let mut tower = |name: &str| {
             let weight = layout.add(name, embed, hidden, Role::Weight);
@@ -101,10 +112,10 @@ impl PseudoSiamese {
         let (sigmoid, relu) = (tower("sigmoid"), tower("relu"));
         let weight = layout.add("output", labels, hidden, Role::Output);
         let output = (weight, layout.add("output.bias", 1, labels, Role::Bias));
-        let words = layout.add("embedding", words, embed, Role::Table);
-        let layout = Arc::new(layout);
-        let trained = if freeze { Arc::new(layout.before(words)) } else { layout.clone() };
-        PseudoSiamese { layout, trained, sigmoid, relu, output, words, towers: [sigmoid.0, relu.0], config }
+        let dense = Arc::new(layout.clone());
+        let words = words.map(|words| layout.add("embedding", words, embed, Role::Table));
+        let (layout, towers) = (Arc::new(layout), [sigmoid.0, relu.0]);
+        PseudoSiamese { layout, dense, sigmoid, relu, output, words, towers, config }
     }
 
     /// The tensors.
@@ -114,7 +125,7 @@ impl PseudoSiamese {
 
     /// The tensors that a step has gradients of, the first ones of all: vectors that stay as they are come last.
     pub fn trained(&self) -> &Arc<Layout> {
-        &self.trained
+        if self.config.freeze { &self.dense } else { &self.layout }
     }
 
     /// The configuration.
@@ -122,8 +133,8 @@ impl PseudoSiamese {
         &self.config
     }
 
-    /// The words' table.
-    pub fn words(&self) -> P {
+    /// The words' table, of a net of words.
+    pub fn words(&self) -> Option<P> {
         self.words
     }
 
@@ -132,14 +143,13 @@ impl PseudoSiamese {
         &self.towers
     }
 
-    /// Working memory for batches of up to `words`.
-    pub fn space<R: Real>(&self, words: usize) -> Space<R> {
+    /// Working memory for batches of up to so many `examples`.
+    pub fn space<R: Real>(&self, examples: usize) -> Space<R> {
         let Config { embed, hidden, labels, freeze, dropout_penalty, .. } = self.config;
-        let local = Arc::new(self.layout.before(self.words));
-        let n = SHARD.min(words);
+        let n = SHARD.min(examples);
         let back = if freeze { 0 } else { embed };
         let shard = |_| Shard {
-            words: 0..0,
+            examples: 0..0,
             x: Buffer::zeros(n * embed),
             dx: Buffer::zeros(n * back),
             h1: Buffer::zeros(n * hidden),
@@ -149,58 +159,59 @@ impl PseudoSiamese {
             theta: Buffer::zeros(n * labels),
             softmax: LabelSoftmax::new(n, labels),
             penalty: DropoutPenalty::new(n, hidden, labels, dropout_penalty),
-            gradients: Arena::zeros(&local),
+            gradients: Arena::zeros(&self.dense),
             loss: 0.0,
         };
         Space {
-            shards: (0..words.div_ceil(SHARD)).map(shard).collect(),
+            shards: (0..examples.div_ceil(SHARD)).map(shard).collect(),
             sigmoid: Buffer::zeros(back * hidden),
             relu: Buffer::zeros(back * hidden),
             output: Buffer::zeros(labels * hidden),
-            uses: Uses::new(if freeze { 0 } else { words }),
+            uses: Uses::new(if freeze { 0 } else { examples }),
         }
     }
 
     /// Bytes of [`PseudoSiamese::space`], but for a little.
-    pub fn space_bytes<R: Real>(&self, words: usize) -> usize {
+    pub fn space_bytes<R: Real>(&self, examples: usize) -> usize {
         let Config { embed, hidden, labels, freeze, dropout_penalty, .. } = self.config;
-        let (n, back) = (SHARD.min(words), if freeze { 0 } else { embed });
-        let a_shard = n * (embed + back + 4 * hidden + labels) + self.layout.before(self.words).len();
+        let (n, back) = (SHARD.min(examples), if freeze { 0 } else { embed });
+        let a_shard = n * (embed + back + 4 * hidden + labels) + self.dense.len();
         let losses =
             LabelSoftmax::<R>::bytes(n, labels) + DropoutPenalty::<R>::bytes(n, hidden, labels, dropout_penalty);
-        words.div_ceil(SHARD) * (a_shard * size_of::<R>() + losses)
+        examples.div_ceil(SHARD) * (a_shard * size_of::<R>() + losses)
             + (2 * back + labels) * hidden * size_of::<R>()
-            + if freeze { 0 } else { Uses::bytes(words) }
+            + if freeze { 0 } else { Uses::bytes(examples) }
     }
 
-    /// Bytes that [`PseudoSiamese::probabilities`] of `words` takes, by as many threads.
-    pub fn probabilities_bytes<R: Real>(&self, words: usize, threads: usize) -> usize {
-        words * self.config.labels * size_of::<R>()
-            + threads.min(words.div_ceil(SHARD)) * self.space_bytes::<R>(SHARD.min(words))
+    /// Bytes that [`PseudoSiamese::probabilities`] of so many `examples` takes, by as many threads.
+    pub fn probabilities_bytes<R: Real>(&self, examples: usize, threads: usize) -> usize {
+        examples * self.config.labels * size_of::<R>()
+            + threads.min(examples.div_ceil(SHARD)) * self.space_bytes::<R>(SHARD.min(examples))
     }
 
-    /// The mean loss a word, penalty included, and its gradient.
+    /// The mean loss an example, penalty included, and its gradient.
     pub fn step<R: Real>(
         &self,
         g: &mut Gradients<R>,
         space: &mut Space<R>,
-        ids: &[u32],
+        input: Input<R>,
         targets: &[u32],
         w: &Arena<R>,
     ) -> f64 {
-        let words = ids.len();
-        assert!(words > 0 && targets.len() == words);
+        let examples = targets.len();
+        let (ids, table) = self.table(input, w);
+        assert!(examples > 0 && ids.len() == examples);
         if !self.config.freeze {
             transpose(&mut space.sigmoid, w.matrix(self.sigmoid.0));
             transpose(&mut space.relu, w.matrix(self.relu.0));
         }
         transpose(&mut space.output, w.matrix(self.output.0));
-        let scale = 1.0 / words as f64;
+        let scale = 1.0 / examples as f64;
         let Space { shards, sigmoid, relu, output, uses } = space;
-        let shards = &mut shards[..words.div_ceil(SHARD)];
+        let shards = &mut shards[..examples.div_ceil(SHARD)];
         shards.par_iter_mut().with_max_len(1).enumerate().for_each(|(i, shard)| {
-            shard.words = i * SHARD..words.min((i + 1) * SHARD);
-            self.forward(shard, ids, output, w);
+            shard.examples = i * SHARD..examples.min((i + 1) * SHARD);
+            self.forward(shard, ids, table, output, w);
             self.backward(shard, targets, scale, [sigmoid, relu], w);
         });
 
@@ -209,21 +220,30 @@ impl PseudoSiamese {
         let dense = &mut g.arena.all_mut()[..shards[0].gradients.all().len()];
         dense.copy_from_slice(shards[0].gradients.all());
         shards[1..].iter().for_each(|shard| add(dense, shard.gradients.all()));
-        if !self.config.freeze {
-            let table = g.table_mut(self.words);
+        if let Some(words) = self.words.filter(|_| !self.config.freeze) {
+            let table = g.table_mut(words);
             let embed = self.config.embed;
-            let of = |i: usize| (&ids[shards[i].words.clone()], &shards[i].dx[..shards[i].words.len() * embed]);
+            let of = |i: usize| (&ids[shards[i].examples.clone()], &shards[i].dx[..shards[i].examples.len() * embed]);
             uses.scatter(shards.len(), of, table, Part { width: embed, offset: 0, place: embed });
         }
         shards.iter().map(|shard| shard.loss).sum::<f64>() * scale
     }
 
+    /// The rows of a table that the examples are, and the table.
+    fn table<'a, R: Real>(&self, input: Input<'a, R>, w: &'a Arena<R>) -> (&'a [u32], &'a [R]) {
+        match (input, self.words) {
+            (Input::Words(ids), Some(words)) => (ids, w.slice(words)),
+            (Input::Rows(ids, table), None) => (ids, table),
+            _ => panic!("a net of words sees words, another one rows of numbers"),
+        }
+    }
+
     /// From the table to the scores θ, their bias not yet added.
-    fn forward<R: Real>(&self, shard: &mut Shard<R>, ids: &[u32], output: &[R], w: &Arena<R>) {
+    fn forward<R: Real>(&self, shard: &mut Shard<R>, ids: &[u32], table: &[R], output: &[R], w: &Arena<R>) {
         let Config { embed, hidden, labels, .. } = self.config;
-        let n = shard.words.len();
+        let n = shard.examples.len();
         let x = &mut shard.x[..n * embed];
-        lookup(x, &ids[shard.words.clone()], w.slice(self.words), embed);
+        lookup(x, &ids[shard.examples.clone()], table, embed);
         let (h1, h2) = (&mut shard.h1[..n * hidden], &mut shard.h2[..n * hidden]);
         let towers = [(self.sigmoid, Activation::Sigmoid, &mut *h1), (self.relu, Activation::Relu, &mut *h2)];
         for ((weight, bias), f, h) in towers {
@@ -248,8 +268,8 @@ impl PseudoSiamese {
         w: &Arena<R>,
     ) {
         let Config { embed, hidden, labels, freeze, .. } = self.config;
-        let n = shard.words.len();
-        let targets = &targets[shard.words.clone()];
+        let n = shard.examples.len();
+        let targets = &targets[shard.examples.clone()];
         let (theta, sum) = (&mut shard.theta[..n * labels], &mut shard.sum[..n * hidden]);
         let (g, u) = (&mut shard.gradients, w.matrix(self.output.0));
         let dbias = g.slice_mut(self.output.1);
@@ -278,17 +298,18 @@ impl PseudoSiamese {
         }
     }
 
-    /// ŷ of the words `ids`: \[N, K\].
-    pub fn probabilities<R: Real>(&self, ids: &[u32], w: &Arena<R>) -> Vec<R> {
+    /// ŷ of examples: \[N, K\].
+    pub fn probabilities<R: Real>(&self, input: Input<R>, w: &Arena<R>) -> Vec<R> {
         let Config { labels, .. } = self.config;
+        let (ids, table) = self.table(input, w);
         let mut output = Buffer::zeros(self.config.hidden * labels);
         transpose(&mut output, w.matrix(self.output.0));
         let mut y = vec![R::zero(); ids.len() * labels];
         y.par_chunks_mut(SHARD * labels).zip(ids.par_chunks(SHARD)).for_each(|(y, ids)| {
             let mut space = self.space::<R>(ids.len());
             let shard = &mut space.shards[0];
-            shard.words = 0..ids.len();
-            self.forward(shard, ids, &output, w);
+            shard.examples = 0..ids.len();
+            self.forward(shard, ids, table, &output, w);
             let theta = shard.theta[..y.len()].chunks_exact(labels);
             for (y, theta) in y.chunks_exact_mut(labels).zip(theta) {
                 y.iter_mut().zip(theta).zip(w.slice(self.output.1)).for_each(|((y, &theta), &b)| *y = theta + b);

@@ -2,9 +2,12 @@
 //!
 //! θ = xW + b    ŷ = softmax(θ)    J = −Σ log ŷ_y / N    ∂θ = (ŷ − y) / N    ∂W = xᵀ∂θ    ∂b = Σ ∂θ
 //!
+//! What dropout of x would cost on average may be added to J: ½ p/(1 − p) Σ xⱼ² Varⱼ / N, with the variance of Wⱼₖ under ŷ.
+//!
 //! The backward line is not written here: [`Builder::gradients`] finds it.
 
-use crate::graph::{Builder, Feed, Graph, Id, Session};
+use super::graphs::dropout_penalty;
+use crate::graph::{Builder, Feed, Graph, Id, Node, Session};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::real::Real;
 use ndarray::ArrayView2;
@@ -12,13 +15,16 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What a softmax classifier is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// D: numbers of an example.
     pub features: usize,
     /// K: classes.
     pub classes: usize,
+    /// p: the dropout of x whose quadratic penalty is added to the loss in training.
+    #[serde(default)]
+    pub dropout_penalty: f64,
 }
 
 /// The model: its configuration and where its tensors are.
@@ -34,6 +40,8 @@ pub struct Space<R: Real> {
     graph: Graph,
     session: Session<R>,
     scores: Id,
+    cross_entropy: Id,
+    /// The same with the penalty.
     loss: Id,
     /// ∂W and ∂b.
     gradients: [Id; 2],
@@ -42,6 +50,7 @@ pub struct Space<R: Real> {
 impl SoftmaxRegression {
     /// The model of a configuration.
     pub fn new(config: Config) -> Self {
+        assert!((0.0..1.0).contains(&config.dropout_penalty));
         let mut layout = Layout::default();
         let weight = layout.add("weight", config.features, config.classes, Role::Weight);
         let bias = layout.add("bias", 1, config.classes, Role::Bias);
@@ -60,20 +69,26 @@ impl SoftmaxRegression {
 
     /// The graph for N `examples`, to run it. Placeholders: `x` \[N, D\] and the classes `y` \[N\].
     pub fn space<R: Real>(&self, examples: usize) -> Space<R> {
-        let Config { features, classes } = self.config;
+        let Config { features, classes, dropout_penalty: p } = self.config;
         let b = Builder::default();
         let (x, y) = (b.placeholder("x", examples, features), b.ids("y", examples, classes));
         let (w, bias) = (b.variable(&self.layout, self.weight), b.variable(&self.layout, self.bias));
         let scores = (x.dot(w) + bias).named("θ");
-        let loss = (scores.cross_entropy(y).sum() * (1.0 / examples as f64)).named("J");
+        let mean = 1.0 / examples as f64;
+        let cross_entropy = scores.cross_entropy(y).sum() * mean;
+        let mut loss = cross_entropy;
+        if p > 0.0 {
+            loss = loss + (dropout_penalty(p, x, w.transpose(), scores) * mean).named("R");
+        }
+        loss.named("J");
         let gradients = b.gradients(loss, &[w, bias]);
         let [dw, db] = [gradients[0].named("∂weight").id(), gradients[1].named("∂bias").id()];
-        let (scores, loss) = (scores.id(), loss.id());
+        let [scores, cross_entropy, loss] = [scores, cross_entropy, loss].map(Node::id);
         let graph = b.finish().expect("the shapes are those of the layout");
-        Space { session: Session::new(&graph), graph, scores, loss, gradients: [dw, db] }
+        Space { session: Session::new(&graph), graph, scores, cross_entropy, loss, gradients: [dw, db] }
     }
 
-    /// The mean loss of examples `x` \[N, D\] of the classes `y` \[N\], in nats, and its gradient; N as in `space`.
+    /// The mean loss of examples `x` \[N, D\] of the classes `y` \[N\], in nats, penalty included, and its gradient; N as in `space`.
     pub fn step<R: Real>(
         &self,
         g: &mut Gradients<R>,
@@ -89,7 +104,7 @@ impl SoftmaxRegression {
         space.session.number(space.loss)
     }
 
-    /// The scores θ \[N, K\] of examples, and the mean loss of the classes `y`.
+    /// The scores θ \[N, K\] of examples, and the mean cross-entropy of the classes `y`.
     pub fn scores<'s, R: Real>(
         &self,
         space: &'s mut Space<R>,
@@ -97,8 +112,8 @@ impl SoftmaxRegression {
         y: &[u32],
         w: &Arena<R>,
     ) -> (ArrayView2<'s, R>, f64) {
-        space.run(x, y, w, &[space.loss]);
-        (space.session.value(space.scores), space.session.number(space.loss))
+        space.run(x, y, w, &[space.cross_entropy]);
+        (space.session.value(space.scores), space.session.number(space.cross_entropy))
     }
 }
 

@@ -29,6 +29,9 @@ pub struct Outcome {
     pub targets: u64,
 }
 
+/// A small file of a checkpoint: its name, and what it holds.
+pub type SmallFile = (&'static str, Vec<u8>);
+
 /// A model with its data: all that the loop knows of either.
 pub trait Task {
     /// The model's tensors.
@@ -75,10 +78,12 @@ pub trait Task {
     }
 
     /// The small files of a checkpoint, as `config.json`.
-    fn files(&self) -> Vec<(&str, Vec<u8>)>;
+    fn files(&self) -> &[SmallFile];
 
     /// What is carried from step to step beside the weights, a tensor each.
-    fn carried(&mut self) -> Vec<&mut [f32]>;
+    fn carried(&mut self) -> Vec<&mut [f32]> {
+        Vec::new()
+    }
 }
 
 /// How long, and how often.
@@ -390,8 +395,8 @@ impl<T: Task> Fit<'_, T> {
             let (file, name, shape) = (OPTIMIZER, format!("carried{i}"), vec![data.len()]);
             parts.push(Item { file, name, shape, data, table: None });
         }
-        let files = self.task.files();
-        let mut files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        let mut files: Vec<(&str, &[u8])> =
+            self.task.files().iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
         files.push((STATE, &state));
         let live: Vec<&[f32]> = parts.iter().map(|part| part.data).collect();
         self.saver.begin(self.state.step, self.state.stopping.best_step(), &files, &parts, &live)

@@ -270,6 +270,9 @@ mod tests {
         let tagger = (1..5).map(|step| Report { valid_f1: Some(0.1 * step as f64), ..report(step, 0.5, None) });
         let svg = curves(&tagger.collect::<Vec<_>>(), "words").unwrap();
         assert!(svg.contains("best validation F1 40.00 %") && !svg.contains("perplexity"));
+        // A loss that falls to nothing has no logarithm.
+        let nothing = [0.5, 0.1, 0.0, 0.0].map(|loss| Report { valid_f1: Some(0.5), ..report(1, loss, None) });
+        assert!(curves(&nothing, "words").unwrap().contains("mean loss"));
         for (name, reports) in cases {
             let svg = curves(&reports, "words").unwrap();
             for text in ["perplexity", "epochs", "learning rate", "words a second"] {

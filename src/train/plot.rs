@@ -246,7 +246,11 @@ pub fn matrix(title: &str, rows: &str, columns: &str, values: &[Vec<f64>]) -> St
 /// One chart in a part of a drawing.
 pub fn panel<'a>(area: &Area<'a>, axes: Axes, title: Option<&str>, curves: &[Curve<'_>]) -> Result<(), DrawError<'a>> {
     let Axes { x, end, y, log } = axes;
-    let vertical = Axis::over(curves.iter().flat_map(|curve| curve.points.iter().map(|(_, y)| *y)), log);
+    // What has no place on the axis is left out: a loss that has become 0 has no logarithm.
+    let has_place = |&(_, y): &(f64, f64)| y.is_finite() && (!log || y > 0.0);
+    let points: Vec<Vec<(f64, f64)>> =
+        curves.iter().map(|curve| curve.points.iter().copied().filter(has_place).collect()).collect();
+    let vertical = Axis::over(points.iter().flatten().map(|(_, y)| *y), log);
     let horizontal = Axis { range: 0.0..end, ticks: linear_ticks(0.0, end, 8), log: false };
     let mut builder = ChartBuilder::on(area);
     builder.margin(6).x_label_area_size(44).y_label_area_size(72);
@@ -267,9 +271,9 @@ pub fn panel<'a>(area: &Area<'a>, axes: Axes, title: Option<&str>, curves: &[Cur
         .x_label_formatter(&|x| readable(*x))
         .y_label_formatter(&|y| readable(*y))
         .draw()?;
-    for curve in curves.iter().filter(|curve| !curve.points.is_empty()) {
+    for (curve, points) in curves.iter().zip(&points).filter(|(_, points)| !points.is_empty()) {
         let line = curve.color.stroke_width(2);
-        let drawn = chart.draw_series(LineSeries::new(curve.points.iter().copied(), line))?;
+        let drawn = chart.draw_series(LineSeries::new(points.iter().copied(), line))?;
         if curves.len() > 1 {
             let color = curve.color;
             drawn
@@ -277,12 +281,12 @@ pub fn panel<'a>(area: &Area<'a>, axes: Axes, title: Option<&str>, curves: &[Cur
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(2)));
         }
         // A single point makes no line, and validation points are few: show where they are.
-        if curve.dots || curve.points.len() == 1 {
-            let dots = curve.points.iter().map(|&point| Circle::new(point, 3, curve.color.filled()));
+        if curve.dots || points.len() == 1 {
+            let dots = points.iter().map(|&point| Circle::new(point, 3, curve.color.filled()));
             chart.draw_series(dots)?;
         }
     }
-    if curves.iter().all(|curve| curve.points.is_empty()) {
+    if points.iter().all(Vec::is_empty) {
         let (width, height) = area.dim_in_pixel();
         let style = label.pos(Pos::new(HPos::Center, VPos::Center));
         area.draw(&Text::new("no data", (width as i32 / 2, height as i32 / 2), style))?;

@@ -4,7 +4,7 @@ use super::{ModelGraph, Variables, masked};
 use crate::graph::{Builder, Error, Node, Side};
 use crate::layers::net::{Kind, Unit};
 use crate::models::LanguageModel;
-use crate::models::language_model::Config;
+use crate::models::language_model::{Config, Loss};
 
 /// How far a language model is unrolled, and what is fed to it.
 ///
@@ -28,10 +28,11 @@ pub struct Unrolled {
 /// The loss of the output layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Cross-entropy over all words.
+    /// Cross-entropy over all words, in one softmax or an adaptive one.
     Full,
     /// Over a sample of S words: `sample` \[S\], `shift` \[1, S\] and `shift{t}` \[B, 1\], what is added to the logits of the
-    /// sample and of the targets, and `hits{t}` \[B, S\], what is added to the logits of targets that were drawn.
+    /// sample and of the targets, and `hits{t}` \[B, S\], what is added to the logits of targets that were drawn. Lanes that
+    /// have samples of their own have a `sample.{lane}` and a `shift.{lane}` each.
     Sampled {
         /// S
         drawn: usize,
@@ -49,12 +50,20 @@ pub fn language_model(model: &LanguageModel, unrolled: Unrolled) -> Result<Model
         let table = v.get(if config.tie { "output" } else { "embedding" });
         let sample = match output {
             Output::Full => None,
-            Output::Sampled { drawn, .. } => Some(Sample::new(b, v, words, drawn)),
+            Output::Sampled { drawn, .. } => {
+                Some(Sample::new(b, v, words, drawn, model.samples(lanes) / model.samples(1)))
+            }
         };
         let mut states: Vec<Node> = (0..layers).map(|l| b.placeholder(format!("h{l}"), lanes, hidden)).collect();
         let mut losses = Vec::new();
         for t in 0..steps {
-            let e = table.gather(b.ids(format!("x{t}"), lanes, words)).named(format!("e{t}"));
+            let x = b.ids(format!("x{t}"), lanes, words);
+            let e = table.gather(x).named(format!("e{t}"));
+            if let Some(word) = config.reset_at {
+                // 0 for lanes that read the word.
+                let others = x.one_hot(words).columns(word as usize..word as usize + 1).affine(-1.0, 1.0);
+                states.iter_mut().for_each(|state| *state = *state * others);
+            }
             // What every layer of a gated-feedback net sees; those of others see their own state.
             let star = match config.cell {
                 Kind::GatedFeedback => b.concat(Side::Columns, &states).named(format!("h*{t}")),
@@ -74,7 +83,12 @@ pub fn language_model(model: &LanguageModel, unrolled: Unrolled) -> Result<Model
                 let top = masked(b, dropout, &format!("mask{layers}.{t}"), states[layers - 1]);
                 let y = b.ids(format!("y{t}"), lanes, words);
                 losses.push(match &sample {
-                    None => (top.dot_transposed(v.get("output")) + v.get("output.bias")).cross_entropy(y),
+                    None => match &config.loss {
+                        Loss::Adaptive { tails } => {
+                            (y.one_hot(words) * adaptive(b, v, top, tails.len())).sum_columns() * -1.0
+                        }
+                        _ => (top.dot_transposed(v.get("output")) + v.get("output.bias")).cross_entropy(y),
+                    },
                     Some(sample) => sample.loss(b, v, top, y, t, output),
                 });
             }
@@ -147,18 +161,45 @@ fn feedback<'b>(
     }
 }
 
+/// ln ŷ of all words \[B, V\]: a word's in the head, or its tail's there and its own in the tail.
+fn adaptive<'b>(b: &'b Builder, v: &Variables<'b>, top: Node<'b>, tails: usize) -> Node<'b> {
+    let ln_softmax = |theta: Node<'b>| theta - theta.log_sum_exp();
+    let head = ln_softmax(top.dot_transposed(v.get("output")) + v.get("output.bias"));
+    let words = head.shape().1 - tails;
+    let tail = |i: usize| {
+        let [p, u, bias] = ["projection", "output", "bias"].map(|name| v.get(&format!("tail{i}.{name}")));
+        part(head, words + i, 1) + ln_softmax(top.dot(p).dot_transposed(u) + bias)
+    };
+    let parts: Vec<Node> = [head.columns(0..words)].into_iter().chain((0..tails).map(tail)).collect();
+    b.concat(Side::Columns, &parts)
+}
+
 /// What a sampled output layer has for all steps.
 struct Sample<'b> {
-    /// The sample's rows of U, and its biases with what is added to them.
-    rows: Node<'b>,
-    bias: Node<'b>,
+    /// For all lanes or for each: the sample's rows of U, and its biases with what is added to them.
+    samples: Vec<(Node<'b>, Node<'b>)>,
 }
 
 impl<'b> Sample<'b> {
-    fn new(b: &'b Builder, v: &Variables<'b>, words: usize, drawn: usize) -> Self {
-        let ids = b.ids("sample", drawn, words);
-        let bias = v.get("output.bias").gather(ids).transpose() + b.placeholder("shift", 1, drawn);
-        Sample { rows: v.get("output").gather(ids), bias }
+    fn new(b: &'b Builder, v: &Variables<'b>, words: usize, drawn: usize, samples: usize) -> Self {
+        let sample = |i: usize| {
+            let name = |what: &str| if samples == 1 { what.to_owned() } else { format!("{what}.{i}") };
+            let ids = b.ids(name("sample"), drawn, words);
+            let bias = v.get("output.bias").gather(ids).transpose() + b.placeholder(name("shift"), 1, drawn);
+            (v.get("output").gather(ids), bias)
+        };
+        Sample { samples: (0..samples).map(sample).collect() }
+    }
+
+    /// The logits of the words drawn: \[B, S\].
+    fn logits(&self, b: &'b Builder, top: Node<'b>) -> Node<'b> {
+        let logits = |top: Node<'b>, (rows, bias): (Node<'b>, Node<'b>)| top.dot_transposed(rows) + bias;
+        if let [shared] = self.samples[..] {
+            return logits(top, shared);
+        }
+        let lanes: Vec<Node> =
+            (self.samples.iter().enumerate()).map(|(i, own)| logits(top.rows(i..i + 1), *own)).collect();
+        b.concat(Side::Rows, &lanes)
     }
 
     fn loss(
@@ -175,7 +216,7 @@ impl<'b> Sample<'b> {
         let own = (top * v.get("output").gather(y)).sum_columns() + v.get("output.bias").gather(y);
         let own = own + b.placeholder(format!("shift{t}"), lanes, 1);
         let hits = b.placeholder(format!("hits{t}"), lanes, drawn);
-        let others = top.dot_transposed(self.rows) + self.bias + hits;
+        let others = self.logits(b, top) + hits;
         if logistic {
             // −ln σ(Δₖ) − Σ ln(1 − σ(Δᵢ))
             (own * -1.0).softplus() + others.softplus().sum_columns()

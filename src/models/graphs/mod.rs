@@ -76,6 +76,14 @@ impl<'b> Variables<'b> {
     }
 }
 
+/// What dropout of each element of x with probability `p` costs a softmax of θ = xUᵀ + b on average, to second order, summed over rows:
+/// ½ p/(1 − p) Σ xⱼ² Varⱼ, with the variance of Uₖⱼ under ŷ (equations, section 5).
+pub(super) fn dropout_penalty<'b>(p: f64, x: Node<'b>, u: Node<'b>, theta: Node<'b>) -> Node<'b> {
+    let hat = theta.softmax();
+    let variance = hat.dot(u.square()) - hat.dot(u).square();
+    (x.square() * variance).sum() * (0.5 * p / (1.0 - p))
+}
+
 /// x, with dropout multiplied by a mask that is fed as `name`.
 fn masked<'b>(b: &'b Builder, dropout: bool, name: &str, x: Node<'b>) -> Node<'b> {
     let (rows, columns) = x.shape();

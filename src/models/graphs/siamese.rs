@@ -1,6 +1,6 @@
 //! The Siamese and the pseudo-Siamese net as graphs (equations, section 9).
 
-use super::{ModelGraph, Variables};
+use super::{ModelGraph, Variables, dropout_penalty};
 use crate::graph::{Error, Node};
 use crate::kernels::activation::Activation;
 use crate::models::siamese::Loss;
@@ -34,25 +34,24 @@ pub fn siamese(net: &Siamese, pairs: usize) -> Result<ModelGraph, Error> {
     })
 }
 
-/// The graph of a pseudo-Siamese net for so many words, the penalty of its dropout included.
+/// The graph of a pseudo-Siamese net for so many examples, the penalty of its dropout included.
 ///
-/// Placeholders: the words `x` and their labels `y` \[N\].
-pub fn pseudo_siamese(net: &PseudoSiamese, words: usize) -> Result<ModelGraph, Error> {
+/// Placeholders: the words `x` \[N\], or numbers \[N, D\], and their labels `y` \[N\].
+pub fn pseudo_siamese(net: &PseudoSiamese, examples: usize) -> Result<ModelGraph, Error> {
     let config = net.config();
     ModelGraph::build(net.layout(), |b, v| {
-        let x = v.get("embedding").gather(b.ids("x", words, config.words)).named("x");
+        let x = match config.words {
+            Some(words) => v.get("embedding").gather(b.ids("x", examples, words)).named("x"),
+            None => b.placeholder("x", examples, config.embed),
+        };
         let h1 = layer(v, "sigmoid", x, Activation::Sigmoid).named("h1");
         let h2 = layer(v, "relu", x, Activation::Relu).named("h2");
         let (h, u) = (h1 + h2, v.get("output"));
         let theta = (h.dot_transposed(u) + v.get("output.bias")).named("θ");
-        let mut loss = theta.cross_entropy(b.ids("y", words, config.labels)).sum();
+        let mut loss = theta.cross_entropy(b.ids("y", examples, config.labels)).sum();
         if config.dropout_penalty > 0.0 {
-            // ½ p/(1 − p) Σ hⱼ² Varⱼ, with the variance of row U under ŷ.
-            let hat = theta.softmax();
-            let variance = hat.dot(u.square()) - hat.dot(u).square();
-            let gain = 0.5 * config.dropout_penalty / (1.0 - config.dropout_penalty);
-            loss = loss + (h.square() * variance).sum() * gain;
+            loss = loss + dropout_penalty(config.dropout_penalty, h, u, theta);
         }
-        loss * (1.0 / words as f64)
+        loss * (1.0 / examples as f64)
     })
 }
