@@ -464,6 +464,13 @@ fn language_models_with_sampled_losses() {
 }
 
 #[test]
+#[should_panic(expected = "a sample's rows of the output weights are updated apart from word vectors")]
+fn a_sample_goes_with_no_tied_weights() {
+    let sample = (Objective::Softmax, Draws::WithReplacement, Negatives::Shared);
+    compare(Case { sample: Some(sample), tie: true, ..PLAIN });
+}
+
+#[test]
 fn language_models_with_the_adaptive_softmax() {
     for case in cells() {
         compare(Case { tails: &[(6, 4)], ..case });

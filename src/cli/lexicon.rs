@@ -2,6 +2,7 @@
 
 use super::saved::{CONFIG, VOCABULARY};
 use crate::error::{Error, Result};
+use crate::params::Layout;
 use crate::text::vectors::{Vectors, Wanted};
 use crate::text::words::{Form, WordIndex};
 use crate::train::checkpoint::Checkpoint;
