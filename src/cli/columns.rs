@@ -1,10 +1,8 @@
 //! Rows of numbers with their classes, in CSV files: as softmax classifiers and pseudo-Siamese nets take them.
 
-use super::saved::CONFIG;
 use crate::error::{Error, Result};
 use crate::text::spans::Confusion;
 use crate::text::table::{Reading, Table};
-use crate::train::checkpoint::Checkpoint;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -89,15 +87,11 @@ impl Columns {
         table.values.iter().zip(scale).map(|(x, (mean, deviation))| ((x - mean) / deviation) as f32).collect()
     }
 
-    /// An error if the sizes of a checkpoint's model, that of its input first, are none that a model has or not those of the columns,
-    /// or `fits` says that others do not fit.
-    pub fn check(&self, checkpoint: &Checkpoint, sizes: &[usize], fits: bool) -> Result<()> {
+    /// Whether a model of such sizes, that of its input first, can be one of these columns.
+    pub fn fit(&self, sizes: &[usize]) -> bool {
         let lengths = [self.features.len(), self.mean.len(), self.deviation.len()];
-        let sane = sizes.iter().all(|size| (1..=1 << 20).contains(size)) && lengths == [sizes[0]; 3];
-        if sane && fits && self.deviation.iter().all(|&x| x > 0.0) {
-            return Ok(());
-        }
-        Err(Error::model(checkpoint.path().join(CONFIG), "has sizes that do not fit each other"))
+        let sane = sizes.iter().all(|size| (1..=1 << 20).contains(size));
+        sane && lengths == [sizes[0]; 3] && self.deviation.iter().all(|&x| x > 0.0)
     }
 }
 

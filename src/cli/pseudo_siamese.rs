@@ -4,7 +4,7 @@ use super::columns::{self, Columns};
 use super::lexicon::{LeftOut, check_sizes, read_words};
 use super::memory::{self, Needs};
 use super::run::Batches;
-use super::saved::{PseudoSiameseConfig as Config, Saved, read_arena};
+use super::saved::{PseudoSiameseConfig as Config, Saved, check_fit, read_arena};
 use crate::error::Result;
 use crate::layers::losses::largest;
 use crate::models::PseudoSiamese;
@@ -219,7 +219,8 @@ impl Trained {
                 Sees::Words(words)
             }
             Some(columns) => {
-                columns.check(checkpoint, &[embed, hidden, labels], fits && rows.is_none() && freeze)?;
+                let fits = fits && rows.is_none() && freeze;
+                check_fit(checkpoint, fits && columns.fit(&[embed, hidden, labels]))?;
                 Sees::Columns(columns.clone())
             }
         };

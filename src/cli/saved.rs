@@ -139,6 +139,12 @@ pub fn open(dir: &Path) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
+/// An error unless `fits`: whether the sizes of a checkpoint's configuration are those of a model.
+pub fn check_fit(checkpoint: &Checkpoint, fits: bool) -> Result<()> {
+    let wrong = || Error::model(checkpoint.path().join(CONFIG), "has sizes that do not fit each other");
+    fits.then_some(()).ok_or_else(wrong)
+}
+
 /// The weights of a checkpoint, in `layout`. Nothing is allocated before its file is known to hold as many.
 pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<Arena<f32>> {
     let shapes = checkpoint.shapes(MODEL)?;

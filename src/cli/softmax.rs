@@ -3,7 +3,7 @@
 use super::columns::{Columns, Evaluation};
 use super::memory::{self, Needs};
 use super::run::Batches;
-use super::saved::{self, Saved, SoftmaxConfig as Config, read_arena};
+use super::saved::{self, Saved, SoftmaxConfig as Config, check_fit, read_arena};
 use crate::error::Result;
 use crate::layers::losses::largest;
 use crate::models::SoftmaxRegression;
@@ -84,7 +84,7 @@ impl Trained {
         };
         let softmax_regression::Config { features, classes, dropout_penalty } = config.net;
         let fits = classes > 1 && classes == config.classes.len() && (0.0..1.0).contains(&dropout_penalty);
-        config.columns.check(checkpoint, &[features, classes], fits)?;
+        check_fit(checkpoint, fits && config.columns.fit(&[features, classes]))?;
         let net = SoftmaxRegression::new(config.net.clone());
         let w = read_arena(checkpoint, net.layout())?;
         Ok(Trained { config, net, w })
