@@ -25,7 +25,7 @@ fn sweeps() -> Vec<(&'static str, Vec<Sizes>)> {
         ("recurrent", doubled(64, 1024).map(|h| (64, 16, h, 16, 1)).collect()),
         ("tau", doubled(1, 64).map(|tau| (64, 16, 256, tau, 1)).collect()),
         ("tau, stride tau", doubled(1, 64).map(|tau| (1_000, 16, 256, tau, tau)).collect()),
-        ("sampled", [10_000, 100_000, 1_000_000].map(|v| (v, 64, 64, 10, 10)).to_vec()),
+        ("sampled", [10_000, 100_000, 1_000_000].map(|v| (v, 256, 256, 10, 10)).to_vec()),
     ]
 }
 

@@ -388,7 +388,7 @@ mod tests {
         all.extend(doubled(5).map(|x| of("recurrent", [64.0, 16.0, 64.0 * x, 16.0, 1.0])));
         all.extend(doubled(7).map(|tau| of("tau", [64.0, 16.0, 256.0, tau, 1.0])));
         all.extend(doubled(7).map(|tau| of("tau, stride tau", [1e3, 16.0, 256.0, tau, tau])));
-        all.extend([1e4, 1e5, 1e6].map(|v| of("sampled", [v, 64.0, 64.0, 10.0, 10.0])));
+        all.extend([1e4, 1e5, 1e6].map(|v| of("sampled", [v, 256.0, 256.0, 10.0, 10.0])));
         all
     }
 
