@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// A loss, gradient or weight became NaN or infinite; nothing was updated with it.
     #[error(
-        "step {step}: {tensor} is not finite ({value}); training stopped, earlier checkpoints are kept; a lower --lr may help"
+        "step {step}: {tensor} is not finite ({value}); training stopped, checkpoints saved before are kept; a lower --lr may help"
     )]
     NotFinite {
         /// The first tensor that is not finite, or "loss".

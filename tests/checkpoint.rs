@@ -389,8 +389,12 @@ fn another_model_is_replaced_only_by_force() {
     assert_eq!(tree(&path), before);
     // What the user put beside the weights is not removed with them.
     fs::write(path.join("step-000000000001/notes.txt"), "mine").unwrap();
-    drop(Writer::create(&path, true).unwrap());
-    assert_eq!(entries(&path), ["damaged-step-000000000001", "lock"]);
+    // It stays until the first checkpoint of the new one is there.
+    let writer = Writer::create(&path, true).unwrap();
+    assert_eq!(entries(&path), ["lock", "step-000000000001", "step-000000000002"]);
+    assert_eq!(ModelDir::open(&path).unwrap().load_newest(Purpose::Use).unwrap().step(), 2);
+    save(&writer, 1, None).unwrap();
+    assert_eq!(entries(&path), ["damaged-step-000000000001", "lock", "step-000000000001"]);
     assert_eq!(fs::read(path.join("damaged-step-000000000001/notes.txt")).unwrap(), b"mine");
 }
 

@@ -512,7 +512,7 @@ fn what_is_not_finite_stops_the_run() {
     refuse(
         ["train", "lm", "--resume", "--out", out.to_str().unwrap(), "--max-steps", "50", "--lr", "1e38"],
         5,
-        &["step 1", " is not finite (", "earlier checkpoints are kept"],
+        &["step 1", " is not finite (", "checkpoints saved before are kept"],
     );
     assert!(tree(&checkpoint(out)) == good);
     succeed([OsStr::new("eval"), out.as_os_str(), OsStr::new(TEST)]);

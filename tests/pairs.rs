@@ -680,7 +680,7 @@ fn pseudo_siamese_on_rows_of_numbers() {
         assert!(!none.exists());
     };
     let words = format!("--train {DATA}/words/train.tsv");
-    fails(&words, "; words with labels need --vectors");
+    fails(&words, "(or --vectors, for words with labels)");
     fails(&format!("{words} --vectors {IRIS} --label species"), "--label and --scale are for the columns of a CSV");
     fails(&format!("--train {IRIS} --freeze-vectors"), "--max-vocab and --freeze-vectors are for words");
     let one = place.file("one.csv", "a,b,c\n1,2,x\n1,2,x\n");

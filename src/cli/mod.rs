@@ -168,8 +168,12 @@ fn resumed(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
         return Err(Error::Usage(what.into()));
     }
     let checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
+    let options = checkpoint.path().join(saved::OPTIONS);
+    if !options.is_file() {
+        return Err(Error::model(out, "was not made by training here, so that there is no run to be continued"));
+    }
     args.push("--config".into());
-    args.push(checkpoint.path().join(saved::OPTIONS).into());
+    args.push(options.into());
     Ok(args)
 }
 

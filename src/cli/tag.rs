@@ -77,7 +77,7 @@ impl TagText {
             let line = 1 + e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count();
             Error::input(path, line, format!("the byte 0x{:02X}", e.as_bytes()[at]), "UTF-8 text")
         })?;
-        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let lines: Vec<&str> = text.strip_prefix('\u{feff}').unwrap_or(&text).split_inclusive('\n').collect();
         let (mut words, mut ends, mut of_line) = (Vec::new(), Vec::new(), Vec::with_capacity(lines.len()));
         for line in &lines {
             let from = words.len();

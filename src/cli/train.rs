@@ -98,7 +98,8 @@ pub struct LmOptions {
     /// Directory of the model; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Other defaults for the options below: fast is a GRU with sampled softmax that learns most of what it will in few passes
+    /// Other defaults for the options below: fast is a GRU with sampled softmax that learns most of what it will in few passes (--cell
+    /// gru --embed 128 --hidden 128 --batch 32 --loss sampled --samples 512 --keep-prob 0.95 --epochs 3)
     #[arg(long, value_enum, value_name = "NAME")]
     #[serde(skip)]
     preset: Option<Preset>,

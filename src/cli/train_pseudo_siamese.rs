@@ -129,9 +129,12 @@ impl Data {
     /// The rows of CSV files.
     fn of_rows(options: &PseudoSiameseOptions) -> Result<Self> {
         let (train, columns) = options.columns.read(&options.train).map_err(|error| match error {
-            Error::Input { path, line, found, expected } => {
-                Error::Input { path, line, found, expected: format!("{expected}; words with labels need --vectors") }
-            }
+            Error::Input { path, line, found, expected } => Error::Input {
+                path,
+                line,
+                found,
+                expected: format!("{expected} (or --vectors, for words with labels)"),
+            },
             other => other,
         })?;
         let valid = options.valid.as_ref().map(|path| columns.read(path, &train.names)).transpose()?;

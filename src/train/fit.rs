@@ -212,7 +212,8 @@ impl<T: Task> Fit<'_, T> {
             let within = step % an_epoch;
             if step / an_epoch != epoch {
                 epoch = step / an_epoch;
-                let (all, done) = (self.task.targets_before(an_epoch), self.task.targets_before(within));
+                let until = an_epoch.min(last - epoch * an_epoch);
+                let (all, done) = (self.task.targets_before(until), self.task.targets_before(within));
                 self.progress.epoch(epoch + 1, last.div_ceil(an_epoch), all, done);
             }
             let outcome = self.one_step(&mut g)?;

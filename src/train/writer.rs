@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 const LOCK: &str = "lock";
@@ -44,6 +45,8 @@ pub struct Writer {
     dir: ModelDir,
     disk: Disk,
     lock: File,
+    /// The checkpoints of the model that this one replaces; they go when the first of this one is in place.
+    replaces: Mutex<Vec<u64>>,
 }
 
 impl Writer {
@@ -76,21 +79,17 @@ impl Writer {
         }
     }
 
-    /// A directory for a new model at `path`, made if it does not exist. A model that is already there is removed
-    /// with `force` and otherwise refused; files that are not wordmill's are never touched, and refused.
+    /// A directory for a new model at `path`, made if it does not exist. A model that is already there is refused, or with
+    /// `force` replaced by the first checkpoint that is saved; files that are not wordmill's are never touched, and refused.
     pub fn create(path: impl AsRef<Path>, force: bool) -> Result<Self> {
         let path = path.as_ref();
         Self::check_free(path, force)?;
         fs::create_dir_all(path).map_err(|e| Error::io(path, "making the model directory", e))?;
-        let writer = Self::lock(path)?;
+        let mut writer = Self::lock(path)?;
         writer.sweep()?;
         // Sweeping may have put a checkpoint back.
         Self::check_free(path, force)?;
-        let steps = writer.dir.steps()?;
-        // Oldest first: if this is cut short, what is left is still a model directory.
-        for step in steps {
-            writer.remove_step(step)?;
-        }
+        writer.replaces = Mutex::new(writer.dir.steps()?);
         for name in [METRICS, CURVES] {
             let file = path.join(name);
             if file.exists() {
@@ -190,12 +189,24 @@ impl Writer {
         self.check_space(lens.map(block).sum::<u64>() + block(0) * 2)?;
         let name = step_name(step);
         let partial = self.dir.path.join(format!("{PARTIAL}{name}"));
-        let written = self.write(&partial, files, write_tensors).and_then(|()| self.put_in_place(&partial, &name));
+        let mut replaces = self.replaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = self.write(&partial, files, write_tensors).and_then(|()| {
+            if replaces.contains(&step) && self.has_surplus(step)? {
+                self.set_aside(step)?;
+            }
+            self.put_in_place(&partial, &name)
+        });
         if written.is_err() && partial.exists() {
             // On a real disk; what cannot even be removed is left to the next run's sweep.
             _ = Disk::default().remove(&partial);
         }
         written?;
+        // The newest first, as the newest is what is read.
+        while let Some(old) = replaces.pop() {
+            if old != step {
+                self.remove_step(old)?;
+            }
+        }
         let older = self.dir.steps()?.into_iter().filter(|&other| other < step);
         let mut older: Vec<u64> = older.collect();
         older.pop();
@@ -260,9 +271,7 @@ impl Writer {
     /// Removes the checkpoint of `step`; if it holds anything but what its manifest lists, it is set aside instead.
     fn remove_step(&self, step: u64) -> Result<()> {
         let path = self.dir.path.join(step_name(step));
-        let listed = read_manifest(&path.join(MANIFEST));
-        let ours = |name: &String| name == MANIFEST || listed.as_ref().is_ok_and(|files| files.contains_key(name));
-        if !names(&path)?.iter().all(ours) {
+        if self.has_surplus(step)? {
             return self.set_aside(step);
         }
         // Renamed first: a checkpoint is there as a whole or not at all.
@@ -272,6 +281,14 @@ impl Writer {
             .rename(&path, &partial)
             .and_then(|()| self.disk.remove(&partial))
             .map_err(|e| Error::io(&path, "removing the old checkpoint", e))
+    }
+
+    /// Whether the checkpoint of `step` holds anything but what its manifest lists.
+    fn has_surplus(&self, step: u64) -> Result<bool> {
+        let path = self.dir.path.join(step_name(step));
+        let listed = read_manifest(&path.join(MANIFEST));
+        let ours = |name: &String| name == MANIFEST || listed.as_ref().is_ok_and(|files| files.contains_key(name));
+        Ok(!names(&path)?.iter().all(ours))
     }
 
     /// Removes what a failed attempt of this run has left under a name that is needed now.
@@ -325,7 +342,7 @@ impl Writer {
         let pid = format!("{}\n", std::process::id());
         lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(io_error)?;
         let dir = ModelDir { path: path.to_owned() };
-        Ok(Writer { dir, disk: Disk::default(), lock })
+        Ok(Writer { dir, disk: Disk::default(), lock, replaces: Mutex::default() })
     }
 }
 
