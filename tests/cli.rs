@@ -330,7 +330,10 @@ fn what_is_there_is_not_overwritten() {
     refuse(train(valid, copy.path(), &["--resume"]), 2, &["60 steps are done already"]);
     assert!(tree(copy.path()) == before, "the model was touched");
     assert_eq!(fs::read(file.path()).unwrap(), b"");
-    // With --force it is.
+    // A new run that comes to nothing leaves it, too; with its first checkpoint it goes.
+    let before = weights(copy.path());
+    refuse(train(valid, copy.path(), &["--force", "--lr", "1e38", "-q"]), 5, &["checkpoints saved before are kept"]);
+    assert_eq!(weights(copy.path()), before);
     succeed(train(valid, copy.path(), &["--force", "--max-steps", "2", "-q"]));
     assert!(checkpoint(copy.path()).ends_with("step-000000000002"));
     // Nor does synth write over files that are there, nor the demo.
@@ -865,6 +868,8 @@ fn models_go_to_pytorch_and_back() {
         // Neither command writes over what is there.
         refuse(["export", &model, "--to", "pytorch", &file], 3, &[&file, "there already"]);
         refuse(["import", &file, "--vocab", &vocabulary, "--out", &again], 4, &[&again]);
+        // It has no options to go on with.
+        refuse(["train", "lm", "--out", &again, "--resume"], 4, &[&again, "no run to be continued"]);
     }
     for (more, what) in [
         (&["--activation", "sigmoid"][..], "sigmoid units"),

@@ -236,6 +236,9 @@ fn odd_input_is_taken() {
         assert!(told.contains("1 empty words") && told.contains("1 tags joined by commas"), "{told}");
         let tagged = done(&format!("tag {out} {text}"), "");
         assert_eq!(tagged.lines().count(), odd.lines().count() + 1 + 1238);
+        // A byte order mark is no part of a word.
+        let column = |text: &str| done(&format!("tag {out} --text --output column"), text);
+        assert_eq!(column("\u{feff}#x lives\n"), column("#x lives\n"));
         // Frozen vectors are those of the file.
         let neighbors = done(&format!("neighbors {out} #x --json -n 100"), "");
         let cosine = (4.0 + 10.0 + 18.0) / (14.0f64.sqrt() * 77.0f64.sqrt());

@@ -4,10 +4,10 @@ use super::generate::Generate;
 use super::language_model::{Evaluator, Trained};
 use super::ner::{Reading, Tagger, evaluate};
 use super::softmax;
-use super::train::LmOptions;
+use super::train_lm::{LmOptions, train_lm};
 use super::train_ner::NerOptions;
 use super::train_softmax::{SoftmaxOptions, train_softmax};
-use super::{output_failed, train, train_ner};
+use super::{output_failed, train_ner};
 use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::text::Corpus;
@@ -102,7 +102,7 @@ impl Demo {
         let fixed = ["--embed=64", "--hidden=160", "--epochs=8", "--lr=0.004", "--keep-prob=0.8", "--schedule=linear"];
         let options: LmOptions = options(&fixed, [("--train", &train), ("--valid", &valid), ("--out", &model)]);
         let (trained, loss) = pool.install(|| {
-            train::train_lm(&options)?;
+            train_lm(&options)?;
             let trained = Trained::load(&model)?;
             let corpus = Corpus::read_with(&test, &trained.vocabulary)?;
             let mut evaluator = Evaluator::new(&trained.model, corpus.ids.len());

@@ -26,6 +26,7 @@ mod softmax;
 mod synth;
 mod tag;
 mod train;
+mod train_lm;
 mod train_ner;
 mod train_pseudo_siamese;
 mod train_siamese;
