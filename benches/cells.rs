@@ -4,6 +4,7 @@ use criterion::{Criterion, Throughput};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::sync::Arc;
+use wordmill::blas::Precision;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::update::add;
 use wordmill::layers::net::{Kind, Masks, Memory, Net, Prepared, Shape, Unit};
@@ -33,7 +34,7 @@ impl Layer {
         let layout = Arc::new(layout);
         let (mut w, g) = (Arena::<f32>::zeros(&layout), Arena::zeros(&layout));
         Init::Uniform.fill(&mut w, 1);
-        let prepared = net.prepared(&layout);
+        let prepared = net.prepared(&layout, Precision::F32);
         let shard = shard_lanes(lanes);
         let rows = TAU * shard;
         let mut shards: Vec<_> =

@@ -26,7 +26,7 @@ pub fn group(c: &mut Criterion) {
     let mut rows = Vec::new();
     let mut group = c.benchmark_group("gemm");
     for (name, m, n, k, transposed, add) in SHAPES {
-        for &backend in Backend::ALL {
+        for backend in Backend::all() {
             let (a, b, mut c) = (filled(m * k), filled(k * n), filled(m * n));
             let flop = 2 * (m * n * k) as u64;
             let mut best = Best::new();

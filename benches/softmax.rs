@@ -5,6 +5,7 @@ use crate::measure::filled;
 use crate::step::ids;
 use criterion::{Criterion, Throughput};
 use std::sync::Arc;
+use wordmill::blas::Precision;
 use wordmill::kernels::Buffer;
 use wordmill::layers::losses::clusters::choose;
 use wordmill::layers::losses::{
@@ -65,7 +66,7 @@ pub fn group(c: &mut Criterion) {
                 let layout = Arc::new(layout);
                 let (mut w, g) = (Arena::zeros(&layout), Arena::zeros(&layout));
                 Init::Uniform.fill(&mut w, 1);
-                (AdaptiveSoftmax::new(TOKENS, UNITS, words, &tails, true), tables, w, g, Data::new(words))
+                (AdaptiveSoftmax::new(TOKENS, UNITS, words, &tails, true, Precision::F32), tables, w, g, Data::new(words))
             });
             b.iter(|| pool.install(|| softmax.loss(g, &mut data.dh, &data.h, &data.targets, tables, w)));
         });
@@ -76,7 +77,7 @@ pub fn group(c: &mut Criterion) {
                     let sampler = Arc::new(Sampler::log_uniform(words));
                     let (draws, negatives) = (Draws::WithReplacement, Negatives::Shared);
                     let recipe = Recipe { objective, draws, negatives, samples: SAMPLES };
-                    let loss = Sampled::new(recipe, sampler, TOKENS, UNITS, &[TOKENS]);
+                    let loss = Sampled::new(recipe, sampler, TOKENS, UNITS, &[TOKENS], Precision::F32);
                     (loss, Data::new(words), 0)
                 });
                 b.iter(|| {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wordmill::Real;
+use wordmill::blas::Precision;
 use wordmill::kernels::dropout::Keep;
 use wordmill::layers::losses::{AdaptiveSoftmax, AdaptiveTables, FullSoftmax, Gradient, Tail};
 use wordmill::layers::net::Kind;
@@ -73,12 +74,12 @@ impl<R: Real> Case<R> {
     /// Loss, ∂h, the gradients of the tensors, and ln ŷ of the targets.
     fn run(&self) -> (f64, Vec<f64>, Arena<R>, Vec<f64>) {
         let tokens = self.targets.len();
-        let mut layer = AdaptiveSoftmax::new(tokens, self.units, self.words, &self.tails, true);
+        let mut layer = AdaptiveSoftmax::new(tokens, self.units, self.words, &self.tails, true, Precision::F32);
         let mut g = Arena::zeros(self.w.layout());
         g.layout().clone().tensors().for_each(|(p, _)| g.slice_mut(p).fill(R::of(f64::NAN)));
         let mut dh = vec![R::of(f64::NAN); self.h.len()];
         let loss = layer.loss(&mut g, &mut dh, &self.h, &self.targets, &self.tables, &self.w);
-        let mut reader = AdaptiveSoftmax::new(tokens, self.units, self.words, &self.tails, false);
+        let mut reader = AdaptiveSoftmax::new(tokens, self.units, self.words, &self.tails, false, Precision::F32);
         let mut log_probabilities = vec![f64::NAN; tokens];
         reader.log_probabilities(&mut log_probabilities, &self.h, &self.targets, &self.tables, &self.w);
         (loss, widened(&dh), g, log_probabilities)
@@ -91,14 +92,14 @@ const CUTS: [&[(usize, usize)]; 4] = [&[], &[(90, 11)], &[(31, 17), (400, 3)], &
 fn probabilities_sum_to_one() {
     for cuts in CUTS {
         let case = Case::<f64>::new(cuts, 901, 23, 40);
-        let layer = AdaptiveSoftmax::<f64>::new(901, 23, 901, &case.tails, false);
+        let layer = AdaptiveSoftmax::<f64>::new(901, 23, 901, &case.tails, false, Precision::F32);
         let mut all = vec![f64::NAN; 901];
         for t in 0..3 {
             let h = &case.h[t * 23..][..23];
             layer.distribution(&mut all, h, &case.tables, &case.w);
             assert_close("Σ ŷ", all.iter().map(|x| x.exp()).sum::<f64>(), 1.0, 1e-12, 0.0);
             // The same for each word as a target.
-            let mut reader = AdaptiveSoftmax::new(901, 23, 901, &case.tails, false);
+            let mut reader = AdaptiveSoftmax::new(901, 23, 901, &case.tails, false, Precision::F32);
             let (h, targets): (Vec<f64>, Vec<u32>) = (h.repeat(901), (0..901).rev().collect());
             let mut each = vec![f64::NAN; 901];
             reader.log_probabilities(&mut each, &h, &targets, &case.tables, &case.w);

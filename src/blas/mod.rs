@@ -3,17 +3,19 @@
 //! Three backends. *Tiles*, our own register tiles, take whatever has contiguous rows, or was packed before; the `gemm` crate takes
 //! other strides, and machines without AVX2; with a BLAS feature every product goes to that *library*,
 //! single-threaded, as the parallelism is around the products. The choice depends on shapes only, never on threads.
+//! Where operands are rounded to bfloat16 ([`Precision`]), a fourth one, *pairs*, has tiles of its own.
 
 mod embedded;
 #[cfg(feature = "linked-blas")]
 mod linked;
+mod pairs;
 mod tiles;
 
 use crate::kernels::{Buffer, Isa, isa};
 use crate::profile;
 use crate::real::Real;
 use ndarray::{ArrayView2, ArrayViewMut2};
-#[cfg(feature = "linked-blas")]
+use serde::{Deserialize, Serialize};
 use std::any::TypeId;
 
 /// Who computes a product.
@@ -26,16 +28,65 @@ pub enum Backend {
     /// The BLAS library linked by a feature.
     #[cfg(feature = "linked-blas")]
     Library,
+    /// Register tiles of our own, of f32 operands rounded to bfloat16.
+    Pairs,
 }
 
 impl Backend {
-    /// All that are in this build.
-    pub const ALL: &[Backend] = &[
-        Backend::Tiles,
-        Backend::Gemm,
-        #[cfg(feature = "linked-blas")]
-        Backend::Library,
-    ];
+    /// All that are in this build, and on this machine.
+    pub fn all() -> impl Iterator<Item = Backend> {
+        let all = [
+            Backend::Tiles,
+            Backend::Gemm,
+            #[cfg(feature = "linked-blas")]
+            Backend::Library,
+            Backend::Pairs,
+        ];
+        all.into_iter().filter(|backend| backend.precision().available())
+    }
+
+    /// What it rounds operands to.
+    pub fn precision(self) -> Precision {
+        if self == Backend::Pairs { Precision::Bf16 } else { Precision::F32 }
+    }
+}
+
+/// What the operands of products are rounded to; sums are in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// f32
+    #[default]
+    F32,
+    /// bfloat16, of processors with AVX-512 BF16
+    Bf16,
+}
+
+impl Precision {
+    /// Whether this machine has it.
+    pub fn available(self) -> bool {
+        self == Precision::F32 || pairs::available()
+    }
+
+    /// [`product`]; of other numbers than f32 none is rounded.
+    pub fn product<R: Real>(self, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>) {
+        self.product_or_add(c, a, b, false);
+    }
+
+    /// [`add_product`], in the same way.
+    pub fn add_product<R: Real>(self, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>) {
+        self.product_or_add(c, a, b, true);
+    }
+
+    fn product_or_add<R: Real>(self, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
+        let backend = if self == Precision::Bf16 { Backend::Pairs } else { choose::<R>(&c, &a, &b) };
+        product_on(backend, c, a, b, add);
+    }
+
+    /// Whether it rounds such numbers, here.
+    fn rounds<R: Real>(self) -> bool {
+        self == Precision::Bf16 && is_f32::<R>() && pairs::available()
+    }
 }
 
 /// c = a · b. `c`: [m, n] `a`: [m, k] `b`: [k, n]; what `c` holds before is not read.
@@ -62,20 +113,29 @@ fn choose<R: Real>(c: &ArrayViewMut2<R>, a: &ArrayView2<R>, b: &ArrayView2<R>) -
 pub fn product_on<R: Real>(backend: Backend, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     let ((m, n), k) = (c.dim(), a.ncols());
     assert!(a.nrows() == m && b.dim() == (k, n), "shapes: {:?} = {:?} · {:?}", c.dim(), a.dim(), b.dim());
-    if m == 0 || n == 0 {
-        return;
-    }
-    if k == 0 {
-        if !add {
-            c.fill(R::zero());
-        }
+    if nothing(&mut c, k, add) {
         return;
     }
     let _counted = profile::products(m, n, k);
+    multiply(backend, c, a, b, add);
+}
+
+/// Whether there is nothing to multiply; does what is left to do then.
+fn nothing<R: Real>(c: &mut ArrayViewMut2<R>, k: usize, add: bool) -> bool {
+    if k == 0 && !add {
+        c.fill(R::zero());
+    }
+    k == 0 || c.is_empty()
+}
+
+fn multiply<R: Real>(backend: Backend, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     match backend {
         Backend::Tiles if tiles::takes(&c, &a, &b) => tiles::product(c, a, b, add),
         #[cfg(feature = "linked-blas")]
         Backend::Library if linked::takes(&c, &a, &b) => linked::product(c, a, b, add),
+        Backend::Pairs if Precision::Bf16.rounds::<R>() && pairs::takes(&c, &a, &b) => {
+            pairs::product(f32s_mut(c), f32s(a), f32s(b), add);
+        }
         _ => embedded::product(c, a, b, add),
     }
 }
@@ -83,30 +143,40 @@ pub fn product_on<R: Real>(backend: Backend, mut c: ArrayViewMut2<R>, a: ArrayVi
 /// The right operand b \[k, n\] of many products, laid out once as their backend walks it.
 pub struct Packed<R> {
     shape: (usize, usize),
-    /// In panels of tiles, or as it is for the other backends.
-    panels: bool,
-    data: Buffer<R>,
+    data: Laid<R>,
+}
+
+/// How a packed operand lies in memory.
+enum Laid<R> {
+    /// In panels of tiles.
+    Panels(Buffer<R>),
+    /// In those of pairs.
+    Pairs(Buffer<u32>),
+    /// As it is, for the other backends.
+    Rows(Buffer<R>),
 }
 
 impl<R: Real> Packed<R> {
     /// Room for a matrix \[k, n\].
-    pub fn new(k: usize, n: usize) -> Self {
-        #[cfg(feature = "linked-blas")]
-        let linked = true;
-        #[cfg(not(feature = "linked-blas"))]
-        let linked = false;
-        let panels = isa() > Isa::Scalar && !linked;
-        let len = if panels { tiles::packed_len(k, n) } else { k * n };
-        Packed { shape: (k, n), panels, data: Buffer::zeros(len) }
+    pub fn new(k: usize, n: usize, precision: Precision) -> Self {
+        let linked = cfg!(feature = "linked-blas");
+        let data = if precision.rounds::<R>() {
+            Laid::Pairs(Buffer::zeros(pairs::packed_len(k, n)))
+        } else if isa() > Isa::Scalar && !linked {
+            Laid::Panels(Buffer::zeros(tiles::packed_len(k, n)))
+        } else {
+            Laid::Rows(Buffer::zeros(k * n))
+        };
+        Packed { shape: (k, n), data }
     }
 
     /// Takes the values of `b`, of any strides.
     pub fn pack(&mut self, b: ArrayView2<R>) {
         assert_eq!(b.dim(), self.shape);
-        if self.panels {
-            tiles::pack(&mut self.data, b);
-        } else {
-            self.data.iter_mut().zip(b).for_each(|(place, x)| *place = *x);
+        match &mut self.data {
+            Laid::Panels(data) => tiles::pack(data, b),
+            Laid::Pairs(data) => pairs::pack(data, f32s(b)),
+            Laid::Rows(data) => data.iter_mut().zip(b).for_each(|(place, x)| *place = *x),
         }
     }
 
@@ -120,15 +190,21 @@ impl<R: Real> Packed<R> {
         self.product_or_add(c, a, true);
     }
 
-    fn product_or_add(&self, c: ArrayViewMut2<R>, a: ArrayView2<R>, add: bool) {
+    fn product_or_add(&self, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, add: bool) {
         let ((m, n), k) = (c.dim(), a.ncols());
         assert!(a.nrows() == m && self.shape == (k, n), "shapes: {:?} = {:?} · {:?}", c.dim(), a.dim(), self.shape);
-        if self.panels && m > 0 && n > 0 && k > 0 {
-            let _counted = profile::products(m, n, k);
-            return tiles::packed_product(c, a, &self.data, add);
+        if nothing(&mut c, k, add) {
+            return;
         }
-        let b = ArrayView2::from_shape(self.shape, &self.data[..k * n]).expect("the matrix fills its room");
-        if add { add_product(c, a, b) } else { product(c, a, b) }
+        let _counted = profile::products(m, n, k);
+        match &self.data {
+            Laid::Panels(b) => tiles::packed_product(c, a, b, add),
+            Laid::Pairs(b) => pairs::packed_product(f32s_mut(c), f32s(a), b, add),
+            Laid::Rows(b) => {
+                let b = ArrayView2::from_shape(self.shape, b).expect("the matrix fills its room");
+                multiply(choose::<R>(&c, &a, &b), c, a, b, add)
+            }
+        }
     }
 }
 
@@ -146,7 +222,20 @@ pub fn initialise() {
     linked::single_thread();
 }
 
-#[cfg(feature = "linked-blas")]
 fn is_f32<R: Real>() -> bool {
     TypeId::of::<R>() == TypeId::of::<f32>()
+}
+
+/// The same view, where [`is_f32`] holds.
+fn f32s<R: Real>(x: ArrayView2<R>) -> ArrayView2<f32> {
+    assert!(is_f32::<R>());
+    // SAFETY: it is of this type.
+    unsafe { std::mem::transmute::<ArrayView2<R>, ArrayView2<f32>>(x) }
+}
+
+/// The same view, where [`is_f32`] holds.
+fn f32s_mut<R: Real>(x: ArrayViewMut2<R>) -> ArrayViewMut2<f32> {
+    assert!(is_f32::<R>());
+    // SAFETY: it is of this type.
+    unsafe { std::mem::transmute::<ArrayViewMut2<R>, ArrayViewMut2<f32>>(x) }
 }

@@ -1,7 +1,7 @@
 //! `--profile`: where the time of a training run went, as a table, as JSON, and as a trace.
 
 use super::info::measure;
-use crate::blas::Backend;
+use crate::blas::{Backend, Precision};
 use crate::error::{Error, Result};
 use crate::profile::{self, Part, Profile, Total};
 use serde::Serialize;
@@ -41,8 +41,13 @@ struct Row {
     busy: Option<f64>,
 }
 
-/// Runs `work`; with `--profile` tells where its time went, and with a file of it writes a trace.
-pub fn during<T>(option: Option<&Option<PathBuf>>, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<Profiled>)> {
+/// Runs `work`; with `--profile` tells where its time went, beside the speed of products as precise as said, and with a file of it writes
+/// a trace.
+pub fn during<T>(
+    option: Option<&Option<PathBuf>>,
+    precision: Precision,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<(T, Option<Profiled>)> {
     let Some(path) = option else { return Ok((work()?, None)) };
     // What cannot be written is told before the run.
     let file = match path {
@@ -58,7 +63,8 @@ pub fn during<T>(option: Option<&Option<PathBuf>>, work: impl FnOnce() -> Result
         write_trace(path, file, &recorded)?;
     }
     let threads = rayon::current_num_threads();
-    let speeds = Backend::ALL.iter().map(|&backend| measure(backend, threads, LIMIT));
+    let backends = Backend::all().filter(|backend| backend.precision() == precision);
+    let speeds = backends.map(|backend| measure(backend, threads, LIMIT));
     let limit = speeds.collect::<Result<Vec<f64>>>()?.into_iter().fold(0.0, f64::max);
     Ok((done, Some(Profiled::new(&recorded, threads, limit))))
 }

@@ -7,6 +7,7 @@ use super::profile::{self, Profiled};
 use super::run::{RunOptions, absolute, options_file, to_toml};
 use super::saved::{CONFIG, NerConfig as Config, Saved, VOCABULARY};
 use super::values::{keep_probability, not_negative, size};
+use crate::blas::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::models::ner::Objective;
@@ -396,7 +397,7 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
     });
     let optimizer = run.optimizer(options.l2, net.layout());
     let fit = || run.fit("ner", &mut task, w, optimizer, opened, (progress, signals));
-    let (done, profile) = profile::during(options.profile.as_ref(), fit)?;
+    let (done, profile) = profile::during(options.profile.as_ref(), Precision::F32, fit)?;
     let test = match &test {
         None => None,
         Some(test) => Some(Tagger::load(&run.out)?.evaluate(test, &kinds)),

@@ -9,12 +9,12 @@
 
 use super::net::{Norms, norm};
 use super::recurrent::{clear_rows, sum_rows, view, view_mut};
-use crate::blas::{Packed, product};
+use crate::blas::{Packed, Precision};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::multiply;
 use crate::kernels::gates::{Feedback, FeedbackGradient, feedback, feedback_backward};
 use crate::kernels::{Buffer, update::add};
-use crate::params::{Arena, Layout, P, Role};
+use crate::params::{Arena, Layout, P, Role, Tensor};
 use crate::real::Real;
 use ndarray::{Axis, s};
 use std::ops::Range;
@@ -70,9 +70,9 @@ struct Pair<R> {
 }
 
 impl<R: Real> Pair<R> {
-    fn new(layout: &Layout, p: P) -> Self {
-        let tensor = layout.tensor(p);
-        Pair { forward: Packed::new(tensor.rows, tensor.columns), back: Packed::new(tensor.columns, tensor.rows) }
+    fn new(layout: &Layout, p: P, precision: Precision) -> Self {
+        let Tensor { rows, columns, .. } = *layout.tensor(p);
+        Pair { forward: Packed::new(rows, columns, precision), back: Packed::new(columns, rows, precision) }
     }
 
     fn refresh(&mut self, w: &Arena<R>, p: P, back: bool) {
@@ -89,13 +89,15 @@ pub struct Prepared<R> {
     /// Of each layer: input, gates, recurrent.
     layers: Vec<[Pair<R>; 3]>,
     gates: Pair<R>,
+    precision: Precision,
 }
 
 impl<R: Real> Prepared<R> {
-    /// Room for the weights.
-    pub fn new(layout: &Layout, p: &Weights) -> Self {
-        let layers = p.layers.iter().map(|l| [l.input, l.gates, l.recurrent].map(|p| Pair::new(layout, p)));
-        Prepared { layers: layers.collect(), gates: Pair::new(layout, p.gates) }
+    /// Room for the weights; products are as precise as said, those of gradients too.
+    pub fn new(layout: &Layout, p: &Weights, precision: Precision) -> Self {
+        let pair = |p| Pair::new(layout, p, precision);
+        let layers = p.layers.iter().map(|l| [l.input, l.gates, l.recurrent].map(pair));
+        Prepared { layers: layers.collect(), gates: pair(p.gates), precision }
     }
 
     /// Takes the present weights: for the way there, and if `back`, for the way back too.
@@ -301,14 +303,15 @@ impl<R: Real> Unrolled<R> {
         let before = view(&self.before[..rows * star], rows, star);
         let (q, s) =
             (view(&self.q[..rows * layers * sent], rows, layers * sent), view(&self.g[..rows * pairs], rows, pairs));
-        product(g.matrix_mut(p.gates), before.t(), s);
+        let precision = prepared.precision;
+        precision.product(g.matrix_mut(p.gates), before.t(), s);
         for (l, tensors) in p.layers.iter().enumerate() {
             let inputs = g.layout().tensor(tensors.input).rows;
             let (x, a) = (view(&x[l][..rows * inputs], rows, inputs), &self.a[l][..rows * width]);
-            product(g.matrix_mut(tensors.input), x.t(), view(a, rows, width));
-            product(g.matrix_mut(tensors.gates), x.t(), s.slice(s![.., sends(l, layers)]));
+            precision.product(g.matrix_mut(tensors.input), x.t(), view(a, rows, width));
+            precision.product(g.matrix_mut(tensors.gates), x.t(), s.slice(s![.., sends(l, layers)]));
             let own = before.slice_axis(Axis(1), sends(l, units).into());
-            product(g.matrix_mut(tensors.recurrent), own.t(), q.slice(s![.., sends(l, sent)]));
+            precision.product(g.matrix_mut(tensors.recurrent), own.t(), q.slice(s![.., sends(l, sent)]));
             sum_rows(g.slice_mut(tensors.bias), a);
         }
         let inputs = dx.len() / rows;

@@ -2,6 +2,7 @@
 
 use super::cells::{Cell, Gru, Simple};
 use super::{gated_feedback, recurrent};
+use crate::blas::Precision;
 use crate::kernels::Buffer;
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::{Keep, dropout_backward, scale};
@@ -160,11 +161,13 @@ impl Net {
         }
     }
 
-    /// Room for the packed weights.
-    pub fn prepared<R: Real>(&self, layout: &Layout) -> Prepared<R> {
+    /// Room for the packed weights, whose products are as precise as said.
+    pub fn prepared<R: Real>(&self, layout: &Layout, precision: Precision) -> Prepared<R> {
         Prepared(match &self.weights {
-            Weights::Stack(all) => Packed::Stack(all.iter().map(|p| recurrent::Prepared::new(layout, p)).collect()),
-            Weights::Feedback(p) => Packed::Feedback(gated_feedback::Prepared::new(layout, p)),
+            Weights::Stack(all) => {
+                Packed::Stack(all.iter().map(|p| recurrent::Prepared::new(layout, p, precision)).collect())
+            }
+            Weights::Feedback(p) => Packed::Feedback(gated_feedback::Prepared::new(layout, p, precision)),
         })
     }
 

@@ -4,7 +4,7 @@
 //! one product before the loop, the weight gradients one product each after it; only h₋U and δUᵀ are inside.
 
 use super::cells::{Cell, Columns};
-use crate::blas::{Packed, product};
+use crate::blas::{Packed, Precision};
 use crate::kernels::{Buffer, update::add};
 use crate::params::{Arena, Layout, P, Role};
 use crate::real::Real;
@@ -40,17 +40,19 @@ pub struct Prepared<R> {
     recurrent: Packed<R>,
     input_back: Packed<R>,
     recurrent_back: Packed<R>,
+    precision: Precision,
 }
 
 impl<R: Real> Prepared<R> {
-    /// Room for the layer's weights.
-    pub fn new(layout: &Layout, p: &Weights) -> Self {
+    /// Room for the layer's weights; products are as precise as said, those of gradients too.
+    pub fn new(layout: &Layout, p: &Weights, precision: Precision) -> Self {
         let (w, u) = (layout.tensor(p.input), layout.tensor(p.recurrent));
         Prepared {
-            input: Packed::new(w.rows, w.columns),
-            recurrent: Packed::new(u.rows, u.columns),
-            input_back: Packed::new(w.columns, w.rows),
-            recurrent_back: Packed::new(u.columns, u.rows),
+            input: Packed::new(w.rows, w.columns, precision),
+            recurrent: Packed::new(u.rows, u.columns, precision),
+            input_back: Packed::new(w.columns, w.rows, precision),
+            recurrent_back: Packed::new(u.columns, u.rows, precision),
+            precision,
         }
     }
 
@@ -165,8 +167,8 @@ impl<R: Real> Unrolled<R> {
         }
         let delta = view(a, rows, width);
         let before = view(&self.before[..rows * units], rows, units);
-        product(g.matrix_mut(p.input), x.t(), delta.slice(s![.., input.clone()]));
-        product(g.matrix_mut(p.recurrent), before.t(), delta.slice(s![.., recurrent]));
+        w.precision.product(g.matrix_mut(p.input), x.t(), delta.slice(s![.., input.clone()]));
+        w.precision.product(g.matrix_mut(p.recurrent), before.t(), delta.slice(s![.., recurrent]));
         sum_rows(g.slice_mut(p.bias), a);
         w.input_back.product(dx, delta.slice(s![.., input]));
     }

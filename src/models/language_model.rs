@@ -6,6 +6,7 @@
 //! tied weights L is Uₒ (Press and Wolf 2017). The lanes of a batch are divided into shards, which the recurrent part is parallel
 //! over; the output layer is parallel over the vocabulary. Tokens lie shard by shard, in a shard step by step.
 
+use crate::blas::Precision;
 use crate::kernels::Buffer;
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
@@ -59,6 +60,9 @@ pub struct Config {
     /// What a step is divided into, where that is not the default.
     #[serde(default, skip_serializing_if = "Sizes::are_default")]
     pub sizes: Sizes,
+    /// What the operands of products are rounded to in training; it is evaluated in f32 in any case.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    pub precision: Precision,
 }
 
 /// Sizes of the parts that a step is divided into; none: the default. They change how fast a step is and the order of its sums, and so
@@ -122,6 +126,10 @@ pub enum Loss {
     },
 }
 
+fn is_f32(precision: &Precision) -> bool {
+    *precision == Precision::F32
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -138,6 +146,7 @@ impl Default for Config {
             loss: Loss::Full,
             at_test: 1.0,
             sizes: Sizes::default(),
+            precision: Precision::F32,
         }
     }
 }
@@ -295,17 +304,17 @@ impl LanguageModel {
 
     /// Working memory for windows of up to `steps` × `lanes`, with the loss over all words; the states are zero.
     pub fn space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
-        self.space_with(steps, lanes, self.all_words(steps * lanes, true))
+        self.space_with(steps, lanes, self.all_words(steps * lanes, true), self.config.precision)
     }
 
     /// The same without room for gradients.
     pub fn evaluation_space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
-        self.space_with(steps, lanes, self.all_words(steps * lanes, false))
+        self.space_with(steps, lanes, self.all_words(steps * lanes, false), Precision::F32)
     }
 
     /// The same without an output layer over all words: for logits of the words that are asked for.
     pub fn state_space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
-        self.space_with(steps, lanes, Output::None)
+        self.space_with(steps, lanes, Output::None, Precision::F32)
     }
 
     /// The ln Z that the model was trained to have for every state, if it was: o − ln Z of a word is about ln ŷ then.
@@ -318,13 +327,14 @@ impl LanguageModel {
 
     /// The output layer over all words.
     fn all_words<R: Real>(&self, tokens: usize, training: bool) -> Output<R> {
-        let Config { words, hidden, .. } = self.config;
+        let Config { words, hidden, precision, .. } = self.config;
         let tile = self.config.sizes.tile();
         match (&self.config.loss, training) {
             (Loss::Adaptive { tails }, _) => {
-                Output::Adaptive(AdaptiveSoftmax::new(tokens, hidden, words, tails, training))
+                let precision = if training { precision } else { Precision::F32 };
+                Output::Adaptive(AdaptiveSoftmax::new(tokens, hidden, words, tails, training, precision))
             }
-            (_, true) => Output::Full(FullSoftmax::with_tile(tokens, hidden, words, tile)),
+            (_, true) => Output::Full(FullSoftmax::with_tile(tokens, hidden, words, tile).precision(precision)),
             (_, false) => Output::Full(FullSoftmax::without_gradient(tokens, hidden, words, tile)),
         }
     }
@@ -339,11 +349,12 @@ impl LanguageModel {
         let a_shard = self.config.sizes.shard(lanes);
         let shards: Vec<usize> = (0..lanes).step_by(a_shard).map(|first| a_shard.min(lanes - first)).collect();
         let recipe = self.recipe().expect("the loss is over a sample");
-        let output = Sampled::new(recipe, Arc::new(sampler), steps * lanes, self.config.hidden, &shards);
-        self.space_with(steps, lanes, Output::Sampled(Box::new(output)))
+        let Config { hidden, precision, .. } = self.config;
+        let output = Sampled::new(recipe, Arc::new(sampler), steps * lanes, hidden, &shards, precision);
+        self.space_with(steps, lanes, Output::Sampled(Box::new(output)), precision)
     }
 
-    fn space_with<R: Real>(&self, steps: usize, lanes: usize, output: Output<R>) -> Space<R> {
+    fn space_with<R: Real>(&self, steps: usize, lanes: usize, output: Output<R>, precision: Precision) -> Space<R> {
         assert!(steps > 0 && lanes > 0);
         let hidden = self.config.hidden;
         let local = Arc::new(self.layout.before(self.embedding));
@@ -362,7 +373,7 @@ impl LanguageModel {
         Space {
             lanes,
             shards: (0..lanes).step_by(a_shard).map(shard).collect(),
-            prepared: self.net.prepared(&self.layout),
+            prepared: self.net.prepared(&self.layout, precision),
             order: Order::new(tokens),
             output_order: Order::new(if self.recipe().is_some() { tokens + self.samples(lanes) } else { 0 }),
             output,

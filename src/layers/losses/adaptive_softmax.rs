@@ -13,7 +13,7 @@
 
 use super::clusters::Tail;
 use super::full_softmax::{FullSoftmax, Gradient, Tile};
-use crate::blas::{Packed, add_product, product};
+use crate::blas::{Packed, Precision, add_product, product};
 use crate::kernels::Buffer;
 use crate::kernels::update::add;
 use crate::layers::recurrent::{view, view_mut};
@@ -81,6 +81,7 @@ struct Part<R> {
     dprojected: Buffer<R>,
     /// Pᵀ
     back: Packed<R>,
+    precision: Precision,
 }
 
 /// The layer with its working memory.
@@ -97,10 +98,17 @@ pub struct AdaptiveSoftmax<R> {
 }
 
 impl<R: Real> AdaptiveSoftmax<R> {
-    /// Room for `tokens` at a time; for gradients too if `training`.
-    pub fn new(tokens: usize, units: usize, words: usize, tails: &[Tail], training: bool) -> Self {
+    /// Room for `tokens` at a time; for gradients too if `training`, with products as precise as said.
+    pub fn new(
+        tokens: usize,
+        units: usize,
+        words: usize,
+        tails: &[Tail],
+        training: bool,
+        precision: Precision,
+    ) -> Self {
         let layer = |units, words| match training {
-            true => FullSoftmax::new(tokens, units, words),
+            true => FullSoftmax::new(tokens, units, words).precision(precision),
             false => FullSoftmax::without_gradient(tokens, units, words, Tile::default()),
         };
         let back = |n: usize| if training { n } else { 0 };
@@ -112,7 +120,8 @@ impl<R: Real> AdaptiveSoftmax<R> {
             targets: Vec::with_capacity(tokens),
             projected: Buffer::zeros(tokens * tail.width),
             dprojected: Buffer::zeros(back(tokens * tail.width)),
-            back: Packed::new(back(tail.width), units),
+            back: Packed::new(back(tail.width), units, precision),
+            precision,
         };
         AdaptiveSoftmax {
             units,
@@ -168,10 +177,11 @@ impl<R: Real> AdaptiveSoftmax<R> {
             loss += tail.softmax.scaled_loss(scale, gradient, projected, &tail.targets, tables.0, tables.1);
             let _span = span(Of::States);
             // ∂P = hᵀ ∂(hP), ∂h += ∂(hP) Pᵀ
+            let precision = tail.precision;
             let (own, dprojected) = (view(&self.h[..n * units], n, units), view(dprojected, n, width));
             dprojection.par_chunks_mut(PIECE * width).enumerate().for_each(|(i, dp)| {
                 let rows = dp.len() / width;
-                product(view_mut(dp, rows, width), own.slice(s![.., i * PIECE..i * PIECE + rows]).t(), dprojected);
+                precision.product(view_mut(dp, rows, width), own.slice(s![.., i * PIECE..i * PIECE + rows]).t(), dprojected);
             });
             tail.back.pack(w.matrix(p.projection).t());
             let back = &tail.back;
@@ -255,14 +265,14 @@ impl<R: Real> Part<R> {
     /// h of the tail's tokens, to `own`, and hP.
     fn project(&mut self, own: &mut [R], h: &[R], units: usize, projection: &[R]) {
         let _span = span(Of::Logits);
-        let (n, width) = (self.tokens.len(), self.width);
+        let (n, width, precision) = (self.tokens.len(), self.width, self.precision);
         let projection = view(projection, units, width);
         let pieces = own[..n * units].par_chunks_mut(PIECE * units).zip(self.tokens.par_chunks(PIECE));
         pieces.zip(self.projected[..n * width].par_chunks_mut(PIECE * width)).for_each(|((own, tokens), projected)| {
             for (own, &t) in own.chunks_exact_mut(units).zip(tokens) {
                 own.copy_from_slice(&h[t as usize * units..][..units]);
             }
-            product(view_mut(projected, tokens.len(), width), view(own, tokens.len(), units), projection);
+            precision.product(view_mut(projected, tokens.len(), width), view(own, tokens.len(), units), projection);
         });
     }
 }

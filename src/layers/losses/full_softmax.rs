@@ -11,7 +11,7 @@
 //! 3. per group: ∂θᵀ = e^… · scale − y/N, then ∂b, ∂U += ∂θᵀ h and a share of ∂hᵀ = Uᵀ ∂θᵀ;
 //! 4. per strip of tokens: the shares are added in the order of the groups.
 
-use crate::blas::{add_product, product};
+use crate::blas::Precision;
 use crate::kernels::Buffer;
 use crate::kernels::softmax::{exp_columns, gather_columns, join_blocks, logistic_columns, scale_columns};
 use crate::layers::recurrent::{view, view_mut};
@@ -52,6 +52,7 @@ pub struct FullSoftmax<R> {
     tile: Tile,
     /// Whether there will be gradients: the logits of all words are kept for them, otherwise those of one block a group.
     training: bool,
+    precision: Precision,
     /// Most tokens in a chunk.
     most: usize,
     /// Tokens in a chunk of the present call, a multiple of 16.
@@ -135,6 +136,11 @@ impl<R: Real> FullSoftmax<R> {
         Self::with(tokens, units, words, tile, false)
     }
 
+    /// With products as precise as said.
+    pub fn precision(self, precision: Precision) -> Self {
+        FullSoftmax { precision, ..self }
+    }
+
     fn with(tokens: usize, units: usize, words: usize, tile: Tile, training: bool) -> Self {
         let (group, block) = Self::rows(words, tile);
         // With fewer words there may be more groups, as they are divided more evenly.
@@ -146,6 +152,7 @@ impl<R: Real> FullSoftmax<R> {
             words,
             tile,
             training,
+            precision: Precision::F32,
             most,
             chunk,
             stride,
@@ -311,7 +318,8 @@ impl<R: Real> FullSoftmax<R> {
     /// Phase 1, of `tokens` tokens.
     fn exponentials(&mut self, index: usize, tokens: usize, targets: &[u32], own: Option<Part>, u: &[R], b: &[R]) {
         let _span = span(Of::Logits);
-        let (units, stride, group, block, training) = (self.units, self.stride, self.group, self.block, self.training);
+        let (units, stride, group, block) = (self.units, self.stride, self.group, self.block);
+        let (training, precision) = (self.training, self.precision);
         assert!(u.len() == self.words * units && b.len() == self.words);
         assert!(targets.iter().all(|&word| (word as usize) < self.words), "a target is beyond the vocabulary");
         let columns = tokens.next_multiple_of(LANES);
@@ -331,7 +339,7 @@ impl<R: Real> FullSoftmax<R> {
             for (i, (((u, b), largest), sums)) in blocks.enumerate() {
                 let x = &mut logits[if training { i * block * stride } else { 0 }..][..b.len() * stride];
                 let mut logits = view_mut(x, b.len(), stride);
-                product(logits.slice_mut(s![.., ..columns]), view(u, b.len(), units), transposed);
+                precision.product(logits.slice_mut(s![.., ..columns]), view(u, b.len(), units), transposed);
                 let first = g * group + i * block;
                 for (t, &word) in targets.iter().enumerate() {
                     if let Some(row) = (word as usize).checked_sub(first).filter(|&row| row < b.len()) {
@@ -429,7 +437,7 @@ impl<R: Real> FullSoftmax<R> {
     ) {
         let _span = span(Of::Gradients);
         let (units, columns, stride, group, block) = (self.units, self.columns, self.stride, self.group, self.block);
-        let hot = R::of(scale);
+        let (hot, precision) = (R::of(scale), self.precision);
         let h = view(h, tokens, units);
         let blocks = group.div_ceil(block) * columns;
         let logits = &mut self.logits[..self.words * stride];
@@ -456,14 +464,14 @@ impl<R: Real> FullSoftmax<R> {
                 let x = view(x, db.len(), stride);
                 let gradient = view_mut(du, db.len(), units);
                 if first {
-                    product(gradient, x.slice(s![.., ..tokens]), h);
+                    precision.product(gradient, x.slice(s![.., ..tokens]), h);
                 } else {
-                    add_product(gradient, x.slice(s![.., ..tokens]), h);
+                    precision.add_product(gradient, x.slice(s![.., ..tokens]), h);
                 }
                 let mut share = view_mut(share, units, stride);
                 let (share, x) = (share.slice_mut(s![.., ..columns]), x.slice(s![.., ..columns]));
                 let u = view(u, db.len(), units);
-                if i == 0 { product(share, u.t(), x) } else { add_product(share, u.t(), x) }
+                if i == 0 { precision.product(share, u.t(), x) } else { precision.add_product(share, u.t(), x) }
             }
         });
     }

@@ -16,6 +16,7 @@
 
 use super::full_softmax::{FullSoftmax, Gradient, Own, Tile};
 use super::sampler::Sampler;
+use crate::blas::Precision;
 use crate::kernels::Buffer;
 use crate::kernels::softmax::{add_scaled_rows, dot_rows, scaled_rows};
 use crate::layers::embedding::lookup;
@@ -114,8 +115,15 @@ struct Samples<R> {
 }
 
 impl<R: Real> Sampled<R> {
-    /// Room for `tokens` at a time, of a batch whose shards have so many lanes each.
-    pub fn new(recipe: Recipe, sampler: Arc<Sampler>, tokens: usize, units: usize, shards: &[usize]) -> Self {
+    /// Room for `tokens` at a time, of a batch whose shards have so many lanes each; products are as precise as said.
+    pub fn new(
+        recipe: Recipe,
+        sampler: Arc<Sampler>,
+        tokens: usize,
+        units: usize,
+        shards: &[usize],
+        precision: Precision,
+    ) -> Self {
         let Recipe { objective, draws, negatives, samples } = recipe;
         assert!(samples > 0 && (objective == Objective::Softmax || draws == Draws::WithReplacement));
         let lanes: usize = shards.iter().sum();
@@ -128,7 +136,7 @@ impl<R: Real> Sampled<R> {
             recipe,
             sampler,
             units,
-            softmax: FullSoftmax::new(at_once, units, samples),
+            softmax: FullSoftmax::new(at_once, units, samples).precision(precision),
             ids: Vec::with_capacity(all),
             drawn: Vec::with_capacity(all / samples),
             counts: Vec::with_capacity(all),
