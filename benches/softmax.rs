@@ -66,7 +66,13 @@ pub fn group(c: &mut Criterion) {
                 let layout = Arc::new(layout);
                 let (mut w, g) = (Arena::zeros(&layout), Arena::zeros(&layout));
                 Init::Uniform.fill(&mut w, 1);
-                (AdaptiveSoftmax::new(TOKENS, UNITS, words, &tails, true, Precision::F32), tables, w, g, Data::new(words))
+                (
+                    AdaptiveSoftmax::new(TOKENS, UNITS, words, &tails, true, Precision::F32),
+                    tables,
+                    w,
+                    g,
+                    Data::new(words),
+                )
             });
             b.iter(|| pool.install(|| softmax.loss(g, &mut data.dh, &data.h, &data.targets, tables, w)));
         });

@@ -6,6 +6,7 @@ use common::{fill_uniform, uniform};
 use rayon::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use wordmill::blas::Precision;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
 use wordmill::kernels::{Isa, isa};
@@ -68,6 +69,7 @@ fn allocations(
     rule: Rule,
     cell: Kind,
     loss: Loss,
+    precision: Precision,
     words: impl Fn(u64, usize) -> u32 + Sync,
 ) -> Vec<usize> {
     let model = LanguageModel::new(Config {
@@ -77,6 +79,7 @@ fn allocations(
         layers: 2,
         cell,
         loss,
+        precision,
         activation: Activation::Tanh,
         reset_at: Some(3),
         ..Config::default()
@@ -194,7 +197,7 @@ fn a_step_allocates_nothing() {
         return;
     }
     profile::start();
-    let counts = allocations(2, Rule::Adam, Kind::Gru, Loss::Full, |step, i| {
+    let counts = allocations(2, Rule::Adam, Kind::Gru, Loss::Full, Precision::F32, |step, i| {
         ((step as usize * 7919 + i * 104_729) % WORDS) as u32
     });
     let profile = profile::finish().expect("it was started");
@@ -222,11 +225,13 @@ fn a_step_allocates_nothing() {
                 Rule::Adagrad => vec![Loss::Full, recipe(Negatives::Shared, 300), recipe(Negatives::PerLane, 20)],
                 _ => vec![Loss::Full, Loss::Adaptive { tails }],
             };
-            for loss in losses {
-                let spread = allocations(threads, rule, cell, loss.clone(), spread);
-                let crowding = allocations(threads, rule, cell, loss.clone(), crowding);
+            // Rounded ones where there are any, in f32 otherwise.
+            for (loss, precision) in losses.into_iter().zip([Precision::F32, Precision::Bf16].into_iter().cycle()) {
+                let spread = allocations(threads, rule, cell, loss.clone(), precision, spread);
+                let crowding = allocations(threads, rule, cell, loss.clone(), precision, crowding);
                 let zero = vec![0; COUNTED as usize];
-                let what = format!("allocations a step, {threads} threads, {rule:?}, {cell:?}, {loss:?}");
+                let what =
+                    format!("allocations a step, {threads} threads, {rule:?}, {cell:?}, {loss:?}, {precision:?}");
                 assert_eq!((spread, crowding), (zero.clone(), zero), "{what}");
             }
         }

@@ -161,7 +161,7 @@ fn texts_that_are_none() {
 fn options_that_make_no_sense() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("model");
-    let cases: [(&[&str], &str); 36] = [
+    let cases: [(&[&str], &str); 37] = [
         (&["--hidden", "0"], "--hidden"),
         (&["--hidden", "-1"], "--hidden"),
         (&["--hidden", "1e3"], "--hidden"),
@@ -198,6 +198,7 @@ fn options_that_make_no_sense() {
         (&["--negatives", "per-lane"], "--negatives per-lane is for --loss sampled and nce"),
         (&["--eval-tokens", "100"], "--eval-tokens is of the text that --valid names"),
         (&["--eval-tokens", "0", "--valid", TEST], "--eval-tokens"),
+        (&["--patience", "2"], "--patience waits for better results on the data that --valid names"),
     ];
     for (more, part) in cases {
         refuse(train(Path::new(VALID), &out, more), 2, &[part]);
@@ -210,6 +211,11 @@ fn options_that_make_no_sense() {
     refuse(generate(&["--self-normalised"]), 2, &["--self-normalised is for models that --loss nce has trained"]);
     refuse(generate(&["--self-normalised", "--top-k", "3"]), 2, &["without --temperature and --top-k"]);
     refuse(["score", "--self-normalised", model().to_str().unwrap(), TEST], 2, &["--loss nce"]);
+    let output =
+        wordmill().args(train(Path::new(VALID), &out, &["--precision", "bf16"])).env("WORDMILL_ISA", "scalar").output();
+    let (line, code) = failure(&output.unwrap());
+    assert!(line.contains("--precision bf16 needs a processor with AVX-512 BF16") && code == 2, "{line}");
+    assert!(!out.exists());
     let output = wordmill().arg("info").env("WORDMILL_ISA", "mmx").output().unwrap();
     let (line, code) = failure(&output);
     assert!(line.contains("WORDMILL_ISA") && line.contains("mmx") && code == 2, "{line}");
@@ -412,6 +418,21 @@ fn a_damaged_checkpoint_leaves_the_one_before() {
     assert!(stderr.starts_with("wordmill: warning: ") && stderr.contains("model.safetensors"), "{stderr}");
     assert!(resume("100").status.success());
     assert!(weights(copy.path()) == reference, "the steps made again are others");
+}
+
+/// The same words in another order have the same vocabulary.
+#[test]
+fn a_text_that_was_edited_is_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, out) = (dir.path().join("text"), dir.path().join("model"));
+    let words = fs::read_to_string(VALID).unwrap();
+    fs::write(&file, &words).unwrap();
+    succeed(train(&file, &out, &["--max-steps", "3", "-q"]));
+    fs::write(&file, words.lines().rev().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let resume = ["train", "lm", "--resume", "--out", out.to_str().unwrap(), "--max-steps", "5", "-q"];
+    refuse(resume, 3, &["text: found other contents, expected those that the run to be continued learns from"]);
+    fs::write(&file, &words).unwrap();
+    succeed(resume);
 }
 
 #[test]

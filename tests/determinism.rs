@@ -4,6 +4,7 @@ mod common;
 
 use common::hash;
 use std::path::Path;
+use wordmill::blas::Precision;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
 use wordmill::layers::losses::{Draws, Negatives, Objective, Tail};
@@ -36,18 +37,18 @@ struct Case {
     keep: f64,
     stride: usize,
     words: usize,
+    precision: Precision,
     seed: u64,
 }
 
 /// Trains for some steps and returns the hash of weights, optimizer states and carried states, and the last loss. With three
 /// threads everything but what a checkpoint holds is made anew on the way, as by a run that is resumed.
 fn train(case: Case, threads: usize) -> (u64, f64) {
-    let Case { cell, unit, tie, loss, activation, rule, layers, keep, stride, words, seed } = case;
+    let Case { cell, unit, tie, loss, activation, rule, layers, keep, stride, words, precision, seed } = case;
     let embed = if tie { 12 } else { 9 };
     let reset_at = Some(3);
-    let config =
-        Config { words, embed, hidden: 12, layers, cell, unit, tie, loss, activation, reset_at, ..Config::default() };
-    let model = LanguageModel::new(config);
+    let kinds = Config { cell, unit, tie, loss, activation, reset_at, precision, ..Config::default() };
+    let model = LanguageModel::new(Config { words, embed, hidden: 12, layers, ..kinds });
     // Words as in text: few are frequent. 101 positions a lane: the windows' ends differ from lane to lane's end.
     let ids: Vec<u32> = (0..101 * LANES as u64 + 1)
         .map(|i| {
@@ -118,6 +119,7 @@ const PLAIN: Case = Case {
     keep: 1.0,
     stride: TAU,
     words: 601,
+    precision: Precision::F32,
     seed: 1,
 };
 
@@ -192,6 +194,24 @@ fn same_bits_for_every_cell_with_a_sample() {
                 };
                 check(Case { cell, unit, loss, rule, keep: 0.9, layers: 2, ..PLAIN });
             }
+        }
+    }
+}
+
+/// Products of rounded operands, in every cell and loss.
+#[test]
+fn same_bits_in_bf16() {
+    if !Precision::Bf16.available() {
+        println!("skipped: this processor has no AVX-512 BF16");
+        return;
+    }
+    let (objective, draws, negatives) = (Objective::Nce(3.0), Draws::WithReplacement, Negatives::Shared);
+    let sampled = Loss::Sampled { objective, draws, negatives, samples: 300, power: None };
+    let tails = [(700, 7), (1500, 5)].map(|(first, width)| Tail { first, width });
+    for loss in [Loss::Full, sampled, Loss::Adaptive { tails: tails.to_vec() }] {
+        for (cell, unit) in [(Kind::Rnn, Unit::Tanh), (Kind::Gru, Unit::Tanh), (Kind::GatedFeedback, Unit::Gru)] {
+            let case = Case { cell, unit, loss: loss.clone(), words: 5003, layers: 2, keep: 0.8, ..PLAIN };
+            assert_ne!(check(Case { precision: Precision::Bf16, ..case.clone() }), train(case, 1).0);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wordmill::Error;
+use wordmill::blas::Precision;
 use wordmill::kernels::dropout::Keep;
 use wordmill::layers::losses::{Draws, Negatives, Objective};
 use wordmill::layers::net::{Kind, Unit};
@@ -242,6 +243,11 @@ fn stopped_at_any_step() {
                 runs.push((&lm, format!("--cell {cell} --loss {loss}")));
             }
         }
+    }
+    if Precision::Bf16.available() {
+        runs.push((&lm, "--cell gru --precision bf16".to_owned()));
+    } else {
+        println!("skipped: --precision bf16, which this processor does not have");
     }
     let last = if all > 3 { all + 1 } else { 24 };
     for (files, options) in &runs {

@@ -622,13 +622,16 @@ fn drawn_from_the_command_line() {
     let svg = file.to_str().unwrap();
     let recurrent = ["rnn", "gru", "gated-feedback", "sampled", "adaptive"];
     for model in recurrent.into_iter().chain(["ner", "ner-sentence", "siamese", "pseudo-siamese", "softmax"]) {
-        let (plain, both) = (run(&[model, "--svg", svg]), run(&[model, "--gradients", "--layers", "2"]));
+        let more: &[&str] = if recurrent.contains(&model) { &["--layers", "2"] } else { &[] };
+        let (plain, both) = (run(&[model, "--svg", svg]), run(&[&[model, "--gradients"], more].concat()));
         assert!(plain.status.success() && both.status.success(), "{plain:?} {both:?}");
         let (svg, dot) = (std::fs::read_to_string(&file).unwrap(), String::from_utf8(both.stdout).unwrap());
         assert!(svg.contains(">variable<") && !svg.contains(">backward<"), "{model}");
         assert!(dot.contains("label=\"∂"), "{model}: {dot}");
     }
-    let wrong = run(&["rnn", "--steps", "17"]);
-    assert_eq!(wrong.status.code(), Some(2));
-    assert!(String::from_utf8(wrong.stderr).unwrap().contains("--steps"));
+    for (wrong, part) in [(["rnn", "--steps", "17"], "--steps"), (["siamese", "--layers", "2"], "of language models")] {
+        let wrong = run(&wrong);
+        assert_eq!(wrong.status.code(), Some(2));
+        assert!(String::from_utf8(wrong.stderr).unwrap().contains(part));
+    }
 }

@@ -502,6 +502,14 @@ fn resumed_runs_come_to_the_same_bits_on_any_threads() {
         assert!(whole != stopped);
         assert!(whole == run("parts", &format!("{verb} --resume --max-steps 1000000 --threads 3")), "{kind}");
     }
+    // With another label it is another run.
+    let text = std::fs::read_to_string(format!("{DATA}/pairs/valid.tsv")).unwrap();
+    let pairs = place.file("pairs.tsv", &text);
+    let out = place.path("edited").display().to_string();
+    done(&format!("train siamese --pairs {pairs} --vectors {vectors} --quiet --max-steps 3 --out {out}"));
+    place.file("pairs.tsv", &text.replacen("\t1\n", "\t0\n", 1));
+    let expected = "pairs.tsv: found other contents, expected those that the run to be continued learns from";
+    refused(&format!("train siamese --resume --max-steps 5 --out {out}"), expected);
 }
 
 #[test]

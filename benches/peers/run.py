@@ -65,13 +65,15 @@ def zipf_text():
 
 
 class Wordmill:
-    name, options = "wordmill", []
+    def __init__(self, *options):
+        self.options = list(options)
+        self.name = ", ".join(["wordmill", *(option for option in options if not option.startswith("--"))])
 
     def speed(self, c):
         out = scratch / "model"
         shutil.rmtree(out, ignore_errors=True)
         lines = run([a.wordmill, "train", c.task, "--out", out, "--quiet", "--json", "--schedule", "constant", *c.common, *c.wordmill,
-                     "--max-steps", c.steps * 3])
+                     *self.options, "--max-steps", c.steps * 3])
         return lines and {"words_per_second": lines[-1]["words_per_second"], "peak_mb": lines[-1]["peak_memory_mb"]}
 
     def learn(self, c, valid, every, steps):
@@ -80,7 +82,7 @@ class Wordmill:
         shutil.rmtree(out, ignore_errors=True)
         course = []
         for end in [*range(every, steps, every), steps]:
-            more = ["--resume"] if course else ["--schedule", "constant", "--valid", valid, *c.common, *c.wordmill]
+            more = ["--resume"] if course else ["--schedule", "constant", "--valid", valid, *c.common, *c.wordmill, *self.options]
             lines = run([a.wordmill, "train", c.task, "--out", out, "--quiet", "--json", *more, "--epochs", 1000, "--max-steps", end])
             if lines is None:
                 return None
@@ -110,7 +112,8 @@ class Configuration:
     def __init__(self, name, task, common, wordmill, torch, steps, peers, learns=False):
         self.name, self.task, self.script = name, task, f"{task}.py"
         self.common, self.wordmill, self.torch = common, wordmill, torch
-        self.steps, self.programs, self.learns = steps, [Wordmill(), *peers], learns
+        own = [Wordmill(), Wordmill("--precision", "bf16")] if task == "lm" else [Wordmill()]
+        self.steps, self.programs, self.learns = steps, [*own, *peers], learns
         self.results = {program.name: [] for program in self.programs}
         self.courses = {}
 
@@ -177,17 +180,19 @@ def table():
         if not done:
             continue
         target = max((course[-1][1] for course in c.courses.values()), default=None)
-        head = ["", "words/s", "wordmill is", "peak MB"]
+        own = [program for program in done if isinstance(program, Wordmill)]
+        head = ["", "words/s", *(f"{program.name} is" for program in own), "peak MB"]
         if target:
             head += [f"perplexity after {a.epochs:g} epoch{'s' * (a.epochs != 1)}", f"seconds to {target:.1f}"]
         lines += [f"*{c.name}*, {max(len(r) for r in c.results.values())} rounds:", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-        own = [result["words_per_second"] for result in c.results["wordmill"]]
         for program in done:
             results = c.results[program.name]
             speeds = [result["words_per_second"] for result in results]
-            pairs = [x / y for x, y in zip(own, speeds)]
-            row = [program.name, spread(speeds), "" if program.name == "wordmill" else f"{statistics.median(pairs):.1f} ×",
-                   number(statistics.median(result["peak_mb"] for result in results))]
+            row = [program.name, spread(speeds)]
+            for ours in own:
+                pairs = [x["words_per_second"] / y for x, y in zip(c.results[ours.name], speeds)]
+                row.append("" if program in own else f"{statistics.median(pairs):.1f} ×")
+            row += [number(statistics.median(result["peak_mb"] for result in results))]
             if target:
                 course = c.courses.get(program.name)
                 seconds = course and reach(course, target)

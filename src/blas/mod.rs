@@ -68,7 +68,7 @@ impl Precision {
         self == Precision::F32 || pairs::available()
     }
 
-    /// [`product`]; of other numbers than f32 none is rounded.
+    /// [`product`]. Other numbers than f32 are not rounded, nor is anything where it is not [`Precision::available`].
     pub fn product<R: Real>(self, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>) {
         self.product_or_add(c, a, b, false);
     }
@@ -79,7 +79,7 @@ impl Precision {
     }
 
     fn product_or_add<R: Real>(self, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
-        let backend = if self == Precision::Bf16 { Backend::Pairs } else { choose::<R>(&c, &a, &b) };
+        let backend = if self.rounds::<R>() { Backend::Pairs } else { choose::<R>(&c, &a, &b) };
         product_on(backend, c, a, b, add);
     }
 
@@ -91,14 +91,12 @@ impl Precision {
 
 /// c = a · b. `c`: [m, n] `a`: [m, k] `b`: [k, n]; what `c` holds before is not read.
 pub fn product<R: Real>(c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>) {
-    let backend = choose::<R>(&c, &a, &b);
-    product_on(backend, c, a, b, false);
+    Precision::F32.product(c, a, b);
 }
 
 /// c ← c + a · b; shapes as for [`product`].
 pub fn add_product<R: Real>(c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>) {
-    let backend = choose::<R>(&c, &a, &b);
-    product_on(backend, c, a, b, true);
+    Precision::F32.add_product(c, a, b);
 }
 
 fn choose<R: Real>(c: &ArrayViewMut2<R>, a: &ArrayView2<R>, b: &ArrayView2<R>) -> Backend {
@@ -133,7 +131,7 @@ fn multiply<R: Real>(backend: Backend, c: ArrayViewMut2<R>, a: ArrayView2<R>, b:
         Backend::Tiles if tiles::takes(&c, &a, &b) => tiles::product(c, a, b, add),
         #[cfg(feature = "linked-blas")]
         Backend::Library if linked::takes(&c, &a, &b) => linked::product(c, a, b, add),
-        Backend::Pairs if Precision::Bf16.rounds::<R>() && pairs::takes(&c, &a, &b) => {
+        Backend::Pairs if backend.precision().rounds::<R>() && pairs::takes(&c, &a, &b) => {
             pairs::product(f32s_mut(c), f32s(a), f32s(b), add);
         }
         _ => embedded::product(c, a, b, add),
@@ -220,6 +218,11 @@ pub fn description() -> String {
 pub fn initialise() {
     #[cfg(feature = "linked-openblas")]
     linked::single_thread();
+}
+
+/// Makes the room for products that a thread needs, so that none is made in a step.
+pub fn begin_thread() {
+    pairs::begin_thread();
 }
 
 fn is_f32<R: Real>() -> bool {

@@ -54,7 +54,7 @@ fn panels(n: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub use x86::{pack, packed_product, product};
+pub use x86::{begin_thread, pack, packed_product, product};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -75,6 +75,13 @@ mod x86 {
             a: Buffer::zeros(TILE.0 * DEPTH / 2),
             b: Buffer::zeros(packed_len(DEPTH, COLUMNS)),
         });
+    }
+
+    /// Makes the room, of which nothing is used before the first product.
+    pub fn begin_thread() {
+        if available() {
+            ROOM.with_borrow(|_| ());
+        }
     }
 
     /// An operand of which rows or columns are contiguous: where it begins, and from one row or column to the next.
@@ -182,7 +189,8 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     fn pairs(low: __m512, high: __m512) -> __m512i {
         // SAFETY: the same bits.
-        let bits = |x| _mm512_cvtepu16_epi32(unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) });
+        let bits =
+            |x| _mm512_cvtepu16_epi32(unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) });
         _mm512_or_si512(bits(low), _mm512_slli_epi32::<16>(bits(high)))
     }
 
@@ -287,7 +295,8 @@ mod x86 {
             let contiguous = self.a.column == 1;
             if contiguous {
                 for (i, row) in room.chunks_exact_mut(DEPTH / 2).enumerate().take(M) {
-                    for (v, place) in row[..pairs_of_a_row.next_multiple_of(LANES)].chunks_exact_mut(LANES).enumerate() {
+                    for (v, place) in row[..pairs_of_a_row.next_multiple_of(LANES)].chunks_exact_mut(LANES).enumerate()
+                    {
                         let k = v * 2 * LANES;
                         // SAFETY: no more than the columns that are left are read.
                         unsafe {
@@ -356,7 +365,8 @@ mod x86 {
                         vectors[v] = _mm512_loadu_si512(b.add(v * LANES).cast());
                     }
                     for i in 0..M {
-                        let factor = std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(*a.add(i * row) as i32));
+                        let factor =
+                            std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(*a.add(i * row) as i32));
                         for v in 0..V {
                             let vector = std::mem::transmute::<__m512i, __m512bh>(vectors[v]);
                             sum[i][v] = _mm512_dpbf16_ps(sum[i][v], factor, vector);
@@ -381,12 +391,14 @@ mod x86 {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub use other::{pack, packed_product, product};
+pub use other::{begin_thread, pack, packed_product, product};
 
 /// No other processor is [`available`].
 #[cfg(not(target_arch = "x86_64"))]
 mod other {
     use ndarray::{ArrayView2, ArrayViewMut2};
+
+    pub fn begin_thread() {}
 
     pub fn pack(_: &mut [u32], _: ArrayView2<f32>) {
         unreachable!("`available` was asked");

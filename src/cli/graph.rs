@@ -29,12 +29,12 @@ pub struct DrawGraph {
     /// Which model
     #[arg(value_enum, value_name = "MODEL")]
     model: Model,
-    /// Steps that a language model is unrolled
-    #[arg(long, default_value = "2", value_parser = few, value_name = "STEPS")]
-    steps: usize,
-    /// Layers of a language model
-    #[arg(long, default_value = "1", value_parser = few, value_name = "LAYERS")]
-    layers: usize,
+    /// Steps that a language model is unrolled [default: 2]
+    #[arg(long, value_parser = few, value_name = "STEPS")]
+    steps: Option<usize>,
+    /// Layers of a language model [default: 1]
+    #[arg(long, value_parser = few, value_name = "LAYERS")]
+    layers: Option<usize>,
     /// Draw the nodes of the backward pass too
     #[arg(long)]
     gradients: bool,
@@ -82,6 +82,10 @@ fn few(text: &str) -> std::result::Result<usize, String> {
 impl DrawGraph {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
+        let recurrent = [Model::Rnn, Model::Gru, Model::GatedFeedback, Model::Sampled, Model::Adaptive];
+        if !recurrent.contains(&self.model) && (self.steps.is_some() || self.layers.is_some()) {
+            return Err(Error::Usage("--steps and --layers are of language models".into()));
+        }
         let (graph, title) = self.build();
         let graph = if self.gradients { graph } else { graph.forward() };
         let write = |path: &Path, text: String| std::fs::write(path, text).map_err(|e| Error::io(path, "writing", e));
@@ -101,7 +105,7 @@ impl DrawGraph {
 
     /// The graph and its title.
     fn build(&self) -> (Graph, String) {
-        let DrawGraph { steps, layers, .. } = *self;
+        let (steps, layers) = (self.steps.unwrap_or(2), self.layers.unwrap_or(1));
         let of = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let recurrent = |name: &str, cell: Kind, loss: Loss| {
             let (activation, unit) = (Activation::Sigmoid, Unit::Tanh);

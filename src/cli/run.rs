@@ -7,7 +7,7 @@ use super::values::{count, not_negative, positive, seed, size, threads};
 use crate::error::{Error, Result};
 use crate::params::{Arena, Layout};
 use crate::rng::{Purpose, Stream};
-use crate::train::checkpoint::{Checkpoint, STATE};
+use crate::train::checkpoint::{Checkpoint, STATE, sha256};
 use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
@@ -18,6 +18,7 @@ use crate::train::signals::Signals;
 use crate::train::writer::Writer;
 use rand::RngExt;
 use serde::Serialize;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,8 +99,9 @@ pub struct Opened {
 }
 
 impl RunOptions {
-    /// Options that contradict each other are refused.
-    pub fn check(&self) -> Result<()> {
+    /// Options that contradict each other are refused; `valid` is whether there are validation data.
+    pub fn check(&self, valid: bool) -> Result<()> {
+        check_patience(self.patience, valid)?;
         if self.resume && self.force {
             let what = "--resume continues the model, --force replaces it: give one of them";
             return Err(Error::Usage(what.into()));
@@ -153,10 +155,13 @@ impl RunOptions {
         Ok(Opened { writer, checkpoint: Some(checkpoint) })
     }
 
-    /// Trains the weights `w`, those of the checkpoint if a run is continued. `verb` is the command, as `siamese`.
+    /// Trains the weights `w`, those of the checkpoint if a run is continued, on what is in the file `data`. `verb` is the command, as
+    /// `siamese`.
+    #[expect(clippy::too_many_arguments, reason = "what a run is made of, each under its name")]
     pub fn fit<T: Task>(
         &self,
         verb: &str,
+        data: &Path,
         task: &mut T,
         w: Arena<f32>,
         mut optimizer: Optimizer<f32>,
@@ -168,9 +173,9 @@ impl RunOptions {
         let schedule = Schedule::new(self.schedule, self.rate(), steps);
         let Opened { writer, checkpoint } = opened;
         let (state, metrics) = match checkpoint {
-            None => (State::new(schedule, EarlyStopping::new(self.patience)), Metrics::create(&self.out)?),
+            None => (first_state(schedule, self.patience, data)?, Metrics::create(&self.out)?),
             Some(mut checkpoint) => {
-                let state = resumed_state(&mut checkpoint, schedule, self.patience)?;
+                let state = resumed_state(&mut checkpoint, schedule, self.patience, data)?;
                 read_optimizer(&mut checkpoint, &mut optimizer, Vec::new())?;
                 progress.say(&format!("continuing after step {}", state.step));
                 let metrics = Metrics::resume(&self.out, state.step)?;
@@ -204,14 +209,52 @@ impl RunOptions {
     }
 }
 
-/// The state of the run that is continued, under the options of this one.
-pub fn resumed_state(checkpoint: &mut Checkpoint, schedule: Schedule, patience: Option<u64>) -> Result<State> {
+/// An error if a run without validation data is to stop by them.
+pub fn check_patience(patience: Option<u64>, valid: bool) -> Result<()> {
+    match patience {
+        Some(_) if !valid => {
+            Err(Error::Usage("--patience waits for better results on the data that --valid names".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The SHA-256 of a file; none of a pipe, which can be read only once.
+fn fingerprint(path: &Path) -> Result<Option<String>> {
+    match std::fs::metadata(path) {
+        Ok(kind) if kind.is_file() => {
+            let mut file = File::open(path).map_err(|e| Error::io(path, "reading", e))?;
+            sha256(&mut file, path).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The state that a run on the file `data` begins with.
+pub fn first_state(schedule: Schedule, patience: Option<u64>, data: &Path) -> Result<State> {
+    let mut state = State::new(schedule, EarlyStopping::new(patience));
+    state.data = fingerprint(data)?;
+    Ok(state)
+}
+
+/// The state of the run that is continued, under the options of this one, on the file `data` that it began with.
+pub fn resumed_state(
+    checkpoint: &mut Checkpoint,
+    schedule: Schedule,
+    patience: Option<u64>,
+    data: &Path,
+) -> Result<State> {
     let path = checkpoint.path().join(STATE);
     let state = checkpoint.read(STATE)?;
     let mut state: State = serde_json::from_slice(&state).map_err(|e| Error::model(&path, e.to_string()))?;
     if state.step != checkpoint.step() {
         let what = format!("is of step {}, its directory of step {}", state.step, checkpoint.step());
         return Err(Error::model(&path, what));
+    }
+    if let (Some(before), Some(now)) = (&state.data, fingerprint(data)?)
+        && *before != now
+    {
+        return Err(Error::input(data, 0, "other contents", "those that the run to be continued learns from"));
     }
     state.schedule.revise(schedule);
     state.stopping.revise(patience);

@@ -4,15 +4,15 @@ use super::config::Preset;
 use super::language_model::{Evaluator, LmData, LmTask, Trained};
 use super::memory;
 use super::profile::{self, Profiled};
-use super::run::{absolute, quoted, resumed_state, to_toml};
+use super::run::{absolute, check_patience, first_state, quoted, resumed_state, to_toml};
 use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY, check_same};
 use super::tuning::{self, Subject, Tuning};
 use super::values::{Cutoffs, count, keep_probability, not_negative, positive, probability, seed, size, threads};
 use crate::blas::Precision;
 use crate::error::{Error, Result};
-use crate::kernels::isa;
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
+use crate::kernels::isa;
 use crate::layers::losses::{Draws, Negatives, Objective, Tail, clusters};
 use crate::layers::net::{Kind, Unit};
 use crate::models::language_model::{Config, Loss, Sizes};
@@ -26,7 +26,7 @@ use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::{Progress, Style, short};
 use crate::train::saver::Saver;
-use crate::train::schedule::{self, EarlyStopping, Schedule};
+use crate::train::schedule::{self, Schedule};
 use crate::train::signals::Signals;
 use crate::train::writer::Writer;
 use serde::Serialize;
@@ -497,6 +497,7 @@ impl LmOptions {
         if self.negatives == Negatives::PerLane && !self.samples() {
             return Err(Error::Usage("--negatives per-lane is for --loss sampled and nce, which draw them".into()));
         }
+        check_patience(self.patience, self.valid.is_some())?;
         if self.eval_tokens.is_some() && self.valid.is_none() {
             return Err(Error::Usage("--eval-tokens is of the text that --valid names".into()));
         }
@@ -573,6 +574,10 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
     }
 
     let (vocabulary, corpus) = Corpus::read_training(&options.train, options.min_count, options.max_vocab)?;
+    if options.samples() && options.samples >= vocabulary.len() {
+        let (samples, words) = (options.samples, vocabulary.len());
+        progress.say(&format!("warning: --samples {samples} of {words} words: --loss full costs no more"));
+    }
     let valid = options.valid.as_deref().map(|path| Corpus::read_with(path, &vocabulary)).transpose()?;
     let mut valid = valid.map(|corpus| corpus.ids);
     if let (Some(ids), Some(tokens)) = (&mut valid, options.eval_tokens) {
@@ -647,7 +652,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         }
         None => {
             let w = model.begin(options.init(), options.seed, vocabulary.counts());
-            let state = State::new(schedule, EarlyStopping::new(options.patience));
+            let state = first_state(schedule, options.patience, &options.train)?;
             (w, state, Metrics::create(&options.out)?)
         }
     };
@@ -660,7 +665,8 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
     let saver = Saver::new(writer);
     let mut fit = Fit { task: &mut task, w, optimizer, state, plan, saver, metrics, progress, signals };
     // The threads that a tuning says are known now only.
-    let mut run = || profile::during(options.profile.as_ref(), options.precision, || fit.run()).map(|((), profiled)| profiled);
+    let mut run =
+        || profile::during(options.profile.as_ref(), options.precision, || fit.run()).map(|((), profiled)| profiled);
     let profiled = if options.tuning.is_some() { pool(options.threads)?.install(run)? } else { run()? };
     let an_epoch = windows.count() as f64;
     Ok(Summary {
@@ -709,7 +715,7 @@ fn resume(
             "the one that the run to be continued learns from",
         ));
     }
-    let state = resumed_state(checkpoint, schedule, options.patience)?;
+    let state = resumed_state(checkpoint, schedule, options.patience, &options.train)?;
     read_optimizer(checkpoint, optimizer, task.carried())?;
     Ok((before.w, state))
 }

@@ -215,7 +215,7 @@ impl NerOptions {
         if self.has(Feature::None) && self.features.len() > 1 {
             return usage("--features none goes with no other feature");
         }
-        self.run.check()
+        self.run.check(self.valid.is_some())
     }
 }
 
@@ -396,7 +396,7 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         files,
     });
     let optimizer = run.optimizer(options.l2, net.layout());
-    let fit = || run.fit("ner", &mut task, w, optimizer, opened, (progress, signals));
+    let fit = || run.fit("ner", &options.train, &mut task, w, optimizer, opened, (progress, signals));
     let (done, profile) = profile::during(options.profile.as_ref(), Precision::F32, fit)?;
     let test = match &test {
         None => None,

@@ -99,7 +99,7 @@ impl PseudoSiameseOptions {
         if self.vectors.is_none() && (self.max_vocab.is_some() || self.freeze_vectors) {
             return usage("--max-vocab and --freeze-vectors are for words, which --vectors names the vectors of");
         }
-        self.run.check()
+        self.run.check(self.valid.is_some())
     }
 
     /// What to try with the model.
@@ -227,5 +227,5 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions) -> Result<Summary> {
     }
     let optimizer = run.optimizer(options.l2, net.trained());
     let mut task = PseudoSiameseTask::new(&net, train, valid, run.batch, run.seed, files);
-    run.fit("pseudo-siamese", &mut task, w, optimizer, opened, (progress, signals))
+    run.fit("pseudo-siamese", &options.train, &mut task, w, optimizer, opened, (progress, signals))
 }

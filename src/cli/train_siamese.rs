@@ -98,7 +98,7 @@ impl SiameseOptions {
 /// Trains, inside a pool of threads.
 pub fn train_siamese(options: &SiameseOptions) -> Result<Summary> {
     let run = &options.run;
-    run.check()?;
+    run.check(options.valid.is_some())?;
     let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity().counting("pairs");
     let signals = Signals::install()?;
     // The inputs are read before a model is replaced.
@@ -170,5 +170,5 @@ pub fn train_siamese(options: &SiameseOptions) -> Result<Summary> {
     drop(lexicon);
     let optimizer = run.optimizer(options.l2, net.trained());
     let mut task = SiameseTask::new(&net, encoded, encoded_valid, run.batch, run.seed, files);
-    run.fit("siamese", &mut task, w, optimizer, opened, (progress, signals))
+    run.fit("siamese", &options.pairs, &mut task, w, optimizer, opened, (progress, signals))
 }

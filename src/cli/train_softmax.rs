@@ -75,7 +75,7 @@ impl SoftmaxOptions {
 /// Trains, inside a pool of threads.
 pub fn train_softmax(options: &SoftmaxOptions) -> Result<Summary> {
     let run = &options.run;
-    run.check()?;
+    run.check(options.valid.is_some())?;
     let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity().counting("examples");
     let signals = Signals::install()?;
     // The inputs are read before a model is replaced.
@@ -120,5 +120,5 @@ pub fn train_softmax(options: &SoftmaxOptions) -> Result<Summary> {
     let files = vec![(CONFIG, Saved::Softmax(config).to_json()), options_file(&toml)];
     let optimizer = run.optimizer(options.l2, net.layout());
     let mut task = SoftmaxTask::new(&net, train, valid, run.batch, run.seed, files);
-    run.fit("softmax", &mut task, w, optimizer, opened, (progress, signals))
+    run.fit("softmax", &options.train, &mut task, w, optimizer, opened, (progress, signals))
 }

@@ -306,6 +306,20 @@ pub(super) fn read_manifest(path: &Path) -> Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
+/// The SHA-256 of the contents of a file.
+pub fn sha256(file: &mut File, path: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&hasher.finalize())),
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::io(path, "reading", e)),
+        }
+    }
+}
+
 /// Opens the file at `path` and checks that its SHA-256 is `hash`.
 fn verified(path: &Path, hash: &str) -> Result<File> {
     let io_error = |e| Error::io(path, "reading", e);
@@ -314,17 +328,7 @@ fn verified(path: &Path, hash: &str) -> Result<File> {
         return Err(Error::model(path, "is not a file"));
     }
     let mut file = File::open(path).map_err(io_error)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(io_error(e)),
-        }
-    }
-    if hex(&hasher.finalize()) == hash {
+    if sha256(&mut file, path)? == hash {
         return Ok(file);
     }
     // A header that contradicts the file's length says better what happened.

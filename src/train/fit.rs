@@ -115,6 +115,9 @@ pub struct State {
     pub schedule: Schedule,
     /// The best evaluation, and patience with those after it.
     pub stopping: EarlyStopping,
+    /// The SHA-256 of the file that is learned from, if it can be read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// Whether a signal has kept the evaluation after this step from its end: it comes before the next step.
     #[serde(default)]
     unevaluated: bool,
@@ -137,8 +140,17 @@ struct Recent {
 impl State {
     /// Before the first step.
     pub fn new(schedule: Schedule, stopping: EarlyStopping) -> Self {
-        let recent = Recent::default();
-        State { step: 0, targets: 0, seconds: 0.0, finished: false, schedule, stopping, unevaluated: false, recent }
+        State {
+            step: 0,
+            targets: 0,
+            seconds: 0.0,
+            finished: false,
+            schedule,
+            stopping,
+            data: None,
+            unevaluated: false,
+            recent: Recent::default(),
+        }
     }
 }
 

@@ -181,7 +181,11 @@ impl<R: Real> AdaptiveSoftmax<R> {
             let (own, dprojected) = (view(&self.h[..n * units], n, units), view(dprojected, n, width));
             dprojection.par_chunks_mut(PIECE * width).enumerate().for_each(|(i, dp)| {
                 let rows = dp.len() / width;
-                precision.product(view_mut(dp, rows, width), own.slice(s![.., i * PIECE..i * PIECE + rows]).t(), dprojected);
+                precision.product(
+                    view_mut(dp, rows, width),
+                    own.slice(s![.., i * PIECE..i * PIECE + rows]).t(),
+                    dprojected,
+                );
             });
             tail.back.pack(w.matrix(p.projection).t());
             let back = &tail.back;
