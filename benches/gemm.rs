@@ -45,7 +45,7 @@ pub fn group(c: &mut Criterion) {
     group.finish();
     if !rows.is_empty() {
         let peak = peak();
-        println!("{:40}{:>10}{:>10}", "gemm, one core", "GFLOP/s", "of peak");
+        println!("{:40}{:>10}{:>10}", "gemm, one core", "GFLOP/s", "of f32");
         println!("{:40}{peak:>10.1}{:>10}", "registers alone", "100 %");
         rows.iter().for_each(|(name, speed)| println!("{name:40}{speed:>10.1}{:>8.0} %", 100.0 * speed / peak));
     }

@@ -11,10 +11,7 @@ pub fn pool(threads: usize) -> Result<ThreadPool> {
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|i| format!("wordmill-{i}"))
-        .start_handler(|_| {
-            flush_denormals();
-            blas::begin_thread();
-        })
+        .start_handler(|_| flush_denormals())
         .build()
         .map_err(|error| Error::Usage(format!("--threads {threads}: {error}")))
 }

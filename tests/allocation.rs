@@ -225,8 +225,9 @@ fn a_step_allocates_nothing() {
                 Rule::Adagrad => vec![Loss::Full, recipe(Negatives::Shared, 300), recipe(Negatives::PerLane, 20)],
                 _ => vec![Loss::Full, Loss::Adaptive { tails }],
             };
-            // Rounded ones where there are any, in f32 otherwise.
-            for (loss, precision) in losses.into_iter().zip([Precision::F32, Precision::Bf16].into_iter().cycle()) {
+            // Twice in f32 where there is nothing else.
+            let rounded = losses.clone().into_iter().map(|loss| (loss, Precision::Bf16));
+            for (loss, precision) in losses.into_iter().map(|loss| (loss, Precision::F32)).chain(rounded) {
                 let spread = allocations(threads, rule, cell, loss.clone(), precision, spread);
                 let crowding = allocations(threads, rule, cell, loss.clone(), precision, crowding);
                 let zero = vec![0; COUNTED as usize];

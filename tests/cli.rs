@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use wordmill::blas::Precision;
 
 const VALID: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/lm/valid.txt");
 const TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/lm/test.txt");
@@ -302,7 +303,12 @@ fn memory_is_predicted() {
     let wide = ["--hidden", "700", "--embed", "500", "--max-steps", "3", "--json"];
     let deep = ["--hidden", "200", "--layers", "3", "--batch", "128", "--max-steps", "3", "--json", "--valid", TEST];
     let stateless = ["--optimizer", "sgd", "--hidden", "600", "--embed", "30", "--max-steps", "3", "--json"];
-    for (i, more) in [&wide[..], &deep, &stateless].into_iter().enumerate() {
+    let mut rounded = ["--precision", "bf16", "--cell", "gru", "--hidden", "900", "--max-steps", "3", "--json"];
+    if !Precision::Bf16.available() {
+        println!("skipped: memory of --precision bf16, which this processor does not have");
+        rounded[1] = "f32";
+    }
+    for (i, more) in [&wide[..], &deep, &stateless, &rounded].into_iter().enumerate() {
         let out = dir.path().join(i.to_string());
         let (predicted, peak) = predicted_and_peak(train(Path::new(VALID), &out, more));
         assert!((predicted / peak - 1.0).abs() < 0.1, "{more:?}: predicted {predicted} MB, peak {peak} MB");
@@ -418,6 +424,39 @@ fn a_damaged_checkpoint_leaves_the_one_before() {
     assert!(stderr.starts_with("wordmill: warning: ") && stderr.contains("model.safetensors"), "{stderr}");
     assert!(resume("100").status.success());
     assert!(weights(copy.path()) == reference, "the steps made again are others");
+}
+
+/// In training only: evaluation is in f32, whoever asks for it. Runs in f32 are those of before there was anything else.
+#[test]
+fn operands_are_rounded_in_training_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("model");
+    let (plain, mut steps) = (["--valid", TEST, "--json", "-q"], vec!["--max-steps", "40"]);
+    let perplexity =
+        |json: &str, name: &str| serde_json::from_str::<serde_json::Value>(json).unwrap()[name].as_f64().unwrap();
+    let model = out.to_str().unwrap();
+    let mut run = |more: &[&'static str]| {
+        steps.extend(more);
+        let valid = perplexity(
+            &succeed(train(Path::new(VALID), &out, &[&plain, &steps[..]].concat())),
+            "best_valid_perplexity",
+        );
+        assert_eq!(valid, perplexity(&succeed(["eval", model, TEST, "--json"]), "perplexity"));
+        (weights(&out), succeed(["inspect", model, TEST]))
+    };
+    let (before, _) = run(&["--cell", "gru"]);
+    assert!(!fs::read_to_string(checkpoint(&out).join("options.toml")).unwrap().contains("precision"));
+    if !Precision::Bf16.available() {
+        println!("skipped: --precision bf16, which this processor does not have");
+        return;
+    }
+    let (after, inspected) = run(&["--precision", "bf16", "--force"]);
+    assert!(before != after, "nothing is rounded");
+    // On what reads it, the configuration has no effect.
+    let config = fs::read_to_string(checkpoint(&out).join("config.json")).unwrap();
+    assert!(config.contains("bf16"));
+    let other = wordmill().args(["inspect", model, TEST]).env("WORDMILL_ISA", "avx2").output().unwrap();
+    assert_eq!(inspected, text(&other.stdout));
 }
 
 /// The same words in another order have the same vocabulary.

@@ -5,7 +5,7 @@ mod common;
 use common::{assert_close, hash, uniform};
 use ndarray::{Array2, ArrayViewMut2, Axis, s};
 use wordmill::Real;
-use wordmill::blas::{self, Backend, Packed, Precision, add_product, product, product_on};
+use wordmill::blas::{self, Backend, Packed, Precision, Shared, add_product, product, product_on};
 
 /// How a matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,9 +90,9 @@ fn check<R: Real>(backend: Option<Backend>, case: Case) {
         let mark = R::of(-77.0);
         let mut pc = Placed::new(case.c, (m, n), mark, &before);
         let (a_view, b_view) = (pa.view(), pb.view());
-        // Pairs are of operands of which rows or columns are contiguous; the others are not rounded.
+        // Operands of which neither rows nor columns are contiguous are not rounded.
         let contiguous = |x: &ArrayViewMut2<R>, y: usize| x.strides()[y] == 1 || x.shape()[y] == 1;
-        let rounds = backend == Some(Backend::Pairs)
+        let rounds = backend == Some(Backend::Bf16)
             && R::NAME == "f32"
             && [&a_view, &b_view].into_iter().all(|x| contiguous(x, 0) || contiguous(x, 1))
             && contiguous(&pc.view(), 1);
@@ -120,28 +120,40 @@ fn check<R: Real>(backend: Option<Backend>, case: Case) {
 /// A packed operand gives the bits that the operand gives, whatever it lies like, in parts of wider matrices.
 #[test]
 fn packed_operands() {
-    fn check<R: Real>(m: usize, n: usize, k: usize) {
+    fn check<R: Real>(m: usize, n: usize, k: usize, precision: Precision) {
         let (a, b, old) = (uniform::<R>(m * k, 1.0, 1), uniform::<R>(k * n, 1.0, 2), uniform::<R>(m * n, 1.0, 3));
         let mut rows = Placed::new(Lie::Rows, (k, n), R::zero(), &b);
         for (lie, add) in [(Lie::Rows, false), (Lie::Columns, true), (Lie::Part, true), (Lie::Sparse, false)] {
-            let mut packed = Packed::new(k, n, Precision::F32);
+            if precision == Precision::Bf16 && lie == Lie::Sparse {
+                continue;
+            }
+            let mut packed = Packed::new(k, n, precision);
+            let mut shared = Shared::new(k + 3, n + 20, precision);
             packed.pack(Placed::new(lie, (k, n), R::one(), &b).view().view());
             let mut pa = Placed::new(Lie::Part, (m, k), R::one(), &a);
             let (mut want, mut got) =
                 (Placed::new(Lie::Part, (m, n), R::one(), &old), Placed::new(Lie::Part, (m, n), R::one(), &old));
+            let mut also = Placed::new(Lie::Part, (m, n), R::one(), &old);
+            shared.set(rows.view().view());
+            shared.product_or_add(also.view(), pa.view().view(), rows.view().view(), add);
             if add {
-                add_product(want.view(), pa.view().view(), rows.view().view());
+                precision.add_product(want.view(), pa.view().view(), rows.view().view());
                 packed.add_product(got.view(), pa.view().view());
             } else {
-                product(want.view(), pa.view().view(), rows.view().view());
+                precision.product(want.view(), pa.view().view(), rows.view().view());
                 packed.product(got.view(), pa.view().view());
             }
-            assert_eq!(got.owner, want.owner, "{} {m} {n} {k} {lie:?}", R::NAME);
+            assert_eq!(got.owner, want.owner, "{} {m} {n} {k} {lie:?} {precision:?}", R::NAME);
+            assert_eq!(also.owner, want.owner, "{} {m} {n} {k} {precision:?}, shared", R::NAME);
         }
     }
-    for (m, n, k) in [(1, 1, 1), (3, 5, 2), (16, 48, 7), (17, 50, 100), (5, 385, 13), (9, 800, 390), (2, 49, 1000)] {
-        check::<f32>(m, n, k);
-        check::<f64>(m, n, k);
+    for (m, n, k) in
+        [(1, 1, 1), (3, 5, 2), (16, 48, 7), (17, 50, 100), (5, 385, 13), (9, 800, 390), (2, 49, 1000), (11, 801, 1603)]
+    {
+        for precision in [Precision::F32, Precision::Bf16] {
+            check::<f32>(m, n, k, precision);
+            check::<f64>(m, n, k, precision);
+        }
     }
 }
 

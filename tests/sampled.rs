@@ -4,6 +4,7 @@ mod common;
 
 use common::{assert_all_close, assert_close, check_gradient, fill_uniform};
 use std::sync::Arc;
+use wordmill::blas::Precision;
 use wordmill::kernels::dropout::Keep;
 use wordmill::layers::losses::{Draws, Negatives, Objective, Recipe, Sampled, Sampler};
 use wordmill::layers::net::Kind;
@@ -58,7 +59,7 @@ fn expected(objective: Objective, draws: Draws, samples: usize, bias: &[f64], p:
 fn mean_gradient(recipe: Recipe, rounds: u64, bias: &[f64], p: &[f64]) -> Vec<f64> {
     const TOKENS: usize = 32;
     let sampler = Arc::new(Sampler::log_uniform(WORDS));
-    let mut layer = Sampled::<f64>::new(recipe, sampler, TOKENS, 1, &[TOKENS]);
+    let mut layer = Sampled::<f64>::new(recipe, sampler, TOKENS, 1, &[TOKENS], Precision::F32);
     let (u, h) = (vec![0.0; WORDS], vec![1.0; TOKENS]);
     let mut dh = vec![0.0; TOKENS];
     let mut mean = vec![0.0; WORDS];

@@ -3,12 +3,12 @@
 //! Three backends. *Tiles*, our own register tiles, take whatever has contiguous rows, or was packed before; the `gemm` crate takes
 //! other strides, and machines without AVX2; with a BLAS feature every product goes to that *library*,
 //! single-threaded, as the parallelism is around the products. The choice depends on shapes only, never on threads.
-//! Where operands are rounded to bfloat16 ([`Precision`]), a fourth one, *pairs*, has tiles of its own.
+//! Where operands are rounded to bfloat16 ([`Precision`]), a fourth one has tiles of its own.
 
+mod bf16;
 mod embedded;
 #[cfg(feature = "linked-blas")]
 mod linked;
-mod pairs;
 mod tiles;
 
 use crate::kernels::{Buffer, Isa, isa};
@@ -17,6 +17,7 @@ use crate::real::Real;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use serde::{Deserialize, Serialize};
 use std::any::TypeId;
+use std::marker::PhantomData;
 
 /// Who computes a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub enum Backend {
     #[cfg(feature = "linked-blas")]
     Library,
     /// Register tiles of our own, of f32 operands rounded to bfloat16.
-    Pairs,
+    Bf16,
 }
 
 impl Backend {
@@ -40,14 +41,14 @@ impl Backend {
             Backend::Gemm,
             #[cfg(feature = "linked-blas")]
             Backend::Library,
-            Backend::Pairs,
+            Backend::Bf16,
         ];
         all.into_iter().filter(|backend| backend.precision().available())
     }
 
     /// What it rounds operands to.
     pub fn precision(self) -> Precision {
-        if self == Backend::Pairs { Precision::Bf16 } else { Precision::F32 }
+        if self == Backend::Bf16 { Precision::Bf16 } else { Precision::F32 }
     }
 }
 
@@ -65,10 +66,11 @@ pub enum Precision {
 impl Precision {
     /// Whether this machine has it.
     pub fn available(self) -> bool {
-        self == Precision::F32 || pairs::available()
+        self == Precision::F32 || bf16::available()
     }
 
-    /// [`product`]. Other numbers than f32 are not rounded, nor is anything where it is not [`Precision::available`].
+    /// [`product`]. Other numbers than f32 are not rounded, nor operands of which neither rows nor columns are contiguous, nor anything
+    /// where it is not [`Precision::available`].
     pub fn product<R: Real>(self, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>) {
         self.product_or_add(c, a, b, false);
     }
@@ -79,13 +81,30 @@ impl Precision {
     }
 
     fn product_or_add<R: Real>(self, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
-        let backend = if self.rounds::<R>() { Backend::Pairs } else { choose::<R>(&c, &a, &b) };
+        let backend = if self.rounds::<R>() { Backend::Bf16 } else { choose::<R>(&c, &a, &b) };
         product_on(backend, c, a, b, add);
+    }
+
+    /// Whether it is that of all numbers in training where nothing else is asked for.
+    pub fn is_f32(&self) -> bool {
+        *self == Precision::F32
+    }
+
+    /// Makes what the threads of the present pool need for products, so that none of it is made in a step.
+    pub fn begin_threads<R: Real>(self) {
+        if self.rounds::<R>() {
+            rayon::broadcast(|_| bf16::begin_thread());
+        }
+    }
+
+    /// Bytes that [`Precision::begin_threads`] takes.
+    pub fn thread_bytes(self) -> usize {
+        if self == Precision::Bf16 { rayon::current_num_threads() * bf16::ROOM_BYTES } else { 0 }
     }
 
     /// Whether it rounds such numbers, here.
     fn rounds<R: Real>(self) -> bool {
-        self == Precision::Bf16 && is_f32::<R>() && pairs::available()
+        self == Precision::Bf16 && is_f32::<R>() && bf16::available()
     }
 }
 
@@ -131,8 +150,8 @@ fn multiply<R: Real>(backend: Backend, c: ArrayViewMut2<R>, a: ArrayView2<R>, b:
         Backend::Tiles if tiles::takes(&c, &a, &b) => tiles::product(c, a, b, add),
         #[cfg(feature = "linked-blas")]
         Backend::Library if linked::takes(&c, &a, &b) => linked::product(c, a, b, add),
-        Backend::Pairs if backend.precision().rounds::<R>() && pairs::takes(&c, &a, &b) => {
-            pairs::product(f32s_mut(c), f32s(a), f32s(b), add);
+        Backend::Bf16 if Precision::Bf16.rounds::<R>() && bf16::takes(&c, &a, &b) => {
+            bf16::product(f32s_mut(c), f32s(a), f32s(b), add);
         }
         _ => embedded::product(c, a, b, add),
     }
@@ -159,7 +178,7 @@ impl<R: Real> Packed<R> {
     pub fn new(k: usize, n: usize, precision: Precision) -> Self {
         let linked = cfg!(feature = "linked-blas");
         let data = if precision.rounds::<R>() {
-            Laid::Pairs(Buffer::zeros(pairs::packed_len(k, n)))
+            Laid::Pairs(Buffer::zeros(bf16::packed_len(k, n)))
         } else if isa() > Isa::Scalar && !linked {
             Laid::Panels(Buffer::zeros(tiles::packed_len(k, n)))
         } else {
@@ -168,12 +187,12 @@ impl<R: Real> Packed<R> {
         Packed { shape: (k, n), data }
     }
 
-    /// Takes the values of `b`, of any strides.
+    /// Takes the values of `b`, of any strides; where they are rounded, its rows or columns are contiguous.
     pub fn pack(&mut self, b: ArrayView2<R>) {
         assert_eq!(b.dim(), self.shape);
         match &mut self.data {
             Laid::Panels(data) => tiles::pack(data, b),
-            Laid::Pairs(data) => pairs::pack(data, f32s(b)),
+            Laid::Pairs(data) => bf16::pack(data, f32s(b)),
             Laid::Rows(data) => data.iter_mut().zip(b).for_each(|(place, x)| *place = *x),
         }
     }
@@ -197,11 +216,49 @@ impl<R: Real> Packed<R> {
         let _counted = profile::products(m, n, k);
         match &self.data {
             Laid::Panels(b) => tiles::packed_product(c, a, b, add),
-            Laid::Pairs(b) => pairs::packed_product(f32s_mut(c), f32s(a), b, add),
+            Laid::Pairs(b) => bf16::packed_product(f32s_mut(c), f32s(a), b, add),
             Laid::Rows(b) => {
                 let b = ArrayView2::from_shape(self.shape, b).expect("the matrix fills its room");
                 multiply(choose::<R>(&c, &a, &b), c, a, b, add)
             }
+        }
+    }
+}
+
+/// The right operand of some products that follow one another, rounded once for them all where they are rounded; otherwise each walks
+/// it as it lies.
+pub struct Shared<R> {
+    precision: Precision,
+    shape: (usize, usize),
+    pairs: Buffer<u32>,
+    real: PhantomData<R>,
+}
+
+impl<R: Real> Shared<R> {
+    /// Room for operands of up to so many rows and columns.
+    pub fn new(k: usize, n: usize, precision: Precision) -> Self {
+        let room = if precision.rounds::<R>() { bf16::packed_len(k, n) } else { 0 };
+        Shared { precision, shape: (0, 0), pairs: Buffer::zeros(room), real: PhantomData }
+    }
+
+    /// Takes the operand, of which rows or columns are contiguous.
+    pub fn set(&mut self, b: ArrayView2<R>) {
+        self.shape = b.dim();
+        if self.precision.rounds::<R>() {
+            bf16::pack(&mut self.pairs[..bf16::packed_len(b.nrows(), b.ncols())], f32s(b));
+        }
+    }
+
+    /// c = a · b, or c ← c + a · b, with the operand `b` that was set.
+    pub fn product_or_add(&self, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
+        if !self.precision.rounds::<R>() {
+            return self.precision.product_or_add(c, a, b, add);
+        }
+        let ((m, n), k) = (c.dim(), a.ncols());
+        assert!(a.nrows() == m && b.dim() == (k, n) && self.shape == (k, n));
+        if !nothing(&mut c, k, add) {
+            let _counted = profile::products(m, n, k);
+            bf16::packed_product(f32s_mut(c), f32s(a), &self.pairs[..bf16::packed_len(k, n)], add);
         }
     }
 }
@@ -218,11 +275,6 @@ pub fn description() -> String {
 pub fn initialise() {
     #[cfg(feature = "linked-openblas")]
     linked::single_thread();
-}
-
-/// Makes the room for products that a thread needs, so that none is made in a step.
-pub fn begin_thread() {
-    pairs::begin_thread();
 }
 
 fn is_f32<R: Real>() -> bool {

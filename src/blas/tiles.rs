@@ -7,7 +7,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 /// Most rows of `b` walked at a time.
 const DEPTH: usize = 384;
 /// Most columns of `b` walked at a time: with as many rows they take 576 KiB, which stay in L2.
-const COLUMNS: usize = 384;
+pub const COLUMNS: usize = 384;
 /// Vectors side by side in the widest tile.
 const WIDEST: usize = 3;
 
@@ -67,18 +67,24 @@ pub fn packed_product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: &[R
     });
 }
 
-/// Rows and columns of the blocks of a \[k, n\] operand.
-fn blocks(k: usize, n: usize) -> (usize, usize) {
-    let depth = k.div_ceil(k.div_ceil(DEPTH));
+/// Rows and columns of the blocks of a \[k, n\] operand, of `deepest` rows at most.
+pub fn blocks(k: usize, n: usize, deepest: usize) -> (usize, usize) {
+    let depth = k.div_ceil(k.div_ceil(deepest));
     (depth, n.div_ceil(n.div_ceil(COLUMNS)).next_multiple_of(LANES))
 }
 
-/// The vectors of each panel of a block of `n` columns: as many as registers hold, none narrower than it must be.
+/// The vectors of each panel of a block of `n` columns: `widest` if there are so many, none narrower than it must be.
 #[inline(always)]
-fn panels<S: Simd>(n: usize) -> impl Iterator<Item = (usize, usize)> {
+pub fn panels(n: usize, widest: usize) -> impl Iterator<Item = (usize, usize)> {
     let vectors = n.div_ceil(LANES);
-    let panels = vectors.div_ceil(S::TILE.1.min(WIDEST));
+    let panels = vectors.div_ceil(widest);
     (0..panels).map(move |panel| (panel * vectors / panels, (panel + 1) * vectors / panels))
+}
+
+/// The parts of 0 .. n: where each begins, and how long it is.
+#[inline(always)]
+pub fn parts(n: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..n).step_by(size).map(move |from| (from, size.min(n - from)))
 }
 
 /// One panel: rows of `width` elements, of which `source` fills the first.
@@ -109,15 +115,15 @@ impl<R: Real> Kernel<R> for Pack<'_, R> {
     #[inline(always)]
     fn run<S: Simd<R = R>>(self, _: S) {
         let (k, n) = self.b.dim();
-        let (depth, width) = blocks(k, n);
+        let (depth, width) = blocks(k, n, DEPTH);
         let mut out = self.out;
-        for column in (0..n).step_by(width) {
-            for from in (0..k).step_by(depth) {
-                for (first, end) in panels::<S>((n - column).min(width)) {
+        for (column, columns) in parts(n, width) {
+            for (from, rows) in parts(k, depth) {
+                for (first, end) in panels(columns, S::TILE.1.min(WIDEST)) {
                     let columns = column + first * LANES..(column + end * LANES).min(n);
-                    let (rows, width) = (from..(from + depth).min(k), (end - first) * LANES);
-                    let panel = out.split_off_mut(..rows.len() * width).expect("a packed operand has room");
-                    let source = self.b.slice(ndarray::s![rows, columns]);
+                    let width = (end - first) * LANES;
+                    let panel = out.split_off_mut(..rows * width).expect("a packed operand has room");
+                    let source = self.b.slice(ndarray::s![from..from + rows, columns]);
                     pack_panel(panel, width, source);
                 }
             }
@@ -148,10 +154,9 @@ impl<R: Real> Kernel<R> for Product<R> {
     #[inline(always)]
     fn run<S: Simd<R = R>>(self, s: S) {
         // k and n in equal parts, so that a block of `b` stays in L2; then tiles of rows: those of `a` stay in L1 meanwhile.
-        let (depth, width) = blocks(self.k, self.n);
-        for column in (0..self.n).step_by(width) {
-            for from in (0..self.k).step_by(depth) {
-                let (n, k) = ((self.n - column).min(width), (self.k - from).min(depth));
+        let (depth, width) = blocks(self.k, self.n, DEPTH);
+        for (column, n) in parts(self.n, width) {
+            for (from, k) in parts(self.k, depth) {
                 // SAFETY: from < k and column < n; packed blocks of these columns are as wide as the panels of theirs.
                 let (a, b, c) = unsafe {
                     let b = match self.b_row {
@@ -197,7 +202,7 @@ impl<R: Real> Product<R> {
                 (0..self.k).step_by(LANES).for_each(|k| s.prefetch(next.wrapping_add(k)));
             }
         }
-        for (from, to) in panels::<S>(self.n) {
+        for (from, to) in panels(self.n, S::TILE.1.min(WIDEST)) {
             let column = from * LANES;
             let part = Product {
                 n: (to * LANES).min(self.n) - column,

@@ -1,11 +1,12 @@
 //! Language models on text: where models and corpora meet.
 
 use super::saved::{self, CONFIG, Saved, VOCABULARY, read_arena};
+use crate::blas::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::layers::losses::{Draws, Objective, Tail};
 use crate::models::LanguageModel;
-use crate::models::language_model::{Loss, Noise, Space, Window};
+use crate::models::language_model::{Config, Loss, Noise, Space, Window};
 use crate::params::{Arena, Gradients, Layout};
 use crate::profile::{Part, span};
 use crate::rng::{Purpose, Stream};
@@ -73,7 +74,8 @@ impl Trained {
         if !(widths && loss && reset && numbers) {
             return Err(Error::model(config, "has sizes that no model has"));
         }
-        let model = LanguageModel::new(saved);
+        // Whoever reads a model does not train it.
+        let model = LanguageModel::new(Config { precision: Precision::F32, ..saved });
         let w = read_arena(checkpoint, model.layout())?;
         Ok(Trained { model, w, vocabulary })
     }

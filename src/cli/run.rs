@@ -101,7 +101,7 @@ pub struct Opened {
 impl RunOptions {
     /// Options that contradict each other are refused; `valid` is whether there are validation data.
     pub fn check(&self, valid: bool) -> Result<()> {
-        check_patience(self.patience, valid)?;
+        check_patience(self.patience, valid || self.resume)?;
         if self.resume && self.force {
             let what = "--resume continues the model, --force replaces it: give one of them";
             return Err(Error::Usage(what.into()));
@@ -251,11 +251,13 @@ pub fn resumed_state(
         let what = format!("is of step {}, its directory of step {}", state.step, checkpoint.step());
         return Err(Error::model(&path, what));
     }
-    if let (Some(before), Some(now)) = (&state.data, fingerprint(data)?)
-        && *before != now
+    let now = fingerprint(data)?;
+    if let (Some(before), Some(now)) = (&state.data, &now)
+        && before != now
     {
         return Err(Error::input(data, 0, "other contents", "those that the run to be continued learns from"));
     }
+    state.data = state.data.or(now);
     state.schedule.revise(schedule);
     state.stopping.revise(patience);
     state.finished = false;

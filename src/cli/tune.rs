@@ -2,7 +2,8 @@
 
 use super::output_failed;
 use super::tuning::{Entry, Subject, Tuning, place};
-use super::values::{positive, size};
+use super::values::{check_precision, positive, size};
+use crate::blas::Precision;
 use crate::error::Result;
 use crate::kernels::dropout::Keep;
 use crate::layers::losses::{Draws, Negatives, Objective, Sampler};
@@ -58,6 +59,9 @@ pub struct Tune {
     /// For --loss sampled with so many samples, rather than the full softmax
     #[arg(long, value_parser = size, value_name = "S")]
     samples: Option<usize>,
+    /// For train lm --precision bf16
+    #[arg(long, default_value = "f32", value_enum)]
+    precision: Precision,
     /// Seconds for each choice
     #[arg(long, default_value = "2", value_parser = positive, value_name = "SECONDS")]
     seconds: f64,
@@ -97,6 +101,7 @@ struct Report {
 impl Tune {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
+        check_precision(self.precision)?;
         let path = place(&self.out)?;
         // What cannot be written into is told before measuring.
         let mut tuning = Tuning::read_or_new(&path)?;
@@ -119,8 +124,8 @@ impl Tune {
                 Loss::Sampled { objective, draws, negatives: Negatives::Shared, samples, power: None }
             }
         };
-        let Tune { words, embed, hidden, cell, .. } = *self;
-        Config { words, embed, hidden, layers: self.layers.into(), cell, loss, sizes, ..Config::default() }
+        let Tune { words, embed, hidden, cell, precision, .. } = *self;
+        Config { words, embed, hidden, layers: self.layers.into(), cell, loss, sizes, precision, ..Config::default() }
     }
 
     /// One size after the other: threads first, as the rest depends on them.
@@ -160,6 +165,7 @@ impl Tune {
         let (best, speed) = if gain > GAIN { (best, speed) } else { (default, speed / gain) };
         let subject = Subject {
             isa: Subject::isa(),
+            precision: self.precision,
             cell: self.cell,
             sampled: self.samples.is_some(),
             words: self.words,

@@ -1,5 +1,6 @@
 //! Tuning files: what `wordmill tune` found to be fast on a machine, for `train --tuning`.
 
+use crate::blas::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::isa;
 use crate::layers::net::Kind;
@@ -15,6 +16,9 @@ use std::path::{Path, PathBuf};
 pub struct Subject {
     /// The instruction set that it is for.
     pub isa: String,
+    /// What the operands of products are rounded to.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// The recurrent cell.
     pub cell: Kind,
     /// Whether the loss is over a sample of the vocabulary.
@@ -66,7 +70,7 @@ impl Subject {
 
     /// How far the sizes are apart, in squared logarithms; none if they cannot be compared.
     fn distance(&self, other: &Subject) -> Option<f64> {
-        let kind = |s: &Subject| (s.isa.clone(), s.cell, s.sampled);
+        let kind = |s: &Subject| (s.isa.clone(), s.precision, s.cell, s.sampled);
         let sizes = |s: &Subject| [s.words, s.embed, s.hidden, s.layers, s.tau, s.batch];
         let apart = |(a, b): (usize, usize)| (a as f64 / b as f64).ln().powi(2);
         (kind(self) == kind(other)).then(|| sizes(self).into_iter().zip(sizes(other)).map(apart).sum())
@@ -135,6 +139,7 @@ mod tests {
     fn entry(cell: Kind, hidden: usize, threads: usize) -> Entry {
         let subject = Subject {
             isa: "avx2".into(),
+            precision: Precision::F32,
             cell,
             sampled: false,
             words: 10_000,
@@ -158,6 +163,8 @@ mod tests {
         assert_eq!((threads(Kind::Gru, 180), threads(Kind::Gru, 220)), (Some(1), Some(2)));
         assert_eq!((threads(Kind::Rnn, 9), threads(Kind::GatedFeedback, 100)), (Some(3), None));
         let other = Subject { isa: "avx512".into(), ..entry(Kind::Gru, 100, 1).subject };
+        assert_eq!(tuning.find(&other), None);
+        let other = Subject { precision: Precision::Bf16, ..entry(Kind::Gru, 100, 1).subject };
         assert_eq!(tuning.find(&other), None);
         tuning.put(entry(Kind::Gru, 100, 7));
         assert_eq!(tuning.entries.len(), 3);

@@ -61,7 +61,7 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Sizes::are_default")]
     pub sizes: Sizes,
     /// What the operands of products are rounded to in training; it is evaluated in f32 in any case.
-    #[serde(default, skip_serializing_if = "is_f32")]
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
 }
 
@@ -124,10 +124,6 @@ pub enum Loss {
         /// The rare words.
         tails: Vec<Tail>,
     },
-}
-
-fn is_f32(precision: &Precision) -> bool {
-    *precision == Precision::F32
 }
 
 impl Default for Config {
@@ -356,6 +352,7 @@ impl LanguageModel {
 
     fn space_with<R: Real>(&self, steps: usize, lanes: usize, output: Output<R>, precision: Precision) -> Space<R> {
         assert!(steps > 0 && lanes > 0);
+        precision.begin_threads::<R>();
         let hidden = self.config.hidden;
         let local = Arc::new(self.layout.before(self.embedding));
         let a_shard = self.config.sizes.shard(lanes);
@@ -667,14 +664,20 @@ impl LanguageModel {
         let shards = lanes.div_ceil(a_shard);
         let recurrent = self.layout.before(self.embedding).len();
         let nets = self.net.memory_len::<R>(steps, a_shard) * lanes / a_shard;
-        // Shards' gradients, and weights packed for both ways; top, ∂top.
-        let floats = nets + (shards + 2) * recurrent + tokens * 2 * hidden;
+        // Weights packed for both ways, in half the room where they are rounded, and the states that the output layer rounds.
+        let (packed, rounded) = match self.config.precision {
+            Precision::Bf16 if training => (recurrent, tokens.min(Tile::default().tokens) * hidden),
+            _ => (2 * recurrent, 0),
+        };
+        let precision = if training { self.config.precision } else { Precision::F32 };
+        // Beside them shards' gradients; top, ∂top.
+        let floats = nets + shards * recurrent + packed + tokens * 2 * hidden + rounded;
         let output = match (&self.config.loss, self.recipe()) {
             (_, Some(recipe)) if training => Sampled::<R>::bytes(recipe, tokens, hidden, lanes) + words * 12,
             (Loss::Adaptive { tails }, _) => AdaptiveSoftmax::<R>::bytes(tokens, hidden, words, tails, training),
             _ => FullSoftmax::<R>::bytes(tokens, hidden, words, self.config.sizes.tile(), training),
         };
-        floats * size_of::<R>() + tokens * 20 + output
+        floats * size_of::<R>() + tokens * 20 + output + precision.thread_bytes()
     }
 
     /// Makes the state after the first `steps` of the last window the one that the next window begins with.

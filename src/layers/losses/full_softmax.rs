@@ -11,7 +11,7 @@
 //! 3. per group: ∂θᵀ = e^… · scale − y/N, then ∂b, ∂U += ∂θᵀ h and a share of ∂hᵀ = Uᵀ ∂θᵀ;
 //! 4. per strip of tokens: the shares are added in the order of the groups.
 
-use crate::blas::Precision;
+use crate::blas::{Precision, Shared};
 use crate::kernels::Buffer;
 use crate::kernels::softmax::{exp_columns, gather_columns, join_blocks, logistic_columns, scale_columns};
 use crate::layers::recurrent::{view, view_mut};
@@ -53,6 +53,8 @@ pub struct FullSoftmax<R> {
     /// Whether there will be gradients: the logits of all words are kept for them, otherwise those of one block a group.
     training: bool,
     precision: Precision,
+    /// hᵀ and h of the present chunk, for the products of all blocks of words.
+    states: [Shared<R>; 2],
     /// Most tokens in a chunk.
     most: usize,
     /// Tokens in a chunk of the present call, a multiple of 16.
@@ -138,7 +140,9 @@ impl<R: Real> FullSoftmax<R> {
 
     /// With products as precise as said.
     pub fn precision(self, precision: Precision) -> Self {
-        FullSoftmax { precision, ..self }
+        let (units, chunk) = (self.units, self.chunk);
+        let states = [Shared::new(units, chunk, precision), Shared::new(chunk, units, precision)];
+        FullSoftmax { precision, states, ..self }
     }
 
     fn with(tokens: usize, units: usize, words: usize, tile: Tile, training: bool) -> Self {
@@ -153,6 +157,7 @@ impl<R: Real> FullSoftmax<R> {
             tile,
             training,
             precision: Precision::F32,
+            states: [(); 2].map(|()| Shared::new(0, 0, Precision::F32)),
             most,
             chunk,
             stride,
@@ -319,13 +324,15 @@ impl<R: Real> FullSoftmax<R> {
     fn exponentials(&mut self, index: usize, tokens: usize, targets: &[u32], own: Option<Part>, u: &[R], b: &[R]) {
         let _span = span(Of::Logits);
         let (units, stride, group, block) = (self.units, self.stride, self.group, self.block);
-        let (training, precision) = (self.training, self.precision);
+        let training = self.training;
         assert!(u.len() == self.words * units && b.len() == self.words);
         assert!(targets.iter().all(|&word| (word as usize) < self.words), "a target is beyond the vocabulary");
         let columns = tokens.next_multiple_of(LANES);
         self.columns = columns;
         let transposed = view(&self.transposed[index * units * stride..][..units * stride], units, stride);
         let transposed = transposed.slice(s![.., ..columns]);
+        self.states[0].set(transposed);
+        let states = &self.states[0];
         let blocks = group.div_ceil(block) * columns;
         let room = if training { group } else { block } * stride;
         let groups = self.logits.par_chunks_mut(room).zip(u.par_chunks(group * units)).zip(b.par_chunks(group));
@@ -339,7 +346,8 @@ impl<R: Real> FullSoftmax<R> {
             for (i, (((u, b), largest), sums)) in blocks.enumerate() {
                 let x = &mut logits[if training { i * block * stride } else { 0 }..][..b.len() * stride];
                 let mut logits = view_mut(x, b.len(), stride);
-                precision.product(logits.slice_mut(s![.., ..columns]), view(u, b.len(), units), transposed);
+                let logits = logits.slice_mut(s![.., ..columns]);
+                states.product_or_add(logits, view(u, b.len(), units), transposed, false);
                 let first = g * group + i * block;
                 for (t, &word) in targets.iter().enumerate() {
                     if let Some(row) = (word as usize).checked_sub(first).filter(|&row| row < b.len()) {
@@ -439,6 +447,8 @@ impl<R: Real> FullSoftmax<R> {
         let (units, columns, stride, group, block) = (self.units, self.columns, self.stride, self.group, self.block);
         let (hot, precision) = (R::of(scale), self.precision);
         let h = view(h, tokens, units);
+        self.states[1].set(h);
+        let states = &self.states[1];
         let blocks = group.div_ceil(block) * columns;
         let logits = &mut self.logits[..self.words * stride];
         let groups = logits.par_chunks_mut(group * stride).zip(u.par_chunks(group * units));
@@ -463,11 +473,7 @@ impl<R: Real> FullSoftmax<R> {
                 }
                 let x = view(x, db.len(), stride);
                 let gradient = view_mut(du, db.len(), units);
-                if first {
-                    precision.product(gradient, x.slice(s![.., ..tokens]), h);
-                } else {
-                    precision.add_product(gradient, x.slice(s![.., ..tokens]), h);
-                }
+                states.product_or_add(gradient, x.slice(s![.., ..tokens]), h, !first);
                 let mut share = view_mut(share, units, stride);
                 let (share, x) = (share.slice_mut(s![.., ..columns]), x.slice(s![.., ..columns]));
                 let u = view(u, db.len(), units);

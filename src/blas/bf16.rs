@@ -5,17 +5,8 @@
 //! pair in 32 bits. A block of `b` is laid out so in a thread's own room, or was packed before; rows of `a` are, eight at a time.
 //! Rounding is to nearest even, and denormals are zero, whatever a thread is set to.
 
-use crate::real::Real;
+use crate::real::{LANES, Real};
 use ndarray::{ArrayView2, ArrayViewMut2};
-
-/// Most rows of `b` walked at a time: as many bytes as of f32.
-const DEPTH: usize = 768;
-/// Most columns of `b` walked at a time.
-const COLUMNS: usize = 384;
-/// Lanes of a vector of f32, or of pairs.
-const LANES: usize = 16;
-/// Rows and vectors of a tile.
-const TILE: (usize, usize) = (8, 3);
 
 /// Whether this processor multiplies bfloat16, and `WORDMILL_ISA` lets it.
 pub fn available() -> bool {
@@ -34,35 +25,30 @@ pub fn takes<R: Real>(c: &ArrayViewMut2<R>, a: &ArrayView2<R>, b: &ArrayView2<R>
     (c.strides()[1] == 1 || c.ncols() == 1) && contiguous(a) && contiguous(b)
 }
 
-/// Pairs that [`pack`] writes.
+/// Pairs that [`pack`] writes. All blocks but the last have an even number of rows.
 pub fn packed_len(k: usize, n: usize) -> usize {
-    // Each block of rows but the last is even.
     k.div_ceil(2) * n.next_multiple_of(LANES)
 }
 
-/// Rows and columns of the blocks of a \[k, n\] operand.
-fn blocks(k: usize, n: usize) -> (usize, usize) {
-    let depth = k.div_ceil(k.div_ceil(DEPTH)).next_multiple_of(2);
-    (depth, n.div_ceil(n.div_ceil(COLUMNS)).next_multiple_of(LANES))
-}
-
-/// The vectors of each panel of a block of `n` columns.
-fn panels(n: usize) -> impl Iterator<Item = (usize, usize)> {
-    let vectors = n.div_ceil(LANES);
-    let panels = vectors.div_ceil(TILE.1);
-    (0..panels).map(move |panel| (panel * vectors / panels, (panel + 1) * vectors / panels))
-}
-
 #[cfg(target_arch = "x86_64")]
-pub use x86::{begin_thread, pack, packed_product, product};
+pub use x86::{ROOM_BYTES, begin_thread, pack, packed_product, product};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{COLUMNS, DEPTH, LANES, TILE, available, blocks, packed_len, panels};
+    use super::super::tiles::{COLUMNS, blocks, panels, parts};
+    use super::{available, packed_len};
     use crate::kernels::Buffer;
+    use crate::real::LANES;
     use ndarray::{ArrayView2, ArrayViewMut2};
     use std::arch::x86_64::*;
     use std::cell::RefCell;
+
+    /// Most rows of `b` walked at a time: as many bytes as of f32.
+    const DEPTH: usize = 768;
+    /// Rows and vectors of a tile.
+    const TILE: (usize, usize) = (8, 3);
+    /// Bytes of a thread's room.
+    pub const ROOM_BYTES: usize = size_of::<u32>() * DEPTH / 2 * (TILE.0 + COLUMNS);
 
     /// A thread's own room: a tile's rows of `a`, and a block of `b`.
     struct Room {
@@ -77,11 +63,9 @@ mod x86 {
         });
     }
 
-    /// Makes the room, of which nothing is used before the first product.
+    /// Makes the room of the present thread, if it has none.
     pub fn begin_thread() {
-        if available() {
-            ROOM.with_borrow(|_| ());
-        }
+        ROOM.with_borrow(|_| ());
     }
 
     /// An operand of which rows or columns are contiguous: where it begins, and from one row or column to the next.
@@ -108,6 +92,7 @@ mod x86 {
         }
 
         /// The part from a row and column on.
+        #[inline(always)]
         fn from(self, row: usize, column: usize) -> Self {
             let at = self.at.wrapping_offset(row as isize * self.row + column as isize * self.column);
             Matrix { at, ..self }
@@ -118,8 +103,11 @@ mod x86 {
     pub fn pack(mut out: &mut [u32], b: ArrayView2<f32>) {
         let (k, n) = b.dim();
         assert!(available() && out.len() == packed_len(k, n));
+        if b.is_empty() {
+            return;
+        }
         let b = Matrix::of(&b);
-        let (depth, width) = blocks(k, n);
+        let (depth, width) = even_blocks(k, n);
         for (column, n) in parts(n, width) {
             for (row, k) in parts(k, depth) {
                 let block = out.split_off_mut(..packed_len(k, n)).expect("a packed operand has room");
@@ -148,16 +136,17 @@ mod x86 {
         Packed(&'a [u32]),
     }
 
-    /// The parts of 0 .. n: where each begins, and how long it is.
-    fn parts(n: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
-        (0..n).step_by(size).map(move |from| (from, size.min(n - from)))
+    /// Rows and columns of the blocks of a \[k, n\] operand: whole pairs.
+    fn even_blocks(k: usize, n: usize) -> (usize, usize) {
+        let (depth, width) = blocks(k, n, DEPTH);
+        (depth.next_multiple_of(2), width)
     }
 
     fn run(mut c: ArrayViewMut2<f32>, a: ArrayView2<f32>, mut b: Right, add: bool) {
         let ((m, n), k) = (c.dim(), a.ncols());
         assert!(available() && a.nrows() == m && (c.strides()[1] == 1 || n == 1));
         let (c_row, a) = (c.strides()[0], Matrix::of(&a));
-        let (depth, width) = blocks(k, n);
+        let (depth, width) = even_blocks(k, n);
         ROOM.with_borrow_mut(|room| {
             for (column, n) in parts(n, width) {
                 for (from, k) in parts(k, depth) {
@@ -179,14 +168,22 @@ mod x86 {
         });
     }
 
+    /// Asks for a cache line.
+    #[inline(always)]
+    fn prefetch(p: *const f32) {
+        // SAFETY: a hint; any address may be given.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
     /// Lanes 0 .. n.
+    #[inline(always)]
     fn first(n: usize) -> __mmask16 {
         ((1u32 << n.min(LANES)) - 1) as __mmask16
     }
 
     /// Pairs of each lane of two rows.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     fn pairs(low: __m512, high: __m512) -> __m512i {
         // SAFETY: the same bits.
         let bits =
@@ -199,7 +196,7 @@ mod x86 {
     /// # Safety
     /// `p` is valid for reading `n` elements.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn pairs_at(p: *const f32, n: usize) -> __m512i {
         // SAFETY: the caller's promise; masked lanes are not read.
         unsafe {
@@ -213,9 +210,9 @@ mod x86 {
     ///
     /// # Safety
     /// `b` has k rows and n columns.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn pack_block(mut out: &mut [u32], b: Matrix, k: usize, n: usize) {
-        for (begin, end) in panels(n) {
+        for (begin, end) in panels(n, TILE.1) {
             let width = (end - begin) * LANES;
             let panel = out.split_off_mut(..k.div_ceil(2) * width).expect("panels make up a block");
             if b.column == 1 {
@@ -265,7 +262,7 @@ mod x86 {
     impl Block {
         /// # Safety
         /// All operands have the sizes that are said.
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
         unsafe fn product(self, room: &mut [u32]) {
             let mut row = 0;
             while row < self.m {
@@ -289,7 +286,7 @@ mod x86 {
         /// # Safety
         /// M rows are there.
         #[inline]
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
         unsafe fn rows<const M: usize>(self, room: &mut [u32]) -> usize {
             let pairs_of_a_row = self.k.div_ceil(2);
             let contiguous = self.a.column == 1;
@@ -318,7 +315,7 @@ mod x86 {
                 }
             }
             let mut b = self.b;
-            for (begin, end) in panels(self.n) {
+            for (begin, end) in panels(self.n, TILE.1) {
                 let column = begin * LANES;
                 let part = Block { n: self.n - column, b, c: self.c.wrapping_add(column), ..self };
                 let vectors = end - begin;
@@ -344,14 +341,14 @@ mod x86 {
         /// # Safety
         /// The panel has V vectors, and c so many columns, but that the last ones may be missing.
         #[inline]
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
         #[expect(clippy::needless_range_loop, reason = "indices that the compiler unrolls into registers")]
         unsafe fn tile<const M: usize, const V: usize, const ROWS: bool>(self, room: &[u32]) {
             let (row, step) = if ROWS { (DEPTH / 2, 1) } else { (1, TILE.0) };
             if self.add {
                 for i in 0..M {
                     let row = self.c.wrapping_offset(i as isize * self.c_row);
-                    (0..V).for_each(|v| _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(v * LANES).cast()));
+                    (0..V).for_each(|v| prefetch(row.wrapping_add(v * LANES)));
                 }
             }
             let mut sum = [[_mm512_setzero_ps(); V]; M];
@@ -391,14 +388,18 @@ mod x86 {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub use other::{begin_thread, pack, packed_product, product};
+pub use other::{ROOM_BYTES, begin_thread, pack, packed_product, product};
 
 /// No other processor is [`available`].
 #[cfg(not(target_arch = "x86_64"))]
 mod other {
     use ndarray::{ArrayView2, ArrayViewMut2};
 
-    pub fn begin_thread() {}
+    pub const ROOM_BYTES: usize = 0;
+
+    pub fn begin_thread() {
+        unreachable!("`available` was asked");
+    }
 
     pub fn pack(_: &mut [u32], _: ArrayView2<f32>) {
         unreachable!("`available` was asked");
