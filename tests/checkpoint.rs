@@ -764,6 +764,6 @@ fn metrics_have_each_step_once_across_resumes() {
     // No metrics at all: begin anew.
     fs::remove_file(&file).unwrap();
     assert!(Metrics::resume(&path, 9).unwrap().reports().is_empty());
-    Metrics::create(&path).unwrap().draw("words").unwrap();
+    Metrics::create(&path).unwrap().draw("words", true).unwrap();
     assert!(fs::read_to_string(path.join("curves.svg")).unwrap().contains("no data"));
 }

@@ -463,15 +463,31 @@ fn operands_are_rounded_in_training_only() {
 #[test]
 fn a_text_that_was_edited_is_another() {
     let dir = tempfile::tempdir().unwrap();
-    let (file, out) = (dir.path().join("text"), dir.path().join("model"));
-    let words = fs::read_to_string(VALID).unwrap();
+    let out = dir.path().join("model");
+    let [file, valid] = ["text", "valid"].map(|name| dir.path().join(name));
+    let (words, others) = (fs::read_to_string(VALID).unwrap(), fs::read_to_string(TEST).unwrap());
     fs::write(&file, &words).unwrap();
-    succeed(train(&file, &out, &["--max-steps", "3", "-q"]));
-    fs::write(&file, words.lines().rev().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    fs::write(&valid, &others).unwrap();
+    succeed(train(&file, &out, &["--max-steps", "3", "-q", "--valid", valid.to_str().unwrap()]));
     let resume = ["train", "lm", "--resume", "--out", out.to_str().unwrap(), "--max-steps", "5", "-q"];
-    refuse(resume, 3, &["text: found other contents, expected those that the run to be continued learns from"]);
-    fs::write(&file, &words).unwrap();
-    succeed(resume);
+    for (path, text) in [(&file, &words), (&valid, &others)] {
+        fs::write(path, text.lines().rev().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let told = format!("{name}: found other contents, expected those that the run to be continued began with");
+        refuse(resume, 3, &[&told]);
+        fs::write(path, text).unwrap();
+    }
+    // What cannot be drawn is no reason to lose what was learned.
+    let curves = out.join("curves.svg");
+    fs::remove_file(&curves).unwrap();
+    fs::create_dir(&curves).unwrap();
+    let output = run(&resume[..7]);
+    assert!(
+        output.status.success()
+            && text(&output.stderr).contains("warning: ")
+            && text(&output.stderr).contains("curves.svg")
+    );
+    assert_eq!(checkpoint(&out).file_name().unwrap(), "step-000000000005");
 }
 
 #[test]

@@ -508,7 +508,7 @@ fn resumed_runs_come_to_the_same_bits_on_any_threads() {
     let out = place.path("edited").display().to_string();
     done(&format!("train siamese --pairs {pairs} --vectors {vectors} --quiet --max-steps 3 --out {out}"));
     place.file("pairs.tsv", &text.replacen("\t1\n", "\t0\n", 1));
-    let expected = "pairs.tsv: found other contents, expected those that the run to be continued learns from";
+    let expected = "pairs.tsv: found other contents, expected those that the run to be continued began with";
     refused(&format!("train siamese --resume --max-steps 5 --out {out}"), expected);
 }
 

@@ -18,6 +18,7 @@ use crate::train::signals::Signals;
 use crate::train::writer::Writer;
 use rand::RngExt;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -155,13 +156,13 @@ impl RunOptions {
         Ok(Opened { writer, checkpoint: Some(checkpoint) })
     }
 
-    /// Trains the weights `w`, those of the checkpoint if a run is continued, on what is in the file `data`. `verb` is the command, as
-    /// `siamese`.
+    /// Trains the weights `w`, those of the checkpoint if a run is continued, on what is in the files `inputs`. `verb` is the
+    /// command, as `siamese`.
     #[expect(clippy::too_many_arguments, reason = "what a run is made of, each under its name")]
     pub fn fit<T: Task>(
         &self,
         verb: &str,
-        data: &Path,
+        inputs: &Inputs,
         task: &mut T,
         w: Arena<f32>,
         mut optimizer: Optimizer<f32>,
@@ -173,9 +174,9 @@ impl RunOptions {
         let schedule = Schedule::new(self.schedule, self.rate(), steps);
         let Opened { writer, checkpoint } = opened;
         let (state, metrics) = match checkpoint {
-            None => (first_state(schedule, self.patience, data)?, Metrics::create(&self.out)?),
+            None => (first_state(schedule, self.patience, inputs)?, Metrics::create(&self.out)?),
             Some(mut checkpoint) => {
-                let state = resumed_state(&mut checkpoint, schedule, self.patience, data)?;
+                let state = resumed_state(&mut checkpoint, schedule, self.patience, inputs)?;
                 read_optimizer(&mut checkpoint, &mut optimizer, Vec::new())?;
                 progress.say(&format!("continuing after step {}", state.step));
                 let metrics = Metrics::resume(&self.out, state.step)?;
@@ -219,30 +220,33 @@ pub fn check_patience(patience: Option<u64>, valid: bool) -> Result<()> {
     }
 }
 
-/// The SHA-256 of a file; none of a pipe, which can be read only once.
-fn fingerprint(path: &Path) -> Result<Option<String>> {
-    match std::fs::metadata(path) {
-        Ok(kind) if kind.is_file() => {
-            let mut file = File::open(path).map_err(|e| Error::io(path, "reading", e))?;
-            sha256(&mut file, path).map(Some)
-        }
-        _ => Ok(None),
-    }
+/// The files of data that options name.
+pub type Inputs<'a> = [(&'static str, Option<&'a PathBuf>)];
+
+/// The SHA-256 of each; none of a pipe, which can be read only once.
+fn fingerprints(inputs: &Inputs) -> Result<BTreeMap<String, String>> {
+    let files = inputs.iter().filter_map(|&(option, path)| Some((option, path?)));
+    let files = files.filter(|(_, path)| std::fs::metadata(path).is_ok_and(|kind| kind.is_file()));
+    let hash = |(option, path): (&str, &PathBuf)| {
+        let mut file = File::open(path).map_err(|e| Error::io(path, "reading", e))?;
+        Ok((option.to_owned(), sha256(&mut file, path)?))
+    };
+    files.map(hash).collect()
 }
 
-/// The state that a run on the file `data` begins with.
-pub fn first_state(schedule: Schedule, patience: Option<u64>, data: &Path) -> Result<State> {
+/// The state that a run on such data begins with.
+pub fn first_state(schedule: Schedule, patience: Option<u64>, inputs: &Inputs) -> Result<State> {
     let mut state = State::new(schedule, EarlyStopping::new(patience));
-    state.data = fingerprint(data)?;
+    state.data = fingerprints(inputs)?;
     Ok(state)
 }
 
-/// The state of the run that is continued, under the options of this one, on the file `data` that it began with.
+/// The state of the run that is continued, under the options of this one, on the data that it began with.
 pub fn resumed_state(
     checkpoint: &mut Checkpoint,
     schedule: Schedule,
     patience: Option<u64>,
-    data: &Path,
+    inputs: &Inputs,
 ) -> Result<State> {
     let path = checkpoint.path().join(STATE);
     let state = checkpoint.read(STATE)?;
@@ -251,13 +255,16 @@ pub fn resumed_state(
         let what = format!("is of step {}, its directory of step {}", state.step, checkpoint.step());
         return Err(Error::model(&path, what));
     }
-    let now = fingerprint(data)?;
-    if let (Some(before), Some(now)) = (&state.data, &now)
-        && before != now
-    {
-        return Err(Error::input(data, 0, "other contents", "those that the run to be continued learns from"));
+    for (option, now) in fingerprints(inputs)? {
+        let path = inputs.iter().find(|input| input.0 == option).and_then(|input| input.1);
+        match state.data.get(&option) {
+            Some(before) if *before != now => {
+                let expected = "those that the run to be continued began with";
+                return Err(Error::input(path.expect("it was hashed"), 0, "other contents", expected));
+            }
+            _ => _ = state.data.insert(option, now),
+        }
     }
-    state.data = state.data.or(now);
     state.schedule.revise(schedule);
     state.stopping.revise(patience);
     state.finished = false;

@@ -329,6 +329,10 @@ pub enum Scaling {
 }
 
 impl LmOptions {
+    fn inputs(&self) -> [(&'static str, Option<&PathBuf>); 2] {
+        [("train", Some(&self.train)), ("valid", self.valid.as_ref())]
+    }
+
     /// The loss for words with `counts`.
     fn loss(&self, counts: &[u64]) -> Result<Loss> {
         let objective = match self.loss {
@@ -652,7 +656,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         }
         None => {
             let w = model.begin(options.init(), options.seed, vocabulary.counts());
-            let state = first_state(schedule, options.patience, &options.train)?;
+            let state = first_state(schedule, options.patience, &options.inputs())?;
             (w, state, Metrics::create(&options.out)?)
         }
     };
@@ -715,7 +719,7 @@ fn resume(
             "the one that the run to be continued learns from",
         ));
     }
-    let state = resumed_state(checkpoint, schedule, options.patience, &options.train)?;
+    let state = resumed_state(checkpoint, schedule, options.patience, &options.inputs())?;
     read_optimizer(checkpoint, optimizer, task.carried())?;
     Ok((before.w, state))
 }

@@ -396,7 +396,8 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         files,
     });
     let optimizer = run.optimizer(options.l2, net.layout());
-    let fit = || run.fit("ner", &options.train, &mut task, w, optimizer, opened, (progress, signals));
+    let inputs = [("train", Some(&options.train)), ("valid", options.valid.as_ref())];
+    let fit = || run.fit("ner", &inputs, &mut task, w, optimizer, opened, (progress, signals));
     let (done, profile) = profile::during(options.profile.as_ref(), Precision::F32, fit)?;
     let test = match &test {
         None => None,

@@ -227,5 +227,6 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions) -> Result<Summary> {
     }
     let optimizer = run.optimizer(options.l2, net.trained());
     let mut task = PseudoSiameseTask::new(&net, train, valid, run.batch, run.seed, files);
-    run.fit("pseudo-siamese", &options.train, &mut task, w, optimizer, opened, (progress, signals))
+    let inputs = [("train", Some(&options.train)), ("valid", options.valid.as_ref())];
+    run.fit("pseudo-siamese", &inputs, &mut task, w, optimizer, opened, (progress, signals))
 }

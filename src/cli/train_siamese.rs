@@ -170,5 +170,6 @@ pub fn train_siamese(options: &SiameseOptions) -> Result<Summary> {
     drop(lexicon);
     let optimizer = run.optimizer(options.l2, net.trained());
     let mut task = SiameseTask::new(&net, encoded, encoded_valid, run.batch, run.seed, files);
-    run.fit("siamese", &options.pairs, &mut task, w, optimizer, opened, (progress, signals))
+    let inputs = [("pairs", Some(&options.pairs)), ("valid", options.valid.as_ref())];
+    run.fit("siamese", &inputs, &mut task, w, optimizer, opened, (progress, signals))
 }

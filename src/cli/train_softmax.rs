@@ -120,5 +120,6 @@ pub fn train_softmax(options: &SoftmaxOptions) -> Result<Summary> {
     let files = vec![(CONFIG, Saved::Softmax(config).to_json()), options_file(&toml)];
     let optimizer = run.optimizer(options.l2, net.layout());
     let mut task = SoftmaxTask::new(&net, train, valid, run.batch, run.seed, files);
-    run.fit("softmax", &options.train, &mut task, w, optimizer, opened, (progress, signals))
+    let inputs = [("train", Some(&options.train)), ("valid", options.valid.as_ref())];
+    run.fit("softmax", &inputs, &mut task, w, optimizer, opened, (progress, signals))
 }

@@ -115,9 +115,9 @@ pub struct State {
     pub schedule: Schedule,
     /// The best evaluation, and patience with those after it.
     pub stopping: EarlyStopping,
-    /// The SHA-256 of the file that is learned from, if it can be read again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<String>,
+    /// The SHA-256 of each file of data that can be read again, by the option that names it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, String>,
     /// Whether a signal has kept the evaluation after this step from its end: it comes before the next step.
     #[serde(default)]
     unevaluated: bool,
@@ -147,7 +147,7 @@ impl State {
             finished: false,
             schedule,
             stopping,
-            data: None,
+            data: BTreeMap::new(),
             unevaluated: false,
             recent: Recent::default(),
         }
@@ -189,6 +189,7 @@ impl<T: Task> Fit<'_, T> {
         let trained = self.train();
         // What is under way was whole when it began, whatever has come since.
         let saved = self.saver.finish(&live(&self.w, &self.optimizer));
+        self.draw(true);
         match trained {
             // Nothing was saved as the interruption would tell.
             Err(Error::Interrupted { .. }) | Ok(()) if saved.is_err() => saved,
@@ -257,6 +258,9 @@ impl<T: Task> Fit<'_, T> {
             if ended || signal.is_some() || saved.elapsed() >= self.plan.save_every {
                 self.save()?;
                 saved = Instant::now();
+            }
+            if ended {
+                self.draw(false);
             }
             if let Some(signal) = signal.filter(|_| self.state.unevaluated || !self.state.finished) {
                 return Err(self.interrupted(signal));
@@ -352,7 +356,6 @@ impl<T: Task> Fit<'_, T> {
         };
         self.metrics.append(report)?;
         if evaluate {
-            self.metrics.draw(self.task.unit())?;
             self.progress.say(&self.summary(an_epoch, score));
         }
         Ok(())
@@ -388,6 +391,13 @@ impl<T: Task> Fit<'_, T> {
         let valid = score.map_or(String::new(), |score| format!("  valid {score}"));
         let (epoch, unit) = (Trim(end as f64 / an_epoch as f64), self.task.unit());
         format!("epoch {epoch}  {speed:.0} {unit}/s  train {train}{valid}")
+    }
+
+    /// Draws the curves; training does not end where that is not possible.
+    fn draw(&mut self, last: bool) {
+        if let Err(error) = self.metrics.draw(self.task.unit(), last) {
+            self.progress.say(&format!("warning: {error}"));
+        }
     }
 
     /// Makes all rows what they are now; the checkpoint under way needs them as they were.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// How training goes at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +64,8 @@ pub struct Metrics {
     reports: Vec<Report>,
     /// Which lines were damaged, and left out.
     pub warnings: Vec<String>,
+    /// When the curves were drawn last, and how long that took.
+    drawn: Option<(Instant, Duration)>,
 }
 
 impl Metrics {
@@ -91,7 +94,7 @@ impl Metrics {
         let path = dir.join(METRICS);
         replace(&path, lines.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path).map_err(|e| Error::io(&path, "opening", e))?;
-        Ok(Metrics { dir: dir.to_owned(), file, reports, warnings })
+        Ok(Metrics { dir: dir.to_owned(), file, reports, warnings, drawn: None })
     }
 
     /// Adds a report. It is in the file when this returns: a killed run loses none.
@@ -108,11 +111,18 @@ impl Metrics {
         &self.reports
     }
 
-    /// Draws the curves of all reports to `curves.svg`; `unit` is what targets are.
-    pub fn draw(&self, unit: &str) -> Result<()> {
+    /// Draws the curves of all reports to `curves.svg`; `unit` is what targets are. Not so soon after the last time that drawing would take
+    /// more than a small part of the run, unless it is the `last` time.
+    pub fn draw(&mut self, unit: &str, last: bool) -> Result<()> {
+        let start = Instant::now();
+        if self.drawn.is_some_and(|(when, took)| !last && start - when < 50 * took) {
+            return Ok(());
+        }
         let path = self.dir.join(CURVES);
         let svg = curves(&self.reports, unit).map_err(|e| Error::io(&path, "drawing", std::io::Error::other(e)))?;
-        replace(&path, svg.as_bytes())
+        replace(&path, svg.as_bytes())?;
+        self.drawn = Some((Instant::now(), start.elapsed()));
+        Ok(())
     }
 }
 
