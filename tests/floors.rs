@@ -1,8 +1,10 @@
-//! The layout of the source: a file imports only from the floors below its own, and nothing is unsafe above the first.
+//! The layout of the source: a file imports only from the floors below its own, files make no circle, and nothing is unsafe
+//! above the first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use syn::visit::{self, Visit};
 
 /// The modules from the ground up. What a file may import is what stands in the lines before its own module's; modules in
 /// one line do not know each other. A new module has to be given its place here.
@@ -19,204 +21,378 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Where `unsafe` may stand.
+/// Where `unsafe` may stand. A trait of the ground floor declares what the kernels then do.
 const UNSAFE: &[&str] = &["blas", "kernels"];
+const DECLARES_UNSAFE: &str = "real";
 
-/// Names that stand at the crate's root for those of the ground floor.
-const ROOT: &[(&str, &str)] = &[("Error", "error"), ("Result", "error"), ("Real", "real")];
+/// A path of names, as `["text", "corpus"]`; a module's from the crate's root on.
+type Names = Vec<String>;
+
+fn names(path: &str) -> Names {
+    path.split("::").filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// The crate: every file by the path of its module, parsed.
+struct Source {
+    files: BTreeMap<Names, Scan>,
+}
+
+/// Something that a file names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Mention {
+    /// From the crate's root on.
+    path: Names,
+    /// Whether only tests name it.
+    in_tests: bool,
+    /// Whether the file names it to hand it on (`pub use`), which is no use of its own.
+    handed_on: bool,
+}
+
+impl Source {
+    /// All of src but `lib.rs` and `main.rs`, which stand above all.
+    fn of_the_crate() -> Self {
+        let mut files = BTreeMap::new();
+        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut Vec::new(), &mut files);
+        assert!(files.len() > 40, "only {} files are found", files.len());
+        Source { files }
+    }
+
+    /// Of files given as their modules and contents.
+    fn of(files: &[(&str, &str)]) -> Self {
+        Source { files: files.iter().map(|(module, text)| (names(module), Scan::of(names(module), text))).collect() }
+    }
+
+    /// The file that an item of this path is in: names that a file hands on are followed to where they come from.
+    fn file_of(&self, path: &[String]) -> Option<&Names> {
+        let (module, rest) = (0..=path.len())
+            .rev()
+            .find_map(|n| self.files.get_key_value(&path[..n]).map(|(module, _)| (module, &path[n..])))?;
+        let Some(item) = rest.first() else { return Some(module) };
+        let handed_on = self.files[module].found.iter().filter(|mention| mention.handed_on);
+        let mut from = handed_on.filter(|mention| mention.path.last() == Some(item) && mention.path != path[..]);
+        from.next().map_or(Some(module), |mention| self.file_of(&mention.path))
+    }
+
+    /// Imports that do not go down, and what is unsafe where nothing may be.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (module, scan) in &self.files {
+            let own = floor(&module[0]);
+            let mut told = BTreeSet::new();
+            for Mention { path, .. } in &scan.found {
+                let name = match path.first().map(String::as_str) {
+                    Some("Error" | "Result") => "error",
+                    Some("Real") => "real",
+                    Some(name) => name,
+                    None => continue,
+                };
+                if name != module[0] && floor(name) >= own && told.insert(name.to_owned()) {
+                    faults.push(format!("{} imports {name}, which does not lie below it", module.join("::")));
+                }
+            }
+            if scan.is_unsafe && !UNSAFE.contains(&module[0].as_str()) {
+                faults.push(format!("{} is unsafe", module.join("::")));
+            }
+        }
+        faults
+    }
+
+    /// Files that import each other in a circle, tests aside. That a file uses its own submodules is no part of one: they are
+    /// its inner rooms, and may use what it defines.
+    fn circles(&self) -> Vec<Vec<String>> {
+        let mut edges: BTreeMap<&Names, BTreeSet<&Names>> = BTreeMap::new();
+        for (module, scan) in &self.files {
+            let used = scan.found.iter().filter(|mention| !mention.in_tests && !mention.handed_on);
+            let targets = used.filter_map(|mention| self.file_of(&mention.path)).filter(|to| !to.starts_with(module));
+            edges.insert(module, targets.collect());
+        }
+        // What reaches itself lies on a circle; files with the same reach lie on the same one.
+        let reach = |from: &Names| {
+            let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);
+            while let Some(at) = next.pop() {
+                for &to in edges.get(&at).into_iter().flatten() {
+                    if seen.insert(to.clone()) {
+                        next.push(to.clone());
+                    }
+                }
+            }
+            seen
+        };
+        let reaches: BTreeMap<&Names, BTreeSet<Names>> = self.files.keys().map(|from| (from, reach(from))).collect();
+        let mut circles = BTreeSet::new();
+        for (module, reached) in reaches.iter().filter(|(module, reached)| reached.contains(**module)) {
+            let back = reached.iter().filter(|to| reaches[*to].contains(*module));
+            circles.insert(back.map(|to| to.join("::")).collect::<Vec<String>>());
+        }
+        circles.into_iter().collect()
+    }
+}
+
+fn collect(dir: &Path, module: &mut Names, files: &mut BTreeMap<Names, Scan>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            module.push(name);
+            collect(&path, module, files);
+            module.pop();
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let module = match name.as_str() {
+                "lib" | "main" => continue,
+                "mod" => module.clone(),
+                _ => [module.clone(), vec![name]].concat(),
+            };
+            files.insert(module.clone(), Scan::of(module, &fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
 
 fn floor(module: &str) -> usize {
     let found = FLOORS.iter().position(|modules| modules.contains(&module));
     found.unwrap_or_else(|| panic!("the module {module} has no place among the floors of tests/floors.rs"))
 }
 
-/// All Rust files below `dir`, in order.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            all.push(path);
-        }
-    }
-    all.sort();
-    all
+/// Finds what a file names.
+struct Scan {
+    /// Where it is, inner modules included.
+    module: Names,
+    /// The modules that it declares.
+    children: BTreeSet<String>,
+    in_tests: bool,
+    found: Vec<Mention>,
+    is_unsafe: bool,
 }
 
-/// Source without comments, strings and characters, so that only code is left to look at.
-fn code(source: &str) -> String {
-    let mut code = String::new();
-    let mut rest = source;
-    while let Some(c) = rest.chars().next() {
-        let (skip, kept) = if rest.starts_with("//") {
-            (rest.find('\n').unwrap_or(rest.len()), "")
-        } else if rest.starts_with("/*") {
-            (rest.find("*/").map_or(rest.len(), |end| end + 2), "")
-        } else if let Some(raw) = rest.strip_prefix("r#\"") {
-            (3 + raw.find("\"#").map_or(raw.len(), |end| end + 2), "\"\"")
-        } else if c == '"' {
-            let mut escaped = false;
-            let end = rest[1..].find(|c| {
-                let ends = c == '"' && !escaped;
-                escaped = c == '\\' && !escaped;
-                ends
-            });
-            (end.map_or(rest.len(), |end| end + 2), "\"\"")
-        } else if rest.starts_with("'\"'") || rest.starts_with("'\\'") || rest.starts_with("'\\\"'") {
-            (rest[2..].find('\'').map_or(rest.len(), |end| end + 3), "")
-        } else {
-            code.push(c);
-            (c.len_utf8(), "")
+impl Scan {
+    fn of(module: Names, text: &str) -> Self {
+        let file = syn::parse_file(text).unwrap_or_else(|error| panic!("{}: {error}", module.join("::")));
+        let child = |item: &syn::Item| match item {
+            syn::Item::Mod(item) => Some(item.ident.to_string()),
+            _ => None,
         };
-        code.push_str(kept);
-        rest = &rest[skip..];
+        let children = file.items.iter().filter_map(child).collect();
+        let mut scan = Scan { module, children, in_tests: false, found: Vec::new(), is_unsafe: false };
+        scan.visit_file(&file);
+        scan
     }
-    code
-}
 
-/// The modules of the crate that `code` names after `crate::`, also within braces: `use crate::{blas, text::Lines}`.
-fn imports(code: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for (at, _) in code.match_indices("crate::") {
-        // `$crate::` is a macro's, and `other_crate::` is another name.
-        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
-            continue;
-        }
-        let rest = &code[at + "crate::".len()..];
-        let first = |text: &str| -> String {
-            text.trim_start().chars().take_while(|&c| c.is_alphanumeric() || c == '_').collect()
+    /// `path` from the crate's root on, if it begins with `crate`, `super`, `self` or a module that the file declares.
+    fn absolute(&self, path: &[String]) -> Option<Names> {
+        let mut full = match path.first()?.as_str() {
+            "crate" => Vec::new(),
+            "self" | "super" => self.module.clone(),
+            child if self.children.contains(child) => self.module.clone(),
+            _ => return None,
         };
-        if let Some(group) = rest.strip_prefix('{') {
-            let (mut depth, mut from) = (0, 0);
-            for (i, c) in group.char_indices() {
-                match c {
-                    '{' => depth += 1,
-                    '}' if depth > 0 => depth -= 1,
-                    ',' | '}' if depth == 0 => {
-                        names.insert(first(&group[from..i]));
-                        from = i + 1;
-                        if c == '}' {
-                            break;
-                        }
-                    }
-                    _ => {}
-                }
+        for name in path {
+            match name.as_str() {
+                "crate" | "self" => {}
+                "super" => _ = full.pop(),
+                _ => full.push(name.clone()),
             }
-        } else {
-            names.insert(first(rest));
+        }
+        Some(full)
+    }
+
+    fn note(&mut self, path: &[String], handed_on: bool) {
+        if let Some(path) = self.absolute(path) {
+            self.found.push(Mention { path, in_tests: self.in_tests, handed_on });
         }
     }
-    names.remove("");
-    names
-}
 
-/// The module that a file under src belongs to, and its code. `lib.rs` and `main.rs` stand above all.
-fn sources() -> Vec<(PathBuf, String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let all = files(&root).into_iter().filter_map(|path| {
-        let within = path.strip_prefix(&root).unwrap().to_owned();
-        let first = within.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
-        let module = first.trim_end_matches(".rs").to_owned();
-        let code = code(&fs::read_to_string(&path).unwrap());
-        (!["lib", "main"].contains(&module.as_str())).then_some((within, module, code))
-    });
-    let all: Vec<_> = all.collect();
-    assert!(all.len() > 40, "only {} files are found", all.len());
-    all
-}
-
-/// What is wrong with a file of `module` that holds `code`.
-fn faults(module: &str, code: &str) -> Vec<String> {
-    let mut faults = Vec::new();
-    for name in imports(code) {
-        let name = ROOT.iter().find(|(root, _)| *root == name).map_or(name.as_str(), |(_, module)| module);
-        // A macro of the crate is no module; there is none that is exported.
-        if name != module && floor(name) >= floor(module) {
-            faults.push(format!("{module} imports {name}, which does not lie below it"));
+    fn tree(&mut self, tree: &syn::UseTree, before: &mut Names, handed_on: bool) {
+        let whole = |before: &Names, name: &syn::Ident| [before.clone(), vec![name.to_string()]].concat();
+        match tree {
+            syn::UseTree::Path(path) => {
+                before.push(path.ident.to_string());
+                self.tree(&path.tree, before, handed_on);
+                before.pop();
+            }
+            syn::UseTree::Name(name) if name.ident == "self" => self.note(before, handed_on),
+            syn::UseTree::Name(name) => self.note(&whole(before, &name.ident), handed_on),
+            syn::UseTree::Rename(name) => self.note(&whole(before, &name.ident), handed_on),
+            syn::UseTree::Glob(_) => self.note(before, handed_on),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.tree(tree, before, handed_on)),
         }
     }
-    let word = |at: usize, len: usize| {
-        let part = |c: char| c.is_alphanumeric() || c == '_';
-        !code[..at].ends_with(part) && !code[at + len..].starts_with(part)
-    };
-    // A trait of the ground floor declares what the kernels then do.
-    let declared = |at: usize| module == "real" && code[at..].starts_with("unsafe fn ");
-    let is_unsafe = |(at, text): (usize, &str)| word(at, text.len()) && !declared(at);
-    if !UNSAFE.contains(&module) && code.match_indices("unsafe").any(is_unsafe) {
-        faults.push(format!("{module} is unsafe"));
+
+    /// What stands in a macro is tokens; paths and `unsafe` can be seen all the same. `$crate` is a macro's own.
+    fn tokens(&mut self, tokens: proc_macro2::TokenStream) {
+        use proc_macro2::TokenTree::{Group, Ident, Punct};
+        let tokens: Vec<_> = tokens.into_iter().collect();
+        let is_punct = |i: usize, c: char| matches!(tokens.get(i), Some(Punct(punct)) if punct.as_char() == c);
+        for (i, token) in tokens.iter().enumerate() {
+            match token {
+                Group(group) => self.tokens(group.stream()),
+                Ident(first) if first == "unsafe" => self.is_unsafe = true,
+                Ident(first) if !(i > 0 && (is_punct(i - 1, '$') || is_punct(i - 1, ':'))) => {
+                    let (mut path, mut at) = (vec![first.to_string()], i + 1);
+                    while let (true, true, Some(Ident(next))) =
+                        (is_punct(at, ':'), is_punct(at + 1, ':'), tokens.get(at + 2))
+                    {
+                        path.push(next.to_string());
+                        at += 3;
+                    }
+                    if path.len() > 1 {
+                        self.note(&path, false);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
-    faults
+}
+
+impl<'ast> Visit<'ast> for Scan {
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        let only_tests = |attr: &syn::Attribute| {
+            attr.path().is_ident("cfg") && attr.parse_args::<syn::Ident>().is_ok_and(|name| name == "test")
+        };
+        let before = self.in_tests;
+        self.in_tests |= item.attrs.iter().any(only_tests);
+        self.module.push(item.ident.to_string());
+        visit::visit_item_mod(self, item);
+        self.module.pop();
+        self.in_tests = before;
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        self.tree(&item.tree, &mut Vec::new(), !matches!(item.vis, syn::Visibility::Inherited));
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let names: Names = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        if names.len() > 1 {
+            self.note(&names, false);
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, mac: &'ast syn::Macro) {
+        self.tokens(mac.tokens.clone());
+        visit::visit_macro(self, mac);
+    }
+
+    fn visit_expr_unsafe(&mut self, block: &'ast syn::ExprUnsafe) {
+        self.is_unsafe = true;
+        visit::visit_expr_unsafe(self, block);
+    }
+
+    fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
+        self.is_unsafe |= item.unsafety.is_some();
+        visit::visit_item_impl(self, item);
+    }
+
+    fn visit_signature(&mut self, signature: &'ast syn::Signature) {
+        self.is_unsafe |= matches!(signature.safety, syn::Safety::Unsafe(_)) && self.module[0] != DECLARES_UNSAFE;
+        visit::visit_signature(self, signature);
+    }
 }
 
 #[test]
 fn imports_go_down_and_unsafe_stays_below() {
-    let mut seen = 0;
-    let mut all = Vec::new();
-    for (path, module, code) in sources() {
-        seen += imports(&code).len();
-        all.extend(faults(&module, &code).into_iter().map(|fault| format!("{}: {fault}", path.display())));
-    }
-    assert!(all.is_empty(), "{}", all.join("\n"));
-    assert!(seen > 100, "only {seen} imports are found");
+    let source = Source::of_the_crate();
+    let seen: usize = source.files.values().map(|scan| scan.found.len()).sum();
+    assert!(seen > 500, "only {seen} imports are found");
+    let faults = source.faults();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Files of one module may know each other, but not in a circle: parent and child count as one.
 #[test]
-fn files_of_a_module_make_no_circle() {
-    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (path, module, code) in sources() {
-        let Some(name) = path.components().nth(1).map(|c| c.as_os_str().to_string_lossy().into_owned()) else {
-            continue;
-        };
-        let name = name.trim_end_matches(".rs");
-        if name == "mod" {
-            continue;
-        }
-        let from = format!("{module}/{name}");
-        let siblings = ["super::".to_owned(), format!("crate::{module}::")];
-        let depth = path.components().count();
-        for sibling in siblings.iter().filter(|prefix| depth == 2 || prefix.starts_with("crate")) {
-            for (at, _) in code.match_indices(sibling.as_str()).filter(|(at, _)| !code[..*at].ends_with("::")) {
-                let to: String =
-                    code[at + sibling.len()..].chars().take_while(|&c| c.is_alphanumeric() || c == '_').collect();
-                let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(&module).join(&to);
-                if file.with_extension("rs").exists() && to != name {
-                    edges.entry(from.clone()).or_default().insert(format!("{module}/{to}"));
-                }
-            }
-        }
-    }
-    assert!(edges.len() > 10, "only {edges:?}");
-    // Files that import nothing go, until none is left or those that do make a circle.
-    loop {
-        let free: Vec<String> = edges.values().flatten().filter(|to| !edges.contains_key(*to)).cloned().collect();
-        if free.is_empty() {
-            break;
-        }
-        for targets in edges.values_mut() {
-            targets.retain(|to| !free.contains(to));
-        }
-        edges.retain(|_, targets| !targets.is_empty());
-    }
-    assert!(edges.is_empty(), "these files import each other in a circle: {edges:#?}");
+fn files_make_no_circle() {
+    let circles = Source::of_the_crate().circles();
+    assert!(circles.is_empty(), "these files import each other in a circle: {circles:#?}");
 }
 
-/// The checks can fail.
+/// Each rule finds what breaks it, however it is written.
 #[test]
 fn wrong_sources_are_found() {
-    let told = |module: &str, source: &str| faults(module, &code(source));
-    assert_eq!(told("layers", "use crate::models::LanguageModel;").len(), 1);
-    assert_eq!(told("kernels", "use crate::blas::product;").len(), 1);
-    assert_eq!(told("text", "use crate::{Error, kernels::{Buffer, isa}, train::fit};").len(), 1);
-    assert_eq!(told("train", "fn f() { crate::text::read() }").len(), 1);
-    assert_eq!(told("text", "unsafe { *p }").len(), 1);
-    assert!(
-        told("text", "// unsafe crate::train\nlet x = \"unsafe \\\" crate::cli\"; use crate::{Error, real::Real};")
-            .is_empty()
+    let told = |module: &str, text: &str| Source::of(&[(module, text)]).faults().len();
+    for (module, text) in [
+        ("layers::net", "use crate::models::LanguageModel;"),
+        ("layers::net", "use super::super::models::LanguageModel;"),
+        ("layers::cells::gru", "use super::super::super::{params::Layout, models::Ner};"),
+        ("layers", "mod inner { use super::super::models; }"),
+        ("kernels", "use crate::blas::product;"),
+        ("text", "use crate::{Error, kernels::{Buffer, isa}, train::{fit, saver::{self}}};"),
+        ("train", "fn f() { crate::text::read() }"),
+        ("train", "fn f() { assert!(crate::text::read()) }"),
+        ("train", "fn f(x: &[crate::text::Corpus]) {}"),
+        ("text", "fn f() { unsafe { *p } }"),
+        ("text", "unsafe impl Send for X {}"),
+        ("text", "unsafe fn f() {}"),
+        ("text", "fn f() { assert!(unsafe { *p }) }"),
+        ("real", "fn f() { unsafe { *p } }"),
+    ] {
+        assert_eq!(told(module, text), 1, "{module}: {text}");
+    }
+    for (module, text) in [
+        ("text", "// unsafe crate::train\nconst X: &str = \"unsafe crate::cli\"; use crate::{Error, real::Real};"),
+        ("blas", "use crate::kernels::isa; fn f() { unsafe { unsafety() } }"),
+        ("real", "trait Real { unsafe fn load_at(self); }"),
+        ("cli", "const A: char = '\"'; const B: &str = \"crate::nothing\";"),
+        ("kernels", "macro_rules! kernel { () => { $crate::blas::product() } }"),
+    ] {
+        assert_eq!(told(module, text), 0, "{module}: {text}");
+    }
+}
+
+#[test]
+fn circles_are_found() {
+    let circles = |files: &[(&str, &str)]| Source::of(files).circles();
+    let two = [["layers::a", "layers::b"].map(str::to_owned).to_vec()];
+    let root = ("layers", "mod a; mod b; pub use a::A; pub use b::{B, C};");
+    assert_eq!(circles(&[root, ("layers::a", "use super::b::B;"), ("layers::b", "use super::{a};")]), two);
+    assert_eq!(
+        circles(&[root, ("layers::a", "use super::{Other, b::{B as D}};"), ("layers::b", "use crate::layers::A;")]),
+        two
     );
-    assert!(told("blas", "use crate::kernels::isa; unsafe { unsafety() }").is_empty());
-    assert!(told("real", "unsafe fn load_at(self);").is_empty() && !told("real", "unsafe { *p }").is_empty());
-    assert!(told("cli", "let a = '\"'; let b = \"crate::nothing\";").is_empty());
+    assert_eq!(
+        circles(&[root, ("layers::a", "fn f() { super::C::new() }"), ("layers::b", "fn f(a: super::a::A) {}")]),
+        two
+    );
+    assert_eq!(circles(&[root, ("layers::a", "use super::B;"), ("layers::b", "struct B;")]), [[""; 0]; 0]);
+    let tests = ("layers::b", "#[cfg(test)] mod tests { use super::super::a::A; }");
+    assert_eq!(circles(&[root, ("layers::a", "use super::B;"), tests]), [[""; 0]; 0]);
+    // A parent that uses its child, and defines what the child uses; a circle that goes through the parent.
+    let parent = ("layers", "mod a; use a::A; struct Shared;");
+    assert_eq!(circles(&[parent, ("layers::a", "use super::Shared;")]), [[""; 0]; 0]);
+    let around = [
+        ("layers", "use crate::graph::G; struct Shared;"),
+        ("layers::a", "use super::Shared;"),
+        ("graph", "use crate::layers::a::A;"),
+    ];
+    assert_eq!(circles(&around)[0], ["graph", "layers", "layers::a"]);
+}
+
+/// The source cites docs/equations.md by its sections.
+#[test]
+fn cited_equations_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let equations = fs::read_to_string(root.join("docs/equations.md")).unwrap();
+    let headings = equations.lines().filter_map(|line| line.strip_prefix("## ")?.split_once(". ")?.0.parse().ok());
+    let sections: BTreeSet<u32> = headings.collect();
+    let (mut cited, mut all) = (0, Vec::new());
+    files(&root.join("src"), &mut all);
+    for path in all {
+        let text = fs::read_to_string(&path).unwrap();
+        for (at, mark) in text.match_indices("(equations, section") {
+            let rest = text[at + mark.len()..].trim_start_matches('s');
+            let end = rest.find([';', ')', '.']).unwrap_or(0);
+            let words = rest[..end].split([',', ' ']).filter(|word| !["", "and"].contains(word));
+            let numbers: Vec<u32> = words.map_while(|word| word.parse().ok()).collect();
+            assert!(!numbers.is_empty(), "{}: no number of a section in {:?}", path.display(), &rest[..end]);
+            let missing: Vec<u32> = numbers.iter().copied().filter(|number| !sections.contains(number)).collect();
+            assert!(missing.is_empty(), "{} cites sections {missing:?}, which are not there", path.display());
+            cited += 1;
+        }
+    }
+    assert!(cited > 20, "only {cited} citations are found");
+}
+
+fn files(dir: &Path, all: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(&path, all) } else { all.push(path) }
+    }
 }

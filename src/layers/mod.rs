@@ -5,5 +5,6 @@ pub mod embedding;
 pub mod gated_feedback;
 pub mod losses;
 pub mod net;
+pub mod norms;
 pub mod recurrent;
 pub mod window;

@@ -1,6 +1,7 @@
 //! The recurrent part of a model: which cells there are, and layers of them on one another, with dropout between.
 
 use super::cells::{Cell, Gru, Simple};
+use super::norms::{Norms, norm};
 use super::{gated_feedback, recurrent};
 use crate::blas::Precision;
 use crate::kernels::Buffer;
@@ -107,9 +108,6 @@ pub struct Masks {
     /// Number of the shard.
     pub shard: usize,
 }
-
-/// The norms of ∂J/∂h, one a step for each layer, written by [`Net::backward`] where they are asked for.
-pub type Norms = Vec<Vec<f64>>;
 
 /// Means of gates over steps, lanes and units.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -351,11 +349,6 @@ impl Net {
         }
         gates
     }
-}
-
-/// √Σx²
-pub fn norm<R: Real>(x: &[R]) -> f64 {
-    x.iter().map(|x| x.f64() * x.f64()).sum::<f64>().sqrt()
 }
 
 /// The mean of some columns of rows of `width`.

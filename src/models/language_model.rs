@@ -17,7 +17,8 @@ use crate::layers::losses::{
     AdaptiveSoftmax, AdaptiveTables, Draws, FullSoftmax, Gradient, Negatives, Objective, Recipe, Sampled, Sampler,
     Tail, Tile,
 };
-use crate::layers::net::{Gates, Kind, Masks, Memory, Net, Norms, Prepared, Shape, Unit};
+use crate::layers::net::{Gates, Kind, Masks, Memory, Net, Prepared, Shape, Unit};
+use crate::layers::norms::Norms;
 use crate::layers::recurrent::{Weights, view, view_mut};
 use crate::models::initial::{Init, adaptive_shares, shares};
 use crate::params::{Arena, Gradients, Layout, P, Role};
