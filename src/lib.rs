@@ -62,6 +62,7 @@ pub mod graph;
 pub mod kernels;
 pub mod layers;
 pub mod models;
+pub mod notices;
 pub mod params;
 pub mod pool;
 pub mod profile;

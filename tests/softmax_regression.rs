@@ -20,7 +20,8 @@ const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/softmax/
 
 /// The irises, standardised, and their classes.
 fn iris() -> (Array2<f64>, Vec<u32>) {
-    let Table { values, classes, names, .. } = Table::read(Path::new(IRIS), Reading::Train(None)).unwrap();
+    let Table { values, classes, names, .. } =
+        Table::read(Path::new(IRIS), Reading::Train(None), &wordmill::text::Inputs::default()).unwrap();
     assert_eq!(names, ["setosa", "versicolor", "virginica"]);
     let x = Array2::from_shape_vec((150, 4), values).unwrap();
     let x = &x - &x.mean_axis(Axis(0)).unwrap();

@@ -9,11 +9,11 @@ fuzz_target!(|data: &[u8]| {
     wordmill_fuzz::limited(|| {
         let most = data.first().map(|&byte| 3 + byte as usize).filter(|n| n % 2 == 0);
         _ = Corpus::warning(&path);
-        if let Ok((vocabulary, corpus)) = Corpus::read_training(&path, 1, most) {
+        if let Ok((vocabulary, corpus)) = Corpus::read_training(&path, 1, most, &Default::default()) {
             assert!(corpus.ids.iter().all(|&id| (id as usize) < vocabulary.len()));
-            let again = Corpus::read_with(&path, &vocabulary).expect("what was read once is read again");
+            let again = Corpus::read_with(&path, &vocabulary, &Default::default()).expect("what was read once is read again");
             assert_eq!(again.ids, corpus.ids);
-            let lines = Lines::read_with(&path, &vocabulary).expect("as lines too");
+            let lines = Lines::read_with(&path, &vocabulary, &Default::default()).expect("as lines too");
             assert_eq!(lines.ids.len(), *lines.starts.last().expect("an end"));
         }
     });

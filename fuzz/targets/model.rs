@@ -75,7 +75,7 @@ fuzz_target!(|data: &[u8]| {
         if choice & 1 == 0 {
             if let Ok(trained) = Trained::load(dir) {
                 let lines = wordmill_fuzz::file("lines", b"a b zz\n");
-                let lines = Lines::read_with(&lines, &trained.vocabulary).expect("a plain text");
+                let lines = Lines::read_with(&lines, &trained.vocabulary, &Default::default()).expect("a plain text");
                 assert_eq!(score(&trained, &lines, None).len(), 1);
             }
         } else if let Ok(tagger) = Tagger::load(dir) {

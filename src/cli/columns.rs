@@ -1,6 +1,7 @@
 //! Rows of numbers with their classes, in CSV files: as softmax classifiers and pseudo-Siamese nets take them.
 
 use crate::error::{Error, Result};
+use crate::text::Inputs;
 use crate::text::spans::Confusion;
 use crate::text::table::{Reading, Table};
 use serde::{Deserialize, Serialize};
@@ -40,8 +41,8 @@ impl ColumnOptions {
     ///
     /// # Errors
     /// Those of [`Table::read`], and a file of one class.
-    pub fn read(&self, path: &Path) -> Result<(Table, Columns)> {
-        let table = Table::read(path, Reading::Train(self.label.as_deref()))?;
+    pub fn read(&self, path: &Path, inputs: &Inputs) -> Result<(Table, Columns)> {
+        let table = Table::read(path, Reading::Train(self.label.as_deref()), inputs)?;
         if table.names.len() < 2 {
             let found = format!("the class {} only", table.names.join(""));
             return Err(Error::input(path, 0, found, format!("two classes or more in column {}", table.label)));
@@ -77,8 +78,8 @@ impl Columns {
     }
 
     /// Reads a file that has these columns too, and no other classes than those named `names`.
-    pub fn read(&self, path: &Path, names: &[String]) -> Result<Table> {
-        Table::read(path, Reading::Like { features: &self.features, label: &self.label, names })
+    pub fn read(&self, path: &Path, names: &[String], inputs: &Inputs) -> Result<Table> {
+        Table::read(path, Reading::Like { features: &self.features, label: &self.label, names }, inputs)
     }
 
     /// The numbers of a table, row after row: each less the mean, divided by the deviation.
@@ -147,11 +148,10 @@ impl Evaluation {
     }
 
     /// As JSON.
-    pub fn json(&self) -> String {
+    pub fn report(&self) -> serde_json::Value {
         let Evaluation { counts, .. } = self;
         let (examples, accuracy, cross_entropy) = (self.examples(), self.accuracy(), self.cross_entropy());
         serde_json::json!({ "examples": examples, "accuracy": accuracy, "cross_entropy": cross_entropy, "counts": counts })
-            .to_string()
     }
 }
 

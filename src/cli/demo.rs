@@ -10,11 +10,11 @@ use super::train_softmax::{SoftmaxOptions, train_softmax};
 use super::{output_failed, train_ner};
 use crate::error::{Error, Result};
 use crate::pool::pool;
-use crate::text::Corpus;
 use crate::text::blobs::Blobs;
 use crate::text::conll::{Column, Conll};
 use crate::text::grammar::Grammar;
 use crate::text::tags::{Kinds, Tag};
+use crate::text::{Corpus, Inputs};
 use clap::Parser;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -101,10 +101,11 @@ impl Demo {
             (dir.join("train.txt"), dir.join("valid.txt"), dir.join("test.txt"), dir.join("lm"));
         let fixed = ["--embed=64", "--hidden=160", "--epochs=8", "--lr=0.004", "--keep-prob=0.8", "--schedule=linear"];
         let options: LmOptions = options(&fixed, [("--train", &train), ("--valid", &valid), ("--out", &model)]);
+        let inputs = Inputs::default();
         let (trained, loss) = pool.install(|| {
-            train_lm(&options)?;
+            train_lm(&options, &inputs)?;
             let trained = Trained::load(&model)?;
-            let corpus = Corpus::read_with(&test, &trained.vocabulary)?;
+            let corpus = Corpus::read_with(&test, &trained.vocabulary, &inputs)?;
             let mut evaluator = Evaluator::new(&trained.model, corpus.ids.len());
             let loss = evaluator.evaluate(&trained.model, &trained.w, &corpus.ids, trained.vocabulary.eos()).loss;
             Ok::<_, Error>((trained, loss))
@@ -133,11 +134,11 @@ impl Demo {
         let options: NerOptions =
             options(&["--epochs=4"], [("--train", &train), ("--valid", &valid), ("--out", &model)]);
         let (found, best) = pool.install(|| {
-            train_ner::train_ner(&options)?;
+            train_ner::train_ner(&options, &Inputs::default())?;
             let tagger = Tagger::load(&model)?;
             let mut kinds = tagger.config.labels.kinds.clone();
             let reading = Reading { column: Column::Last, repair: false };
-            let tagged = reading.read(&test, Some(tagger.config.labels.scheme), &mut kinds, |_| ())?;
+            let tagged = reading.read(&test, Some(tagger.config.labels.scheme), &mut kinds, &Inputs::default())?;
             let found = tagger.evaluate(&tagged, &kinds);
             let best = evaluate(&source_tags(grammar, &tagged.file, &mut kinds), &tagged, &kinds);
             Ok::<_, Error>((found.conlleval.overall.f1, best.conlleval.overall.f1))
@@ -167,8 +168,8 @@ impl Demo {
         let options: SoftmaxOptions =
             options(&["--epochs=20", "--quiet"], [("--train", &train), ("--valid", &valid), ("--out", &model)]);
         let found = pool.install(|| {
-            train_softmax(&options)?;
-            softmax::Trained::load(&model)?.evaluate(&test)
+            train_softmax(&options, &Inputs::default())?;
+            softmax::Trained::load(&model)?.evaluate(&test, &Inputs::default())
         })?;
         say(format!(
             "Points that it has not seen, accuracy:\n  after training    {:7.2} %\n  \

@@ -1,5 +1,6 @@
 //! `wordmill eval`
 
+use super::inputs::{InputOptions, json};
 use super::language_model::{Evaluated, Evaluator, Trained};
 use super::ner::{Reading, Tagger, warn_of_unseen};
 use super::pseudo_siamese::Sees;
@@ -8,12 +9,13 @@ use super::siamese::{self, Encoded};
 use super::train_ner::column;
 use super::{columns, output_failed, pseudo_siamese, softmax};
 use crate::error::{Error, Result};
+use crate::notices::Notice;
 use crate::pool::pool;
 use crate::text::conll::Column;
 use crate::text::labelled::LabelledWords;
 use crate::text::pairs::Pairs;
 use crate::text::spans::Confusion;
-use crate::text::{Corpus, Subset};
+use crate::text::{Corpus, Inputs, Subset};
 use crate::train::checkpoint::Checkpoint;
 use serde::Serialize;
 use std::io::Write;
@@ -60,6 +62,8 @@ pub struct Eval {
     /// For a language model: measure on so many words only, a fixed random subset of the lines
     #[arg(long, value_name = "N", value_parser = super::values::count)]
     eval_tokens: Option<u64>,
+    #[command(flatten)]
+    inputs: InputOptions,
     /// Worker threads, 0 for one a core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
@@ -86,6 +90,7 @@ struct Evaluation {
 impl Eval {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
+        let inputs = &self.inputs.inputs(false);
         pool(self.threads)?
             .install(|| {
                 let mut checkpoint = saved::open(&self.model)?;
@@ -107,27 +112,27 @@ impl Eval {
                             saved.kind()
                         )))
                     }
-                    Saved::Softmax(_) => self.softmax(&mut checkpoint),
-                    Saved::Siamese(_) => self.siamese(&mut checkpoint),
-                    Saved::PseudoSiamese(_) => self.pseudo_siamese(&mut checkpoint),
-                    Saved::LanguageModel(_) => self.language_model(&mut checkpoint),
-                    Saved::Ner(_) => self.tagger(&mut checkpoint),
+                    Saved::Softmax(_) => self.softmax(&mut checkpoint, inputs),
+                    Saved::Siamese(_) => self.siamese(&mut checkpoint, inputs),
+                    Saved::PseudoSiamese(_) => self.pseudo_siamese(&mut checkpoint, inputs),
+                    Saved::LanguageModel(_) => self.language_model(&mut checkpoint, inputs),
+                    Saved::Ner(_) => self.tagger(&mut checkpoint, inputs),
                 }
             })
             .and_then(|text| writeln!(out, "{text}").map_err(output_failed))
     }
 
-    fn softmax(&self, checkpoint: &mut Checkpoint) -> Result<String> {
+    fn softmax(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let trained = softmax::Trained::read(checkpoint)?;
-        self.classified(&trained.evaluate(&self.text)?, &trained.config.classes)
+        self.classified(&trained.evaluate(&self.text, inputs)?, &trained.config.classes, inputs)
     }
 
     /// What there is to say of a classifier.
-    fn classified(&self, found: &columns::Evaluation, classes: &[String]) -> Result<String> {
+    fn classified(&self, found: &columns::Evaluation, classes: &[String], inputs: &Inputs) -> Result<String> {
         if let Some(path) = &self.svg {
             self.draw(path, &found.confusion(classes))?;
         }
-        Ok(if self.json { found.json() } else { found.text(classes) })
+        Ok(if self.json { json(&found.report(), inputs) } else { found.text(classes) })
     }
 
     fn draw(&self, path: &Path, confusion: &Confusion) -> Result<()> {
@@ -135,64 +140,61 @@ impl Eval {
         std::fs::write(path, confusion.svg(&title)).map_err(|e| Error::io(path, "writing", e))
     }
 
-    fn pseudo_siamese(&self, checkpoint: &mut Checkpoint) -> Result<String> {
+    fn pseudo_siamese(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let trained = pseudo_siamese::Trained::read(checkpoint)?;
         let pseudo_siamese::Trained { config, net, w, sees } = &trained;
         let found = match sees {
             Sees::Words(words) => {
-                let say = |text: &str| eprintln!("wordmill: warning: {text}");
-                let file = LabelledWords::read(&self.text)?;
-                pseudo_siamese::Encoded::words(&file, words, &config.labels, say)?.evaluate(net, &config.labels, w)
+                let file = LabelledWords::read(&self.text, inputs)?;
+                pseudo_siamese::Encoded::words(&file, words, &config.labels, inputs)?.evaluate(net, &config.labels, w)
             }
             Sees::Columns(columns) => {
-                let table = columns.read(&self.text, &config.labels)?;
+                let table = columns.read(&self.text, &config.labels, inputs)?;
                 let found = pseudo_siamese::Encoded::rows(&table, columns).evaluate_rows(net, w);
-                return self.classified(&found, &config.labels);
+                return self.classified(&found, &config.labels, inputs);
             }
         };
         if self.json {
-            return Ok(serde_json::to_string(&found).expect("a plain struct of numbers is JSON"));
+            return Ok(json(&found, inputs));
         }
         Ok(found.text())
     }
 
-    fn siamese(&self, checkpoint: &mut Checkpoint) -> Result<String> {
+    fn siamese(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let siamese::Trained { config, net, w, words } = siamese::Trained::read(checkpoint)?;
-        let say = |text: &str| eprintln!("wordmill: warning: {text}");
-        let pairs = Encoded::new(&Pairs::read(&self.text)?, &words, config.grades, say)?;
+        let pairs = Encoded::new(&Pairs::read(&self.text, inputs)?, &words, config.grades, inputs)?;
         let found = pairs.evaluate(&net, &w);
         if self.json {
-            return Ok(serde_json::to_string(&found).expect("a plain struct of numbers is JSON"));
+            return Ok(json(&found, inputs));
         }
         Ok(found.text())
     }
 
-    fn tagger(&self, checkpoint: &mut Checkpoint) -> Result<String> {
+    fn tagger(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let tagger = Tagger::read(checkpoint)?;
-        let say = |text: &str| eprintln!("wordmill: warning: {text}");
         let reading = Reading { column: self.column.map_or(Column::Last, Column::Number), repair: self.repair };
         let labels = &tagger.config.labels;
         let mut kinds = labels.kinds.clone();
-        let tagged = reading.read(&self.text, Some(labels.scheme), &mut kinds, say)?;
-        warn_of_unseen(labels, &tagged, &kinds, say);
+        let tagged = reading.read(&self.text, Some(labels.scheme), &mut kinds, inputs)?;
+        warn_of_unseen(labels, &tagged, &kinds, inputs)?;
         let report = tagger.evaluate(&tagged, &kinds);
         if let Some(path) = &self.svg {
             self.draw(path, &report.confusion)?;
         }
         if self.json {
-            return Ok(serde_json::to_string(&report).expect("a report is JSON"));
+            return Ok(json(&report, inputs));
         }
         let unknown = tagger.encoder.words.coverage(tagged.file.words());
         Ok(format!("{}words: {unknown}\n\n{}", report.table(), report.confusion.table().trim_end()))
     }
 
-    fn language_model(&self, checkpoint: &mut Checkpoint) -> Result<String> {
+    fn language_model(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let result = {
             let trained = Trained::read(checkpoint)?;
             if let Some(warning) = Corpus::warning(&self.text) {
-                eprintln!("wordmill: warning: {warning}");
+                inputs.warn(Notice::new(warning))?;
             }
-            let mut corpus = Corpus::read_with(&self.text, &trained.vocabulary)?;
+            let mut corpus = Corpus::read_with(&self.text, &trained.vocabulary, inputs)?;
             let (unk, eos) = (trained.vocabulary.unk(), trained.vocabulary.eos());
             let mut of_lines = None;
             if let Some(tokens) = self.eval_tokens {
@@ -219,7 +221,7 @@ impl Eval {
         };
         let Evaluation { perplexity, loss, bits_per_word, tokens, lines, of_lines, unknown, unknown_rate, .. } = result;
         if self.json {
-            return Ok(serde_json::to_string(&result).expect("a plain struct of numbers is JSON"));
+            return Ok(json(&result, inputs));
         }
         let ln_z = result.ln_z.map_or(String::new(), |[mean, deviation, taken]| {
             format!("\nln Z {mean:.4} ± {deviation:.4}, trained to be {taken}")

@@ -1,5 +1,6 @@
 //! `wordmill inspect`
 
+use super::inputs::InputOptions;
 use super::language_model::Trained;
 use super::output_failed;
 use super::saved::{self, Saved};
@@ -47,6 +48,8 @@ pub struct Inspect {
     /// Draw the mean gates between the layers of a gated-feedback net (SVG)
     #[arg(long, value_name = "FILE", requires = "text")]
     gates: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: InputOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -190,7 +193,7 @@ impl Inspect {
         const WINDOWS: usize = 20;
         const LANES: usize = 16;
         let Trained { model, w, vocabulary } = trained;
-        let ids = Corpus::read_with(text, vocabulary)?.ids;
+        let ids = Corpus::read_with(text, vocabulary, &self.inputs.inputs(false))?.ids;
         let lanes = LANES;
         let (steps, length) = (self.steps + 1, ids.len().saturating_sub(1) / lanes);
         if length < steps {

@@ -2,7 +2,9 @@
 
 use super::saved::{CONFIG, VOCABULARY};
 use crate::error::{Error, Result};
+use crate::notices::Notice;
 use crate::params::Layout;
+use crate::text::Inputs;
 use crate::text::vectors::{Vectors, Wanted};
 use crate::text::words::{Form, WordIndex};
 use crate::train::checkpoint::Checkpoint;
@@ -17,8 +19,13 @@ pub struct Lexicon {
 
 impl Lexicon {
     /// The first `rows` rows of a file of vectors, and those of `words`.
-    pub fn read<'a>(path: &Path, rows: usize, words: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        let vectors = Vectors::read_wanted(path, Wanted::words(words).and_first(rows))?;
+    pub fn read<'a>(
+        path: &Path,
+        rows: usize,
+        words: impl IntoIterator<Item = &'a str>,
+        inputs: &Inputs,
+    ) -> Result<Self> {
+        let vectors = Vectors::read_wanted(path, Wanted::words(words).and_first(rows), inputs)?;
         Ok(Lexicon { words: WordIndex::listed(vectors.words()), vectors })
     }
 
@@ -60,11 +67,11 @@ impl<'a> LeftOut<'a> {
         self.first.get_or_insert((line, word));
     }
 
-    /// Tells `say` of them; `what` and `all` are those of the file at `path`.
+    /// Warns of them; `what` and `all` are those of the file at `path`.
     ///
     /// # Errors
     /// They are all that there are.
-    pub fn tell(&self, path: &Path, what: &str, all: usize, mut say: impl FnMut(&str)) -> Result<()> {
+    pub fn tell(&self, path: &Path, what: &str, all: usize, inputs: &Inputs) -> Result<()> {
         let (count, Some((line, word))) = (self.count, self.first) else {
             return Ok(());
         };
@@ -72,9 +79,8 @@ impl<'a> LeftOut<'a> {
             let found = format!("`{word}`, which has no vector, and so on to the end");
             return Err(Error::input(path, line, found, "words that have vectors"));
         }
-        let path = path.display();
-        say(&format!("{path}:{line}: {count} of {all} {what} left out: words without a vector, the first is `{word}`"));
-        Ok(())
+        let found = format!("{count} of {all} {what} of words without a vector, the first is `{word}`");
+        inputs.warn(Notice::of_file(path, line, found).done("they are left out"))
     }
 }
 

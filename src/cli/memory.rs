@@ -1,7 +1,9 @@
 //! Memory: what a run will need, and what there is.
 
 use crate::error::{Error, Result};
+use crate::notices::Notice;
 use crate::params::{Gradients, Layout};
+use crate::text::Inputs;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::Progress;
 use crate::train::saver::Saver;
@@ -45,12 +47,12 @@ pub struct Needs {
 
 impl Needs {
     /// Says what memory training needs, `bytes` with such options, and refuses it as [`check`] does.
-    pub fn check(self, bytes: impl Fn(Needs) -> usize, progress: &mut Progress) -> Result<()> {
+    pub fn check(self, bytes: impl Fn(Needs) -> usize, progress: &mut Progress, inputs: &Inputs) -> Result<()> {
         let predicted = predicted_peak(bytes(self));
         progress.say(&format!("predicted peak memory {:.0} MB", predicted as f64 / 1e6));
         let fits = |room: usize| self.what_fits(|needs| predicted_peak(bytes(needs)) <= room);
         if let Some(warning) = check(predicted, fits)? {
-            progress.say(&format!("warning: {warning}"));
+            inputs.warn(Notice::new(warning))?;
         }
         Ok(())
     }

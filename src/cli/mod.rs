@@ -9,6 +9,7 @@ mod exchange;
 mod generate;
 mod graph;
 mod info;
+mod inputs;
 mod inspect;
 pub mod language_model;
 mod lexicon;

@@ -8,10 +8,12 @@ use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::models::Ner;
 use crate::models::ner::{self, Batch, Noise, Objective, Space, Table};
+use crate::notices::Notice;
 use crate::params::{Arena, Gradients, Layout};
 use crate::profile::{Part, span};
 use crate::rng::{Place, Purpose};
-use crate::text::conll::{Column, Conll, Gold};
+use crate::text::Inputs;
+use crate::text::conll::{Column, Conll, Gold, Oddity};
 use crate::text::features::{Caps, PADDING, Suffixes};
 use crate::text::spans::{Evaluation, Report};
 use crate::text::tags::{self, Kinds, Labels, Scheme, Tag};
@@ -235,32 +237,20 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Reads a file, and converts its tags to the scheme `to` if that is given. Oddities are told to `say`.
-    pub fn read(
-        &self,
-        path: &Path,
-        to: Option<Scheme>,
-        kinds: &mut Kinds,
-        mut say: impl FnMut(&str),
-    ) -> Result<Tagged> {
-        let file = Conll::read(path, self.column)?;
+    /// Reads a file, and converts its tags to the scheme `to` if that is given. Oddities are warned of.
+    pub fn read(&self, path: &Path, to: Option<Scheme>, kinds: &mut Kinds, inputs: &Inputs) -> Result<Tagged> {
+        let file = Conll::read(path, self.column, inputs)?;
         if file.tokens() == 0 {
             return Err(Error::input(path, 0, "no tokens", "lines of a word and its tag"));
         }
         let mut gold = file.gold(None, self.repair, kinds)?;
-        let (path, line) = (path.display(), gold.repaired.line);
-        let mut note = |count: usize, line: usize, what: &str| {
-            if count > 0 {
-                say(&format!("{path}:{line}: {count} {what}"));
-            }
+        let note = |odd: Oddity, what: &str, done: &str| {
+            let notice = Notice::of_file(path, odd.line, format!("{} {what}, the first one here", odd.count));
+            if odd.count > 0 { inputs.warn(notice.done(done)) } else { Ok(()) }
         };
-        note(file.empty_words.count, file.empty_words.line, "empty words, the first one here");
-        note(
-            file.joined_tags.count,
-            file.joined_tags.line,
-            "tags joined by commas, the first one here; the first counts",
-        );
-        note(gold.repaired.count, line, "tags repaired as conlleval reads them, the first one here");
+        note(file.empty_words, "empty words", "they are kept")?;
+        note(file.joined_tags, "tags joined by commas", "the first of each counts")?;
+        note(gold.repaired, "tags that their scheme does not allow", "they are read as conlleval reads them")?;
         if let Some(to) = to
             && to != gold.scheme
         {
@@ -350,17 +340,17 @@ pub fn evaluate(predicted: &[Tag], tagged: &Tagged, kinds: &Kinds) -> Report {
     evaluation.report(kinds)
 }
 
-/// Tags of `other` that the tagger does not know, told to `say`: they are evaluated, and always wrong.
-pub fn warn_of_unseen(labels: &Labels, other: &Tagged, kinds: &Kinds, mut say: impl FnMut(&str)) {
+/// Warns of tags of `other` that the tagger does not know: they are evaluated, and always wrong.
+pub fn warn_of_unseen(labels: &Labels, other: &Tagged, kinds: &Kinds, inputs: &Inputs) -> Result<()> {
     let known: Vec<Tag> = (0..labels.count()).map(|label| labels.tag(label)).collect();
     let unseen = tags::unseen(&known, &other.gold.tags);
     if unseen.is_empty() {
-        return;
+        return Ok(());
     }
     let list: Vec<String> =
         unseen.iter().map(|(tag, count)| format!("{} ({count})", tag.text(kinds, other.gold.scheme))).collect();
-    let path = other.file.path().display();
-    say(&format!("{path}: tags that the training text does not have: {}; they count as missed", list.join(", ")));
+    let found = format!("tags that the training text does not have: {}", list.join(", "));
+    inputs.warn(Notice::of_file(other.file.path(), 0, found).done("they count as missed"))
 }
 
 /// Places of the widest window.

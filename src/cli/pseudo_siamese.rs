@@ -9,7 +9,9 @@ use crate::error::Result;
 use crate::layers::losses::largest;
 use crate::models::PseudoSiamese;
 use crate::models::pseudo_siamese::{self, Input, Space};
+use crate::notices::Notice;
 use crate::params::{Arena, Gradients, Layout, P};
+use crate::text::Inputs;
 use crate::text::labelled::LabelledWords;
 use crate::text::table::Table;
 use crate::text::words::{Form, WordIndex};
@@ -37,16 +39,11 @@ impl Encoded {
         Encoded { ids, targets, rows: Some(columns.scaled(table)) }
     }
 
-    /// The words that are known. How many are not, and how many labels, is told to `say`.
+    /// The words that are known. How many are not, and how many labels, is warned of.
     ///
     /// # Errors
     /// None is.
-    pub fn words(
-        file: &LabelledWords,
-        words: &WordIndex,
-        labels: &[String],
-        mut say: impl FnMut(&str),
-    ) -> Result<Self> {
+    pub fn words(file: &LabelledWords, words: &WordIndex, labels: &[String], inputs: &Inputs) -> Result<Self> {
         let mut encoded = Encoded { ids: Vec::new(), targets: Vec::new(), rows: None };
         let (mut left_out, mut unseen) = (LeftOut::default(), None);
         for labelled in &file.words {
@@ -62,13 +59,12 @@ impl Encoded {
                 }
             }
         }
-        left_out.tell(&file.path, "words are", file.words.len(), &mut say)?;
+        left_out.tell(&file.path, "words", file.words.len(), inputs)?;
         if let Some(first) = unseen {
             let count = encoded.targets.iter().filter(|target| **target == UNSEEN).count();
-            let (path, line, label) = (file.path.display(), first.line, &first.label);
-            say(&format!(
-                "{path}:{line}: {count} words have labels that the training words do not have, the first is `{label}`; they count as missed"
-            ));
+            let label = &first.label;
+            let found = format!("{count} words with labels that no training word has, the first is `{label}`");
+            inputs.warn(Notice::of_file(&file.path, first.line, found).done("they count as missed"))?;
         }
         Ok(encoded)
     }

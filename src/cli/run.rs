@@ -1,12 +1,15 @@
 //! What training commands share: the options of a run, and the run itself.
 
+use super::inputs::{InputOptions, print_json};
 use super::memory::Needs;
 use super::output_failed;
 use super::saved::{OPTIONS, check_same};
 use super::values::{count, not_negative, positive, seed, size, threads};
 use crate::error::{Error, Result};
+use crate::notices::Notice;
 use crate::params::{Arena, Layout};
 use crate::rng::{Purpose, Stream};
+use crate::text::Inputs;
 use crate::train::checkpoint::{Checkpoint, STATE, sha256};
 use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
@@ -71,6 +74,9 @@ pub struct RunOptions {
     /// Minutes between checkpoints within an epoch
     #[arg(long, default_value = "15", value_parser = positive, value_name = "MINUTES")]
     save_every: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub inputs: InputOptions,
     /// Continue the run in --out, with its options
     #[arg(long)]
     #[serde(skip)]
@@ -120,8 +126,9 @@ impl RunOptions {
         [hidden, embed]: [Option<usize>; 2],
         bytes: impl Fn(Needs) -> usize,
         progress: &mut Progress,
+        inputs: &Inputs,
     ) -> Result<()> {
-        Needs { hidden, embed, batch: self.batch, rule: self.optimizer }.check(bytes, progress)
+        Needs { hidden, embed, batch: self.batch, rule: self.optimizer }.check(bytes, progress, inputs)
     }
 
     /// The rule, with the penalties of its own and an L2 penalty in the gradient, for the tensors of `layout`.
@@ -144,14 +151,12 @@ impl RunOptions {
 
     /// Opens the directory of the run. `toml` are all options, of which those named in `fixed` must be the ones of the run that is
     /// continued.
-    pub fn open(&self, toml: &str, fixed: &[&str], progress: &mut Progress) -> Result<Opened> {
+    pub fn open(&self, toml: &str, fixed: &[&str], inputs: &Inputs) -> Result<Opened> {
         if !self.resume {
             return Ok(Opened { writer: Writer::create(&self.out, self.force)?, checkpoint: None });
         }
         let (writer, mut checkpoint) = Writer::resume(&self.out)?;
-        for warning in &checkpoint.warnings {
-            progress.say(&format!("warning: {warning}"));
-        }
+        checkpoint.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
         check_same(&mut checkpoint, toml, &[fixed, &FIXED].concat())?;
         Ok(Opened { writer, checkpoint: Some(checkpoint) })
     }
@@ -162,6 +167,7 @@ impl RunOptions {
     pub fn fit<T: Task>(
         &self,
         verb: &str,
+        files: &DataFiles,
         inputs: &Inputs,
         task: &mut T,
         w: Arena<f32>,
@@ -174,13 +180,13 @@ impl RunOptions {
         let schedule = Schedule::new(self.schedule, self.rate(), steps);
         let Opened { writer, checkpoint } = opened;
         let (state, metrics) = match checkpoint {
-            None => (first_state(schedule, self.patience, inputs)?, Metrics::create(&self.out)?),
+            None => (first_state(schedule, self.patience, files)?, Metrics::create(&self.out)?),
             Some(mut checkpoint) => {
-                let state = resumed_state(&mut checkpoint, schedule, self.patience, inputs)?;
+                let state = resumed_state(&mut checkpoint, schedule, self.patience, files)?;
                 read_optimizer(&mut checkpoint, &mut optimizer, Vec::new())?;
                 progress.say(&format!("continuing after step {}", state.step));
                 let metrics = Metrics::resume(&self.out, state.step)?;
-                metrics.warnings.iter().for_each(|warning| progress.say(&format!("warning: {warning}")));
+                metrics.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
                 (state, metrics)
             }
         };
@@ -221,10 +227,10 @@ pub fn check_patience(patience: Option<u64>, valid: bool) -> Result<()> {
 }
 
 /// The files of data that options name.
-pub type Inputs<'a> = [(&'static str, Option<&'a PathBuf>)];
+pub type DataFiles<'a> = [(&'static str, Option<&'a PathBuf>)];
 
 /// The SHA-256 of each; none of a pipe, which can be read only once.
-fn fingerprints(inputs: &Inputs) -> Result<BTreeMap<String, String>> {
+fn fingerprints(inputs: &DataFiles) -> Result<BTreeMap<String, String>> {
     let files = inputs.iter().filter_map(|&(option, path)| Some((option, path?)));
     let files = files.filter(|(_, path)| std::fs::metadata(path).is_ok_and(|kind| kind.is_file()));
     let hash = |(option, path): (&str, &PathBuf)| {
@@ -235,7 +241,7 @@ fn fingerprints(inputs: &Inputs) -> Result<BTreeMap<String, String>> {
 }
 
 /// The state that a run on such data begins with.
-pub fn first_state(schedule: Schedule, patience: Option<u64>, inputs: &Inputs) -> Result<State> {
+pub fn first_state(schedule: Schedule, patience: Option<u64>, inputs: &DataFiles) -> Result<State> {
     let mut state = State::new(schedule, EarlyStopping::new(patience));
     state.data = fingerprints(inputs)?;
     Ok(state)
@@ -246,7 +252,7 @@ pub fn resumed_state(
     checkpoint: &mut Checkpoint,
     schedule: Schedule,
     patience: Option<u64>,
-    inputs: &Inputs,
+    inputs: &DataFiles,
 ) -> Result<State> {
     let path = checkpoint.path().join(STATE);
     let state = checkpoint.read(STATE)?;
@@ -311,10 +317,9 @@ pub struct Summary {
 
 impl Summary {
     /// As text that ends in what to try `next`, or as `--json`.
-    pub fn print(&self, run: &RunOptions, next: &str, out: &mut dyn Write) -> Result<()> {
+    pub fn print(&self, run: &RunOptions, next: &str, inputs: &Inputs, out: &mut dyn Write) -> Result<()> {
         if run.json {
-            serde_json::to_writer(&mut *out, self).map_err(|e| output_failed(e.into()))?;
-            return writeln!(out).map_err(output_failed);
+            return print_json(self, inputs, out);
         }
         if run.quiet {
             return Ok(());

@@ -1,5 +1,6 @@
 //! `wordmill score`
 
+use super::inputs::InputOptions;
 use super::language_model::{Trained, score};
 use super::output_failed;
 use crate::error::Result;
@@ -29,6 +30,8 @@ pub struct Score {
     /// Print a JSON object a line: log_probability, words, unknown
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    inputs: InputOptions,
     /// Worker threads, 0 for one a core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
@@ -37,9 +40,10 @@ pub struct Score {
 impl Score {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
+        let inputs = self.inputs.inputs(false);
         let (scores, lines, unk) = pool(self.threads)?.install(|| {
             let trained = Trained::load(&self.model)?;
-            let lines = Lines::read_with(&self.text, &trained.vocabulary)?;
+            let lines = Lines::read_with(&self.text, &trained.vocabulary, &inputs)?;
             let ln_z = self.self_normalised.then(|| trained.self_normalised(&self.model)).transpose()?;
             Ok((score(&trained, &lines, ln_z), lines, trained.vocabulary.unk()))
         })?;

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::models::Siamese;
 use crate::models::siamese::{self, Batch, Space};
 use crate::params::{Arena, Gradients, Layout};
+use crate::text::Inputs;
 use crate::text::pairs::{Grades, Pairs};
 use crate::text::ranking::{Roc, roc, spearman};
 use crate::text::words::{Form, WordIndex};
@@ -29,11 +30,11 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// The pairs whose words are known. How many are not is told to `say`.
+    /// The pairs whose words are known. How many are not is warned of.
     ///
     /// # Errors
     /// None is.
-    pub fn new(pairs: &Pairs, words: &WordIndex, grades: Grades, say: impl FnMut(&str)) -> Result<Self> {
+    pub fn new(pairs: &Pairs, words: &WordIndex, grades: Grades, inputs: &Inputs) -> Result<Self> {
         let mut encoded = Encoded::default();
         let mut left_out = LeftOut::default();
         for pair in &pairs.pairs {
@@ -48,7 +49,7 @@ impl Encoded {
                 }
             }
         }
-        left_out.tell(&pairs.path, "pairs are", pairs.pairs.len(), say)?;
+        left_out.tell(&pairs.path, "pairs", pairs.pairs.len(), inputs)?;
         Ok(encoded)
     }
 

@@ -9,6 +9,7 @@ use crate::layers::losses::largest;
 use crate::models::SoftmaxRegression;
 use crate::models::softmax_regression::{self, Space};
 use crate::params::{Arena, Gradients, Layout};
+use crate::text::Inputs;
 use crate::text::table::Table;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::fit::{Outcome, SmallFile, Task};
@@ -91,9 +92,9 @@ impl Trained {
     }
 
     /// How well it does on a file.
-    pub fn evaluate(&self, path: &Path) -> Result<Evaluation> {
+    pub fn evaluate(&self, path: &Path, inputs: &Inputs) -> Result<Evaluation> {
         let Config { columns, classes, .. } = &self.config;
-        Ok(Examples::new(&columns.read(path, classes)?, columns).evaluate(&self.net, &self.w))
+        Ok(Examples::new(&columns.read(path, classes, inputs)?, columns).evaluate(&self.net, &self.w))
     }
 }
 

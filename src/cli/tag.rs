@@ -1,5 +1,6 @@
 //! `wordmill tag`
 
+use super::inputs::InputOptions;
 use super::ner::{Tagger, words_and_ends};
 use super::output_failed;
 use crate::error::{Error, Result};
@@ -33,6 +34,8 @@ pub struct TagText {
     /// How tagged plain text is written
     #[arg(long, default_value = "inline", value_enum, requires = "text")]
     output: Output,
+    #[command(flatten)]
+    inputs: InputOptions,
     /// Worker threads, 0 for one a core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,

@@ -25,24 +25,29 @@ impl Train {
         match self {
             Train::Lm(options) => {
                 let threads = options.threads;
-                let summary = pool(threads)?.install(|| train_lm(&options))?;
-                summary.print(&options, out)
+                let inputs = options.inputs.inputs(options.quiet);
+                let summary = pool(threads)?.install(|| train_lm(&options, &inputs))?;
+                summary.print(&options, &inputs, out)
             }
             Train::Ner(options) => {
-                let summary = pool(options.run.threads)?.install(|| train_ner(&options))?;
-                summary.print(&options, out)
+                let inputs = options.run.inputs.inputs(options.run.quiet);
+                let summary = pool(options.run.threads)?.install(|| train_ner(&options, &inputs))?;
+                summary.print(&options, &inputs, out)
             }
             Train::PseudoSiamese(options) => {
-                let summary = pool(options.run.threads)?.install(|| train_pseudo_siamese(&options))?;
-                summary.print(&options.run, &options.next(), out)
+                let inputs = options.run.inputs.inputs(options.run.quiet);
+                let summary = pool(options.run.threads)?.install(|| train_pseudo_siamese(&options, &inputs))?;
+                summary.print(&options.run, &options.next(), &inputs, out)
             }
             Train::Softmax(options) => {
-                let summary = pool(options.run.threads)?.install(|| train_softmax(&options))?;
-                summary.print(&options.run, &options.next(), out)
+                let inputs = options.run.inputs.inputs(options.run.quiet);
+                let summary = pool(options.run.threads)?.install(|| train_softmax(&options, &inputs))?;
+                summary.print(&options.run, &options.next(), &inputs, out)
             }
             Train::Siamese(options) => {
-                let summary = pool(options.run.threads)?.install(|| train_siamese(&options))?;
-                summary.print(&options.run, &options.next(), out)
+                let inputs = options.run.inputs.inputs(options.run.quiet);
+                let summary = pool(options.run.threads)?.install(|| train_siamese(&options, &inputs))?;
+                summary.print(&options.run, &options.next(), &inputs, out)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! `wordmill train lm`
 
 use super::config::Preset;
+use super::inputs::{InputOptions, print_json};
 use super::language_model::{Evaluator, LmData, LmTask, Trained};
 use super::memory;
 use super::profile::{self, Profiled};
@@ -18,9 +19,10 @@ use crate::layers::losses::{Draws, Negatives, Objective, Tail, clusters};
 use crate::layers::net::{Kind, Unit};
 use crate::models::language_model::{Config, Loss, Sizes};
 use crate::models::{Init, LanguageModel};
+use crate::notices::Notice;
 use crate::params::Arena;
 use crate::pool::pool;
-use crate::text::{Corpus, Lanes, Subset, Vocabulary, Windows};
+use crate::text::{Corpus, Inputs, Lanes, Subset, Vocabulary, Windows};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
@@ -223,6 +225,9 @@ pub struct LmOptions {
     /// Minutes between checkpoints within an epoch
     #[arg(long, default_value = "15", value_parser = positive, value_name = "MINUTES")]
     save_every: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub inputs: InputOptions,
     /// Continue the run in --out, with its options
     #[arg(long)]
     #[serde(skip)]
@@ -238,7 +243,7 @@ pub struct LmOptions {
     /// Show nothing but errors
     #[arg(long, short)]
     #[serde(skip)]
-    quiet: bool,
+    pub quiet: bool,
     /// Print a summary as JSON
     #[arg(long)]
     #[serde(skip)]
@@ -329,7 +334,7 @@ pub enum Scaling {
 }
 
 impl LmOptions {
-    fn inputs(&self) -> [(&'static str, Option<&PathBuf>); 2] {
+    fn files(&self) -> [(&'static str, Option<&PathBuf>); 2] {
         [("train", Some(&self.train)), ("valid", self.valid.as_ref())]
     }
 
@@ -531,11 +536,10 @@ pub struct Summary {
 
 impl Summary {
     /// Prints it, for people or as JSON.
-    pub fn print(&self, options: &LmOptions, out: &mut dyn Write) -> Result<()> {
+    pub fn print(&self, options: &LmOptions, inputs: &Inputs, out: &mut dyn Write) -> Result<()> {
         let failed = super::output_failed;
         if options.json {
-            serde_json::to_writer(&mut *out, self).map_err(|e| failed(e.into()))?;
-            return writeln!(out).map_err(failed);
+            return print_json(self, inputs, out);
         }
         if let Some(profile) = &self.profile {
             write!(out, "{profile}").map_err(failed)?;
@@ -552,7 +556,7 @@ impl Summary {
 }
 
 /// Trains, inside a pool of threads.
-pub fn train_lm(options: &LmOptions) -> Result<Summary> {
+pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
     options.check()?;
     let style = Style::choose(options.quiet);
     let progress = Progress::new(style);
@@ -566,23 +570,23 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         (None, None)
     };
     for warning in checkpoint.iter().flat_map(|c| &c.warnings) {
-        progress.say(&format!("warning: {warning}"));
+        inputs.warn(Notice::new(warning))?;
     }
     if let Some(checkpoint) = &mut checkpoint {
         check_same(checkpoint, &options.to_toml()?, &FIXED)?;
     }
     for path in [Some(&options.train), options.valid.as_ref()].into_iter().flatten() {
         if let Some(warning) = Corpus::warning(path) {
-            progress.say(&format!("warning: {warning}"));
+            inputs.warn(Notice::new(warning))?;
         }
     }
 
-    let (vocabulary, corpus) = Corpus::read_training(&options.train, options.min_count, options.max_vocab)?;
+    let (vocabulary, corpus) = Corpus::read_training(&options.train, options.min_count, options.max_vocab, inputs)?;
     if options.samples() && options.samples >= vocabulary.len() {
         let (samples, words) = (options.samples, vocabulary.len());
-        progress.say(&format!("warning: --samples {samples} of {words} words: --loss full costs no more"));
+        inputs.warn(Notice::new(format!("--samples {samples} of {words} words: --loss full costs no more")))?;
     }
-    let valid = options.valid.as_deref().map(|path| Corpus::read_with(path, &vocabulary)).transpose()?;
+    let valid = options.valid.as_deref().map(|path| Corpus::read_with(path, &vocabulary, inputs)).transpose()?;
     let mut valid = valid.map(|corpus| corpus.ids);
     if let (Some(ids), Some(tokens)) = (&mut valid, options.eval_tokens) {
         let subset = Subset::choose(ids, vocabulary.eos(), tokens as usize);
@@ -626,7 +630,7 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
     ));
     let room = |room: usize| what_fits(options, &vocabulary, valid_words, room);
     if let Some(warning) = memory::check(predicted, room)? {
-        progress.say(&format!("warning: {warning}"));
+        inputs.warn(Notice::new(warning))?;
     }
     let writer = writer.map_or_else(|| Writer::create(&options.out, options.force), Ok)?;
 
@@ -650,13 +654,13 @@ pub fn train_lm(options: &LmOptions) -> Result<Summary> {
         Some(checkpoint) => {
             let (w, state) = resume(checkpoint, &mut task, &mut optimizer, &vocabulary, options, schedule)?;
             let metrics = Metrics::resume(&options.out, state.step)?;
-            metrics.warnings.iter().for_each(|warning| progress.say(&format!("warning: {warning}")));
+            metrics.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
             progress.say(&format!("continuing after step {}", state.step));
             (w, state, metrics)
         }
         None => {
             let w = model.begin(options.init(), options.seed, vocabulary.counts());
-            let state = first_state(schedule, options.patience, &options.inputs())?;
+            let state = first_state(schedule, options.patience, &options.files())?;
             (w, state, Metrics::create(&options.out)?)
         }
     };
@@ -719,7 +723,7 @@ fn resume(
             "the one that the run to be continued learns from",
         ));
     }
-    let state = resumed_state(checkpoint, schedule, options.patience, &options.inputs())?;
+    let state = resumed_state(checkpoint, schedule, options.patience, &options.files())?;
     read_optimizer(checkpoint, optimizer, task.carried())?;
     Ok((before.w, state))
 }

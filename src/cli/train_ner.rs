@@ -1,5 +1,6 @@
 //! `wordmill train ner`
 
+use super::inputs::print_json;
 use super::memory::Needs;
 use super::ner::{Encoder, MOST_PLACES, NerData, NerTask, Reading, SUFFIXES, Tagger, warn_of_unseen, words_and_ends};
 use super::output_failed;
@@ -13,6 +14,7 @@ use crate::kernels::dropout::Keep;
 use crate::models::ner::Objective;
 use crate::models::{Init, Ner, ner};
 use crate::params::Arena;
+use crate::text::Inputs;
 use crate::text::conll::Column;
 use crate::text::spans::Report;
 use crate::text::tags::{Kinds, Labels, Scheme};
@@ -239,10 +241,9 @@ pub struct Summary {
 
 impl Summary {
     /// As text, or as `--json`.
-    pub fn print(&self, options: &NerOptions, out: &mut dyn Write) -> Result<()> {
+    pub fn print(&self, options: &NerOptions, inputs: &Inputs, out: &mut dyn Write) -> Result<()> {
         if options.run.json {
-            serde_json::to_writer(&mut *out, self).map_err(|e| output_failed(e.into()))?;
-            return writeln!(out).map_err(output_failed);
+            return print_json(self, inputs, out);
         }
         if let Some(profile) = &self.profile {
             write!(out, "{profile}").map_err(output_failed)?;
@@ -264,27 +265,26 @@ impl Summary {
 }
 
 /// Trains, inside a pool of threads.
-pub fn train_ner(options: &NerOptions) -> Result<Summary> {
+pub fn train_ner(options: &NerOptions, inputs: &Inputs) -> Result<Summary> {
     options.check()?;
     let run = &options.run;
     let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity();
     let signals = Signals::install()?;
     let files = [Some(&options.train), options.valid.as_ref(), options.test.as_ref(), options.vectors.as_ref()];
     let mut kinds = Kinds::default();
-    let mut say = |text: &str| progress.say(&format!("warning: {text}"));
     // The inputs are read before a model is replaced.
     for path in files.into_iter().flatten() {
         std::fs::File::open(path).map_err(|e| Error::io(path, "reading", e))?;
     }
     let reading = options.reading();
-    let train = reading.read(&options.train, options.scheme.scheme(), &mut kinds, &mut say)?;
+    let train = reading.read(&options.train, options.scheme.scheme(), &mut kinds, inputs)?;
     let labels = Labels { scheme: train.gold.scheme, kinds: kinds.clone() };
     if kinds.is_empty() {
         return Err(Error::input(&options.train, 0, "no entity: every tag is O", "tags to be learned"));
     }
     let mut read = |path: &PathBuf| {
-        let tagged = reading.read(path, Some(labels.scheme), &mut kinds, &mut say)?;
-        warn_of_unseen(&labels, &tagged, &kinds, &mut say);
+        let tagged = reading.read(path, Some(labels.scheme), &mut kinds, inputs)?;
+        warn_of_unseen(&labels, &tagged, &kinds, inputs)?;
         Ok::<_, Error>(tagged)
     };
     let valid = options.valid.as_ref().map(&mut read).transpose()?;
@@ -296,7 +296,7 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
     let encoder = Encoder::build(all, options.min_count, options.lowercase, caps, suffix);
     let vectors = match &options.vectors {
         None => None,
-        Some(path) => Some(Vectors::read(path, encoder.words.words().iter().map(String::as_str))?),
+        Some(path) => Some(Vectors::read(path, encoder.words.words().iter().map(String::as_str), inputs)?),
     };
     let embed = match (&vectors, options.embed) {
         (Some(vectors), Some(embed)) if vectors.width != embed => {
@@ -326,12 +326,12 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         let net = with(needs.embed.unwrap_or(embed), needs.hidden.unwrap_or(options.hidden));
         NerTask::bytes(&net, &encoded, encoded_valid.as_ref(), needs)
     };
-    run.check_memory([Some(options.hidden), vectors.is_none().then_some(embed)], bytes, &mut progress)?;
+    run.check_memory([Some(options.hidden), vectors.is_none().then_some(embed)], bytes, &mut progress, inputs)?;
     let config = Config { net: net.config().clone(), labels, lowercase: options.lowercase, caps, suffix };
     let labels = &config.labels;
 
     let toml = options.to_toml(embed)?;
-    let mut opened = run.open(&toml, &FIXED, &mut progress)?;
+    let mut opened = run.open(&toml, &FIXED, inputs)?;
     let mut files =
         vec![(CONFIG, Saved::Ner(config.clone()).to_json()), (VOCABULARY, encoder.words.text().into_bytes())];
     if suffix {
@@ -396,8 +396,8 @@ pub fn train_ner(options: &NerOptions) -> Result<Summary> {
         files,
     });
     let optimizer = run.optimizer(options.l2, net.layout());
-    let inputs = [("train", Some(&options.train)), ("valid", options.valid.as_ref())];
-    let fit = || run.fit("ner", &inputs, &mut task, w, optimizer, opened, (progress, signals));
+    let data = [("train", Some(&options.train)), ("valid", options.valid.as_ref())];
+    let fit = || run.fit("ner", &data, inputs, &mut task, w, optimizer, opened, (progress, signals));
     let (done, profile) = profile::during(options.profile.as_ref(), Precision::F32, fit)?;
     let test = match &test {
         None => None,

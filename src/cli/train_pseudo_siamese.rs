@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::models::pseudo_siamese;
 use crate::models::{Init, PseudoSiamese};
 use crate::params::Arena;
+use crate::text::Inputs;
 use crate::text::labelled::LabelledWords;
 use crate::text::table::Table;
 use crate::train::progress::{Progress, Style};
@@ -110,9 +111,9 @@ impl PseudoSiameseOptions {
 
 impl Data {
     /// Words, and what `vectors` has of them.
-    fn of_words(options: &PseudoSiameseOptions, vectors: &Path, mut say: impl FnMut(&str)) -> Result<Self> {
-        let train = LabelledWords::read(&options.train)?;
-        let valid = options.valid.as_ref().map(LabelledWords::read).transpose()?;
+    fn of_words(options: &PseudoSiameseOptions, vectors: &Path, inputs: &Inputs) -> Result<Self> {
+        let train = LabelledWords::read(&options.train, inputs)?;
+        let valid = options.valid.as_ref().map(|path| LabelledWords::read(path, inputs)).transpose()?;
         let labels = train.labels();
         if labels.len() < 2 {
             let found = format!("the label {} only", labels[0]);
@@ -120,15 +121,15 @@ impl Data {
         }
         let words =
             train.words.iter().chain(valid.iter().flat_map(|valid| &valid.words)).map(|word| word.word.as_str());
-        let lexicon = Lexicon::read(vectors, options.max_vocab.unwrap_or(20_000), words)?;
-        let mut encode = |file: &LabelledWords| Encoded::words(file, &lexicon.words, &labels, &mut say);
-        let (train, valid) = (encode(&train)?, valid.as_ref().map(&mut encode).transpose()?);
+        let lexicon = Lexicon::read(vectors, options.max_vocab.unwrap_or(20_000), words, inputs)?;
+        let encode = |file: &LabelledWords| Encoded::words(file, &lexicon.words, &labels, inputs);
+        let (train, valid) = (encode(&train)?, valid.as_ref().map(encode).transpose()?);
         Ok(Data { train, valid, labels, sees: Sees::Words(lexicon) })
     }
 
     /// The rows of CSV files.
-    fn of_rows(options: &PseudoSiameseOptions) -> Result<Self> {
-        let (train, columns) = options.columns.read(&options.train).map_err(|error| match error {
+    fn of_rows(options: &PseudoSiameseOptions, inputs: &Inputs) -> Result<Self> {
+        let (train, columns) = options.columns.read(&options.train, inputs).map_err(|error| match error {
             Error::Input { path, line, found, expected } => Error::Input {
                 path,
                 line,
@@ -137,7 +138,7 @@ impl Data {
             },
             other => other,
         })?;
-        let valid = options.valid.as_ref().map(|path| columns.read(path, &train.names)).transpose()?;
+        let valid = options.valid.as_ref().map(|path| columns.read(path, &train.names, inputs)).transpose()?;
         let encode = |table: &Table| Encoded::rows(table, &columns);
         let (encoded, valid) = (encode(&train), valid.as_ref().map(encode));
         Ok(Data { train: encoded, valid, labels: train.names, sees: Sees::Columns(columns) })
@@ -145,7 +146,7 @@ impl Data {
 }
 
 /// Trains, inside a pool of threads.
-pub fn train_pseudo_siamese(options: &PseudoSiameseOptions) -> Result<Summary> {
+pub fn train_pseudo_siamese(options: &PseudoSiameseOptions, inputs: &Inputs) -> Result<Summary> {
     let run = &options.run;
     options.check()?;
     let progress = Progress::new(Style::choose(run.quiet));
@@ -154,8 +155,8 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions) -> Result<Summary> {
     let signals = Signals::install()?;
     // The inputs are read before a model is replaced.
     let Data { train, valid, labels, sees } = match &options.vectors {
-        Some(vectors) => Data::of_words(options, vectors, |text| progress.say(&format!("warning: {text}")))?,
-        None => Data::of_rows(options)?,
+        Some(vectors) => Data::of_words(options, vectors, inputs)?,
+        None => Data::of_rows(options, inputs)?,
     };
     let (words, embed) = match &sees {
         Sees::Words(lexicon) => (Some(lexicon.words.len()), lexicon.width()),
@@ -180,7 +181,7 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions) -> Result<Summary> {
             Sees::Columns(_) => training,
         }
     };
-    run.check_memory([Some(options.hidden), None], bytes, &mut progress)?;
+    run.check_memory([Some(options.hidden), None], bytes, &mut progress, inputs)?;
     let columns = match &sees {
         Sees::Words(_) => None,
         Sees::Columns(columns) => Some(columns.clone()),
@@ -188,7 +189,7 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions) -> Result<Summary> {
     let config = Config { net: net.config().clone(), labels, columns };
 
     let toml = options.to_toml()?;
-    let mut opened = run.open(&toml, &FIXED, &mut progress)?;
+    let mut opened = run.open(&toml, &FIXED, inputs)?;
     let (examples, labels, parameters) = (train.len(), config.labels.len(), net.layout().parameters());
     progress.say(&match &sees {
         Sees::Words(lexicon) => format!(
@@ -227,6 +228,6 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions) -> Result<Summary> {
     }
     let optimizer = run.optimizer(options.l2, net.trained());
     let mut task = PseudoSiameseTask::new(&net, train, valid, run.batch, run.seed, files);
-    let inputs = [("train", Some(&options.train)), ("valid", options.valid.as_ref())];
-    run.fit("pseudo-siamese", &inputs, &mut task, w, optimizer, opened, (progress, signals))
+    let data = [("train", Some(&options.train)), ("valid", options.valid.as_ref())];
+    run.fit("pseudo-siamese", &data, inputs, &mut task, w, optimizer, opened, (progress, signals))
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::models::siamese::{self, Loss};
 use crate::models::{Init, Siamese};
 use crate::params::Arena;
+use crate::text::Inputs;
 use crate::text::pairs::{Grades, Pairs};
 use crate::train::progress::{Progress, Style};
 use crate::train::signals::Signals;
@@ -96,16 +97,16 @@ impl SiameseOptions {
 }
 
 /// Trains, inside a pool of threads.
-pub fn train_siamese(options: &SiameseOptions) -> Result<Summary> {
+pub fn train_siamese(options: &SiameseOptions, inputs: &Inputs) -> Result<Summary> {
     let run = &options.run;
     run.check(options.valid.is_some())?;
     let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity().counting("pairs");
     let signals = Signals::install()?;
     // The inputs are read before a model is replaced.
-    let train = Pairs::read(&options.pairs)?;
-    let valid = options.valid.as_ref().map(Pairs::read).transpose()?;
+    let train = Pairs::read(&options.pairs, inputs)?;
+    let valid = options.valid.as_ref().map(|path| Pairs::read(path, inputs)).transpose()?;
     let words = train.words().chain(valid.iter().flat_map(Pairs::words));
-    let lexicon = Lexicon::read(&options.vectors, options.max_vocab, words)?;
+    let lexicon = Lexicon::read(&options.vectors, options.max_vocab, words, inputs)?;
     let grades = Grades::of(train.pairs.iter().map(|pair| pair.label));
     let loss = match options.loss {
         LossKind::Source => Loss::Source,
@@ -115,10 +116,9 @@ pub fn train_siamese(options: &SiameseOptions) -> Result<Summary> {
         }
         LossKind::Contrastive => Loss::Contrastive { margin: options.margin },
     };
-    let mut encode =
-        |pairs: &Pairs| Encoded::new(pairs, &lexicon.words, grades, |text| progress.say(&format!("warning: {text}")));
+    let encode = |pairs: &Pairs| Encoded::new(pairs, &lexicon.words, grades, inputs);
     let encoded = encode(&train)?;
-    let encoded_valid = valid.as_ref().map(&mut encode).transpose()?;
+    let encoded_valid = valid.as_ref().map(encode).transpose()?;
     if let (Some(encoded), Some(valid)) = (&encoded_valid, &valid)
         && Grades::of(encoded.labels()).is_one()
     {
@@ -134,10 +134,10 @@ pub fn train_siamese(options: &SiameseOptions) -> Result<Summary> {
         let net = with(needs.hidden.unwrap_or(options.hidden));
         lexicon.beside(net.layout(), SiameseTask::bytes(&net, &encoded, encoded_valid.as_ref(), needs))
     };
-    run.check_memory([Some(options.hidden), None], bytes, &mut progress)?;
+    run.check_memory([Some(options.hidden), None], bytes, &mut progress, inputs)?;
 
     let toml = options.to_toml()?;
-    let mut opened = run.open(&toml, &FIXED, &mut progress)?;
+    let mut opened = run.open(&toml, &FIXED, inputs)?;
     progress.say(&format!(
         "{} pairs, {} words with vectors of {} numbers, {} parameters, {} of them trained",
         encoded.len(),
@@ -170,6 +170,6 @@ pub fn train_siamese(options: &SiameseOptions) -> Result<Summary> {
     drop(lexicon);
     let optimizer = run.optimizer(options.l2, net.trained());
     let mut task = SiameseTask::new(&net, encoded, encoded_valid, run.batch, run.seed, files);
-    let inputs = [("pairs", Some(&options.pairs)), ("valid", options.valid.as_ref())];
-    run.fit("siamese", &inputs, &mut task, w, optimizer, opened, (progress, signals))
+    let data = [("pairs", Some(&options.pairs)), ("valid", options.valid.as_ref())];
+    run.fit("siamese", &data, inputs, &mut task, w, optimizer, opened, (progress, signals))
 }

@@ -9,6 +9,7 @@ use super::values::{not_negative, share};
 use crate::error::{Error, Result};
 use crate::models::{SoftmaxRegression, softmax_regression};
 use crate::params::Arena;
+use crate::text::Inputs;
 use crate::text::table::Table;
 use crate::train::progress::{Progress, Style};
 use crate::train::signals::Signals;
@@ -73,14 +74,14 @@ impl SoftmaxOptions {
 }
 
 /// Trains, inside a pool of threads.
-pub fn train_softmax(options: &SoftmaxOptions) -> Result<Summary> {
+pub fn train_softmax(options: &SoftmaxOptions, inputs: &Inputs) -> Result<Summary> {
     let run = &options.run;
     run.check(options.valid.is_some())?;
     let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity().counting("examples");
     let signals = Signals::install()?;
     // The inputs are read before a model is replaced.
-    let (train, columns) = options.columns.read(&options.train)?;
-    let valid = options.valid.as_ref().map(|path| columns.read(path, &train.names)).transpose()?;
+    let (train, columns) = options.columns.read(&options.train, inputs)?;
+    let valid = options.valid.as_ref().map(|path| columns.read(path, &train.names, inputs)).transpose()?;
     let features = train.features.len();
     let config = Config {
         net: softmax_regression::Config {
@@ -93,10 +94,10 @@ pub fn train_softmax(options: &SoftmaxOptions) -> Result<Summary> {
     };
     let net = SoftmaxRegression::new(config.net.clone());
     let bytes = |needs: Needs| SoftmaxTask::bytes(&net, train.len(), valid.as_ref().map(Table::len), needs);
-    run.check_memory([None; 2], bytes, &mut progress)?;
+    run.check_memory([None; 2], bytes, &mut progress, inputs)?;
 
     let toml = options.to_toml()?;
-    let mut opened = run.open(&toml, &FIXED, &mut progress)?;
+    let mut opened = run.open(&toml, &FIXED, inputs)?;
     progress.say(&format!(
         "{} examples of {features} numbers, {} classes, {} parameters",
         train.len(),
@@ -120,6 +121,6 @@ pub fn train_softmax(options: &SoftmaxOptions) -> Result<Summary> {
     let files = vec![(CONFIG, Saved::Softmax(config).to_json()), options_file(&toml)];
     let optimizer = run.optimizer(options.l2, net.layout());
     let mut task = SoftmaxTask::new(&net, train, valid, run.batch, run.seed, files);
-    let inputs = [("train", Some(&options.train)), ("valid", options.valid.as_ref())];
-    run.fit("softmax", &inputs, &mut task, w, optimizer, opened, (progress, signals))
+    let data = [("train", Some(&options.train)), ("valid", options.valid.as_ref())];
+    run.fit("softmax", &data, inputs, &mut task, w, optimizer, opened, (progress, signals))
 }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
 
+use super::Inputs;
 use super::tags::{self, Kinds, Scheme, Tag};
 use crate::{Error, Result};
 
@@ -96,9 +97,9 @@ impl Conll {
     /// # Errors
     /// The file cannot be read, is not UTF-8, is a page of HTML, its rows differ in their number of columns, or the
     /// column of tags does not exist or is empty somewhere.
-    pub fn read(path: impl AsRef<Path>, column: Column) -> Result<Conll> {
-        let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "reading", e))?;
-        Conll::parse(path, bytes, column)
+    pub fn read(path: impl AsRef<Path>, column: Column, inputs: &Inputs) -> Result<Conll> {
+        let bytes = inputs.open(path.as_ref())?;
+        Conll::parse(path, bytes.to_vec(), column)
     }
 
     /// Reads the content of a file; `path` is for messages.
@@ -560,7 +561,7 @@ mod tests {
         assert_eq!(latin.to_string(), "f.conll:2: found the byte 0xE9, expected UTF-8");
         let page = message("\n <!DOCTYPE html>\n", Column::Last);
         assert_eq!(page, "f.conll: found a page of HTML or XML, expected lines of a word and its tag");
-        assert_eq!(Conll::read("no/such/file", Column::Last).unwrap_err().exit_code(), 6);
+        assert_eq!(Conll::read("no/such/file", Column::Last, &Inputs::default()).unwrap_err().exit_code(), 6);
     }
 
     #[test]
@@ -647,7 +648,7 @@ mod tests {
         ];
         for (name, scheme, sentences, tokens, types) in files {
             let Some(path) = real(name) else { return };
-            let file = Conll::read(&path, Column::Last).unwrap();
+            let file = Conll::read(&path, Column::Last, &Inputs::default()).unwrap();
             let mut kinds = Kinds::default();
             let gold = file.gold(None, false, &mut kinds).unwrap();
             assert_eq!(gold.scheme, scheme, "{name}");

@@ -7,8 +7,7 @@
 //! literally [`UNK`](super::vocabulary::UNK) or [`EOS`] is that special word.
 
 use super::vocabulary::{EOS, Key, Ranking, Vocabulary, Words, load};
-use super::{is_space, not_utf8, wrong_byte};
-use crate::kernels::files::map_file;
+use super::{Inputs, is_space, not_utf8, wrong_byte};
 use crate::{Error, Result};
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
@@ -47,16 +46,21 @@ impl Corpus {
     ///
     /// # Errors
     /// A file that cannot be read, is not text, or holds no word; cuts that leave no word.
-    pub fn read_training(path: &Path, min_count: u64, max_vocab: Option<usize>) -> Result<(Vocabulary, Corpus)> {
-        train(path, min_count, max_vocab, CUT)
+    pub fn read_training(
+        path: &Path,
+        min_count: u64,
+        max_vocab: Option<usize>,
+        inputs: &Inputs,
+    ) -> Result<(Vocabulary, Corpus)> {
+        train(path, min_count, max_vocab, CUT, inputs)
     }
 
     /// Reads a text in the words of `vocabulary`; others become [`UNK`](super::vocabulary::UNK).
     ///
     /// # Errors
     /// A file that cannot be read, is not text, or is empty.
-    pub fn read_with(path: &Path, vocabulary: &Vocabulary) -> Result<Corpus> {
-        let Lines { ids, starts, unknown } = encode(path, vocabulary, CUT)?;
+    pub fn read_with(path: &Path, vocabulary: &Vocabulary, inputs: &Inputs) -> Result<Corpus> {
+        let Lines { ids, starts, unknown } = encode(path, vocabulary, CUT, inputs)?;
         Ok(Corpus { ids, unknown, lines: starts.len() as u64 - 1 })
     }
 
@@ -80,8 +84,8 @@ impl Lines {
     ///
     /// # Errors
     /// A file that cannot be read, is not text, or is empty.
-    pub fn read_with(path: &Path, vocabulary: &Vocabulary) -> Result<Lines> {
-        encode(path, vocabulary, CUT)
+    pub fn read_with(path: &Path, vocabulary: &Vocabulary, inputs: &Inputs) -> Result<Lines> {
+        encode(path, vocabulary, CUT, inputs)
     }
 
     /// The number of lines.
@@ -114,8 +118,14 @@ const CUT: Cut = Cut { piece: 2 << 20, round: 16, letters: u32::MAX as usize };
 /// The words of a file are counted in this many parts, by hash.
 const SHARDS: usize = 64;
 
-fn train(path: &Path, min_count: u64, max_vocab: Option<usize>, cut: Cut) -> Result<(Vocabulary, Corpus)> {
-    let Numbered { mut ids, shards, lines } = number(path, cut)?;
+fn train(
+    path: &Path,
+    min_count: u64,
+    max_vocab: Option<usize>,
+    cut: Cut,
+    inputs: &Inputs,
+) -> Result<(Vocabulary, Corpus)> {
+    let Numbered { mut ids, shards, lines } = number(path, cut, inputs)?;
     let mut bases = [0; SHARDS];
     let mut words = Vec::with_capacity(shards.iter().map(|shard| shard.words.len()).sum());
     for (base, shard) in bases.iter_mut().zip(&shards) {
@@ -141,8 +151,8 @@ struct Numbered {
     lines: usize,
 }
 
-fn number(path: &Path, cut: Cut) -> Result<Numbered> {
-    let file = map_file(path)?;
+fn number(path: &Path, cut: Cut, inputs: &Inputs) -> Result<Numbered> {
+    let file = inputs.open(path)?;
     let text = Text::check(path, &file, cut)?;
     if text.tokens == text.lines {
         return Err(Error::input(path, 0, "no words", "a text, one sentence a line"));
@@ -183,8 +193,8 @@ fn number(path: &Path, cut: Cut) -> Result<Numbered> {
     Ok(Numbered { ids, shards, lines: text.lines })
 }
 
-fn encode(path: &Path, vocabulary: &Vocabulary, cut: Cut) -> Result<Lines> {
-    let file = map_file(path)?;
+fn encode(path: &Path, vocabulary: &Vocabulary, cut: Cut, inputs: &Inputs) -> Result<Lines> {
+    let file = inputs.open(path)?;
     let text = Text::check(path, &file, cut)?;
     if text.tokens == 0 {
         return Err(Error::input(path, 0, "an empty file", "a text, one sentence a line"));
@@ -556,14 +566,14 @@ mod tests {
             prop_assume!(text.trim_start_matches('\u{feff}').split_ascii_whitespace().next().is_some());
             let (lines, counts) = plainly(&text);
             let file = file(&text);
-            let (vocabulary, corpus) = train(file.path(), 1, None, small(piece, round)).unwrap();
+            let (vocabulary, corpus) = train(file.path(), 1, None, small(piece, round), &Inputs::default()).unwrap();
             let words: Vec<_> = vocabulary.words().zip(vocabulary.counts().iter().copied()).collect();
             prop_assert_eq!(&words, &counts);
             prop_assert_eq!(spelled(&vocabulary, &corpus.ids), lines.concat().join(" "));
             prop_assert_eq!(corpus.lines, lines.len() as u64);
             prop_assert_eq!(corpus.unknown, vocabulary.count(vocabulary.unk()));
 
-            let kept = encode(file.path(), &vocabulary, small(piece, round)).unwrap();
+            let kept = encode(file.path(), &vocabulary, small(piece, round), &Inputs::default()).unwrap();
             prop_assert_eq!(&kept.ids, &corpus.ids);
             prop_assert_eq!(kept.unknown, corpus.unknown);
             prop_assert_eq!(kept.len(), lines.len());
@@ -576,7 +586,7 @@ mod tests {
         fn cut_words_are_unknown(text in texts(), min_count in 0u64..4, max_vocab in 3usize..12) {
             let (lines, _) = plainly(&text);
             let file = file(&text);
-            let Ok((vocabulary, corpus)) = train(file.path(), min_count, Some(max_vocab), small(20, 2)) else {
+            let Ok((vocabulary, corpus)) = train(file.path(), min_count, Some(max_vocab), small(20, 2), &Inputs::default()) else {
                 return Ok(());
             };
             prop_assert!(vocabulary.len() <= max_vocab);
@@ -591,7 +601,7 @@ mod tests {
                 prop_assert!(count >= min_count || id == vocabulary.unk() || id == vocabulary.eos());
             }
             prop_assert_eq!(corpus.unknown, vocabulary.count(vocabulary.unk()));
-            prop_assert_eq!(Corpus::read_with(file.path(), &vocabulary).unwrap(), corpus);
+            prop_assert_eq!(Corpus::read_with(file.path(), &vocabulary, &Inputs::default()).unwrap(), corpus);
         }
 
         #[test]
@@ -610,12 +620,12 @@ mod tests {
             let open_counts = !open.is_empty() && !open.ends_with('\n') && open != "\u{feff}";
             let clean = file(clean);
             if !whole {
-                prop_assert!(train(clean.path(), 1, None, CUT).is_err());
+                prop_assert!(train(clean.path(), 1, None, CUT, &Inputs::default()).is_err());
                 return Ok(());
             }
-            let (vocabulary, corpus) = train(clean.path(), 1, None, CUT).unwrap();
+            let (vocabulary, corpus) = train(clean.path(), 1, None, CUT, &Inputs::default()).unwrap();
             for variant in [Some(dirty), open_counts.then_some(open)].into_iter().flatten() {
-                let (other, same) = train(file(variant).path(), 1, None, small(7, 3)).unwrap();
+                let (other, same) = train(file(variant).path(), 1, None, small(7, 3), &Inputs::default()).unwrap();
                 prop_assert_eq!(&same, &corpus);
                 prop_assert!(other.words().eq(vocabulary.words()));
             }
@@ -633,8 +643,9 @@ mod tests {
         let file = file(text);
         let read = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let (vocabulary, corpus) = pool.install(|| train(file.path(), 2, Some(500), small(1000, 7))).unwrap();
-            let lines = pool.install(|| encode(file.path(), &vocabulary, small(1000, 7))).unwrap();
+            let (vocabulary, corpus) =
+                pool.install(|| train(file.path(), 2, Some(500), small(1000, 7), &Inputs::default())).unwrap();
+            let lines = pool.install(|| encode(file.path(), &vocabulary, small(1000, 7), &Inputs::default())).unwrap();
             let words: Vec<_> = vocabulary.words().map(str::to_string).collect();
             (words, vocabulary.counts().to_vec(), corpus, lines)
         };
@@ -647,12 +658,12 @@ mod tests {
 
     #[test]
     fn lines_keep_a_literal_end_of_sentence() {
-        let (vocabulary, _) = Corpus::read_training(file("a b <eos>\n").path(), 1, None).unwrap();
-        let lines = Lines::read_with(file("a <eos> b\n\n <unk> c").path(), &vocabulary).unwrap();
+        let (vocabulary, _) = Corpus::read_training(file("a b <eos>\n").path(), 1, None, &Inputs::default()).unwrap();
+        let lines = Lines::read_with(file("a <eos> b\n\n <unk> c").path(), &vocabulary, &Inputs::default()).unwrap();
         assert_eq!(lines.starts, [0, 4, 5, 8]);
         assert_eq!(spelled(&vocabulary, &lines.ids), "a <eos> b <eos> <eos> <unk> <unk> <eos>");
         assert_eq!((lines.unknown, lines.len()), (2, 3));
-        let corpus = Corpus::read_with(file("\n").path(), &vocabulary).unwrap();
+        let corpus = Corpus::read_with(file("\n").path(), &vocabulary, &Inputs::default()).unwrap();
         assert_eq!(corpus, Corpus { ids: vec![vocabulary.eos()], unknown: 0, lines: 1 });
     }
 
@@ -683,21 +694,21 @@ mod tests {
             let file = file(text);
             // Several faults: the first one in the file is told, wherever it is cut.
             for cut in [CUT, small(1, 1), small(5, 2)] {
-                let error = train(file.path(), 1, None, cut).err().unwrap();
+                let error = train(file.path(), 1, None, cut, &Inputs::default()).err().unwrap();
                 assert_eq!(error.exit_code(), 3);
                 let error = error.to_string();
                 let start = format!("{}{message}", file.path().display());
                 assert!(error.starts_with(&start), "{error}\nis not\n{start}");
             }
         }
-        let (vocabulary, _) = Corpus::read_training(file("a").path(), 1, None).unwrap();
+        let (vocabulary, _) = Corpus::read_training(file("a").path(), 1, None, &Inputs::default()).unwrap();
         for empty in ["", "\u{feff}"] {
-            let error = Corpus::read_with(file(empty).path(), &vocabulary).unwrap_err().to_string();
+            let error = Corpus::read_with(file(empty).path(), &vocabulary, &Inputs::default()).unwrap_err().to_string();
             assert!(error.contains(": found an empty file, expected"), "{error}");
         }
-        let directory = Corpus::read_with(Path::new("/"), &vocabulary).unwrap_err().to_string();
+        let directory = Corpus::read_with(Path::new("/"), &vocabulary, &Inputs::default()).unwrap_err().to_string();
         assert!(directory.contains("a directory"), "{directory}");
-        let missing = Corpus::read_with(Path::new("no/such/file"), &vocabulary).unwrap_err();
+        let missing = Corpus::read_with(Path::new("no/such/file"), &vocabulary, &Inputs::default()).unwrap_err();
         assert_eq!(missing.exit_code(), 6);
     }
 
@@ -705,7 +716,7 @@ mod tests {
     fn takes_the_longest_words() {
         let long = "x".repeat(LONGEST_WORD);
         for text in [long.clone(), format!("{long} {long}\n"), format!("a {long}\n{long}")] {
-            let (vocabulary, _) = train(file(text).path(), 1, None, small(100, 2)).unwrap();
+            let (vocabulary, _) = train(file(text).path(), 1, None, small(100, 2), &Inputs::default()).unwrap();
             assert!(vocabulary.id(&long).is_some());
         }
     }
@@ -713,8 +724,8 @@ mod tests {
     #[test]
     fn refuses_more_words_than_can_be_numbered() {
         let cut = Cut { letters: 5 + 3, ..small(4, 1) };
-        train(file("a b c a b c").path(), 1, None, cut).unwrap();
-        let error = train(file("a b c a b d").path(), 1, None, cut).err().unwrap().to_string();
+        train(file("a b c a b c").path(), 1, None, cut, &Inputs::default()).unwrap();
+        let error = train(file("a b c a b d").path(), 1, None, cut, &Inputs::default()).err().unwrap().to_string();
         assert!(
             error.ends_with(": found more than 8 bytes of different words, expected a text with fewer different words")
         );
@@ -752,7 +763,8 @@ mod tests {
         }
         let sizes = [("lm/bible45", 9_135_035, 641_611), ("lm/books10k", 985_536, 10_000 - 2)];
         for (name, tokens, words) in sizes {
-            let (vocabulary, corpus) = Corpus::read_training(&data.join(name).join("train.txt"), 1, None).unwrap();
+            let (vocabulary, corpus) =
+                Corpus::read_training(&data.join(name).join("train.txt"), 1, None, &Inputs::default()).unwrap();
             assert_eq!(corpus.ids.len(), tokens);
             assert_eq!(vocabulary.len(), words + 2);
             assert_eq!(vocabulary.counts().iter().sum::<u64>(), tokens as u64);
@@ -761,7 +773,7 @@ mod tests {
         for trap in ["ptb.train.html-page.txt", "wikitext-2.s3-error-xml.zip"] {
             let path = data.join("traps").join(trap);
             assert!(Corpus::warning(&path).is_some());
-            Corpus::read_training(&path, 1, None).unwrap();
+            Corpus::read_training(&path, 1, None, &Inputs::default()).unwrap();
         }
     }
 }

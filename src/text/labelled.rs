@@ -1,6 +1,6 @@
 //! Words and their labels: word TAB label, one a line (see [`super::rows`]).
 
-use super::rows;
+use super::{Inputs, rows};
 use crate::Result;
 use std::path::{Path, PathBuf};
 
@@ -29,10 +29,10 @@ impl LabelledWords {
     ///
     /// # Errors
     /// Those of [`rows::read`].
-    pub fn read(path: impl AsRef<Path>) -> Result<LabelledWords> {
+    pub fn read(path: impl AsRef<Path>, inputs: &Inputs) -> Result<LabelledWords> {
         let path = path.as_ref();
         let mut words = Vec::new();
-        rows::read(path, "word TAB label", |line, [word, label]| {
+        rows::read(path, "word TAB label", inputs, |line, [word, label]| {
             words.push(Labelled { line, word: word.to_owned(), label: label.to_owned() });
             Ok(())
         })?;

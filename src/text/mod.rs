@@ -9,6 +9,7 @@ pub mod conll;
 pub mod corpus;
 pub mod features;
 pub mod grammar;
+pub mod inputs;
 pub mod labelled;
 pub mod pairs;
 pub mod ranking;
@@ -23,6 +24,7 @@ pub mod words;
 
 pub use batches::{Lanes, Window, Windows};
 pub use corpus::{Corpus, Lines};
+pub use inputs::Inputs;
 pub use subset::Subset;
 pub use vocabulary::Vocabulary;
 

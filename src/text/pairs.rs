@@ -1,7 +1,7 @@
 //! Pairs of words and how alike they are: word TAB word TAB label, one pair a line (see [`super::rows`]). A label is a number; the
 //! lowest of the training pairs means not alike, the highest alike, and there may be grades between them.
 
-use super::rows;
+use super::{Inputs, rows};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -34,10 +34,10 @@ impl Pairs {
     ///
     /// # Errors
     /// Those of [`rows::read`]; a label that is no finite number.
-    pub fn read(path: impl AsRef<Path>) -> Result<Pairs> {
+    pub fn read(path: impl AsRef<Path>, inputs: &Inputs) -> Result<Pairs> {
         let path = path.as_ref();
         let mut pairs = Vec::new();
-        rows::read(path, ROW, |line, [first, second, label]| {
+        rows::read(path, ROW, inputs, |line, [first, second, label]| {
             let label = label.parse().ok().filter(|label: &f64| label.is_finite());
             let label = label.ok_or_else(|| Error::input(path, line, "a label that is no finite number", ROW))?;
             pairs.push(Pair { line, words: [first.to_owned(), second.to_owned()], label });
@@ -91,7 +91,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, text).unwrap();
         let told = |e: Error| e.to_string().replace(&file.path().display().to_string(), "pairs");
-        Pairs::read(file.path()).map(|pairs| pairs.pairs).map_err(told)
+        Pairs::read(file.path(), &Inputs::default()).map(|pairs| pairs.pairs).map_err(told)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Columns are separated by tabs if any line holds one (then words may hold spaces), else by runs of spaces. Lines of white space
 //! only are passed over. CRLF, a byte order mark, and a missing last line end make no difference.
 
-use super::conll::{is_markup, utf8};
+use super::Inputs;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -15,13 +15,10 @@ use std::path::Path;
 pub fn read<const N: usize>(
     path: &Path,
     expected: &str,
+    inputs: &Inputs,
     mut row: impl FnMut(usize, [&str; N]) -> Result<()>,
 ) -> Result<()> {
-    let text = utf8(path, std::fs::read(path).map_err(|e| Error::io(path, "reading", e))?)?;
-    if is_markup(text.as_bytes()) {
-        return Err(Error::input(path, 0, "a page of HTML or XML", format!("lines of {expected}")));
-    }
-    let text = text.trim_start_matches('\u{feff}');
+    let text = inputs.text(path, &format!("lines of {expected}"))?;
     let tabs = text.contains('\t');
     let mut rows = 0;
     for (number, line) in (1..).zip(text.lines()) {

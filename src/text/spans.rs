@@ -408,7 +408,7 @@ mod tests {
         let corpora: BTreeMap<String, Value> = serde_json::from_str(text).unwrap();
         assert_eq!(corpora.len(), 5);
         for (name, expected) in &corpora {
-            let file = Conll::read(root.join(name), Column::Last).unwrap();
+            let file = Conll::read(root.join(name), Column::Last, &crate::text::Inputs::default()).unwrap();
             let mut kinds = Kinds::default();
             let gold = file.gold(None, false, &mut kinds).unwrap();
             assert_eq!(gold.scheme.name(), expected["scheme"], "{name}");

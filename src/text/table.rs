@@ -4,7 +4,7 @@
 //! names if none of its fields is a number. Quotes, spaces around fields, CRLF and a byte order mark are taken as RFC 4180 and
 //! spreadsheets have them.
 
-use super::conll::utf8;
+use super::Inputs;
 use crate::error::{Error, Result};
 use hashbrown::HashMap;
 use std::path::{Path, PathBuf};
@@ -54,12 +54,11 @@ impl Table {
     }
 
     /// Reads a file.
-    pub fn read(path: &Path, reading: Reading) -> Result<Self> {
-        let text = utf8(path, std::fs::read(path).map_err(|e| Error::io(path, "reading", e))?)?;
-        let text = text.trim_start_matches('\u{feff}');
+    pub fn read(path: &Path, reading: Reading, inputs: &Inputs) -> Result<Self> {
+        let text = inputs.text(path, "lines of numbers and a class, separated by commas")?;
         let first = text.lines().next().unwrap_or_default();
         let separator = [',', ';', '\t'].into_iter().find(|&c| first.contains(c)).unwrap_or(',');
-        let mut rows = records(text, separator)
+        let mut rows = records(&text, separator)
             .map_err(|line| Error::input(path, line, "a quote that is not closed", "a quote at the field's end"))?;
         let Some(Record { fields: first, .. }) = rows.first() else {
             return Err(Error::input(path, 0, "no rows", "lines of numbers and a class"));
@@ -211,7 +210,7 @@ mod tests {
     fn read(text: impl AsRef<[u8]>, reading: Reading) -> std::result::Result<Table, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        Table::read(file.path(), reading).map_err(|error| {
+        Table::read(file.path(), reading, &Inputs::default()).map_err(|error| {
             let path = file.path().display().to_string();
             error.to_string().replace(&path, "x.csv")
         })

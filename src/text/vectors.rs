@@ -10,12 +10,12 @@
 //! Which one a file is in is found from its beginning. A word of a text file may hold spaces (some of GloVe's do), as long
 //! as none of its parts but the first is a number.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::Inputs;
 use super::conll::is_markup;
 use super::words::{Coverage, Digits, Form, resolve};
 use crate::{Error, Result};
@@ -88,25 +88,28 @@ impl Vectors {
     /// The file cannot be read, is empty, packed, or a page of HTML; a row is not UTF-8 or of another width than the
     /// first (line, or row of a binary file); a number of a row that is asked for is none, or not finite; there are not
     /// as many rows as the header says.
-    pub fn read<'a>(path: impl AsRef<Path>, words: impl IntoIterator<Item = &'a str>) -> Result<Vectors> {
-        let file = File::open(&path).map_err(|e| Error::io(&path, "reading", e))?;
-        Vectors::parse(path, file, Wanted::words(words))
+    pub fn read<'a>(
+        path: impl AsRef<Path>,
+        words: impl IntoIterator<Item = &'a str>,
+        inputs: &Inputs,
+    ) -> Result<Vectors> {
+        Vectors::read_wanted(path, Wanted::words(words), inputs)
     }
 
     /// As [`Vectors::read`], for any choice of rows.
     ///
     /// # Errors
     /// As [`Vectors::read`].
-    pub fn read_wanted(path: impl AsRef<Path>, wanted: Wanted) -> Result<Vectors> {
-        let file = File::open(&path).map_err(|e| Error::io(&path, "reading", e))?;
-        Vectors::parse(path, file, wanted)
+    pub fn read_wanted(path: impl AsRef<Path>, wanted: Wanted, inputs: &Inputs) -> Result<Vectors> {
+        let file = inputs.stream(path.as_ref())?;
+        Vectors::parse(path, file, wanted, inputs)
     }
 
     /// As [`Vectors::read`], from any source; `path` is for messages.
     ///
     /// # Errors
     /// As [`Vectors::read`].
-    pub fn parse(path: impl AsRef<Path>, mut file: impl Read, wanted: Wanted) -> Result<Vectors> {
+    pub fn parse(path: impl AsRef<Path>, mut file: impl Read, wanted: Wanted, _inputs: &Inputs) -> Result<Vectors> {
         let path = path.as_ref();
         let mut head = Vec::new();
         file.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|e| Error::io(path, "reading", e))?;
@@ -373,7 +376,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(bytes: impl AsRef<[u8]>, words: &[&str]) -> Result<Vectors> {
-        Vectors::parse("v", bytes.as_ref(), Wanted::words(words.iter().copied()))
+        Vectors::parse("v", bytes.as_ref(), Wanted::words(words.iter().copied()), &Inputs::default())
     }
 
     fn message(bytes: impl AsRef<[u8]>) -> String {
@@ -484,7 +487,7 @@ mod tests {
         assert_eq!(message(" \n\n"), format!("v: found an empty file, {kinds}"));
         assert_eq!(message("\n\n<!doctype HTML>\n"), format!("v: found a page of HTML or XML, {kinds}"));
         assert_eq!(message(b"PK\x03\x04rest"), format!("v: found a packed file (zip or gzip), {kinds}"));
-        assert_eq!(Vectors::read("no/such/file", []).unwrap_err().exit_code(), 6);
+        assert_eq!(Vectors::read("no/such/file", [], &Inputs::default()).unwrap_err().exit_code(), 6);
     }
 
     #[test]
@@ -512,7 +515,7 @@ mod tests {
             return;
         }
         let words = ["the", "The", "#", "1984", "zzzzz"];
-        let read = |name: &str| Vectors::read(root.join(name), words);
+        let read = |name: &str| Vectors::read(root.join(name), words, &Inputs::default());
         let glove = read("vectors/glove.6B.50d.first2445.utf8.txt").unwrap();
         assert_eq!((glove.format, glove.rows, glove.width), (Format::Glove, 2445, 50));
         assert_eq!(glove.find("The").unwrap().0[..2], [0.418, 0.24968]);

@@ -1,0 +1,148 @@
+//! What is odd about a user's files or options, but accepted all the same: warnings, each in one line, and under `--strict`
+//! refusals of what an option decides.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One warning. It reads `FILE:LINE: what was found; what was done; the option that decides it`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// The file; none where it is not about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Line number from 1; 0 where the whole file is meant.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub line: usize,
+    /// What was found.
+    pub found: String,
+    /// What was done about it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub done: String,
+    /// The option that decides it, and how, as `--word-column 2 takes the words from column 2`; empty if none does.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub option: String,
+}
+
+fn is_zero(line: &usize) -> bool {
+    *line == 0
+}
+
+impl Notice {
+    /// Something found in the file at `path`, in `line` (from 1; 0: the whole file).
+    pub fn of_file(path: impl AsRef<Path>, line: usize, found: impl Into<String>) -> Self {
+        Notice { file: Some(path.as_ref().to_owned()), line, ..Notice::new(found) }
+    }
+
+    /// Something found that is not about a file.
+    pub fn new(found: impl Into<String>) -> Self {
+        Notice { file: None, line: 0, found: found.into(), done: String::new(), option: String::new() }
+    }
+
+    /// What was done about it.
+    pub fn done(self, done: impl Into<String>) -> Self {
+        Notice { done: done.into(), ..self }
+    }
+
+    /// The option that decides it; under `--strict` it is refused.
+    pub fn option(self, option: impl Into<String>) -> Self {
+        Notice { option: option.into(), ..self }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}:", file.display())?;
+            if self.line > 0 {
+                write!(f, "{}:", self.line)?;
+            }
+            f.write_str(" ")?;
+        }
+        f.write_str(&self.found)?;
+        [&self.done, &self.option]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .try_for_each(|part| write!(f, "; {part}"))
+    }
+}
+
+/// Where warnings go, and all those that there were.
+pub struct Notices {
+    strict: bool,
+    say: Box<dyn Fn(&str) + Send + Sync>,
+    all: Mutex<Vec<Notice>>,
+}
+
+impl Default for Notices {
+    /// Keeps them and says nothing.
+    fn default() -> Self {
+        Notices::new(false, |_| {})
+    }
+}
+
+impl Notices {
+    /// Calls `say` with the text of every warning. If `strict`, those that an option decides are refused instead.
+    pub fn new(strict: bool, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Notices { strict, say: Box::new(say), all: Mutex::default() }
+    }
+
+    /// Warns.
+    ///
+    /// # Errors
+    /// Under `--strict`, if an option decides it.
+    pub fn warn(&self, notice: Notice) -> Result<()> {
+        if self.strict && !notice.option.is_empty() {
+            let Notice { file, line, found, option, .. } = notice;
+            return Err(match file {
+                Some(file) => Error::input(file, line, found, format!("nothing odd under --strict; {option}")),
+                None => Error::Usage(format!("{found}: refused by --strict; {option}")),
+            });
+        }
+        (self.say)(&notice.to_string());
+        self.lock().push(notice);
+        Ok(())
+    }
+
+    /// Those that there were so far.
+    pub fn all(&self) -> Vec<Notice> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Notice>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn one_line_each_and_kept() {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let notices = Notices::new(false, {
+            let said = said.clone();
+            move |text: &str| said.lock().unwrap().push(text.to_owned())
+        });
+        let odd = Notice::of_file("a.conll", 3, "2 empty words").done("kept").option("--strict refuses them");
+        notices.warn(odd.clone()).unwrap();
+        notices.warn(Notice::new("little memory")).unwrap();
+        let lines = ["a.conll:3: 2 empty words; kept; --strict refuses them", "little memory"];
+        assert_eq!(*said.lock().unwrap(), lines);
+        assert_eq!(notices.all(), [odd, Notice::new("little memory")]);
+    }
+
+    #[test]
+    fn strict_refuses_what_an_option_decides() {
+        let notices = Notices::new(true, |_| {});
+        notices.warn(Notice::of_file("a", 0, "x").done("y")).unwrap();
+        let error = notices.warn(Notice::of_file("a", 2, "x").done("y").option("--z takes it")).unwrap_err();
+        assert_eq!(error.to_string(), "a:2: found x, expected nothing odd under --strict; --z takes it");
+        assert_eq!(error.exit_code(), 3);
+        assert_eq!(notices.all().len(), 1);
+    }
+}

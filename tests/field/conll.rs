@@ -1,0 +1,1 @@
+//! CoNLL files and their tags.

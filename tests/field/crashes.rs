@@ -1,0 +1,1 @@
+//! What was seen to crash, hang or mislead.

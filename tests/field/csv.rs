@@ -1,0 +1,1 @@
+//! CSV files, pairs and lexicons.

@@ -1,0 +1,1 @@
+//! What any file may be: packed, in another encoding, something else altogether.

@@ -1,0 +1,1 @@
+//! Signals, file systems, standard streams.
