@@ -318,16 +318,25 @@ impl Tagger {
     }
 
     /// The tags of sentences.
-    pub fn tag(&self, words: &[&str], ends: &[usize]) -> Vec<Tag> {
+    ///
+    /// # Errors
+    /// There is no memory for the longest of them.
+    pub fn tag(&self, words: &[&str], ends: &[usize], inputs: &Inputs) -> Result<Vec<Tag>> {
         let encoded = self.encoder.encode(words, ends, self.config.net.window / 2);
+        let longest = (0..ends.len()).map(|i| encoded.sentence(i).len()).max().unwrap_or(0);
+        let work = format!("tagging, with a longest sentence of {longest} tokens,");
+        memory::check_threads(&work, |threads| encoded.label_bytes(&self.net, threads), inputs)?;
         let labels = encoded.label(&self.net, &self.w);
-        labels.into_iter().map(|label| self.config.labels.tag(label as usize)).collect()
+        Ok(labels.into_iter().map(|label| self.config.labels.tag(label as usize)).collect())
     }
 
     /// How well it tags a file.
-    pub fn evaluate(&self, tagged: &Tagged, kinds: &Kinds) -> Report {
+    ///
+    /// # Errors
+    /// Those of [`Tagger::tag`].
+    pub fn evaluate(&self, tagged: &Tagged, kinds: &Kinds, inputs: &Inputs) -> Result<Report> {
         let (words, ends) = words_and_ends(&tagged.file);
-        evaluate(&self.tag(&words, &ends), tagged, kinds)
+        Ok(evaluate(&self.tag(&words, &ends, inputs)?, tagged, kinds))
     }
 }
 
@@ -487,6 +496,10 @@ impl Task for NerTask<'_> {
         let batch = Batch { inputs: &self.inputs, ends: &self.ends };
         let loss = net.step(g, &mut self.space, batch, &self.targets, noise, w);
         Outcome { loss, targets: self.targets.len() as u64 }
+    }
+
+    fn classes(&self) -> Option<usize> {
+        Some(self.data.labels.count())
     }
 
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {
