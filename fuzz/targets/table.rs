@@ -18,6 +18,6 @@ fuzz_target!(|data: &[u8]| {
             assert!(again.values == table.values && again.classes == table.classes);
         }
         let (features, names) = (["a".to_owned(), "b".to_owned()], ["x".to_owned(), "y".to_owned()]);
-        _ = Table::read(&path, Reading::Like { features: &features, label: "k", names: &names });
+        _ = Table::read(&path, Reading::Like { features: &features, label: "k", names: &names }, &Default::default());
     });
 });
