@@ -135,7 +135,7 @@ impl Evaluator {
     }
 
     fn is_stopped(&self) -> bool {
-        self.signals.as_ref().is_some_and(|signals| signals.raised().is_some())
+        self.signals.as_ref().is_some_and(|signals| signals.stop().is_some())
     }
 
     /// Bytes of [`Evaluator::new`].

@@ -53,7 +53,7 @@ impl Inputs {
     /// # Errors
     /// The file cannot be read or is not UTF-8 (line, byte); it is a page of HTML or XML, and not what is `expected`.
     pub fn text(&self, path: &Path, expected: &str) -> Result<String> {
-        let bytes = self.open(path)?;
+        let bytes = self.open(path)?.read(|bytes| Ok(bytes.to_vec()))?;
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
         let text = super::conll::utf8(path, bytes.to_vec())?;
         if is_markup(text.as_bytes()) {
