@@ -250,7 +250,11 @@ impl Vocabulary {
         map_file(path)?.read(|file| Self::parse(path, file))
     }
 
-    fn parse(path: &Path, file: &[u8]) -> Result<Self> {
+    /// The same of the contents of such a file, which lies at `path`.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::read`].
+    pub fn parse(path: &Path, file: &[u8]) -> Result<Self> {
         let text = std::str::from_utf8(file).map_err(|e| not_utf8(path, file, e.valid_up_to()))?;
         let (mut words, mut counts) = (Words::default(), Vec::<u64>::new());
         for (number, line) in (1..).zip(text.split_inclusive('\n')) {

@@ -190,9 +190,9 @@ impl Checkpoint {
         {
             return Err(Error::model(path.join(missing), "is missing: its checkpoint's manifest lists it"));
         }
-        if let Some(surplus) = found.iter().find(|name| {
-            *name != MANIFEST && !manifest.contains_key(*name) && !is_litter(name)
-        }) {
+        if let Some(surplus) =
+            found.iter().find(|name| *name != MANIFEST && !manifest.contains_key(*name) && !is_litter(name))
+        {
             return Err(Error::model(path.join(surplus), "is surplus: its checkpoint's manifest does not list it"));
         }
         let needed = |name: &str| purpose == Purpose::Resume || !for_training(name);

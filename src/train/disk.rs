@@ -89,7 +89,8 @@ impl Disk {
             let entry = entry?;
             let (file, name) = (entry.path(), entry.file_name());
             // The system's own names of removed files that are held open, and directories that other programs make.
-            if is_renamed(&name.to_string_lossy()) || is_litter(&name.to_string_lossy()) && entry.file_type()?.is_dir() {
+            if is_renamed(&name.to_string_lossy()) || is_litter(&name.to_string_lossy()) && entry.file_type()?.is_dir()
+            {
                 continue;
             }
             self.ask(Op::Remove, &file)?;
@@ -141,7 +142,10 @@ pub fn is_litter(name: &str) -> bool {
         ".gitkeep",
     ];
     let same = |litter: &&str| litter.eq_ignore_ascii_case(name);
-    is_renamed(name) || name.starts_with("._") || name.starts_with(".Trash-") || NAMES.iter().any(|litter| same(&litter))
+    is_renamed(name)
+        || name.starts_with("._")
+        || name.starts_with(".Trash-")
+        || NAMES.iter().any(|litter| same(&litter))
 }
 
 /// A file being written; its SHA-256 is computed on the way.

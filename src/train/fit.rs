@@ -288,7 +288,8 @@ impl<T: Task> Fit<'_, T> {
             Stop::Signal(signal) => Err(Error::Interrupted { signal, resume: resume.clone() }),
             Stop::Time => {
                 let step = self.state.step;
-                self.progress.say(&format!("stopped after step {step}, as --max-minutes says; continue with: {resume}"));
+                self.progress
+                    .say(&format!("stopped after step {step}, as --max-minutes says; continue with: {resume}"));
                 Ok(())
             }
         }

@@ -55,8 +55,7 @@ impl Signals {
         if let Some(signals) = &*installed {
             return Ok(signals.clone());
         }
-        let signals =
-            Signals { raised: Arc::default(), save: Arc::default(), installed: Instant::now(), until: None };
+        let signals = Signals { raised: Arc::default(), save: Arc::default(), installed: Instant::now(), until: None };
         let second = Arc::new(AtomicBool::new(false));
         let install = || {
             let lines = [
