@@ -308,9 +308,9 @@ impl Import {
                 return Err(Error::input(path, 0, found, "finite weights"));
             }
         }
+        let inputs = InputOptions::default().inputs(false);
         if !zero.is_empty() {
-            let notice = Notice::of_file(path, 0, format!("no {}", zero.join(", "))).done("taken as zeros");
-            InputOptions::default().inputs(false).warn(notice)?;
+            inputs.warn(Notice::of_file(path, 0, format!("no {}", zero.join(", "))).done("taken as zeros"))?;
         }
         let [embedding, output, _] = &mut all[config.layers * 4..] else { unreachable!("three tables") };
         if theirs.find(&embedding.name).is_none() {
@@ -324,6 +324,7 @@ impl Import {
         vocabulary.write_to(&mut words).map_err(|e| Error::io(&self.out, "listing the vocabulary", e))?;
         let saved = Saved::LanguageModel(model.config().clone()).to_json();
         let writer = Writer::create(&self.out, self.force)?;
+        writer.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
         save_model(&writer, &w, &[(CONFIG, &saved), (VOCABULARY, &words)])?;
         let parameters = model.layout().parameters();
         writeln!(out, "{parameters} parameters in {}", self.out.display()).map_err(output_failed)

@@ -88,9 +88,13 @@ impl Disk {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             let (file, name) = (entry.path(), entry.file_name());
-            // The system's own names of removed files that are held open, and directories that other programs make.
-            if is_renamed(&name.to_string_lossy()) || is_litter(&name.to_string_lossy()) && entry.file_type()?.is_dir()
-            {
+            if is_renamed(&name.to_string_lossy()) {
+                // Of a removed file that is held open: the system refuses. Of one that a broken machine has left: it goes.
+                _ = fs::remove_file(file);
+                continue;
+            }
+            // Directories that other programs make.
+            if is_litter(&name.to_string_lossy()) && entry.file_type()?.is_dir() {
                 continue;
             }
             self.ask(Op::Remove, &file)?;
@@ -182,5 +186,42 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_leave() {
+        for name in
+            [".nfs000000001", ".fuse_hidden01", ".DS_Store", "._model", "THUMBS.DB", "lost+found", ".Trash-1000"]
+        {
+            assert!(is_litter(name), "{name}");
+        }
+        for name in ["model.safetensors", "nfs", "dear.txt", ".hidden", "DS_Store", "_x"] {
+            assert!(!is_litter(name), "{name}");
+        }
+    }
+
+    /// A directory of another program's within keeps it, which is no error; a directory that is nobody's is one.
+    #[test]
+    fn a_directory_goes_with_its_files() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a");
+        let make = |within: &str| {
+            fs::create_dir_all(path.join(within)).unwrap();
+            ["file", ".nfs01", ".DS_Store"].iter().for_each(|name| fs::write(path.join(name), "x").unwrap());
+        };
+        make("");
+        Disk::default().remove(&path).unwrap();
+        assert!(!path.exists());
+        make("@eaDir");
+        assert!(is_held(&Disk::default().remove(&path).unwrap_err()));
+        assert!(path.join("@eaDir").exists() && !path.join("file").exists());
+        make("own");
+        assert!(!is_held(&Disk::default().remove(&path).unwrap_err()));
+        assert!(path.join("own").exists());
     }
 }

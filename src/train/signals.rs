@@ -70,12 +70,12 @@ impl Signals {
                     continue;
                 }
                 // Actions run in the order of registration: the first signal finds `second` unset, and sets it.
+                end_at_once(signal, 128 + signal, line, &HELD)?;
                 if signal == SIGINT || signal == SIGTERM {
                     flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&second))?;
                 }
                 flag::register(signal, Arc::clone(&second))?;
                 flag::register_usize(signal, Arc::clone(&signals.raised), signal as usize)?;
-                end_at_once(signal, 128 + signal, line, &HELD)?;
             }
             for signal in [SIGUSR1, SIGUSR2] {
                 flag::register(signal, Arc::clone(&signals.save))?;

@@ -279,7 +279,10 @@ impl Header {
             }
             Dtype::F16 => read_values(file, values, |bytes| widen(u16::from_le_bytes(bytes))),
             _ => {
-                return Err(Error::model(path, format!("tensor {name}: found {found}, expected F32, F64, F16 or BF16")));
+                return Err(Error::model(
+                    path,
+                    format!("tensor {name}: found {found}, expected F32, F64, F16 or BF16"),
+                ));
             }
         };
         read.map_err(|e| Error::io(path, "reading", e))
