@@ -48,6 +48,7 @@ int unlink(const char *path) {
 
 int fsync(int fd) {
     struct stat found;
+    if (asked("fsync=no")) return 0; /* a disk that is very fast */
     if (!fstat(fd, &found)) {
         if (asked("fsync-directory=EINVAL") && S_ISDIR(found.st_mode)) return fail(EINVAL);
         if (asked("fsync-file=EIO") && S_ISREG(found.st_mode)) return fail(EIO);
