@@ -553,6 +553,21 @@ fn readers_beside_a_run_that_removes_checkpoints() {
     end(child).refuses(143, &["stopped by SIGTERM"]);
 }
 
+/// The same at the one moment that matters: the only checkpoint that there was when the reader looked.
+#[test]
+fn a_checkpoint_removed_while_it_is_opened() {
+    let desk = Desk::new();
+    desk.file("text", text(40));
+    desk.file("few", text(4));
+    desk.run(&format!("train lm --train text --out m {SMALL_LM} -q")).works();
+    desk.run(&format!("train lm --train text --out n {SMALL_LM} --max-steps 3 -q")).works();
+    fs::rename(desk.path().join("n/step-000000000003"), desk.path().join("next")).unwrap();
+    let Some(run) = run_failing(&desk, "removed", "score m few") else { return };
+    let found = run.works().is_silent().out;
+    assert_eq!(newest(&desk.path().join("m")), Some(3), "the library had no effect");
+    assert_eq!(found, desk.run("score m few").works().out);
+}
+
 /// The contents decide, not the path: for every kind of model.
 #[test]
 fn data_of_a_run_that_goes_on_may_have_moved() {
