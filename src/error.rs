@@ -61,9 +61,9 @@ pub enum Error {
         found: String,
     },
     /// A signal asked the run to end; a checkpoint has been saved.
-    #[error("stopped by {name}; continue with: {resume}", name = if *signal == 2 { "Ctrl-C" } else { "SIGTERM" })]
+    #[error("stopped by {}; continue with: {resume}", signal_name(*signal))]
     Interrupted {
-        /// 2 (SIGINT) or 15 (SIGTERM).
+        /// Its number, as 15 (SIGTERM).
         signal: i32,
         /// The command that continues.
         resume: String,
@@ -72,6 +72,17 @@ pub enum Error {
 
 /// The result of everything that can fail on a user's input.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a signal that ends runs is called.
+pub fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGINT => "Ctrl-C",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGXCPU => "SIGXCPU",
+        _ => "a signal",
+    }
+}
 
 fn place(line: usize) -> String {
     if line == 0 { String::new() } else { format!(":{line}") }

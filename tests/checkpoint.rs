@@ -583,6 +583,7 @@ fn helper() {
         // Runs until asked to stop, then takes its time.
         "signal" => {
             let signals = Signals::install().unwrap();
+            let _held = signals.hold();
             out("saved 0".to_owned());
             while signals.raised().is_none() {
                 std::thread::sleep(Duration::from_millis(1));

@@ -47,14 +47,20 @@ pub fn expand(args: impl IntoIterator<Item = OsString>, command: &mut Command) -
     // A name that is unknown is told by clap.
     let preset = preset.and_then(|name| Preset::from_str(name.to_str()?, false).ok());
     if let Some(mut path) = value_of(own, "--config").map(PathBuf::from) {
-        if path.is_dir() {
-            path = saved::open(&path)?.path().join(saved::OPTIONS);
-        }
-        let text = match std::fs::read(&path) {
-            Ok(bytes) => String::from_utf8(bytes).map_err(|e| {
-                Error::input(&path, 0, format!("invalid UTF-8 at byte {}", e.utf8_error().valid_up_to()), "a TOML file")
-            })?,
-            Err(e) => return Err(Error::io(&path, "reading", e)),
+        let bytes = if path.is_dir() {
+            // Through the checkpoint, which its run may be about to remove.
+            let mut checkpoint = saved::open(&path)?;
+            path = checkpoint.path().join(saved::OPTIONS);
+            checkpoint.read(saved::OPTIONS)?
+        } else {
+            std::fs::read(&path).map_err(|e| Error::io(&path, "reading", e))?
+        };
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(e) => {
+                let found = format!("invalid UTF-8 at byte {}", e.utf8_error().valid_up_to());
+                return Err(Error::input(&path, 0, found, "a TOML file"));
+            }
         };
         args.splice(at..at, arguments(&path, &text, verb)?);
     }

@@ -3,6 +3,7 @@
 //! PyTorch's weights are ours transposed. Its GRU has the gates in the order r, z, n with 1 − z in the place of z, so that the
 //! weights and biases of z are negated (σ(−a) = 1 − σ(a)); the bias of q = h₋U_q + b_q is the third part of `bias_hh`.
 
+use super::inputs::InputOptions;
 use super::language_model::Trained;
 use super::output_failed;
 use super::saved::{CONFIG, Saved, VOCABULARY};
@@ -12,13 +13,15 @@ use crate::kernels::activation::Activation;
 use crate::layers::net::Kind;
 use crate::models::LanguageModel;
 use crate::models::language_model::{Config, Loss};
+use crate::notices::Notice;
 use crate::params::{Arena, P};
 use crate::text::Vocabulary;
 use crate::train::fit::save_model;
-use crate::train::tensor_file::{self, Header, Tensor, TensorMut};
+use crate::train::tensor_file::{self, Header, Tensor};
 use crate::train::writer::Writer;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Seek, Write};
 use std::mem::take;
 use std::path::{Path, PathBuf};
 
@@ -55,9 +58,10 @@ enum Program {
 
 /// Make a model of PyTorch's weights
 ///
-/// FILE holds tensors as export writes them (a safetensors file); the cell, the sizes and the number of layers follow from their
-/// names and shapes. Tables that are equal, or an output.weight that is missing,
-/// mean tied weights.
+/// FILE is a safetensors file of what export writes, or of the state_dict of any module made of an nn.Embedding, an nn.RNN or nn.GRU and
+/// an nn.Linear, under their usual names and with what DataParallel, torch.compile or Lightning put before them; half precision
+/// is widened. The cell, the sizes and the number of layers follow from names and shapes. Tables that are equal, or one of them that is
+/// missing, mean tied weights; biases that are missing are zeros.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -90,31 +94,33 @@ struct Named {
     data: Vec<f32>,
 }
 
-impl Named {
-    fn new(name: impl Into<String>, shape: &[usize]) -> Self {
-        Named { name: name.into(), shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] }
-    }
-}
-
-/// PyTorch's tensors of a model, all zero: per layer weight_ih, weight_hh, bias_ih, bias_hh; then embedding, output and its bias.
-fn tensors_of(config: &Config) -> Vec<Named> {
+/// Names and shapes of PyTorch's tensors of a model: per layer weight_ih, weight_hh, bias_ih, bias_hh; then embedding, output and its
+/// bias.
+fn names_of(config: &Config) -> Vec<(String, Vec<usize>)> {
     let Config { words, embed, hidden, layers, .. } = *config;
     let rows = if config.cell == Kind::Gru { 3 * hidden } else { hidden };
     let layer = |l: usize| {
         let inputs = if l == 0 { embed } else { hidden };
         [
-            Named::new(format!("rnn.weight_ih_l{l}"), &[rows, inputs]),
-            Named::new(format!("rnn.weight_hh_l{l}"), &[rows, hidden]),
-            Named::new(format!("rnn.bias_ih_l{l}"), &[rows]),
-            Named::new(format!("rnn.bias_hh_l{l}"), &[rows]),
+            (format!("rnn.weight_ih_l{l}"), vec![rows, inputs]),
+            (format!("rnn.weight_hh_l{l}"), vec![rows, hidden]),
+            (format!("rnn.bias_ih_l{l}"), vec![rows]),
+            (format!("rnn.bias_hh_l{l}"), vec![rows]),
         ]
     };
     let tables = [
-        Named::new("embedding.weight", &[words, embed]),
-        Named::new("output.weight", &[words, hidden]),
-        Named::new("output.bias", &[words]),
+        ("embedding.weight".to_owned(), vec![words, embed]),
+        ("output.weight".to_owned(), vec![words, hidden]),
+        ("output.bias".to_owned(), vec![words]),
     ];
     (0..layers).flat_map(layer).chain(tables).collect()
+}
+
+/// The same tensors, all zero, after `check` has allowed each of them.
+fn tensors_of(config: &Config, check: impl Fn(&str, &[usize]) -> Result<()>) -> Result<Vec<Named>> {
+    let names = names_of(config);
+    names.iter().try_for_each(|(name, shape)| check(name, shape))?;
+    Ok(names.into_iter().map(|(name, shape)| Named { data: vec![0.0; shape.iter().product()], name, shape }).collect())
 }
 
 /// Where a block of H rows of PyTorch's matrix is in ours: the block of columns, and its sign.
@@ -165,7 +171,7 @@ fn refuse(config: &Config) -> Result<()> {
 fn to_pytorch(model: &LanguageModel, w: &Arena<f32>) -> Vec<Named> {
     let config = model.config();
     let (units, blocks) = (config.hidden, if config.cell == Kind::Gru { 3 } else { 1 });
-    let mut all = tensors_of(config);
+    let mut all = tensors_of(config, |_, _| Ok(())).expect("all are allowed");
     let factor = config.at_test as f32;
     for (l, p) in model.stack().iter().enumerate() {
         let [ih, hh, bih, bhh] = &mut all[4 * l..][..4] else { unreachable!("four tensors a layer") };
@@ -284,28 +290,32 @@ impl Import {
             return Err(Error::input(path, 0, "a directory", "a safetensors file"));
         }
         let mut file = File::open(path).map_err(|e| Error::io(path, "reading", e))?;
+        refuse_pickles(&mut file, path)?;
         let header = Header::read(&mut file, path)?;
-        let mut config = self.config(&header, vocabulary.len())?;
-        // Before anything of these sizes is allocated.
-        let held: usize = header.shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-        let least = LanguageModel::new(config.clone()).layout().parameters();
-        if held < least {
-            let found = format!("tensors of {held} numbers together");
-            return Err(Error::input(path, 0, found, format!("at least {least}, as their shapes ask for")));
-        }
-        let mut all = tensors_of(&config);
-        let kept = if config.tie { all.len() - 2..all.len() - 1 } else { 0..0 };
-        let mut targets: Vec<TensorMut> = Vec::new();
-        for (i, x) in all.iter_mut().enumerate() {
-            if !kept.contains(&i) {
-                targets.push(TensorMut { name: &x.name, shape: &x.shape, data: x.data.as_mut_slice().into() });
+        let theirs = Theirs::of(&header, path)?;
+        let mut config = self.config(&header, &theirs, vocabulary.len())?;
+        let mut all = tensors_of(&config, |name, shape| theirs.check(name, shape, path))?;
+        let mut zero = Vec::new();
+        for x in &mut all {
+            match theirs.find(&x.name) {
+                Some((name, _)) => header.read_as_f32(&mut file, path, name, &mut x.data)?,
+                // Of tied weights there is one table; biases may be missing.
+                None if x.name.ends_with(".weight") => {}
+                None => zero.push(x.name.clone()),
+            }
+            if x.data.iter().any(|x| !x.is_finite()) {
+                let found = format!("{} with a value that is not finite", x.name);
+                return Err(Error::input(path, 0, found, "finite weights"));
             }
         }
-        header.read_tensors(&mut file, path, &mut targets)?;
-        if let Some(x) = all.iter().find(|x| x.data.iter().any(|x| !x.is_finite())) {
-            return Err(Error::input(path, 0, format!("{} with a value that is not finite", x.name), "finite weights"));
+        let inputs = InputOptions::default().inputs(false);
+        if !zero.is_empty() {
+            inputs.warn(Notice::of_file(path, 0, format!("no {}", zero.join(", "))).done("taken as zeros"))?;
         }
-        let [embedding, output, _] = &all[all.len() - 3..] else { unreachable!("three tables") };
+        let [embedding, output, _] = &mut all[config.layers * 4..] else { unreachable!("three tables") };
+        if theirs.find(&embedding.name).is_none() {
+            embedding.data.copy_from_slice(&output.data);
+        }
         config.tie |= embedding.shape == output.shape && embedding.data == output.data;
         let model = LanguageModel::new(config);
         let mut w = Arena::zeros(model.layout());
@@ -314,40 +324,49 @@ impl Import {
         vocabulary.write_to(&mut words).map_err(|e| Error::io(&self.out, "listing the vocabulary", e))?;
         let saved = Saved::LanguageModel(model.config().clone()).to_json();
         let writer = Writer::create(&self.out, self.force)?;
+        writer.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
         save_model(&writer, &w, &[(CONFIG, &saved), (VOCABULARY, &words)])?;
         let parameters = model.layout().parameters();
         writeln!(out, "{parameters} parameters in {}", self.out.display()).map_err(output_failed)
     }
 
     /// What the names and shapes of the tensors say.
-    fn config(&self, header: &Header, words: usize) -> Result<Config> {
-        let shapes = header.shapes();
+    fn config(&self, header: &Header, theirs: &Theirs, words: usize) -> Result<Config> {
         let path = &self.file;
-        let shape = |name: &str| shapes.iter().find(|(n, _)| n == name).map(|(_, shape)| shape.as_slice());
-        let matrix = |name: &str| match shape(name) {
-            Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok((rows, columns)),
-            Some(other) => Err(Error::input(path, 0, format!("{name} of shape {other:?}"), "a matrix")),
-            None => Err(Error::input(path, 0, format!("no tensor {name}"), "the tensors that export writes")),
-        };
-        let (rows, embed) = matrix("embedding.weight")?;
-        if rows != words {
-            let found = format!("embedding.weight with {rows} rows");
-            return Err(Error::input(
-                path,
-                0,
-                found,
-                format!("one for each of the {words} words of {}", self.vocab.display()),
-            ));
-        }
-        let (rows, hidden) = matrix("rnn.weight_hh_l0")?;
-        let cell = match rows / hidden {
-            1 => Kind::Rnn,
-            3 => Kind::Gru,
-            _ => {
-                let found = format!("rnn.weight_hh_l0 of shape [{rows}, {hidden}]");
-                return Err(Error::input(path, 0, found, "that of an nn.RNN [H, H] or an nn.GRU [3H, H]"));
+        let shape = |name: &str| theirs.find(name).map(|(_, shape)| shape);
+        let matrix = |name: &str| match theirs.find(name) {
+            Some((_, &[rows, columns])) if rows > 0 && columns > 0 => Ok((rows, columns)),
+            Some((name, other)) => Err(Error::input(path, 0, format!("{name} of shape {other:?}"), "a matrix")),
+            None => {
+                let all: Vec<&str> = theirs.names.values().map(|(name, _)| name.as_str()).take(12).collect();
+                let found = format!("no tensor {name} among {}", all.join(", "));
+                Err(Error::input(path, 0, found, "those of an nn.Embedding, an nn.RNN or nn.GRU and an nn.Linear"))
             }
         };
+        let (recurrent, hidden) = matrix("rnn.weight_hh_l0")?;
+        let cell = match recurrent / hidden {
+            _ if recurrent % hidden != 0 => None,
+            1 => Some(Kind::Rnn),
+            3 => Some(Kind::Gru),
+            _ => None,
+        };
+        let Some(cell) = cell else {
+            let lstm = if recurrent == 4 * hidden { ", as an nn.LSTM has, which is not here" } else { "" };
+            let found = format!("rnn.weight_hh_l0 of shape [{recurrent}, {hidden}]{lstm}");
+            return Err(Error::input(path, 0, found, "that of an nn.RNN [H, H] or an nn.GRU [3H, H]"));
+        };
+        // Tied weights are one table, under the name of either.
+        let table = if shape("embedding.weight").is_none() && shape("output.weight").is_some() {
+            "output"
+        } else {
+            "embedding"
+        };
+        let (rows, embed) = matrix(&format!("{table}.weight"))?;
+        if rows != words {
+            let found = format!("{table}.weight with {rows} rows");
+            let expected = format!("one for each of the {words} words of {}", self.vocab.display());
+            return Err(Error::input(path, 0, found, expected));
+        }
         let layers = (0..).take_while(|l| shape(&format!("rnn.weight_hh_l{l}")).is_some()).count();
         let noted = match header.note(NOTE) {
             Some("relu") => Activation::Relu,
@@ -358,9 +377,10 @@ impl Import {
             }
             Some(_) => Activation::Tanh,
         };
-        let tie = shape("output.weight").is_none();
+        let tie = shape("output.weight").is_none() || shape("embedding.weight").is_none();
         if tie && embed != hidden {
-            let found = format!("no output.weight, and word vectors of width {embed}");
+            let other = if table == "output" { "embedding" } else { "output" };
+            let found = format!("no {other}.weight, and word vectors of width {embed}");
             return Err(Error::input(path, 0, found, format!("width {hidden}, as tied weights have")));
         }
         if layers > 64 {
@@ -370,8 +390,112 @@ impl Import {
             return Err(Error::Usage("--activation is for an nn.RNN; the file holds an nn.GRU".into()));
         }
         let activation = self.activation.unwrap_or(noted);
-        Ok(Config { words, embed, hidden, layers, cell, activation, tie, ..Config::default() })
+        let config = Config { words, embed, hidden, layers, cell, activation, tie, ..Config::default() };
+        let expected = names_of(&config);
+        match theirs.names.iter().find(|(ours, _)| !expected.iter().any(|(name, _)| name == *ours)) {
+            Some((_, (name, _))) => {
+                let expected = "only an nn.Embedding, an nn.RNN or nn.GRU in one direction, and an nn.Linear";
+                Err(Error::input(path, 0, format!("the tensor {name}, which has no place in such a model"), expected))
+            }
+            None => Ok(config),
+        }
     }
+}
+
+/// The tensors of a file from elsewhere, under our names.
+struct Theirs {
+    /// Our name: theirs, and the shape.
+    names: BTreeMap<String, (String, Vec<usize>)>,
+}
+
+impl Theirs {
+    /// An error if two tensors are the same one of ours.
+    fn of(header: &Header, path: &Path) -> Result<Self> {
+        let mut names = BTreeMap::new();
+        for (name, shape) in header.shapes() {
+            let ours = our_name(&name);
+            if let Some((before, _)) = names.insert(ours.clone(), (name.clone(), shape)) {
+                let found = format!("{before} and {name}, both of which may be {ours}");
+                return Err(Error::input(path, 0, found, "one of them"));
+            }
+        }
+        Ok(Theirs { names })
+    }
+
+    /// Their name and the shape of the tensor that we call `name`.
+    fn find(&self, name: &str) -> Option<(&str, &[usize])> {
+        self.names.get(name).map(|(name, shape)| (name.as_str(), shape.as_slice()))
+    }
+
+    /// An error if that tensor is there and has another shape, or is a matrix of the recurrent layers and not there.
+    fn check(&self, name: &str, expected: &[usize], path: &Path) -> Result<()> {
+        let found = match self.find(name) {
+            Some((_, shape)) if shape == expected => return Ok(()),
+            Some((name, shape)) => format!("{name} of shape {shape:?}"),
+            None if name.starts_with("rnn.weight") => format!("no tensor {name}"),
+            None => return Ok(()),
+        };
+        Err(Error::input(path, 0, found, format!("one of shape {expected:?}, as the others ask for")))
+    }
+}
+
+/// What we call a tensor that is called `name` in a file from elsewhere: wrappers of a model put something before it, and its layers have
+/// names that are usual, as encoder and decoder in PyTorch's own example of a language model.
+fn our_name(name: &str) -> String {
+    const EMBEDDINGS: [&str; 9] = [
+        "embedding",
+        "embeddings",
+        "encoder",
+        "embed",
+        "emb",
+        "embedding_layer",
+        "word_embedding",
+        "word_embeddings",
+        "wte",
+    ];
+    const OUTPUTS: [&str; 11] =
+        ["output", "decoder", "out", "fc", "fc_out", "linear", "head", "lm_head", "proj", "output_layer", "classifier"];
+    let mut rest = name;
+    // Of DataParallel and DistributedDataParallel, torch.compile, Lightning.
+    while let Some(inner) = ["module.", "_orig_mod.", "model."].iter().find_map(|prefix| rest.strip_prefix(prefix)) {
+        rest = inner;
+    }
+    let (layer, last) = rest.rsplit_once('.').unwrap_or(("", rest));
+    if ["weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l"].iter().any(|start| last.starts_with(start)) {
+        return format!("rnn.{last}");
+    }
+    match last {
+        "weight" if EMBEDDINGS.contains(&layer) => "embedding.weight".to_owned(),
+        "weight" | "bias" if OUTPUTS.contains(&layer) => format!("output.{last}"),
+        _ => rest.to_owned(),
+    }
+}
+
+/// Names what torch.save writes, with the command that makes a safetensors file of it.
+fn refuse_pickles(file: &mut File, path: &Path) -> Result<()> {
+    let mut start = Vec::new();
+    let read = file.take(512).read_to_end(&mut start).and_then(|_| file.rewind());
+    read.map_err(|e| Error::io(path, "reading", e))?;
+    // A zip archive of which the first entry is data.pkl or beside it; before PyTorch 1.6 a bare pickle of protocol 2.
+    let archive = start.starts_with(b"PK\x03\x04");
+    if !archive && !start.starts_with(b"\x80\x02") {
+        return Ok(());
+    }
+    if archive && start.windows(4).any(|name| name == b".npy") {
+        return Err(Error::input(
+            path,
+            0,
+            "an archive of NumPy arrays",
+            "a safetensors file of an nn.Module's state_dict",
+        ));
+    }
+    let python = |path: &Path| format!("'{}'", path.display().to_string().replace('\\', "\\\\").replace('\'', "\\'"));
+    let (from, to) = (python(path), python(&path.with_extension("safetensors")));
+    let command = format!(
+        "python -c \"import torch; from safetensors.torch import save_file; x = torch.load({from}, map_location='cpu', weights_only=True); \
+         x = x.get('state_dict', x.get('model', x)); save_file({{k: v.clone().contiguous() for k, v in x.items()}}, {to})\""
+    );
+    Err(Error::input(path, 0, "a pickle of PyTorch", format!("a safetensors file, as made by: {command}")))
 }
 
 #[cfg(test)]

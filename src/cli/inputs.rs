@@ -20,14 +20,19 @@ pub struct InputOptions {
 impl InputOptions {
     /// The front that files come through. Warnings go to standard error, unless `quiet`.
     pub fn inputs(&self, quiet: bool) -> Inputs {
-        let say = move |text: &str| {
+        let warn = move |text: &str| {
             if !quiet {
-                // If nobody can read it, there is nothing else to do.
-                _ = writeln!(io::stderr(), "warning: {text}");
+                say(&format!("warning: {text}"));
             }
         };
-        Inputs::new(Notices::new(self.strict, say))
+        Inputs::new(Notices::new(self.strict, warn))
     }
+}
+
+/// Prints a line on standard error. If that is full or gone, nothing else changes: results and exit code are what they are.
+pub fn say(line: &str) {
+    // In one write, so that lines of other processes do not come between.
+    _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// `result` as a JSON object with all warnings in its member `warnings`.

@@ -1,5 +1,6 @@
 //! Language models on text: where models and corpora meet.
 
+use super::inputs::say;
 use super::saved::{self, CONFIG, Saved, VOCABULARY, read_arena};
 use crate::blas::Precision;
 use crate::error::{Error, Result};
@@ -42,7 +43,7 @@ impl Trained {
                 format!("--self-normalised is for models that --loss nce has trained; {} is not one", dir.display());
             return Err(Error::Usage(what));
         };
-        eprintln!("wordmill: scores are not summed over the words: their ln Z is taken for {ln_z}, as in training");
+        say(&format!("scores are not summed over the words: their ln Z is taken for {ln_z}, as in training"));
         Ok(ln_z)
     }
 
@@ -52,7 +53,7 @@ impl Trained {
             Saved::LanguageModel(saved) => saved,
             other => return Err(other.wrong_kind(checkpoint.path(), "language models (wordmill train lm)")),
         };
-        let vocabulary = Vocabulary::read(&checkpoint.path().join(VOCABULARY))?;
+        let vocabulary = Vocabulary::parse(&checkpoint.path().join(VOCABULARY), &checkpoint.read(VOCABULARY)?)?;
         let config = checkpoint.path().join(CONFIG);
         let sane = |n: usize| (1..=1 << 20).contains(&n);
         if saved.words != vocabulary.len() {
@@ -135,7 +136,7 @@ impl Evaluator {
     }
 
     fn is_stopped(&self) -> bool {
-        self.signals.as_ref().is_some_and(|signals| signals.raised().is_some())
+        self.signals.as_ref().is_some_and(|signals| signals.stop().is_some())
     }
 
     /// Bytes of [`Evaluator::new`].

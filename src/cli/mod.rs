@@ -41,6 +41,7 @@ mod vectors;
 use crate::error::{Error, Result};
 use crate::kernels::Isa;
 use crate::train::checkpoint::{ModelDir, Purpose};
+use crate::train::signals::Signals;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -107,6 +108,10 @@ impl Verb {
 
 /// Runs the program with these arguments, its name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // From here on a signal ends the process with one line, or while a model is trained lets it save.
+    if let Err(error) = Signals::install() {
+        return tell(&error);
+    }
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout());
     let cli = match parse(args) {
         Ok(cli) => cli,
@@ -198,7 +203,7 @@ fn tell(error: &Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let line = error.to_string().replace(['\n', '\r'], " ");
-    _ = writeln!(io::stderr(), "wordmill: {line}");
+    inputs::say(&format!("wordmill: {line}"));
     ExitCode::from(error.exit_code())
 }
 

@@ -23,7 +23,7 @@ use rand::RngExt;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +74,10 @@ pub struct RunOptions {
     /// Minutes between checkpoints within an epoch
     #[arg(long, default_value = "15", value_parser = positive, value_name = "MINUTES")]
     save_every: f64,
+    /// Save and end after so many minutes, for schedulers that would kill: --resume goes on as if it had never ended
+    #[arg(long, value_name = "MINUTES", value_parser = positive)]
+    #[serde(skip)]
+    max_minutes: Option<f64>,
     #[command(flatten)]
     #[serde(flatten)]
     pub inputs: InputOptions,
@@ -153,9 +157,12 @@ impl RunOptions {
     /// continued.
     pub fn open(&self, toml: &str, fixed: &[&str], inputs: &Inputs) -> Result<Opened> {
         if !self.resume {
-            return Ok(Opened { writer: Writer::create(&self.out, self.force)?, checkpoint: None });
+            let writer = Writer::create(&self.out, self.force)?;
+            writer.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
+            return Ok(Opened { writer, checkpoint: None });
         }
         let (writer, mut checkpoint) = Writer::resume(&self.out)?;
+        writer.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
         checkpoint.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
         check_same(&mut checkpoint, toml, &[fixed, &FIXED].concat())?;
         Ok(Opened { writer, checkpoint: Some(checkpoint) })
@@ -198,6 +205,7 @@ impl RunOptions {
         };
         let (parameters, unit) = (w.layout().parameters(), task.unit());
         let saver = Saver::new(writer);
+        let signals = signals.limited(self.max_minutes);
         let mut fit = Fit { task, w, optimizer, state, plan, saver, metrics, progress, signals };
         fit.run()?;
         let state = &fit.state;
@@ -211,6 +219,7 @@ impl RunOptions {
             examples_per_second: state.targets as f64 / state.seconds.max(1e-9),
             best_valid: state.stopping.best(),
             best_step: state.stopping.best_step(),
+            continue_with: fit.rest().map(str::to_owned),
             peak_memory_mb: super::memory::peak() as f64 / 1e6,
         })
     }
@@ -228,6 +237,26 @@ pub fn check_patience(patience: Option<u64>, valid: bool) -> Result<()> {
 
 /// The files of data that options name.
 pub type DataFiles<'a> = [(&'static str, Option<&'a PathBuf>)];
+
+impl RunOptions {
+    /// As [`check_there`] if a run is to be continued.
+    pub fn check_there(&self, files: &DataFiles) -> Result<()> {
+        if self.resume { check_there(files) } else { Ok(()) }
+    }
+}
+
+/// An error that names the option if data of a run to be continued are no longer where they were.
+pub fn check_there(files: &DataFiles) -> Result<()> {
+    for &(option, path) in files {
+        if let Some(path) = path
+            && std::fs::metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound)
+        {
+            let expected = format!("the data of the run to be continued; if they have moved, give --{option} FILE");
+            return Err(Error::input(path, 0, "no such file", expected));
+        }
+    }
+    Ok(())
+}
 
 /// The SHA-256 of each; none of a pipe, which can be read only once.
 fn fingerprints(inputs: &DataFiles) -> Result<BTreeMap<String, String>> {
@@ -312,6 +341,9 @@ pub struct Summary {
     pub examples_per_second: f64,
     pub best_valid: Option<Score>,
     pub best_step: Option<u64>,
+    /// The command that continues a run that `--max-minutes` has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continue_with: Option<String>,
     pub peak_memory_mb: f64,
 }
 

@@ -1,6 +1,7 @@
 //! What a checkpoint holds beside its tensors.
 
 use super::columns::Columns;
+use super::inputs::say;
 use crate::error::{Error, Result};
 use crate::models::language_model;
 use crate::params::{Arena, Layout};
@@ -134,7 +135,7 @@ impl Saved {
 pub fn open(dir: &Path) -> Result<Checkpoint> {
     let checkpoint = ModelDir::open(dir)?.load_best(Purpose::Use)?;
     for warning in &checkpoint.warnings {
-        eprintln!("wordmill: warning: {warning}");
+        say(&format!("warning: {warning}"));
     }
     Ok(checkpoint)
 }
@@ -158,6 +159,9 @@ pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<A
     Ok(w)
 }
 
+/// Options that name files of data.
+const DATA: [&str; 4] = ["train", "valid", "pairs", "vectors"];
+
 /// An error if one of the options `fixed` differs between the run of `checkpoint` and `now`, as TOML.
 pub fn check_same(checkpoint: &mut Checkpoint, now: &str, fixed: &[&str]) -> Result<()> {
     let path = checkpoint.path().join(OPTIONS);
@@ -166,7 +170,12 @@ pub fn check_same(checkpoint: &mut Checkpoint, now: &str, fixed: &[&str]) -> Res
     let (before, now) = (parse(&text)?, parse(now)?);
     for key in fixed {
         let show = |table: &toml::Table| table.get(*key).map_or("nothing".to_owned(), |value| value.to_string());
-        if before.get(*key) != now.get(*key) {
+        let same = match (before.get(*key), now.get(*key)) {
+            // Data may have moved: what they hold is compared when they are read.
+            (Some(_), Some(_)) if DATA.contains(key) => true,
+            (before, now) => before == now,
+        };
+        if !same {
             let (now, before) = (show(&now), show(&before));
             return Err(Error::Usage(format!("--{key} {now}: the run to be continued has {before}")));
         }

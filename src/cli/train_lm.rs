@@ -5,7 +5,7 @@ use super::inputs::{InputOptions, print_json};
 use super::language_model::{LmData, LmTask, Trained};
 use super::memory;
 use super::profile::{self, Profiled};
-use super::run::{absolute, check_patience, first_state, quoted, resumed_state, to_toml};
+use super::run::{absolute, check_patience, check_there, first_state, quoted, resumed_state, to_toml};
 use super::saved::{CONFIG, OPTIONS, Saved, VOCABULARY, check_same};
 use super::tuning::{self, Subject, Tuning};
 use super::values::{
@@ -225,6 +225,10 @@ pub struct LmOptions {
     /// Minutes between checkpoints within an epoch
     #[arg(long, default_value = "15", value_parser = positive, value_name = "MINUTES")]
     save_every: f64,
+    /// Save and end after so many minutes, for schedulers that would kill: --resume goes on as if it had never ended
+    #[arg(long, value_name = "MINUTES", value_parser = positive)]
+    #[serde(skip)]
+    max_minutes: Option<f64>,
     #[command(flatten)]
     #[serde(flatten)]
     pub inputs: InputOptions,
@@ -529,6 +533,9 @@ pub struct Summary {
     words_per_second: f64,
     best_valid_perplexity: Option<f64>,
     best_step: Option<u64>,
+    /// The command that continues a run that `--max-minutes` has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continue_with: Option<String>,
     peak_memory_mb: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<Profiled>,
@@ -561,8 +568,9 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
     let style = Style::choose(options.quiet);
     let progress = Progress::new(style);
     let mut progress = if options.samples() { progress.without_perplexity() } else { progress };
-    let signals = Signals::install()?;
+    let signals = Signals::install()?.limited(options.max_minutes);
     let (writer, mut checkpoint) = if options.resume {
+        check_there(&options.files())?;
         Writer::resume(&options.out).map(|(writer, checkpoint)| (Some(writer), Some(checkpoint)))?
     } else {
         // The directory is made, or made empty, when nothing but training itself can fail any more.
@@ -631,6 +639,7 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
     let room = |room: usize| what_fits(options, &vocabulary, valid_words, room);
     memory::check("training", predicted, room, inputs)?;
     let writer = writer.map_or_else(|| Writer::create(&options.out, options.force), Ok)?;
+    writer.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
 
     let steps = (windows.count() as u64).saturating_mul(options.epochs).min(options.max_steps.unwrap_or(u64::MAX));
     let mut task = LmTask::new(LmData {
@@ -685,6 +694,7 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
         words_per_second: fit.state.targets as f64 / fit.state.seconds.max(1e-9),
         best_valid_perplexity: fit.state.stopping.best().map(|score| score.value),
         best_step: fit.state.stopping.best_step(),
+        continue_with: fit.rest().map(str::to_owned),
         peak_memory_mb: memory::peak() as f64 / 1e6,
         profile: profiled,
     })

@@ -233,6 +233,9 @@ pub struct Summary {
     words_per_second: f64,
     best_valid_f1: Option<f64>,
     best_step: Option<u64>,
+    /// The command that continues a run that `--max-minutes` has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continue_with: Option<String>,
     test: Option<Report>,
     peak_memory_mb: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -270,6 +273,12 @@ pub fn train_ner(options: &NerOptions, inputs: &Inputs) -> Result<Summary> {
     let run = &options.run;
     let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity();
     let signals = Signals::install()?;
+    run.check_there(&[
+        ("train", Some(&options.train)),
+        ("valid", options.valid.as_ref()),
+        ("test", options.test.as_ref()),
+        ("vectors", options.vectors.as_ref()),
+    ])?;
     let files = [Some(&options.train), options.valid.as_ref(), options.test.as_ref(), options.vectors.as_ref()];
     let mut kinds = Kinds::default();
     // The inputs are read before a model is replaced.
@@ -413,6 +422,7 @@ pub fn train_ner(options: &NerOptions, inputs: &Inputs) -> Result<Summary> {
         words_per_second: done.examples_per_second,
         best_valid_f1: done.best_valid.map(|score| score.value),
         best_step: done.best_step,
+        continue_with: done.continue_with,
         test,
         peak_memory_mb: done.peak_memory_mb,
         profile,

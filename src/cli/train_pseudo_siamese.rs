@@ -153,6 +153,11 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions, inputs: &Inputs) -> 
     let mut progress =
         if options.vectors.is_some() { progress } else { progress.without_perplexity().counting("examples") };
     let signals = Signals::install()?;
+    run.check_there(&[
+        ("train", Some(&options.train)),
+        ("valid", options.valid.as_ref()),
+        ("vectors", options.vectors.as_ref()),
+    ])?;
     // The inputs are read before a model is replaced.
     let Data { train, valid, labels, sees } = match &options.vectors {
         Some(vectors) => Data::of_words(options, vectors, inputs)?,

@@ -102,6 +102,11 @@ pub fn train_siamese(options: &SiameseOptions, inputs: &Inputs) -> Result<Summar
     run.check(options.valid.is_some())?;
     let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity().counting("pairs");
     let signals = Signals::install()?;
+    run.check_there(&[
+        ("pairs", Some(&options.pairs)),
+        ("valid", options.valid.as_ref()),
+        ("vectors", Some(&options.vectors)),
+    ])?;
     // The inputs are read before a model is replaced.
     let train = Pairs::read(&options.pairs, inputs)?;
     let valid = options.valid.as_ref().map(|path| Pairs::read(path, inputs)).transpose()?;

@@ -79,6 +79,7 @@ pub fn train_softmax(options: &SoftmaxOptions, inputs: &Inputs) -> Result<Summar
     run.check(options.valid.is_some())?;
     let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity().counting("examples");
     let signals = Signals::install()?;
+    run.check_there(&[("train", Some(&options.train)), ("valid", options.valid.as_ref())])?;
     // The inputs are read before a model is replaced.
     let (train, columns) = options.columns.read(&options.train, inputs)?;
     let valid = options.valid.as_ref().map(|path| columns.read(path, &train.names, inputs)).transpose()?;

@@ -9,6 +9,7 @@ pub mod isa;
 pub mod math;
 pub mod memory;
 pub mod pairs;
+pub mod process;
 pub mod rows;
 pub mod softmax;
 pub mod update;

@@ -152,8 +152,11 @@ struct Numbered {
 }
 
 fn number(path: &Path, cut: Cut, inputs: &Inputs) -> Result<Numbered> {
-    let file = inputs.open(path)?;
-    let text = Text::check(path, &file, cut)?;
+    inputs.open(path)?.read(|file| number_bytes(path, file, cut))
+}
+
+fn number_bytes(path: &Path, file: &[u8], cut: Cut) -> Result<Numbered> {
+    let text = Text::check(path, file, cut)?;
     if text.tokens == text.lines {
         return Err(Error::input(path, 0, "no words", "a text, one sentence a line"));
     }
@@ -194,8 +197,11 @@ fn number(path: &Path, cut: Cut, inputs: &Inputs) -> Result<Numbered> {
 }
 
 fn encode(path: &Path, vocabulary: &Vocabulary, cut: Cut, inputs: &Inputs) -> Result<Lines> {
-    let file = inputs.open(path)?;
-    let text = Text::check(path, &file, cut)?;
+    inputs.open(path)?.read(|file| encode_bytes(path, file, vocabulary, cut))
+}
+
+fn encode_bytes(path: &Path, file: &[u8], vocabulary: &Vocabulary, cut: Cut) -> Result<Lines> {
+    let text = Text::check(path, file, cut)?;
     if text.tokens == 0 {
         return Err(Error::input(path, 0, "an empty file", "a text, one sentence a line"));
     }

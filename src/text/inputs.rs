@@ -53,9 +53,10 @@ impl Inputs {
     /// # Errors
     /// The file cannot be read or is not UTF-8 (line, byte); it is a page of HTML or XML, and not what is `expected`.
     pub fn text(&self, path: &Path, expected: &str) -> Result<String> {
-        let bytes = self.open(path)?;
-        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-        let text = super::conll::utf8(path, bytes.to_vec())?;
+        let text = self.open(path)?.read(|bytes| {
+            let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+            super::conll::utf8(path, bytes.to_vec())
+        })?;
         if is_markup(text.as_bytes()) {
             return Err(Error::input(path, 0, "a page of HTML or XML", expected));
         }

@@ -247,8 +247,15 @@ impl Vocabulary {
     /// # Errors
     /// A file that cannot be read or was not written so; the first line that is wrong is named.
     pub fn read(path: &Path) -> Result<Self> {
-        let file = map_file(path)?;
-        let text = std::str::from_utf8(&file).map_err(|e| not_utf8(path, &file, e.valid_up_to()))?;
+        map_file(path)?.read(|file| Self::parse(path, file))
+    }
+
+    /// The same of the contents of such a file, which lies at `path`.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::read`].
+    pub fn parse(path: &Path, file: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(file).map_err(|e| not_utf8(path, file, e.valid_up_to()))?;
         let (mut words, mut counts) = (Words::default(), Vec::<u64>::new());
         for (number, line) in (1..).zip(text.split_inclusive('\n')) {
             let wrong = |found: String, expected: &str| Err(Error::input(path, number, found, expected));

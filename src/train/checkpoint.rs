@@ -10,6 +10,7 @@
 //! the next run sweeps it away. Readers believe nothing that the manifest does not vouch for.
 //! Writing is done in [`super::writer`].
 
+use super::disk::is_litter;
 use super::tensor_file::{Header, TensorMut};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -36,6 +37,8 @@ pub(super) const PARTIAL: &str = ".partial-";
 pub(super) const VERSION: &str = "1";
 /// Limit on the manifest's length in bytes.
 const MAX_MANIFEST: u64 = 1 << 20;
+/// How often a reader looks again when the checkpoint that it was about to open has been removed.
+const TRIES: u32 = 100;
 
 pub(super) fn step_name(step: u64) -> String {
     format!("step-{step:012}")
@@ -101,10 +104,9 @@ impl ModelDir {
         }
         // While a run goes on, the checkpoint just listed may be removed; there is a newer one then.
         let mut tries = 0;
-        loop {
+        'again: loop {
             let mut failed = Vec::new();
-            let mut steps = self.steps()?;
-            while let Some(step) = steps.pop() {
+            for step in self.steps()?.into_iter().rev() {
                 let path = self.path.join(step_name(step));
                 match Checkpoint::open(&path, purpose) {
                     Ok(mut checkpoint) => {
@@ -112,35 +114,41 @@ impl ModelDir {
                         checkpoint.warnings = failed.into_iter().map(warning).collect();
                         return Ok(checkpoint);
                     }
-                    Err(_) if tries < 5 && !path.exists() => break,
+                    Err(_) if tries < TRIES && !path.exists() => {
+                        tries += 1;
+                        continue 'again;
+                    }
                     Err(e) => failed.push(e),
                 }
             }
-            tries += 1;
-            if steps.is_empty() {
-                let none = || Error::model(&self.path, "there is no checkpoint step-… in it");
-                return Err(failed.into_iter().next().unwrap_or_else(none));
-            }
+            let none = || Error::model(&self.path, "there is no checkpoint step-… in it");
+            return Err(failed.into_iter().next().unwrap_or_else(none));
         }
     }
 
     /// The checkpoint that the newest whole one names as the best; if it is damaged or none is named, the newest.
     pub fn load_best(&self, purpose: Purpose) -> Result<Checkpoint> {
-        let mut newest = self.load_newest(purpose)?;
-        let Some(best) = newest.best.filter(|&best| best != newest.step && !self.is_checkpoint()) else {
-            return Ok(newest);
-        };
-        match Checkpoint::open(&self.path.join(step_name(best)), purpose) {
-            Ok(mut checkpoint) => {
-                checkpoint.warnings = newest.warnings;
-                Ok(checkpoint)
-            }
-            Err(e) => {
-                let step = newest.step;
-                newest
-                    .warnings
-                    .push(format!("{e}; the newest checkpoint, of step {step}, is used instead of the best"));
-                Ok(newest)
+        let mut tries = 0;
+        loop {
+            let mut newest = self.load_newest(purpose)?;
+            let Some(best) = newest.best.filter(|&best| best != newest.step && !self.is_checkpoint()) else {
+                return Ok(newest);
+            };
+            let path = self.path.join(step_name(best));
+            match Checkpoint::open(&path, purpose) {
+                Ok(mut checkpoint) => {
+                    checkpoint.warnings = newest.warnings;
+                    return Ok(checkpoint);
+                }
+                // A run goes on that has found a better one: the newest names it.
+                Err(_) if tries < TRIES && !path.exists() && self.steps()?.last() != Some(&newest.step) => tries += 1,
+                Err(e) => {
+                    let step = newest.step;
+                    newest
+                        .warnings
+                        .push(format!("{e}; the newest checkpoint, of step {step}, is used instead of the best"));
+                    return Ok(newest);
+                }
             }
         }
     }
@@ -182,7 +190,9 @@ impl Checkpoint {
         {
             return Err(Error::model(path.join(missing), "is missing: its checkpoint's manifest lists it"));
         }
-        if let Some(surplus) = found.iter().find(|name| *name != MANIFEST && !manifest.contains_key(*name)) {
+        if let Some(surplus) =
+            found.iter().find(|name| *name != MANIFEST && !manifest.contains_key(*name) && !is_litter(name))
+        {
             return Err(Error::model(path.join(surplus), "is surplus: its checkpoint's manifest does not list it"));
         }
         let needed = |name: &str| purpose == Purpose::Resume || !for_training(name);

@@ -6,7 +6,7 @@ use super::optimizer::Optimizer;
 use super::progress::{Progress, short};
 use super::saver::{Item, Saver};
 use super::schedule::{EarlyStopping, Measure, Schedule, Score};
-use super::signals::Signals;
+use super::signals::{Signals, Stop};
 use super::tensor_file::{Tensor, TensorMut};
 use super::writer::{Snapshot, Writer};
 use crate::kernels::update::sum_of_squares;
@@ -53,7 +53,7 @@ pub trait Task {
     /// The loss of step `step` (from 0, all passes counted) and its gradient.
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome;
 
-    /// Once, before the first step: an evaluation may end early when a signal is raised; its result is not used then.
+    /// Once, before the first step: an evaluation may end early when the run is to stop; its result is not used then.
     fn heed(&mut self, _signals: &Signals) {}
 
     /// The result on the validation data, if there are any.
@@ -189,12 +189,13 @@ pub struct Fit<'a, T> {
 }
 
 impl<T: Task> Fit<'_, T> {
-    /// Trains until the plan is done or patience ends. On a signal a checkpoint is saved and [`Error::Interrupted`] returned.
-    /// When this returns, no checkpoint is under way.
+    /// Trains until the plan is done or patience ends. On a signal a checkpoint is saved and [`Error::Interrupted`] returned; when its
+    /// time is over a checkpoint is saved, and [`Fit::rest`] tells how to go on. When this returns, no checkpoint is under way.
     ///
     /// # Errors
     /// A loss, gradient or weight that is not finite, before anything is updated with it; what saving reports; a signal.
     pub fn run(&mut self) -> Result<()> {
+        let _held = self.signals.hold();
         let trained = self.train();
         // What is under way was whole when it began, whatever has come since.
         let saved = self.saver.finish(&live(&self.w, &self.optimizer));
@@ -206,6 +207,11 @@ impl<T: Task> Fit<'_, T> {
         }
     }
 
+    /// The command that continues a run whose time was over before its plan was done.
+    pub fn rest(&self) -> Option<&str> {
+        (self.state.unevaluated || !self.state.finished).then_some(self.plan.resume.as_str())
+    }
+
     fn train(&mut self) -> Result<()> {
         let mut g = Gradients::zeros(self.task.layout(), self.task.rows());
         let an_epoch = self.task.steps_per_epoch();
@@ -214,8 +220,8 @@ impl<T: Task> Fit<'_, T> {
         if std::mem::take(&mut self.state.unevaluated) {
             self.report(true, an_epoch)?;
             self.save()?;
-            if let Some(signal) = self.signals.raised() {
-                return Err(self.interrupted(signal));
+            if let Some(stop) = self.signals.stop() {
+                return self.stopped(stop);
             }
         } else if self.state.step >= last {
             let done = self.state.step;
@@ -262,29 +268,44 @@ impl<T: Task> Fit<'_, T> {
                 self.check_end(&mut g, before)?;
             }
             self.state.finished |= self.state.step == last;
-            let signal = self.signals.raised();
-            if signal.is_some() {
+            let (stop, asked) = (self.signals.stop(), self.signals.take_save());
+            if stop.is_some() {
                 self.state.seconds += clock.elapsed().as_secs_f64();
                 self.state.recent.seconds += clock.elapsed().as_secs_f64();
                 self.saver.give_way();
             }
-            if ended || signal.is_some() || saved.elapsed() >= self.plan.save_every {
+            if ended || asked || stop.is_some() || saved.elapsed() >= self.plan.save_every {
                 self.save()?;
                 saved = Instant::now();
+            }
+            if asked {
+                // Who asks may be about to kill.
+                self.saver.finish(&live(&self.w, &self.optimizer))?;
+                self.progress.say(&format!("saved after step {}, as a signal asked", self.state.step));
             }
             if ended {
                 self.draw(false);
             }
-            if let Some(signal) = signal.filter(|_| self.state.unevaluated || !self.state.finished) {
-                return Err(self.interrupted(signal));
+            if let Some(stop) = stop.filter(|_| self.rest().is_some()) {
+                return self.stopped(stop);
             }
         }
         self.progress.finish();
         Ok(())
     }
 
-    fn interrupted(&self, signal: i32) -> Error {
-        Error::Interrupted { signal, resume: self.plan.resume.clone() }
+    /// Ends the run, which is saved or being saved.
+    fn stopped(&mut self, stop: Stop) -> Result<()> {
+        let resume = &self.plan.resume;
+        match stop {
+            Stop::Signal(signal) => Err(Error::Interrupted { signal, resume: resume.clone() }),
+            Stop::Time => {
+                let step = self.state.step;
+                self.progress
+                    .say(&format!("stopped after step {step}, as --max-minutes says; continue with: {resume}"));
+                Ok(())
+            }
+        }
     }
 
     /// Loss, gradient, clipping and update. Nothing is updated with a gradient that is not finite, and nothing goes on, or is saved,
@@ -349,7 +370,7 @@ impl<T: Task> Fit<'_, T> {
         }
     }
 
-    /// One line of the metrics; at the end of an epoch with an evaluation. A signal meanwhile puts both off to the next run.
+    /// One line of the metrics; at the end of an epoch with an evaluation. A signal or the end of its time meanwhile puts both off to the next run.
     fn report(&mut self, evaluate: bool, an_epoch: u64) -> Result<()> {
         if evaluate {
             self.catch_up_all()?;
@@ -368,7 +389,7 @@ impl<T: Task> Fit<'_, T> {
             return Err(Error::Diverged { step: self.state.step, found });
         }
         let state = &mut self.state;
-        if score.is_some() && self.signals.raised().is_some() {
+        if score.is_some() && self.signals.stop().is_some() {
             state.unevaluated = true;
             return Ok(());
         }

@@ -1,43 +1,120 @@
-//! Ctrl-C and SIGTERM: the first asks the run to save and end, the second ends it at once.
+//! What asks a run to end or to save: signals, and a limit of time.
+//!
+//! While there is something to save (see [`Signals::hold`]), the first SIGINT, SIGTERM, SIGHUP or SIGXCPU is only noted, for the loop
+//! to save and end, and the second SIGINT or SIGTERM ends the process at once: a lost terminal and a spent allowance of processor time
+//! repeat theirs without anybody's hurry. Otherwise, as while a command waits for input, the first one ends it at once. SIGUSR1 and
+//! SIGUSR2, by which schedulers announce that they are going to kill, ask for a checkpoint.
 
-use crate::error::{Error, Result};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use crate::error::{Error, Result, signal_name};
+use crate::kernels::process::{end_at_once, is_ignored};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::flag;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Tells whether a signal has asked this process to end.
+/// Who has something to save.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+/// What is installed already.
+static INSTALLED: Mutex<Option<Signals>> = Mutex::new(None);
+
+/// Why a run is to end before its plan is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// A signal.
+    Signal(i32),
+    /// Its time is over.
+    Time,
+}
+
+/// Tells whether this process has been asked to end, or to save.
 #[derive(Clone, Debug)]
 pub struct Signals {
     raised: Arc<AtomicUsize>,
+    save: Arc<AtomicBool>,
+    installed: Instant,
+    until: Option<Instant>,
+}
+
+/// As long as it lives, the first signal is noted and the process goes on.
+#[derive(Debug)]
+pub struct Hold(());
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        HELD.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Signals {
-    /// Takes over SIGINT and SIGTERM for the rest of the process. Also, a file that grows beyond the process's limit
-    /// becomes a failed write instead of a killed process.
+    /// Takes over the signals for the rest of the process; once for all, so that a second call gives what the first did. SIGHUP stays
+    /// ignored where it is, as `nohup` has it. Also, a file that grows beyond the process's limit becomes a failed write instead of
+    /// a killed process.
     pub fn install() -> Result<Self> {
-        let raised = Arc::new(AtomicUsize::new(0));
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(signals) = &*installed {
+            return Ok(signals.clone());
+        }
+        let signals = Signals { raised: Arc::default(), save: Arc::default(), installed: Instant::now(), until: None };
         let second = Arc::new(AtomicBool::new(false));
         let install = || {
-            for signal in [SIGINT, SIGTERM] {
+            let lines = [
+                (SIGINT, "wordmill: stopped by Ctrl-C\n"),
+                (SIGTERM, "wordmill: stopped by SIGTERM\n"),
+                (SIGHUP, "wordmill: stopped by SIGHUP\n"),
+                (libc::SIGXCPU, "wordmill: stopped by SIGXCPU\n"),
+            ];
+            for (signal, line) in lines {
+                debug_assert!(line.contains(signal_name(signal)));
+                if signal == SIGHUP && is_ignored(signal) {
+                    continue;
+                }
                 // Actions run in the order of registration: the first signal finds `second` unset, and sets it.
-                flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&second))?;
+                end_at_once(signal, 128 + signal, line, &HELD)?;
+                if signal == SIGINT || signal == SIGTERM {
+                    flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&second))?;
+                }
                 flag::register(signal, Arc::clone(&second))?;
-                flag::register_usize(signal, Arc::clone(&raised), signal as usize)?;
+                flag::register_usize(signal, Arc::clone(&signals.raised), signal as usize)?;
+            }
+            for signal in [SIGUSR1, SIGUSR2] {
+                flag::register(signal, Arc::clone(&signals.save))?;
             }
             flag::register(SIGXFSZ, Arc::default())
         };
-        match install() {
-            Ok(_) => Ok(Signals { raised }),
-            Err(e) => Err(Error::io("signals", "installing the handlers", e)),
-        }
+        install().map_err(|e| Error::io("signals", "installing the handlers", e))?;
+        *installed = Some(signals.clone());
+        Ok(signals)
     }
 
-    /// The signal that asked the run to end: 2 or 15.
+    /// The same with a limit: the run is to end when so many minutes of the process are over.
+    pub fn limited(self, minutes: Option<f64>) -> Self {
+        let until = |minutes: f64| self.installed.checked_add(Duration::from_secs_f64((minutes * 60.0).min(1e9)));
+        Signals { until: minutes.and_then(until), ..self }
+    }
+
+    /// From now on a signal does not end the process: the caller looks for it, saves and ends.
+    pub fn hold(&self) -> Hold {
+        HELD.fetch_add(1, Ordering::Relaxed);
+        Hold(())
+    }
+
+    /// The signal that asked the process to end.
     pub fn raised(&self) -> Option<i32> {
         match self.raised.load(Ordering::Relaxed) {
             0 => None,
             signal => Some(signal as i32),
         }
+    }
+
+    /// Why the run is to end, if it is.
+    pub fn stop(&self) -> Option<Stop> {
+        let late = || self.until.is_some_and(|until| Instant::now() >= until).then_some(Stop::Time);
+        self.raised().map(Stop::Signal).or_else(late)
+    }
+
+    /// Whether a checkpoint has been asked for since the last call.
+    pub fn take_save(&self) -> bool {
+        self.save.load(Ordering::Relaxed) && self.save.swap(false, Ordering::Relaxed)
     }
 }

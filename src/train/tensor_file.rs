@@ -257,6 +257,37 @@ impl Header {
         self.tensors.offset_keys().into_iter().map(|name| (name.clone(), shape(&name))).collect()
     }
 
+    /// Reads the tensor `name` of `file`, which lies at `path`, into `values`, whatever floating-point numbers it holds.
+    ///
+    /// # Errors
+    /// There is no such tensor, or it holds other than so many floating-point numbers.
+    pub fn read_as_f32(&self, file: &mut File, path: &Path, name: &str, values: &mut [f32]) -> Result<()> {
+        let Some(info) = self.tensors.info(name) else {
+            return Err(Error::model(path, format!("the tensor {name} is missing")));
+        };
+        let found = describe(info.dtype, &info.shape);
+        if info.shape.iter().product::<usize>() != values.len() {
+            return Err(Error::model(path, format!("tensor {name}: found {found}, expected {} numbers", values.len())));
+        }
+        file.seek(SeekFrom::Start(self.start + info.data_offsets.0 as u64))
+            .map_err(|e| Error::io(path, "reading", e))?;
+        let read = match info.dtype {
+            Dtype::F32 => read_values(file, values, f32::from_le_bytes),
+            Dtype::F64 => read_values(file, values, |bytes| f64::from_le_bytes(bytes) as f32),
+            Dtype::BF16 => {
+                read_values(file, values, |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16))
+            }
+            Dtype::F16 => read_values(file, values, |bytes| widen(u16::from_le_bytes(bytes))),
+            _ => {
+                return Err(Error::model(
+                    path,
+                    format!("tensor {name}: found {found}, expected F32, F64, F16 or BF16"),
+                ));
+            }
+        };
+        read.map_err(|e| Error::io(path, "reading", e))
+    }
+
     /// Reads the values of all tensors of `file`, which lies at `path`, into `targets`, in place. The file must hold
     /// exactly the targets' names, with their types and shapes; otherwise nothing is read and the first difference is named.
     ///
@@ -292,6 +323,18 @@ impl Header {
     }
 }
 
+/// The value of a number in IEEE half precision.
+fn widen(half: u16) -> f32 {
+    let (sign, exponent, fraction) = (u32::from(half >> 15), half >> 10 & 0x1F, half & 0x3FF);
+    let magnitude = match exponent {
+        0 => f32::from(fraction) / (1 << 24) as f32,
+        // Infinities and NaN keep their fraction.
+        0x1F => f32::from_bits(0x7F80_0000 | u32::from(fraction) << 13),
+        _ => f32::from_bits((u32::from(exponent) + 112) << 23 | u32::from(fraction) << 13),
+    };
+    f32::from_bits(magnitude.to_bits() | sign << 31)
+}
+
 fn describe(dtype: Dtype, shape: &[usize]) -> String {
     format!("{dtype} {shape:?}")
 }
@@ -300,6 +343,23 @@ fn describe(dtype: Dtype, shape: &[usize]) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn halves_are_widened_exactly() {
+        for half in 0..=u16::MAX {
+            let (negative, exponent, fraction) =
+                (half >> 15 == 1, i32::from(half >> 10 & 0x1F), f64::from(half & 0x3FF));
+            let magnitude = match exponent {
+                0 => fraction * 2f64.powi(-24),
+                0x1F if fraction == 0.0 => f64::INFINITY,
+                0x1F => f64::NAN,
+                _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
+            };
+            let (found, expected) = (f64::from(widen(half)), if negative { -magnitude } else { magnitude });
+            assert!(found == expected || found.is_nan() && expected.is_nan(), "{half:#06x}: {found}, not {expected}");
+            assert!(found.is_nan() || found.is_sign_negative() == negative, "{half:#06x}");
+        }
+    }
 
     fn tensors() -> impl Strategy<Value = Vec<(String, Vec<usize>, bool, u64)>> {
         let shape = prop::collection::vec(0usize..6, 0..4);

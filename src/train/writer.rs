@@ -4,7 +4,7 @@ use super::checkpoint::{
     CURVES, Checkpoint, MANIFEST, METRICS, MODEL, ModelDir, PARTIAL, Purpose, VERSION, hex, is_plain, names,
     read_manifest, step_name, step_of,
 };
-use super::disk::{Disk, Output};
+use super::disk::{Disk, Output, is_held, is_litter};
 use super::tensor_file::{self, Tensor};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -47,6 +47,8 @@ pub struct Writer {
     lock: File,
     /// The checkpoints of the model that this one replaces; they go when the first of this one is in place.
     replaces: Mutex<Vec<u64>>,
+    /// What the file system cannot do, of which the user should know.
+    pub warnings: Vec<String>,
 }
 
 impl Writer {
@@ -63,6 +65,7 @@ impl Writer {
             [METRICS, CURVES, LOCK].contains(&name)
                 || step_of(name).is_some()
                 || [PARTIAL, REPLACED, DAMAGED].iter().any(|prefix| name.starts_with(prefix))
+                || is_litter(name)
         };
         if let Some(foreign) = names(path)?.iter().find(|name| !ours(name)) {
             let what = format!("holds {foreign}, which is not wordmill's; give a new or empty directory");
@@ -130,12 +133,17 @@ impl Writer {
         &self.dir
     }
 
-    /// Fails unless the disk has room for `bytes` more.
+    /// Fails unless the disk has room for `bytes` more, or does not say how much it has.
     pub fn check_space(&self, bytes: u64) -> Result<()> {
         let path = &self.dir.path;
-        let stat = rustix::fs::statvfs(path).map_err(|e| Error::io(path, "asking for the free space", e.into()))?;
+        let stat = match rustix::fs::statvfs(path) {
+            Ok(stat) => stat,
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+            Err(e) => return Err(Error::io(path, "asking for the free space", e.into())),
+        };
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        if free >= bytes {
+        // File systems of FUSE and of the cloud say that they have no blocks at all.
+        if free >= bytes || stat.f_blocks == 0 || stat.f_frsize == 0 {
             return Ok(());
         }
         let mb = |bytes: u64| bytes as f64 / 1e6;
@@ -262,10 +270,7 @@ impl Writer {
             return Err(failed(e));
         }
         self.disk.sync_dir(root).map_err(failed)?;
-        if replaces {
-            self.disk.remove(&replaced).map_err(|e| Error::io(&replaced, "removing", e))?;
-        }
-        Ok(())
+        if replaces { self.remove(&replaced, "removing") } else { Ok(()) }
     }
 
     /// Removes the checkpoint of `step`; if it holds anything but what its manifest lists, it is set aside instead.
@@ -277,17 +282,25 @@ impl Writer {
         // Renamed first: a checkpoint is there as a whole or not at all.
         let partial = self.dir.path.join(format!("{PARTIAL}{}", step_name(step)));
         self.clear(&partial)?;
-        self.disk
-            .rename(&path, &partial)
-            .and_then(|()| self.disk.remove(&partial))
-            .map_err(|e| Error::io(&path, "removing the old checkpoint", e))
+        let what = "removing the old checkpoint";
+        self.disk.rename(&path, &partial).map_err(|e| Error::io(&path, what, e))?;
+        self.remove(&partial, what)
+    }
+
+    /// Removes a directory that nobody counts on any more. What someone holds open is left to the next run's sweep.
+    fn remove(&self, path: &Path, what: &'static str) -> Result<()> {
+        match self.disk.remove(path) {
+            Err(e) if !is_held(&e) => Err(Error::io(path, what, e)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the checkpoint of `step` holds anything but what its manifest lists.
     fn has_surplus(&self, step: u64) -> Result<bool> {
         let path = self.dir.path.join(step_name(step));
         let listed = read_manifest(&path.join(MANIFEST));
-        let ours = |name: &String| name == MANIFEST || listed.as_ref().is_ok_and(|files| files.contains_key(name));
+        let listed = |name: &String| listed.as_ref().is_ok_and(|files| files.contains_key(name));
+        let ours = |name: &String| name == MANIFEST || listed(name) || is_litter(name);
         Ok(!names(&path)?.iter().all(ours))
     }
 
@@ -296,7 +309,17 @@ impl Writer {
         if !path.exists() {
             return Ok(());
         }
-        self.disk.remove(path).map_err(|e| Error::io(path, "clearing up after a failed save", e))
+        let what = "clearing up after a failed save";
+        match self.disk.remove(path) {
+            // Its name is needed: what is left of it gets another, to go with the next sweep.
+            Err(e) if is_held(&e) => {
+                let root = &self.dir.path;
+                let free = (1..).map(|n| root.join(format!("{PARTIAL}held-{n}"))).find(|free| !free.exists());
+                let free = free.unwrap_or_else(|| unreachable!("one of endlessly many names is free"));
+                self.disk.rename(path, &free).map_err(|e| Error::io(path, what, e))
+            }
+            done => done.map_err(|e| Error::io(path, what, e)),
+        }
     }
 
     fn set_aside(&self, step: u64) -> Result<()> {
@@ -319,7 +342,12 @@ impl Writer {
                 None if name.starts_with(PARTIAL) => self.disk.remove(&path),
                 None => Ok(()),
             };
-            done.map_err(|e| Error::io(&path, "clearing up after a run that was cut short", e))?;
+            match done {
+                Err(e) if !is_held(&e) => {
+                    return Err(Error::io(&path, "clearing up after a run that was cut short", e));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -330,6 +358,7 @@ impl Writer {
         let io_error = |e| Error::io(&file, "locking the model directory", e);
         let mut lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file).map_err(io_error)?;
+        let mut warnings = Vec::new();
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -337,13 +366,22 @@ impl Writer {
                 let what = format!("is being written by {holder}; wait for it, or give another directory");
                 return Err(Error::model(path, what));
             }
+            Err(TryLockError::Error(e)) if has_no_locks(&e) => warnings.push(format!(
+                "{}: this file system has no locks ({e}); going on without: start no second run that writes there",
+                file.display()
+            )),
             Err(TryLockError::Error(e)) => return Err(io_error(e)),
         }
         let pid = format!("{}\n", std::process::id());
         lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())).map_err(io_error)?;
         let dir = ModelDir { path: path.to_owned() };
-        Ok(Writer { dir, disk: Disk::default(), lock, replaces: Mutex::default() })
+        Ok(Writer { dir, disk: Disk::default(), lock, replaces: Mutex::default(), warnings })
     }
+}
+
+/// Whether the file system, as some NFS and parallel ones do, has no locks.
+fn has_no_locks(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::ENOLCK | libc::EOPNOTSUPP))
 }
 
 impl Drop for Writer {
