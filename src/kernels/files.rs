@@ -76,6 +76,12 @@ impl FileBytes {
     }
 }
 
+impl From<Vec<u8>> for FileBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        FileBytes { path: PathBuf::new(), bytes: Bytes::Read(bytes) }
+    }
+}
+
 /// Opens `path` as bytes, without a copy where the system can map it.
 ///
 /// # Errors
