@@ -5,7 +5,6 @@ use memmap2::Mmap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -64,15 +63,14 @@ impl FileBytes {
         Err(Error::input(&self.path, 0, found, "a file that stays as it is; try again when nothing writes to it"))
     }
 
-    /// What `read` makes of the bytes. If they have changed meanwhile, that is the error, whatever came of it.
+    /// What `read` makes of the bytes, which may be others when it looks at them again: it must not panic then. If they have changed meanwhile, that is the error, whatever came of it.
     ///
     /// # Errors
     /// Those of `read` and of [`FileBytes::check_unchanged`].
     pub fn read<T>(&self, read: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
-        // Bytes that change between two looks at them are what a reader cannot expect.
-        let done = catch_unwind(AssertUnwindSafe(|| read(self)));
+        let done = read(self);
         self.check_unchanged()?;
-        done.unwrap_or_else(|panic| resume_unwind(panic))
+        done
     }
 }
 
@@ -262,7 +260,8 @@ mod tests {
                     });
                 }
             });
-            for result in [file.check_unchanged(), file.read(|_| Ok(())), file.read(|_| panic!("it is caught"))] {
+            let other = |_: &[u8]| Err(Error::Usage("what the reader made of it".into()));
+            for result in [file.check_unchanged(), file.read(|_| Ok(())), file.read(other)] {
                 let error = result.unwrap_err();
                 let expected = format!("found a file that was cut short while it was read: {left} bytes of 100000");
                 assert!(error.to_string().contains(&expected) && error.exit_code() == 3, "{error}");

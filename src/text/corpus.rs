@@ -185,7 +185,7 @@ fn number_words(path: &Path, file: &[u8], cut: Cut) -> Result<(Numbered, Odd)> {
                     map[local as usize] = number;
                 }
             }
-            ids.iter_mut().for_each(|id| *id = map[*id as usize]);
+            ids.iter_mut().for_each(|id| *id = map.get(*id as usize).copied().unwrap_or(0));
         });
     }
     let odd = shards.par_iter().map(|shard| {
@@ -236,9 +236,13 @@ fn encode_words(path: &Path, file: &[u8], vocabulary: &Vocabulary, cut: Cut) -> 
         .with_max_len(1)
         .map(|(((piece, ids), starts), first)| {
             let mut starts = starts.iter_mut();
-            let words = intern(piece, &hasher, ids, |end| *starts.next().expect("counted") = first + end);
+            let words = intern(piece, &hasher, ids, |end| {
+                if let Some(start) = starts.next() {
+                    *start = first + end;
+                }
+            });
             let map: Vec<u32> = words.iter().map(|word| vocabulary.id_or_unk(word.word)).collect();
-            ids.iter_mut().for_each(|id| *id = map[*id as usize]);
+            ids.iter_mut().for_each(|id| *id = map.get(*id as usize).copied().unwrap_or(0));
             // Odd words that are known were reported when the vocabulary was made.
             let (mut unknown, mut odd) = (0, Odd::default());
             for (word, _) in words.iter().zip(map).filter(|(_, id)| *id == vocabulary.unk()) {
@@ -382,7 +386,10 @@ struct Known {
 }
 
 /// The words of a piece, each once, in the order of their first appearance. `ids` become indices into
-/// them, and `line_end` is called with the number of tokens up to the end of each line.
+/// them, and `line_end` is called with the number of tokens up to the end of each line. A text that another program changes after its
+/// tokens were counted may end sooner or later: what comes of it is not used, see [`FileBytes::read`].
+///
+/// [`FileBytes::read`]: crate::kernels::files::FileBytes::read
 fn intern<'a>(
     piece: &Piece<'a>,
     hasher: &DefaultHashBuilder,
@@ -414,20 +421,24 @@ fn intern<'a>(
     while at < bytes.len() {
         if is_space(bytes[at]) {
             if bytes[at] == b'\n' {
-                ids[token] = note(eos, EOS);
+                let Some(id) = ids.get_mut(token) else { break };
+                *id = note(eos, EOS);
                 token += 1;
                 line_end(token);
             }
             at += 1;
         } else {
             let end = end_of_word(bytes, at);
-            ids[token] = note(Key::new(hasher, bytes, at, end), &piece.text[at..end]);
+            let (Some(id), Some(word)) = (ids.get_mut(token), piece.text.get(at..end)) else { break };
+            *id = note(Key::new(hasher, bytes, at, end), word);
             token += 1;
             at = end;
         }
     }
-    if piece.open {
-        ids[token] = note(eos, EOS);
+    if piece.open
+        && let Some(id) = ids.get_mut(token)
+    {
+        *id = note(eos, EOS);
         line_end(token + 1);
     }
     for known in &index {

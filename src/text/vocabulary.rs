@@ -247,7 +247,8 @@ impl Vocabulary {
     /// # Errors
     /// A file that cannot be read or was not written so; the first line that is wrong is named.
     pub fn read(path: &Path) -> Result<Self> {
-        map_file(path)?.read(|file| Self::parse(path, file))
+        let bytes = map_file(path)?.read(|file| Ok(file.to_vec()))?;
+        Self::parse(path, &bytes)
     }
 
     /// The same of the contents of such a file, which lies at `path`.

@@ -381,6 +381,10 @@ impl<T: Task> Fit<'_, T> {
         } else {
             None
         };
+        if score.is_some() && self.signals.stop().is_some() {
+            self.state.unevaluated = true;
+            return Ok(());
+        }
         if let (Some(loss), Some(classes)) =
             (score.and_then(|s| s.of(Measure::Perplexity)).map(f64::ln), self.task.classes())
             && loss > worthless(classes)
@@ -389,10 +393,6 @@ impl<T: Task> Fit<'_, T> {
             return Err(Error::Diverged { step: self.state.step, found });
         }
         let state = &mut self.state;
-        if score.is_some() && self.signals.stop().is_some() {
-            state.unevaluated = true;
-            return Ok(());
-        }
         let recent = std::mem::take(&mut state.recent);
         let rate = state.schedule.rate(state.step);
         match score {
