@@ -158,6 +158,17 @@ pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<A
     Ok(w)
 }
 
+/// Whether the run of `checkpoint` had the option `key`, which is on or off. Models that come from elsewhere have no options.
+pub fn is_set(checkpoint: &mut Checkpoint, key: &str) -> Result<bool> {
+    if !checkpoint.has(OPTIONS) {
+        return Ok(false);
+    }
+    let path = checkpoint.path().join(OPTIONS);
+    let text = String::from_utf8_lossy(&checkpoint.read(OPTIONS)?).into_owned();
+    let table = text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()))?;
+    Ok(table.get(key).and_then(toml::Value::as_bool).unwrap_or(false))
+}
+
 /// An error if one of the options `fixed` differs between the run of `checkpoint` and `now`, as TOML.
 pub fn check_same(checkpoint: &mut Checkpoint, now: &str, fixed: &[&str]) -> Result<()> {
     let path = checkpoint.path().join(OPTIONS);

@@ -84,7 +84,7 @@ impl From<FileBytes> for Content {
 }
 
 impl Content {
-    fn of(bytes: Vec<u8>) -> Self {
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
         Content::from(FileBytes::from(bytes))
     }
 
