@@ -107,7 +107,8 @@ impl Demo {
             let trained = Trained::load(&model)?;
             let corpus = Corpus::read_with(&test, &trained.vocabulary, &inputs)?;
             let mut evaluator = Evaluator::new(&trained.model, corpus.ids.len());
-            let loss = evaluator.evaluate(&trained.model, &trained.w, &corpus.ids, trained.vocabulary.eos()).loss;
+            let special = [trained.vocabulary.unk(), trained.vocabulary.eos()];
+            let loss = evaluator.evaluate(&trained.model, &trained.w, &corpus.ids, special).loss;
             Ok::<_, Error>((trained, loss))
         })?;
         let best = grammar.perplexity(TEXTS[2].1.lines()).perplexity();

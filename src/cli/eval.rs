@@ -61,6 +61,9 @@ pub struct Eval {
     /// For a language model: measure on so many words only, a fixed random subset of the lines
     #[arg(long, value_name = "N", value_parser = super::values::count)]
     eval_tokens: Option<u64>,
+    /// For a language model: leave out other tools' marks around lines, as <s> and </s>; a model that was trained so does it by itself
+    #[arg(long)]
+    strip_marks: bool,
     #[command(flatten)]
     inputs: InputOptions,
     /// Worker threads, 0 for one a core
@@ -73,6 +76,9 @@ struct Evaluation {
     perplexity: f64,
     loss: f64,
     bits_per_word: f64,
+    /// Of known words only, without the ends of lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    perplexity_of_known_words: Option<f64>,
     /// Of a model of --loss nce: the mean of ln Z over the text, its standard deviation, and what it was trained to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     ln_z: Option<[f64; 3]>,
@@ -104,9 +110,13 @@ impl Eval {
                             "--svg draws the labels of taggers and classifiers; {dir} is a {kind}"
                         )))
                     }
-                    saved if !matches!(saved, Saved::LanguageModel(_)) && self.eval_tokens.is_some() => {
+                    saved
+                        if !matches!(saved, Saved::LanguageModel(_))
+                            && (self.eval_tokens.is_some() || self.strip_marks) =>
+                    {
+                        let option = if self.strip_marks { "--strip-marks" } else { "--eval-tokens" };
                         Err(Error::Usage(format!(
-                            "--eval-tokens is for language models; {} is a {}",
+                            "{option} is for language models; {} is a {}",
                             self.model.display(),
                             saved.kind()
                         )))
@@ -192,11 +202,15 @@ impl Eval {
     fn language_model(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let result = {
             let trained = Trained::read(checkpoint)?;
-            let mut corpus = Corpus::read_with(&self.text, &trained.vocabulary, inputs)?;
-            let (unk, eos) = (trained.vocabulary.unk(), trained.vocabulary.eos());
+            let vocabulary = &trained.vocabulary;
+            let strips = self.strip_marks || vocabulary.strips_marks();
+            let vocabulary = &vocabulary.clone().stripping_marks(strips);
+            let mut corpus = Corpus::read_with(&self.text, vocabulary, inputs)?;
+            corpus.warn_of_unknown(&self.text, inputs)?;
+            let (unk, eos) = (vocabulary.unk(), vocabulary.eos());
             let mut of_lines = None;
             if let Some(tokens) = self.eval_tokens {
-                let Subset { ids, lines, of_lines: all } = Subset::choose(&corpus.ids, eos, tokens as usize);
+                let Subset { ids, lines, of_lines: all, .. } = Subset::choose(&corpus.ids, eos, tokens as usize);
                 let unknown = ids.iter().filter(|&&id| id == unk).count() as u64;
                 corpus = Corpus { ids, unknown, lines };
                 of_lines = Some(all);
@@ -205,17 +219,19 @@ impl Eval {
             memory::check_threads("evaluation", |_| bytes, inputs)?;
             let start = std::time::Instant::now();
             let mut evaluator = Evaluator::new(&trained.model, corpus.ids.len());
-            let Evaluated { loss, ln_z } = evaluator.evaluate(&trained.model, &trained.w, &corpus.ids, eos);
+            let Evaluated { loss, ln_z, known } =
+                evaluator.evaluate(&trained.model, &trained.w, &corpus.ids, [unk, eos]);
             Evaluation {
                 perplexity: loss.exp(),
                 loss,
                 bits_per_word: loss / std::f64::consts::LN_2,
+                perplexity_of_known_words: known.map(f64::exp),
                 ln_z: ln_z.zip(trained.model.ln_z()).map(|((mean, deviation), taken)| [mean, deviation, taken]),
                 tokens: corpus.ids.len(),
                 lines: corpus.lines,
                 of_lines,
                 unknown: corpus.unknown,
-                unknown_rate: corpus.unknown as f64 / corpus.ids.len() as f64,
+                unknown_rate: corpus.unknown_rate(),
                 words_per_second: corpus.ids.len() as f64 / start.elapsed().as_secs_f64(),
             }
         };
@@ -226,9 +242,12 @@ impl Eval {
         let ln_z = result.ln_z.map_or(String::new(), |[mean, deviation, taken]| {
             format!("\nln Z {mean:.4} ± {deviation:.4}, trained to be {taken}")
         });
+        let known = result.perplexity_of_known_words.map_or(String::new(), |perplexity| {
+            format!("\nperplexity {perplexity:.3} without unknown words and ends of lines")
+        });
         let part = of_lines.map_or(String::new(), |all| format!(", a fixed random subset of {all}"));
         Ok(format!(
-            "perplexity {perplexity:.3}\nloss {loss:.5} nats a word, {bits_per_word:.4} bits a word{ln_z}\n\
+            "perplexity {perplexity:.3}{known}\nloss {loss:.5} nats a word, {bits_per_word:.4} bits a word{ln_z}\n\
              {tokens} words in {lines} lines{part} (line ends counted), {unknown} unknown ({:.2} %)",
             100.0 * unknown_rate
         ))

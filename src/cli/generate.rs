@@ -7,6 +7,8 @@ use crate::error::{Error, Result};
 use crate::models::language_model::Space;
 use crate::pool::pool;
 use crate::rng::{Purpose, Stream};
+use crate::text::marks::Marks;
+use crate::text::vocabulary::UNK;
 use rand::RngExt;
 use serde::Serialize;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -49,7 +51,7 @@ pub struct Generate {
     /// Seed of the draws
     #[arg(long, default_value = "1")]
     seed: u64,
-    /// Print a JSON object a sentence: text, words drawn, and whether the sentence ended by itself
+    /// Print a JSON object a sentence: text, words drawn, whether the sentence ended by itself, and the prompt's unknown words
     #[arg(long)]
     json: bool,
 }
@@ -60,6 +62,23 @@ struct Sentence {
     text: String,
     words: usize,
     ended: bool,
+    /// Words of the prompt that the model does not know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<String>,
+}
+
+impl Sentence {
+    /// Says which words of the prompt are unknown.
+    fn warn(&self) {
+        if !self.unknown.is_empty() {
+            // If nobody can read it, there is nothing else to do.
+            _ = writeln!(
+                io::stderr(),
+                "warning: unknown words in the prompt: {}; read as {UNK}",
+                self.unknown.join(" ")
+            );
+        }
+    }
 }
 
 impl Generate {
@@ -76,6 +95,9 @@ impl Generate {
             for number in 0..self.sentences {
                 let prompt = self.prompt.as_deref().unwrap_or_default();
                 let sentence = writer.sentence(prompt, &self, number);
+                if number == 0 {
+                    sentence.warn();
+                }
                 let written = if self.json {
                     serde_json::to_writer(&mut *out, &sentence).map_err(Into::into).and_then(|()| writeln!(out))
                 } else {
@@ -128,7 +150,9 @@ impl Generate {
                 writeln!(out).map_err(output_failed)?;
                 break;
             }
-            writeln!(out, "{}", writer.sentence(line.trim(), self, number).text).map_err(output_failed)?;
+            let sentence = writer.sentence(line.trim(), self, number);
+            sentence.warn();
+            writeln!(out, "{}", sentence.text).map_err(output_failed)?;
         }
         Ok(())
     }
@@ -169,10 +193,20 @@ impl<'a> Generator<'a> {
         let Trained { model, w, vocabulary } = self.trained;
         let mut random = Stream::new(options.seed, Purpose::Generate, number, 0);
         self.space.reset();
-        let mut text = prompt.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        let mut prompt: Vec<&str> = prompt.split_ascii_whitespace().collect();
+        if vocabulary.strips_marks() {
+            // A mark at its end would not be followed by anything.
+            prompt = Marks::stripped(&prompt).to_vec();
+        }
+        let mut text = prompt.join(" ");
         model.read_word(&mut self.space, vocabulary.eos(), w);
-        for word in prompt.split_ascii_whitespace() {
-            model.read_word(&mut self.space, vocabulary.id_or_unk(word), w);
+        let mut unknown: Vec<String> = Vec::new();
+        for word in prompt {
+            let id = vocabulary.id_or_unk(word);
+            if id == vocabulary.unk() && word != UNK && !unknown.iter().any(|known| known == word) {
+                unknown.push(word.to_owned());
+            }
+            model.read_word(&mut self.space, id, w);
         }
         let (mut words, mut ended) = (0, false);
         while words < options.words {
@@ -197,7 +231,7 @@ impl<'a> Generator<'a> {
             text.push_str(vocabulary.word(word));
             model.read_word(&mut self.space, word, w);
         }
-        Sentence { text, words, ended }
+        Sentence { text, words, ended, unknown }
     }
 
     /// A word drawn by e^(o − ln Z): down the vocabulary, the frequent words first, until the probabilities seen reach a random

@@ -20,6 +20,9 @@ use rand::RngExt;
 use std::path::Path;
 use std::sync::Arc;
 
+/// The option of a run whose texts are read without marks around their lines.
+pub const STRIP_MARKS: &str = "strip-marks";
+
 /// A trained language model.
 pub struct Trained {
     /// The model.
@@ -54,6 +57,7 @@ impl Trained {
             other => return Err(other.wrong_kind(checkpoint.path(), "language models (wordmill train lm)")),
         };
         let vocabulary = Vocabulary::parse(&checkpoint.path().join(VOCABULARY), &checkpoint.read(VOCABULARY)?)?;
+        let vocabulary = vocabulary.stripping_marks(saved::is_set(checkpoint, STRIP_MARKS)?);
         let config = checkpoint.path().join(CONFIG);
         let sane = |n: usize| (1..=1 << 20).contains(&n);
         if saved.words != vocabulary.len() {
@@ -112,6 +116,8 @@ pub struct Evaluated {
     /// The mean and the standard deviation of ln Z, the logarithm of the sum of e^o over the words, of a model that learns to keep it
     /// where [`LanguageModel::ln_z`] says.
     pub ln_z: Option<(f64, f64)>,
+    /// The mean loss of known words only, without the ends of lines; none if there is none.
+    pub known: Option<f64>,
 }
 
 impl Evaluator {
@@ -144,9 +150,10 @@ impl Evaluator {
         model.space_bytes::<f32>(STEPS, Self::lanes(words), false)
     }
 
-    /// Measures all words of `ids`, each given those before it; the first follows `eos`. The loss is NaN if a signal that
+    /// Measures all words of `ids`, each given those before it; the first follows `eos`. Words other than `unk` and `eos` are also
+    /// measured apart. The loss is NaN if a signal that
     /// [`Task::heed`] has told it of has ended it.
-    pub fn evaluate(&mut self, model: &LanguageModel, w: &Arena<f32>, ids: &[u32], eos: u32) -> Evaluated {
+    pub fn evaluate(&mut self, model: &LanguageModel, w: &Arena<f32>, ids: &[u32], [unk, eos]: [u32; 2]) -> Evaluated {
         let (lanes, length) = (self.lanes, ids.len().div_ceil(self.lanes));
         // The word before target i, for all i that a lane may reach.
         let before = |i: isize| if i < 1 { eos } else { *ids.get(i as usize - 1).unwrap_or(&eos) };
@@ -170,9 +177,10 @@ impl Evaluator {
             }
         }
         let (mut total, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        let (mut of_known, mut known) = (0.0, 0_u64);
         for at in (0..length).step_by(STEPS) {
             if self.is_stopped() {
-                return Evaluated { loss: f64::NAN, ln_z: None };
+                return Evaluated { loss: f64::NAN, ln_z: None, known: None };
             }
             let steps = STEPS.min(length - at);
             let n = steps * lanes;
@@ -181,6 +189,10 @@ impl Evaluator {
             model.log_probabilities(&mut self.out[..n], &mut self.space, window, w);
             let counted = |i: &usize| (i % lanes) * length + at + i / lanes < ids.len();
             total -= (0..n).filter(counted).map(|i| self.out[i]).sum::<f64>();
+            for i in (0..n).filter(counted).filter(|&i| ![unk, eos].contains(&self.targets[i])) {
+                of_known -= self.out[i];
+                known += 1;
+            }
             if !self.logits.is_empty() {
                 model.target_logits(&mut self.logits[..n], &self.space, w);
                 for ln_z in (0..n).filter(counted).map(|i| self.logits[i] - self.out[i]) {
@@ -192,7 +204,7 @@ impl Evaluator {
         }
         let n = ids.len() as f64;
         let ln_z = (!self.logits.is_empty()).then(|| (sum / n, (squares / n - (sum / n).powi(2)).max(0.0).sqrt()));
-        Evaluated { loss: total / n, ln_z }
+        Evaluated { loss: total / n, ln_z, known: (known > 0).then(|| of_known / known as f64) }
     }
 }
 
@@ -303,7 +315,7 @@ pub struct LmTask<'a> {
     valid: Option<(&'a [u32], Evaluator)>,
     /// For the check at the end, of a model that learns from samples.
     check: Option<Evaluator>,
-    eos: u32,
+    special: [u32; 2],
     space: Space<f32>,
     inputs: Vec<u32>,
     targets: Vec<u32>,
@@ -327,8 +339,8 @@ pub struct LmData<'a> {
     pub valid: Option<&'a [u32]>,
     /// The words' counts in the training text.
     pub counts: &'a [u64],
-    /// The id of `<eos>`.
-    pub eos: u32,
+    /// The ids of `<unk>` and `<eos>`.
+    pub special: [u32; 2],
     /// Dropout.
     pub keep: Keep,
     /// Probability that a lane begins a window with a state of zero.
@@ -348,7 +360,7 @@ impl<'a> LmTask<'a> {
 
     /// Allocates the working memory.
     pub fn new(data: LmData<'a>) -> Self {
-        let LmData { model, lanes, windows, tau, valid, counts, eos, keep, forget, seed, files } = data;
+        let LmData { model, lanes, windows, tau, valid, counts, special, keep, forget, seed, files } = data;
         let tokens = tau * lanes.lanes();
         LmTask {
             model,
@@ -356,7 +368,7 @@ impl<'a> LmTask<'a> {
             windows,
             valid: valid.map(|ids| (ids, Evaluator::new(model, ids.len()))),
             check: model.recipe().is_some().then(|| Evaluator::new(model, CHECKED)),
-            eos,
+            special,
             space: model.training_space(tau, lanes.lanes(), counts),
             inputs: vec![0; tokens],
             targets: vec![0; tokens],
@@ -432,7 +444,7 @@ impl Task for LmTask<'_> {
                 ids.extend(self.targets[..window.len() * lanes].iter().skip(lane).step_by(lanes));
             }
             ids.truncate(CHECKED);
-            return evaluator.evaluate(self.model, w, &ids, self.eos).loss;
+            return evaluator.evaluate(self.model, w, &ids, self.special).loss;
         }
         let states: Vec<Vec<f32>> = self.space.states().map(<[f32]>::to_vec).collect();
         let n = window.len() * lanes;
@@ -452,7 +464,7 @@ impl Task for LmTask<'_> {
 
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {
         let (ids, evaluator) = self.valid.as_mut()?;
-        Some(Score::perplexity(evaluator.evaluate(self.model, w, ids, self.eos).loss.exp()))
+        Some(Score::perplexity(evaluator.evaluate(self.model, w, ids, self.special).loss.exp()))
     }
 
     fn measure(&self) -> Measure {

@@ -159,6 +159,17 @@ pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<A
     Ok(w)
 }
 
+/// Whether the run of `checkpoint` had the option `key`, which is on or off. Models that come from elsewhere have no options.
+pub fn is_set(checkpoint: &mut Checkpoint, key: &str) -> Result<bool> {
+    if !checkpoint.has(OPTIONS) {
+        return Ok(false);
+    }
+    let path = checkpoint.path().join(OPTIONS);
+    let text = String::from_utf8_lossy(&checkpoint.read(OPTIONS)?).into_owned();
+    let table = text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()))?;
+    Ok(table.get(key).and_then(toml::Value::as_bool).unwrap_or(false))
+}
+
 /// Options that name files of data.
 const DATA: [&str; 4] = ["train", "valid", "pairs", "vectors"];
 

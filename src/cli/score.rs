@@ -9,25 +9,44 @@ use crate::text::Lines;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Give every line of a text its natural-log probability, in order: for rescoring n-best lists
+/// Give every line of a text its log-probability, in order: for rescoring n-best lists
+///
+/// Logarithms are natural, or with --log10 to base 10.
 ///
 /// Every line is read alone, its end included; an empty line scores the end of a sentence right at its beginning.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wordmill score model hypotheses.txt > scores.txt
+  wordmill score model text --ids > scores.txt                  Kaldi's: an utterance id, then the words
+  zcat hypotheses.gz | wordmill score model - --log10
   wordmill score model hypotheses.txt | paste - hypotheses.txt | sort -g | tail -1     the likeliest line")]
 pub struct Score {
     /// Directory of the model
     #[arg(value_name = "DIR")]
     model: PathBuf,
-    /// Text, one hypothesis a line
+    /// Text, one hypothesis per line; - is standard input
     #[arg(value_name = "FILE")]
     text: PathBuf,
     /// Of a model that --loss nce has trained: take its scores for normalised, and sum nothing over the words
     #[arg(long)]
     self_normalised: bool,
-    /// Print a JSON object a line: log_probability, words, unknown
+    /// The first word of each line is an id: keep it, and print it before the score
+    #[arg(long)]
+    ids: bool,
+    /// Print logarithms to base 10
+    #[arg(long)]
+    log10: bool,
+    /// Print the negative log-probability: a cost
+    #[arg(long)]
+    negate: bool,
+    /// Leave out the probability that the line ends
+    #[arg(long)]
+    no_eos: bool,
+    /// Leave out other tools' marks around lines, as <s> and </s>; a model that was trained so does it by itself
+    #[arg(long)]
+    strip_marks: bool,
+    /// Print a JSON object per line: log_probability, words, unknown, and with --ids id
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -41,17 +60,36 @@ impl Score {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let inputs = self.inputs.inputs(false);
-        let (scores, lines, unk) = pool(self.threads)?.install(|| {
-            let trained = Trained::load(&self.model)?;
-            let lines = Lines::read_with(&self.text, &trained.vocabulary, &inputs)?;
+        let (ids, scores, lines, unk) = pool(self.threads)?.install(|| {
+            let mut trained = Trained::load(&self.model)?;
+            let strips = self.strip_marks || trained.vocabulary.strips_marks();
+            trained.vocabulary = trained.vocabulary.stripping_marks(strips);
+            let vocabulary = &trained.vocabulary;
+            let (ids, lines) = if self.ids {
+                Lines::read_with_ids(&self.text, vocabulary, &inputs).map(|(ids, lines)| (Some(ids), lines))?
+            } else {
+                let lines = Lines::read_with(&self.text, vocabulary, &inputs)?;
+                lines.warn_of_ids(&self.text, vocabulary, &inputs)?;
+                (None, lines)
+            };
+            let lines = if self.no_eos { lines.without_ends() } else { lines };
             let ln_z = self.self_normalised.then(|| trained.self_normalised(&self.model)).transpose()?;
-            Ok((score(&trained, &lines, ln_z), lines, trained.vocabulary.unk()))
+            Ok((ids, score(&trained, &lines, ln_z), lines, vocabulary.unk()))
         })?;
-        for (score, line) in scores.iter().zip(lines.iter()) {
+        let factor = if self.negate { -1.0 } else { 1.0 } / if self.log10 { std::f64::consts::LN_10 } else { 1.0 };
+        for (i, (score, line)) in scores.iter().zip(lines.iter()).enumerate() {
+            // Without the sign of −0.
+            let score = score * factor + 0.0;
+            let id = ids.as_ref().map(|ids| &ids[i]);
             let written = if self.json {
                 let unknown = line.iter().filter(|&&id| id == unk).count();
-                let row = serde_json::json!({ "log_probability": score, "words": line.len(), "unknown": unknown });
+                let mut row = serde_json::json!({ "log_probability": score, "words": line.len(), "unknown": unknown });
+                if let Some(id) = id {
+                    row["id"] = id.as_str().into();
+                }
                 writeln!(out, "{row}")
+            } else if let Some(id) = id {
+                writeln!(out, "{id} {score:.6}")
             } else {
                 writeln!(out, "{score:.6}")
             };

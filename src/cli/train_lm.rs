@@ -2,7 +2,7 @@
 
 use super::config::Preset;
 use super::inputs::{InputOptions, print_json};
-use super::language_model::{LmData, LmTask, Trained};
+use super::language_model::{LmData, LmTask, STRIP_MARKS, Trained};
 use super::memory;
 use super::profile::{self, Profiled};
 use super::run::{absolute, check_patience, check_there, first_state, quoted, resumed_state, to_toml};
@@ -22,6 +22,7 @@ use crate::models::{Init, LanguageModel};
 use crate::notices::Notice;
 use crate::params::Arena;
 use crate::pool::pool;
+use crate::text::marks::Marks;
 use crate::text::{Corpus, Inputs, Lanes, Subset, Vocabulary, Windows};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
@@ -210,6 +211,15 @@ pub struct LmOptions {
     #[arg(long, value_name = "N", value_parser = vocabulary_size)]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_vocab: Option<usize>,
+    /// Leave out other tools' marks around lines, as <s> and </s>, [CLS] and [SEP], <bos> and <eos>; eval, score and generate then do so
+    /// too
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    strip_marks: bool,
+    /// A word of the text that stands for unknown ones, as <UNK>: it is taken for <unk>
+    #[arg(long, value_name = "TOKEN", value_parser = word)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unk_token: Option<String>,
     /// How weights begin [default: uniform, with gated cells orthogonal]
     ///
     /// In any case the words' output biases begin as the logarithms of their shares of the text.
@@ -255,7 +265,7 @@ pub struct LmOptions {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 36] = [
+const FIXED: [&str; 38] = [
     "train",
     "valid",
     "cell",
@@ -285,6 +295,8 @@ const FIXED: [&str; 36] = [
     "seed",
     "min-count",
     "max-vocab",
+    STRIP_MARKS,
+    "unk-token",
     "init",
     "forget",
     "reset-at-eos",
@@ -293,6 +305,11 @@ const FIXED: [&str; 36] = [
     "block",
     "precision",
 ];
+
+fn word(text: &str) -> std::result::Result<String, String> {
+    let one = !text.is_empty() && !text.contains(char::is_whitespace);
+    if one { Ok(text.to_owned()) } else { Err("expected a word without spaces".into()) }
+}
 
 fn layers(text: &str) -> std::result::Result<usize, String> {
     size(text).and_then(|n| if n <= 64 { Ok(n) } else { Err("expected at most 64".into()) })
@@ -446,6 +463,21 @@ impl LmOptions {
         Ok(options)
     }
 
+    /// Makes the batch smaller, and then the windows shorter, where the text has not as many words.
+    fn fit_batch(&mut self, tokens: usize, inputs: &Inputs) -> Result<()> {
+        let targets = tokens.saturating_sub(1);
+        let fits = self.batch.checked_mul(self.tau).is_some_and(|needed| needed <= targets);
+        if fits || targets == 0 {
+            return Ok(());
+        }
+        let given = format!("{tokens} words, fewer than --batch {} lanes of --tau {} steps need", self.batch, self.tau);
+        self.tau = self.tau.min(targets);
+        self.stride = self.stride.map(|stride| stride.min(self.tau));
+        self.batch = (targets / self.tau).max(1);
+        let done = format!("trained with --batch {} --tau {}", self.batch, self.tau);
+        inputs.warn(Notice::of_file(&self.train, 0, given).done(done).option("a smaller --batch fits as well"))
+    }
+
     fn rate(&self) -> f64 {
         self.lr.unwrap_or(match self.optimizer {
             Rule::Adam => 0.004,
@@ -584,19 +616,35 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
         check_same(checkpoint, &options.to_toml()?, &FIXED)?;
     }
 
-    let (vocabulary, corpus) = Corpus::read_training(&options.train, options.min_count, options.max_vocab, inputs)?;
+    let marks = Marks { strip: options.strip_marks, unk_token: options.unk_token.clone() };
+    let (vocabulary, corpus) =
+        Corpus::read_training(&options.train, options.min_count, options.max_vocab, &marks, inputs)?;
+    if let Some(token) = &options.unk_token
+        && corpus.unknown == 0
+    {
+        let found = format!("no word {token}, which --unk-token names");
+        inputs.warn(Notice::of_file(&options.train, 0, found).done("there are no unknown words"))?;
+    }
     if options.samples() && options.samples >= vocabulary.len() {
         let (samples, words) = (options.samples, vocabulary.len());
         inputs.warn(Notice::new(format!("--samples {samples} of {words} words: --loss full costs no more")))?;
     }
-    let valid = options.valid.as_deref().map(|path| Corpus::read_with(path, &vocabulary, inputs)).transpose()?;
-    let mut valid = valid.map(|corpus| corpus.ids);
+    let mut valid = None;
+    if let Some(path) = options.valid.as_deref() {
+        let corpus = Corpus::read_with(path, &vocabulary, inputs)?;
+        corpus.warn_of_unknown(path, inputs)?;
+        valid = Some(corpus.ids);
+    }
     if let (Some(ids), Some(tokens)) = (&mut valid, options.eval_tokens) {
         let subset = Subset::choose(ids, vocabulary.eos(), tokens as usize);
         progress.say(&format!("validating on {subset}"));
         *ids = subset.ids;
     }
-    let options = &options.tuned(vocabulary.len())?;
+    // As given: a run that is continued makes the batch smaller again.
+    let toml = options.to_toml()?;
+    let mut options = options.tuned(vocabulary.len())?;
+    options.fit_batch(corpus.ids.len(), inputs)?;
+    let options = &options;
     let lanes = Lanes::new(&options.train, &corpus.ids, options.batch, options.tau)?;
     let stride = options.stride.unwrap_or(options.tau);
     let windows = Windows::new(lanes.length(), options.tau, stride)?;
@@ -614,7 +662,7 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
     let mut words = Vec::new();
     vocabulary.write_to(&mut words).map_err(|e| Error::io(&options.out, "listing the vocabulary", e))?;
     let config = Saved::LanguageModel(model.config().clone()).to_json();
-    let files = vec![(CONFIG, config), (VOCABULARY, words), (OPTIONS, options.to_toml()?.into_bytes())];
+    let files = vec![(CONFIG, config), (VOCABULARY, words), (OPTIONS, toml.into_bytes())];
     let unknown = 100.0 * corpus.unknown as f64 / corpus.ids.len() as f64;
     progress.say(&format!(
         "{} words of text, {} in the vocabulary, {unknown:.2} % unknown",
@@ -644,7 +692,7 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
         tau: options.tau,
         valid: valid.as_deref(),
         counts: vocabulary.counts(),
-        eos: vocabulary.eos(),
+        special: [vocabulary.unk(), vocabulary.eos()],
         keep: options.keep(),
         forget: options.forget,
         seed: options.seed,

@@ -84,7 +84,7 @@ impl From<FileBytes> for Content {
 }
 
 impl Content {
-    fn of(bytes: Vec<u8>) -> Self {
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
         Content::from(FileBytes::from(bytes))
     }
 
@@ -97,7 +97,7 @@ impl Content {
     }
 
     /// `bytes`, which were made of these.
-    fn becomes(self, bytes: Vec<u8>) -> Result<Content> {
+    pub(super) fn becomes(self, bytes: Vec<u8>) -> Result<Content> {
         self.bytes.check_unchanged()?;
         Ok(Content::of(bytes))
     }

@@ -11,6 +11,7 @@ pub mod features;
 pub mod grammar;
 pub mod inputs;
 pub mod labelled;
+pub mod marks;
 pub mod packed;
 pub mod pairs;
 pub mod ranking;

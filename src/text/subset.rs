@@ -2,6 +2,9 @@
 
 use crate::rng::{Purpose, philox};
 
+/// Longer lines are chosen from in parts: a corpus may be one line.
+const LONGEST: usize = 1000;
+
 /// A random subset of the lines of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subset {
@@ -11,13 +14,21 @@ pub struct Subset {
     pub lines: u64,
     /// How many there were.
     pub of_lines: u64,
+    /// Whether parts of long lines count as lines.
+    pub cut: bool,
 }
 
 impl Subset {
     /// So many lines of `ids` that they have at least `tokens` words, line ends counted: always the same lines of a text, whatever the
-    /// seed of a run. Every line ends with `eos`.
+    /// seed of a run. Every line ends with `eos`; those of more than a thousand words are taken in parts.
     pub fn choose(ids: &[u32], eos: u32, tokens: usize) -> Self {
-        let lines: Vec<&[u32]> = ids.split_inclusive(|&id| id == eos).collect();
+        let whole = ids.split_inclusive(|&id| id == eos);
+        let mut cut = false;
+        let parts = whole.flat_map(|line| {
+            cut |= line.len() > LONGEST;
+            line.chunks(LONGEST)
+        });
+        let lines: Vec<&[u32]> = parts.collect();
         let rank = |line: u32| {
             let [high, low, ..] = philox([line, 0, 0, Purpose::Subset as u32], [0; 2]);
             (high, low, line)
@@ -38,14 +49,16 @@ impl Subset {
             ids: chosen.iter().flat_map(|&line| lines[line as usize]).copied().collect(),
             lines: chosen.len() as u64,
             of_lines: lines.len() as u64,
+            cut,
         }
     }
 }
 
 impl std::fmt::Display for Subset {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Subset { ids, lines, of_lines } = self;
-        write!(f, "a fixed random subset: {lines} of {of_lines} lines, {} words", ids.len())
+        let Subset { ids, lines, of_lines, cut } = self;
+        let what = if *cut { "lines and parts of long lines" } else { "lines" };
+        write!(f, "a fixed random subset: {lines} of {of_lines} {what}, {} words", ids.len())
     }
 }
 
@@ -68,6 +81,11 @@ mod tests {
         );
         // From all over the text.
         assert!(words[0] < 50 && words[words.len() - 1] > 950);
+        // A line of everything is cut.
+        let line: Vec<u32> = (1..10_000).chain([0]).collect();
+        let part = Subset::choose(&line, 0, 1500);
+        assert_eq!((part.ids.len(), part.lines, part.of_lines, part.cut), (2000, 2, 10, true));
+        assert_eq!(Subset::choose(&line, 0, usize::MAX).ids, line);
         // More than there is: everything. A smaller subset is part of a larger one.
         assert_eq!(Subset::choose(&text, 0, 100_000).ids, text);
         let few = Subset::choose(&text, 0, 100);

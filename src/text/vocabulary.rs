@@ -158,9 +158,20 @@ pub struct Vocabulary {
     counts: Vec<u64>,
     unk: u32,
     eos: u32,
+    strips_marks: bool,
 }
 
 impl Vocabulary {
+    /// Whether marks around lines are left out of the texts that are read in these words: see [`Marks`](super::marks::Marks).
+    pub fn strips_marks(&self) -> bool {
+        self.strips_marks
+    }
+
+    /// With marks around lines left out, if `strips`.
+    pub fn stripping_marks(self, strips: bool) -> Self {
+        Vocabulary { strips_marks: strips, ..self }
+    }
+
     /// The number of words, V: at least 2.
     #[expect(clippy::len_without_is_empty, reason = "the special words are always there")]
     pub fn len(&self) -> usize {
@@ -289,7 +300,7 @@ impl Vocabulary {
             id.ok_or_else(|| Error::input(path, 0, format!("no word {word}"), "one line for it"))
         };
         let (unk, eos) = (special(UNK)?, special(EOS)?);
-        Ok(Vocabulary { words, counts, unk, eos })
+        Ok(Vocabulary { words, counts, unk, eos, strips_marks: false })
     }
 }
 
@@ -385,7 +396,8 @@ impl<'a> Ranking<'a> {
         }
         let special = |word: &str| words.find(word.as_bytes()).expect("in every ranking");
         let (unk, eos) = (special(UNK), special(EOS));
-        Ok(Vocabulary { counts: counted().map(|(_, count)| count).collect(), words, unk, eos })
+        let counts = counted().map(|(_, count)| count).collect();
+        Ok(Vocabulary { counts, words, unk, eos, strips_marks: false })
     }
 }
 
