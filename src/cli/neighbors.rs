@@ -57,12 +57,17 @@ struct Points {
 }
 
 impl Points {
-    /// All words, the nearest first, with what tells how near they are.
-    fn near(&self, row: usize) -> Vec<(usize, f64)> {
+    /// All words, the nearest first, with what tells how near they are; none of a vector of zeros, which points nowhere.
+    fn near(&self, row: usize) -> Option<Vec<(usize, f64)>> {
         let width = self.table.len() / self.words.len();
         let own = &self.table[row * width..][..width];
-        let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(x * y)).sum::<f64>();
-        let length = |x: &[f32]| dot(x, x).sqrt().max(f64::MIN_POSITIVE);
+        let is_zero = |x: &[f32]| !self.by_distance && x.iter().all(|x| *x == 0.0);
+        if is_zero(own) {
+            return None;
+        }
+        // In 64 bits the square of the smallest number is not zero.
+        let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+        let length = |x: &[f32]| dot(x, x).sqrt();
         let how_near = |other: &[f32]| {
             if self.by_distance {
                 let mut squared = [0.0f32];
@@ -72,11 +77,12 @@ impl Points {
                 dot(own, other) / (length(own) * length(other))
             }
         };
-        let mut all: Vec<(usize, f64)> = self.table.chunks_exact(width).map(how_near).enumerate().collect();
-        all.retain(|(other, _)| *other != row && *other >= self.from);
+        let others = self.table.chunks_exact(width).enumerate();
+        let others = others.filter(|(other, vector)| *other != row && *other >= self.from && !is_zero(vector));
+        let mut all: Vec<(usize, f64)> = others.map(|(other, vector)| (other, how_near(vector))).collect();
         // Of equally near words the more frequent first.
         all.sort_by(|a, b| if self.by_distance { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) });
-        all
+        Some(all)
     }
 }
 
@@ -85,7 +91,8 @@ impl Neighbors {
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let points = pool(1)?.install(|| self.read())?;
         for (word, &row) in self.words.iter().zip(&points.rows) {
-            let all = points.near(row);
+            let nowhere = || Error::Usage(format!("the vector of `{word}` is zero: no word is near to it"));
+            let all = points.near(row).ok_or_else(nowhere)?;
             let neighbors = all.iter().take(self.count).map(|&(i, near)| (points.words[i].as_str(), near)).collect();
             let found = Found { word, known_as: &points.words[row], neighbors };
             let written = if self.json {
