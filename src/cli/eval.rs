@@ -9,7 +9,6 @@ use super::siamese::{self, Encoded};
 use super::train_ner::column;
 use super::{columns, output_failed, pseudo_siamese, softmax};
 use crate::error::{Error, Result};
-use crate::notices::Notice;
 use crate::pool::pool;
 use crate::text::conll::Column;
 use crate::text::labelled::LabelledWords;
@@ -201,9 +200,6 @@ impl Eval {
     fn language_model(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let result = {
             let trained = Trained::read(checkpoint)?;
-            if let Some(warning) = Corpus::warning(&self.text) {
-                inputs.warn(Notice::new(warning))?;
-            }
             let mut corpus = Corpus::read_with(&self.text, &trained.vocabulary, inputs)?;
             let (unk, eos) = (trained.vocabulary.unk(), trained.vocabulary.eos());
             let mut of_lines = None;

@@ -3,11 +3,11 @@
 use super::inputs::InputOptions;
 use super::ner::{Tagger, words_and_ends};
 use super::output_failed;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pool::pool;
 use crate::text::conll::{Column, Conll};
 use crate::text::tags::{Reading, Tag, spans};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -54,33 +54,19 @@ impl TagText {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let tagger = pool(self.threads)?.install(|| Tagger::load(&self.model))?;
-        let mut bytes = Vec::new();
-        let path = match &self.file {
-            Some(path) => {
-                bytes = std::fs::read(path).map_err(|e| Error::io(path, "reading", e))?;
-                path.as_path()
-            }
-            None => {
-                let path = Path::new("standard input");
-                std::io::stdin().lock().read_to_end(&mut bytes).map_err(|e| Error::io(path, "reading", e))?;
-                path
-            }
-        };
+        let path = self.file.as_deref().unwrap_or(Path::new("-"));
+        let inputs = self.inputs.inputs(false);
         let tag = |words: &[&str], ends: &[usize]| Ok(pool(self.threads)?.install(|| tagger.tag(words, ends)));
         let texts = tagger.config.labels.texts();
         let name = |tag: Tag| tagger.config.labels.label(tag).map_or("O", |label| texts[label].as_str());
         if !self.text {
-            let file = Conll::parse(path, bytes, Column::Absent)?;
+            let file = Conll::read(path, Column::Absent, &inputs)?;
             let (words, ends) = words_and_ends(&file);
             let tags = if words.is_empty() { Vec::new() } else { tag(&words, &ends)? };
             return file.write(&mut &mut *out, |token| name(tags[token])).map_err(output_failed);
         }
-        let text = String::from_utf8(bytes).map_err(|e| {
-            let at = e.utf8_error().valid_up_to();
-            let line = 1 + e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count();
-            Error::input(path, line, format!("the byte 0x{:02X}", e.as_bytes()[at]), "UTF-8 text")
-        })?;
-        let lines: Vec<&str> = text.strip_prefix('\u{feff}').unwrap_or(&text).split_inclusive('\n').collect();
+        let text = inputs.text(path, "a text, one sentence a line")?;
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
         let (mut words, mut ends, mut of_line) = (Vec::new(), Vec::new(), Vec::with_capacity(lines.len()));
         for line in &lines {
             let from = words.len();

@@ -98,8 +98,8 @@ impl Conll {
     /// The file cannot be read, is not UTF-8, is a page of HTML, its rows differ in their number of columns, or the
     /// column of tags does not exist or is empty somewhere.
     pub fn read(path: impl AsRef<Path>, column: Column, inputs: &Inputs) -> Result<Conll> {
-        let bytes = inputs.open(path.as_ref())?;
-        Conll::parse(path, bytes.to_vec(), column)
+        let text = inputs.text(path.as_ref(), "lines of a word and its tag")?;
+        Conll::parse(path, text.into_bytes(), column)
     }
 
     /// Reads the content of a file; `path` is for messages.
