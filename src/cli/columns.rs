@@ -205,6 +205,19 @@ impl Columns {
         table.base.fill(0.0);
     }
 
+    /// Whether a run on these columns goes on with what one on `other` began: means may differ by rounding, as between versions of
+    /// this program.
+    pub fn continues(&self, other: &Columns) -> bool {
+        let near = |a: &[f64], b: &[f64]| {
+            a.len() == b.len()
+                && a.iter().zip(b).zip(&self.deviation).all(|((a, b), deviation)| (a - b).abs() <= 1e-5 * deviation)
+        };
+        self.features == other.features
+            && self.label == other.label
+            && near(&self.mean, &other.mean)
+            && near(&self.deviation, &other.deviation)
+    }
+
     /// Whether a model of such sizes, that of its input first, can be one of these columns.
     pub fn fit(&self, sizes: &[usize]) -> bool {
         let fill = if self.fill.is_empty() { sizes[0] } else { self.fill.len() };

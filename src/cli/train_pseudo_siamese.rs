@@ -101,8 +101,11 @@ impl PseudoSiameseOptions {
             let names = ColumnOptions::NAMES.join(", --");
             return usage(&format!("--{names} are for the columns of a CSV file; --vectors is for words"));
         }
-        if self.vectors.is_none() && (self.max_vocab.is_some() || self.freeze_vectors || !self.word_columns.is_empty()) {
-            return usage("--max-vocab, --freeze-vectors and --columns are for words, which --vectors names the vectors of");
+        if self.vectors.is_none() && (self.max_vocab.is_some() || self.freeze_vectors || !self.word_columns.is_empty())
+        {
+            return usage(
+                "--max-vocab, --freeze-vectors and --columns are for words, which --vectors names the vectors of",
+            );
         }
         self.run.check(self.valid.is_some())
     }
@@ -117,7 +120,8 @@ impl Data {
     /// Words, and what `vectors` has of them.
     fn of_words(options: &PseudoSiameseOptions, vectors: &Path, inputs: &Inputs) -> Result<Self> {
         let train = LabelledWords::read(&options.train, &options.word_columns, inputs)?;
-        let valid = options.valid.as_ref().map(|path| LabelledWords::read(path, &options.word_columns, inputs)).transpose()?;
+        let valid =
+            options.valid.as_ref().map(|path| LabelledWords::read(path, &options.word_columns, inputs)).transpose()?;
         let labels = train.labels();
         if labels.len() < 2 {
             let found = format!("the label {} only", labels[0]);
@@ -213,11 +217,12 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions, inputs: &Inputs) -> 
         }
         Some(checkpoint) => {
             let before = Trained::read(checkpoint)?;
-            let same_words = match (&before.sees, &sees) {
+            let same_input = match (&before.sees, &sees) {
                 (Sees::Words(before), Sees::Words(now)) => before.words() == now.words.words(),
-                _ => true,
+                (Sees::Columns(before), Sees::Columns(now)) => now.continues(before),
+                _ => false,
             };
-            if before.config != config || !same_words {
+            if before.config.net != config.net || before.config.labels != config.labels || !same_input {
                 let what = if words.is_some() { "words and vectors" } else { "rows" };
                 let expected = format!("the {what} that the run to be continued learns from");
                 return Err(Error::input(&options.train, 0, "others", expected));

@@ -81,7 +81,8 @@ enum LossKind {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 10] = ["pairs", "valid", "columns", "vectors", "max-vocab", "train-vectors", "hidden", "loss", "margin", "l2"];
+const FIXED: [&str; 10] =
+    ["pairs", "valid", "columns", "vectors", "max-vocab", "train-vectors", "hidden", "loss", "margin", "l2"];
 
 impl SiameseOptions {
     /// For `--config`, and to be read again on resuming.

@@ -111,7 +111,8 @@ pub fn train_softmax(options: &SoftmaxOptions, inputs: &Inputs) -> Result<Summar
         None => Arena::zeros(net.layout()),
         Some(checkpoint) => {
             let before = Trained::read(checkpoint)?;
-            if before.config != config {
+            let Config { net, columns, classes } = &before.config;
+            if *net != config.net || *classes != config.classes || !config.columns.continues(columns) {
                 let expected = "those that the run to be continued learns from";
                 return Err(Error::input(&options.train, 0, "other examples", expected));
             }

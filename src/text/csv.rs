@@ -1,7 +1,7 @@
 //! Rows and fields of CSV files, as RFC 4180, spreadsheets, pandas and R write them.
 
 use super::Inputs;
-use super::conll::is_markup;
+use super::signatures;
 use crate::error::{Error, Result};
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::ops::Range;
@@ -87,13 +87,13 @@ impl Row {
         }
     }
 
-    /// The same row with the fields that another separator gives, if they are `columns`.
+    /// The same row with the fields that another separator gives, if they are `columns`. Spaces are none: prose has as many words.
     pub fn split_otherwise(&self, separator: Separator, columns: usize) -> Option<Row> {
-        let own = |row: &Row| (row.len() == columns).then_some(()).is_some();
-        Separator::ALL.into_iter().filter(|&other| other != separator).find_map(|other| {
+        let mut others = Separator::ALL.into_iter().filter(|&other| other != separator && other != Separator::Spaces);
+        others.find_map(|other| {
             let mut row = Row { text: self.text.clone(), fields: Vec::new() };
             row.split(other);
-            own(&row).then_some(row)
+            (row.len() == columns).then_some(row)
         })
     }
 
@@ -152,6 +152,17 @@ pub struct Opened<'p, R> {
     pub columns: usize,
 }
 
+/// A file whose lines end in carriage returns alone.
+struct Returns<R>(R);
+
+impl<R: Read> Read for Returns<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        buffer[..read].iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b'\n');
+        Ok(read)
+    }
+}
+
 /// Looks at the beginning of a file; with a comma for the decimal point, other separators are preferred.
 pub fn open<'p>(
     path: &'p Path,
@@ -159,15 +170,23 @@ pub fn open<'p>(
     expected: &str,
     inputs: &Inputs,
 ) -> Result<Opened<'p, impl Read + use<>>> {
-    let mut rest = inputs.stream(path)?;
+    let mut rest = inputs.stream_text(path)?;
     let mut head = Vec::new();
     rest.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|e| Error::io(path, "reading", e))?;
     let whole = head.len() < HEAD;
     if head.starts_with(b"\xEF\xBB\xBF") {
         head.drain(..3);
     }
-    if is_markup(&head) {
-        return Err(Error::input(path, 0, "a page of HTML or XML", expected));
+    if let Some(line) = signatures::markup(&head) {
+        return Err(Error::input(path, 0, format!("a page of HTML or XML, which begins with {line:?}"), expected));
+    }
+    if let Some(line) = signatures::json(&head) {
+        return Err(Error::input(path, 0, format!("JSON, which begins with {line:?}"), expected));
+    }
+    // Lines of old Macintoshes.
+    if !head.contains(&b'\n') && head.contains(&b'\r') {
+        head.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b'\n');
+        rest = Box::new(Returns(rest));
     }
     if let Some(at) = head.iter().position(|byte| *byte == 0) {
         return Err(super::wrong_byte(path, &head, at, "a NUL byte", expected));
@@ -178,8 +197,16 @@ pub fn open<'p>(
     // Excel's own way to say what separates the fields.
     let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let named = first.trim_ascii().strip_prefix(b"sep=").filter(|rest| rest.len() <= 1).map(<[u8]>::to_vec);
-    let mut opened =
-        Opened { path, skip: usize::from(named.is_some()), head, whole, rest, separator: Separator::ALL[0], sample: Vec::new(), columns: 0 };
+    let mut opened = Opened {
+        path,
+        skip: usize::from(named.is_some()),
+        head,
+        whole,
+        rest,
+        separator: Separator::ALL[0],
+        sample: Vec::new(),
+        columns: 0,
+    };
     let named = named.map(|byte| Separator::Byte(byte.first().copied().unwrap_or(b'\t')));
     let mut best = 0;
     for separator in Separator::ALL.into_iter().filter(|&separator| named.is_none_or(|named| named == separator)) {
@@ -365,7 +392,8 @@ pub enum Field {
 
 /// What numbers are written as that are not there, in small letters.
 const MISSING: [&str; 17] = [
-    "?", "-", "--", ".", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a", "#na", "#div/0!", "#value!", "#ref!", "#num!",
+    "?", "-", "--", ".", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a", "#na", "#div/0!", "#value!",
+    "#ref!", "#num!",
 ];
 
 /// Reads a field as a number: also yes, no, true and false, `1,234.5` and `12 %`.
@@ -377,9 +405,7 @@ pub fn number(field: &str, decimal_comma: bool) -> Field {
     if bytes.len() < 10 && bytes.iter().all(u8::is_ascii_digit) {
         return Field::Number(f64::from(bytes.iter().fold(0u32, |sum, byte| sum * 10 + u32::from(byte - b'0'))));
     }
-    if !decimal_comma
-        && let Ok(x) = field.parse::<f64>()
-    {
+    if !decimal_comma && let Ok(x) = field.parse::<f64>() {
         return if x.is_nan() { Field::Missing } else { Field::Number(x) };
     }
     if let Some(x) = grouped(field, decimal_comma) {
@@ -418,14 +444,20 @@ fn grouped(field: &str, decimal_comma: bool) -> Option<f64> {
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if groups.len() == 1 {
         // An exponent may follow, and under a decimal comma a number may have a point all the same.
-        return decimal_comma.then(|| field.replacen(',', ".", 1).parse().ok()).flatten().filter(|x: &f64| x.is_finite());
+        return decimal_comma
+            .then(|| field.replacen(',', ".", 1).parse().ok())
+            .flatten()
+            .filter(|x: &f64| x.is_finite());
     }
     let fits = (1..=3).contains(&groups[0].len())
         && groups.iter().all(|group| digits(group))
         && groups[1..].iter().all(|group| group.len() == 3)
         && fraction.is_none_or(digits);
     if !fits {
-        return (decimal_comma && fraction.is_none()).then(|| field.parse().ok()).flatten().filter(|x: &f64| x.is_finite());
+        return (decimal_comma && fraction.is_none())
+            .then(|| field.parse().ok())
+            .flatten()
+            .filter(|x: &f64| x.is_finite());
     }
     let sign = if field.starts_with('-') { "-" } else { "" };
     format!("{sign}{}.{}", groups.concat(), fraction.unwrap_or("0")).parse().ok()
@@ -465,7 +497,16 @@ mod tests {
         ] {
             assert_eq!(of(field), Field::Number(x), "{field}");
         }
-        for (field, x) in [("1,5", 1.5), ("1.234,5", 1234.5), ("1.234", 1234.0), ("-0,25", -0.25), ("1,5e-3", 0.0015), ("7", 7.0), ("1.5", 1.5), ("2,5 %", 0.025)] {
+        for (field, x) in [
+            ("1,5", 1.5),
+            ("1.234,5", 1234.5),
+            ("1.234", 1234.0),
+            ("-0,25", -0.25),
+            ("1,5e-3", 0.0015),
+            ("7", 7.0),
+            ("1.5", 1.5),
+            ("2,5 %", 0.025),
+        ] {
             assert_eq!(comma(field), Field::Number(x), "{field}");
         }
         assert_eq!(of("1,234"), Field::Thousands(1234.0));

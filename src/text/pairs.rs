@@ -113,9 +113,18 @@ mod tests {
         assert_eq!(read("a\tb\t1\t2\nc\td\t3\t4\n"), Ok(vec![pair(1, "a", "b", 1.0), pair(2, "c", "d", 3.0)]));
         let simlex = "word1\tword2\tPOS\tSimLex999\tconc(w1)\nold\tnew\tA\t1.58\t2.72\nsmart\tbright\tA\t9.2\t1.75\n";
         assert_eq!(read(simlex), Ok(vec![pair(2, "old", "new", 1.58), pair(3, "smart", "bright", 9.2)]));
-        assert_eq!(read("# a list\nWord 1,Word 2,Human (mean)\nlove,sex,6.77\n"), Ok(vec![pair(3, "love", "sex", 6.77)]));
-        assert_eq!(read("cord;smile;0.02\nnoon;string;0.04"), Ok(vec![pair(1, "cord", "smile", 0.02), pair(2, "noon", "string", 0.04)]));
-        assert_eq!(read("1\tcat\tdog\n0\tcat\tsea\n"), Ok(vec![pair(1, "cat", "dog", 1.0), pair(2, "cat", "sea", 0.0)]));
+        assert_eq!(
+            read("# a list\nWord 1,Word 2,Human (mean)\nlove,sex,6.77\n"),
+            Ok(vec![pair(3, "love", "sex", 6.77)])
+        );
+        assert_eq!(
+            read("cord;smile;0.02\nnoon;string;0.04"),
+            Ok(vec![pair(1, "cord", "smile", 0.02), pair(2, "noon", "string", 0.04)])
+        );
+        assert_eq!(
+            read("1\tcat\tdog\n0\tcat\tsea\n"),
+            Ok(vec![pair(1, "cat", "dog", 1.0), pair(2, "cat", "sea", 0.0)])
+        );
         fails("a\tb\tc\td\n", "pairs:1: found 4 columns, and not which of them hold what");
         fails("a\tb\tyes\n", "pairs:1: found a label that is no finite number");
         fails("a\tb\tNaN\n", "pairs:1: found a label that is no finite number");

@@ -11,7 +11,18 @@ use std::path::Path;
 
 /// Names of the column of a label in published lists, in small letters.
 const LABELS: [&str; 12] = [
-    "label", "score", "rating", "similarity", "relatedness", "human (mean)", "mean", "simlex999", "gold", "average", "class", "tag",
+    "label",
+    "score",
+    "rating",
+    "similarity",
+    "relatedness",
+    "human (mean)",
+    "mean",
+    "simlex999",
+    "gold",
+    "average",
+    "class",
+    "tag",
 ];
 /// Names of the column of a word, in small letters.
 const WORDS: [&str; 8] = ["word", "words", "word1", "word 1", "token", "term", "text", "name"];
@@ -50,7 +61,8 @@ pub fn read<const N: usize>(
         .filter(|(_, line)| !line.trim().is_empty() && !is_comment(line))
         .collect();
     let separator = separator(&lines, N);
-    let mut rows: Vec<(usize, Vec<&str>)> = lines.iter().map(|&(number, line)| (number, split(line, separator))).collect();
+    let mut rows: Vec<(usize, Vec<&str>)> =
+        lines.iter().map(|&(number, line)| (number, split(line, separator))).collect();
     if let [(_, only)] = &rows[..]
         && only.is_empty()
     {
@@ -65,7 +77,9 @@ pub fn read<const N: usize>(
     }
     // `#word 1` of a published list: a name, as its label shows.
     if shape.numeric {
-        rows.retain(|(_, fields)| !(fields[0].starts_with('#') && fields.last().is_some_and(|label| !is_number(label))));
+        rows.retain(|(_, fields)| {
+            !(fields[0].starts_with('#') && fields.last().is_some_and(|label| !is_number(label)))
+        });
     }
     let Some((first_line, first)) = rows.first() else {
         return Err(Error::input(path, 0, "no rows", format!("lines of {expected}")));
@@ -85,7 +99,8 @@ pub fn read<const N: usize>(
         let is_label = |fields: &Vec<&str>| fields.get(label).is_some_and(|field| is_number(field));
         !is_label(&first) && below.first().is_some_and(|(_, fields)| is_label(fields))
     } else {
-        let known = [WORDS, ["label", "labels", "class", "tag", "type", "category", "kind", "pos"]].map(|names| names.to_vec());
+        let known =
+            [WORDS, ["label", "labels", "class", "tag", "type", "category", "kind", "pos"]].map(|names| names.to_vec());
         below.len() > 1
             && known[0].contains(&at(&first, chosen[0]).as_str())
             && known[1].contains(&at(&first, label).as_str())
@@ -98,8 +113,16 @@ pub fn read<const N: usize>(
     if columns.is_empty() && width > N {
         let names = chosen.map(|column| (column + 1).to_string());
         let named = if header { format!(" (`{}`)", first[label]) } else { String::new() };
-        let done = format!("columns {} are taken for the words, column {}{named} for the label", names[..N - 1].join(" and "), names[N - 1]);
-        let done = if N == 2 { done.replace("columns ", "column ").replace(" are taken for the words", " is taken for the word") } else { done };
+        let done = format!(
+            "columns {} are taken for the words, column {}{named} for the label",
+            names[..N - 1].join(" and "),
+            names[N - 1]
+        );
+        let done = if N == 2 {
+            done.replace("columns ", "column ").replace(" are taken for the words", " is taken for the word")
+        } else {
+            done
+        };
         inputs.warn(
             Notice::of_file(path, first_line, format!("{width} columns where {N} are needed"))
                 .done(done)
@@ -109,10 +132,19 @@ pub fn read<const N: usize>(
     let mut any = false;
     for (number, fields) in rows.iter().skip(usize::from(header)) {
         let number = *number;
-        let enough = if width <= N && columns.is_empty() { fields.len() == N } else { chosen.iter().all(|&column| column < fields.len()) };
+        let enough = if width <= N && columns.is_empty() {
+            fields.len() == N
+        } else {
+            chosen.iter().all(|&column| column < fields.len())
+        };
         if !enough {
             let count = fields.len();
-            return Err(Error::input(path, number, format!("{count} column{}", if count == 1 { "" } else { "s" }), expected));
+            return Err(Error::input(
+                path,
+                number,
+                format!("{count} column{}", if count == 1 { "" } else { "s" }),
+                expected,
+            ));
         }
         let values = chosen.map(|column| fields[column]);
         if let Some(empty) = values.iter().position(|value| value.is_empty()) {
@@ -174,7 +206,12 @@ fn commonest(rows: &[(usize, Vec<&str>)]) -> usize {
 }
 
 /// The columns of the words and of the label. `rows` are those below the `first`, which may hold names.
-fn choose<const N: usize>(first: &[&str], rows: &[(usize, Vec<&str>)], width: usize, shape: Shape) -> Option<[usize; N]> {
+fn choose<const N: usize>(
+    first: &[&str],
+    rows: &[(usize, Vec<&str>)],
+    width: usize,
+    shape: Shape,
+) -> Option<[usize; N]> {
     let numbers = |column: usize| {
         let fields = rows.iter().filter_map(|(_, fields)| fields.get(column));
         10 * fields.filter(|field| !is_number(field)).count() <= rows.len()

@@ -19,8 +19,20 @@ const LABELS: [&str; 6] = ["label", "labels", "class", "target", "y", "category"
 /// Names of columns that number the rows, in small letters.
 const INDICES: [&str; 7] = ["", "index", "id", "idx", "row", "nr", "no"];
 /// What begins a row of sums below a table, in small letters.
-const TOTALS: [&str; 12] =
-    ["total", "totals", "total:", "sum", "sum:", "grand total", "subtotal", "average", "mean", "count", "summe", "gesamt"];
+const TOTALS: [&str; 12] = [
+    "total",
+    "totals",
+    "total:",
+    "sum",
+    "sum:",
+    "grand total",
+    "subtotal",
+    "average",
+    "mean",
+    "count",
+    "summe",
+    "gesamt",
+];
 /// Bytes of numbers after which it is asked again whether there is room for as many.
 const STEP: usize = 1 << 26;
 
@@ -266,8 +278,15 @@ impl Plan {
         if begin > 0 {
             let lines = if begin == 1 { "a line".to_owned() } else { format!("{begin} lines") };
             inputs.warn(
-                Notice::of_file(path, sample[0].0, format!("{lines} above the table, the first is `{}`", short(sample[0].1.iter().next().unwrap_or_default())))
-                    .done(format!("left out; the table begins in line {line}")),
+                Notice::of_file(
+                    path,
+                    sample[0].0,
+                    format!(
+                        "{lines} above the table, the first is `{}`",
+                        short(sample[0].1.iter().next().unwrap_or_default())
+                    ),
+                )
+                .done(format!("left out; the table begins in line {line}")),
             )?;
         }
         let mut first = first.clone();
@@ -283,7 +302,8 @@ impl Plan {
         if fields.len() + 1 == columns {
             fields.insert(0, String::new());
         }
-        let below: Vec<&Row> = sample[begin + 1..].iter().map(|(_, row)| row).filter(|row| row.len() == columns).collect();
+        let below: Vec<&Row> =
+            sample[begin + 1..].iter().map(|(_, row)| row).filter(|row| row.len() == columns).collect();
         let header = Plan::header(path, *line, &fields, &below, reading, style, inputs)?;
         let mut names = if header { fields } else { (1..=columns).map(|n| format!("column{n}")).collect() };
         let rows = if header { &below[..] } else { &[&[&first][..], &below].concat()[..] };
@@ -298,7 +318,11 @@ impl Plan {
             notices: Vec::new(),
         };
         let unnamed: Vec<bool> = names.iter().map(String::is_empty).collect();
-        names.iter_mut().zip(1..).filter(|(name, _)| name.is_empty()).for_each(|(name, n)| *name = format!("column{n}"));
+        names
+            .iter_mut()
+            .zip(1..)
+            .filter(|(name, _)| name.is_empty())
+            .for_each(|(name, n)| *name = format!("column{n}"));
         plan.names = names;
         plan.choose(path, *line, rows, &unnamed, reading, style)?;
         Ok(plan)
@@ -330,10 +354,16 @@ impl Plan {
         }
         // A name above a column of numbers; a row of a table has neither.
         let numbers = |column: usize| {
-            let mut fields = below.iter().map(|row| is(row.get(column))).filter(|field| *field != Field::Missing).peekable();
+            let mut fields =
+                below.iter().map(|row| is(row.get(column))).filter(|field| *field != Field::Missing).peekable();
             fields.peek().is_some() && fields.all(|field| field != Field::Other)
         };
-        let named = fields.iter().enumerate().any(|(column, field)| is(field) == Field::Other && numbers(column));
+        // Or what such columns are called, in the first row alone.
+        let is_name = |column: usize, field: &str| {
+            LABELS.contains(&field.to_lowercase().as_str()) && below.iter().all(|row| row.get(column) != field)
+        };
+        let mut all = fields.iter().enumerate();
+        let named = all.any(|(column, field)| is(field) == Field::Other && (numbers(column) || is_name(column, field)));
         let from = fields.iter().position(|field| !field.is_empty()).unwrap_or(0);
         let counts = fields.len() > 2
             && below.len() > 1
@@ -368,7 +398,8 @@ impl Plan {
         }
         let find = |name: &str| {
             columns.get(name).copied().ok_or_else(|| {
-                let what = if self.header { format!("the columns {}", some(&self.names)) } else { "no header".to_owned() };
+                let what =
+                    if self.header { format!("the columns {}", some(&self.names)) } else { "no header".to_owned() };
                 Error::input(path, line, what, format!("a column {name}"))
             })
         };
@@ -410,7 +441,10 @@ impl Plan {
         let empty = is_empty.iter().filter(|empty| **empty).count();
         if empty > 0 {
             let what = if empty == 1 { "an empty column" } else { "empty columns" };
-            notices.push(Notice::of_file(path, line, format!("{empty} of {count} columns without name or content: {what}")).done("left out"));
+            notices.push(
+                Notice::of_file(path, line, format!("{empty} of {count} columns without name or content: {what}"))
+                    .done("left out"),
+            );
         }
         let open: Vec<usize> = (0..count).filter(|column| !is_empty[*column] && !dropped.contains(column)).collect();
         let Some(&last) = open.last() else {
@@ -450,7 +484,10 @@ impl Plan {
             }
         };
         if dropped.contains(&self.label) {
-            let what = format!("--drop leaves out column {}, which holds the class; --label names another", self.names[self.label]);
+            let what = format!(
+                "--drop leaves out column {}, which holds the class; --label names another",
+                self.names[self.label]
+            );
             return Err(Error::Usage(what));
         }
         // Columns that number the rows: they tell the class of a file that is sorted by it, and nothing of any other.
@@ -460,25 +497,36 @@ impl Plan {
             let no_name = unnamed[column] || name.starts_with("unnamed: ") || name == "rownames";
             let whole = || kinds(column).all(|kind| matches!(kind, Field::Number(x) if x.fract() == 0.0));
             if column == 0 && self.header && no_name && !keep_index && (whole() || is_text(column)) {
-                let what = if unnamed[column] { "a first column without a name".to_owned() } else { format!("a first column {}", self.names[column]) };
+                let what = if unnamed[column] {
+                    "a first column without a name".to_owned()
+                } else {
+                    format!("a first column {}", self.names[column])
+                };
                 notices.push(
-                    Notice::of_file(path, line, format!("{what}, as pandas and R write for the numbers or names of rows"))
-                        .done("left out")
-                        .option("--keep-index keeps it"),
+                    Notice::of_file(
+                        path,
+                        line,
+                        format!("{what}, as pandas and R write for the numbers or names of rows"),
+                    )
+                    .done("left out")
+                    .option("--keep-index keeps it"),
                 );
                 continue;
             }
             let by_name = self.header && INDICES.contains(&name.as_str());
             if !keep_index && (column == 0 || by_name) && rows.len() > 3 {
-                let start = kinds(column).next().and_then(|kind| if let Field::Number(x) = kind { Some(x) } else { None });
-                let counts = |start: f64| kinds(column).zip(0u32..).all(|(kind, n)| kind == Field::Number(start + f64::from(n)));
+                let start =
+                    kinds(column).next().and_then(|kind| if let Field::Number(x) = kind { Some(x) } else { None });
+                let counts =
+                    |start: f64| kinds(column).zip(0u32..).all(|(kind, n)| kind == Field::Number(start + f64::from(n)));
                 if let Some(start) = start.filter(|&start| (start == 0.0 || start == 1.0) && counts(start)) {
                     self.counting.push((features.len(), start));
                 }
             }
             features.push(column);
         }
-        self.texts = features.iter().filter(|column| texts.contains(column)).map(|&column| self.names[column].clone()).collect();
+        self.texts =
+            features.iter().filter(|column| texts.contains(column)).map(|&column| self.names[column].clone()).collect();
         self.features = features;
         self.notices = notices;
         if self.features.is_empty() {
@@ -560,8 +608,10 @@ impl Filling<'_> {
         if class == next {
             self.table.names.push(name.to_owned());
         } else if line > 0 {
+            if self.left_out.aliases.count == 0 {
+                self.left_out.alias = (name.to_owned(), self.table.names[class as usize].clone());
+            }
             self.left_out.aliases.at(line);
-            self.left_out.alias = (name.to_owned(), self.table.names[class as usize].clone());
         }
         self.numbers.insert(name.to_owned(), class);
         class
@@ -574,18 +624,17 @@ impl Filling<'_> {
     fn row(&mut self, line: usize, row: &mut Row) -> Result<()> {
         let columns = self.plan.names.len();
         row.trim(columns);
+        let split = if row.len() == columns { None } else { row.split_otherwise(self.separator, columns) };
+        if let Some(split) = split {
+            self.left_out.separators.at(line);
+            *row = split;
+        }
         if columns > 2 && row.filled() < 2 {
             self.left_out.notes.at(line);
             return Ok(());
         }
         if row.len() != columns {
-            match row.split_otherwise(self.separator, columns) {
-                Some(split) => {
-                    self.left_out.separators.at(line);
-                    *row = split;
-                }
-                None => return self.wrong(line, format!("{} columns", row.len()), format!("{columns} as in the first line")),
-            }
+            return self.wrong(line, format!("{} columns", row.len()), format!("{columns} as in the first line"));
         }
         let number_of_row = self.rows;
         self.rows += 1;
@@ -686,7 +735,10 @@ impl Filling<'_> {
         } else if matches!(self.reading, Reading::Like { .. }) {
             "a finite number".to_owned()
         } else if texts.len() > 1 && texts.contains(name) {
-            format!("a finite number; --drop {} leaves out all columns of text, --label takes the class from one", texts.join(","))
+            format!(
+                "a finite number; --drop {} leaves out all columns of text, --label takes the class from one",
+                texts.join(",")
+            )
         } else {
             format!("a finite number; --drop {name} leaves the column out, --label {name} takes the class from it")
         };
@@ -708,18 +760,19 @@ impl Filling<'_> {
             };
             return self.wrong(line, what, "a class and its numbers");
         }
+        if let Reading::Like { names, .. } = self.reading
+            && self.table.classes.iter().all(|&class| class as usize >= names.len())
+        {
+            let Found { line, .. } = self.left_out.unseen;
+            let found = format!("`{}` in column {label}, and no other class that is known", self.left_out.unseen_class);
+            return self.wrong(line, found, format!("one of the classes learned from: {}", some(names)));
+        }
         for notice in std::mem::take(&mut self.plan.notices) {
             inputs.warn(notice)?;
         }
         self.warn(inputs)?;
         match self.reading {
-            Reading::Like { names, .. } => {
-                if self.table.classes.iter().all(|&class| class as usize >= names.len()) {
-                    let Found { line, .. } = self.left_out.unseen;
-                    let found = format!("`{}` in column {label}, and no other class that is known", self.left_out.unseen_class);
-                    return self.wrong(line, found, format!("one of the classes learned from: {}", some(names)));
-                }
-            }
+            Reading::Like { .. } => {}
             Reading::Train { label: given, keep_index, .. } => {
                 self.leave_out_columns(keep_index, inputs)?;
                 self.sort_classes();
@@ -731,29 +784,54 @@ impl Filling<'_> {
     }
 
     fn warn(&self, inputs: &Inputs) -> Result<()> {
-        let LeftOut { no_class, missing, missing_rows, notes, headers, separators, thousands, thousands_field, unseen, unseen_class, aliases, alias } =
-            &self.left_out;
+        let LeftOut {
+            no_class,
+            missing,
+            missing_rows,
+            notes,
+            headers,
+            separators,
+            thousands,
+            thousands_field,
+            unseen,
+            unseen_class,
+            aliases,
+            alias,
+        } = &self.left_out;
         let (label, rows) = (&self.table.label, self.rows);
         let of = |found: &Found, what: String| Notice::of_file(&self.table.path, found.line, what);
         let many = |n: usize, what: &str| if n == 1 { format!("a {what}") } else { format!("{n} {what}s") };
         if notes.count > 0 {
-            inputs.warn(of(notes, format!("{} of notes or sums in the table", many(notes.count, "line"))).done("left out"))?;
+            inputs.warn(
+                of(notes, format!("{} of notes or sums in the table", many(notes.count, "line"))).done("left out"),
+            )?;
         }
         if headers.count > 0 {
-            inputs.warn(of(headers, format!("the names of the columns again, in {}", many(headers.count, "line"))).done("left out"))?;
+            inputs.warn(
+                of(headers, format!("the names of the columns again, in {}", many(headers.count, "line")))
+                    .done("left out"),
+            )?;
         }
         if separators.count > 0 {
-            let found = format!("{} of {rows} rows not separated by {} as the others are", separators.count, self.separator.name());
+            let found = format!(
+                "{} of {rows} rows not separated by {} as the others are",
+                separators.count,
+                self.separator.name()
+            );
             inputs.warn(of(separators, found).done("read with the separator that gives as many columns"))?;
         }
         if no_class.count > 0 {
-            let found = format!("{} of {rows} rows with nothing in column {label}, which holds the class", no_class.count);
+            let found =
+                format!("{} of {rows} rows with nothing in column {label}, which holds the class", no_class.count);
             inputs.warn(of(no_class, found).done("left out"))?;
         }
         if missing.count > 0 {
             let (found, done) = match self.style.missing {
                 Missing::Drop => (format!("{missing_rows} of {rows} rows in which a number is missing"), "left out"),
-                _ => (format!("{} in {rows} rows", many(missing.count, "missing number")), "the mean of the training examples is taken"),
+                _ => (
+                    format!("{} in {rows} rows", many(missing.count, "missing number")),
+                    "the mean of the training examples is taken",
+                ),
             };
             let notice = of(missing, found).done(done);
             let decided = self.style.missing_given || matches!(self.reading, Reading::Like { .. });
@@ -761,7 +839,11 @@ impl Filling<'_> {
         }
         if thousands.count > 0 {
             let found = format!("{} with a comma, the first is `{thousands_field}`", many(thousands.count, "number"));
-            inputs.warn(of(thousands, found).done("the comma is taken for one between thousands").option("--decimal , takes it for the decimal point"))?;
+            inputs.warn(
+                of(thousands, found)
+                    .done("the comma is taken for one between thousands")
+                    .option("--decimal , takes it for the decimal point"),
+            )?;
         }
         if aliases.count > 0 {
             let (one, other) = alias;
@@ -769,7 +851,10 @@ impl Filling<'_> {
             inputs.warn(of(aliases, found).done(format!("taken for one class, `{other}`")))?;
         }
         if unseen.count > 0 {
-            let found = format!("{} of {rows} rows of classes that no training example has, the first is `{unseen_class}`", unseen.count);
+            let found = format!(
+                "{} of {rows} rows of classes that no training example has, the first is `{unseen_class}`",
+                unseen.count
+            );
             inputs.warn(of(unseen, found).done("they count as wrong"))?;
         }
         Ok(())
@@ -783,7 +868,9 @@ impl Filling<'_> {
         if !keep_index && self.rows > 3 {
             for &(place, start) in self.counting.iter().filter(|_| features > 1) {
                 let found = format!("column {} numbers the rows from {start}", self.table.features[place]);
-                inputs.warn(Notice::of_file(&path, self.plan.first, found).done("left out").option("--keep-index keeps it"))?;
+                inputs.warn(
+                    Notice::of_file(&path, self.plan.first, found).done("left out").option("--keep-index keeps it"),
+                )?;
                 keep[place] = false;
             }
         }
@@ -792,7 +879,11 @@ impl Filling<'_> {
             .filter(|&place| self.table.values.iter().skip(place).step_by(features).all(|x| x.is_nan()))
             .collect();
         if let Some(&first) = empty.first() {
-            let found = format!("no number in column {}{}", self.table.features[first], if empty.len() > 1 { " and others" } else { "" });
+            let found = format!(
+                "no number in column {}{}",
+                self.table.features[first],
+                if empty.len() > 1 { " and others" } else { "" }
+            );
             inputs.warn(Notice::of_file(&path, 0, found).done(format!("{} columns left out", empty.len())))?;
             empty.iter().for_each(|&place| keep[place] = false);
         }
@@ -820,14 +911,16 @@ impl Filling<'_> {
         let Table { names, classes, label, .. } = &self.table;
         let numbers = names.iter().filter(|name| name.parse::<f64>().is_ok()).count();
         if !given && names.len() > 10 && 2 * names.len() > classes.len() {
-            let found = format!("{} classes in {} rows in column {label}, as a measurement has", names.len(), classes.len());
+            let found =
+                format!("{} classes in {} rows in column {label}, as a measurement has", names.len(), classes.len());
             let notice = Notice::of_file(path, 0, found).done("each is taken for a class");
             inputs.warn(notice.option("--label COLUMN names the column of the class"))?;
         }
         // A single class that is no number, above numbers or in the first row alone.
         let first = classes[0];
         let alone = classes[1..].iter().all(|&class| class != first);
-        let odd = names[first as usize].parse::<f64>().is_err() && (numbers + 1 == names.len() || names.len() * 4 < classes.len());
+        let odd = names[first as usize].parse::<f64>().is_err()
+            && (numbers + 1 == names.len() || names.len() * 4 < classes.len());
         if alone && odd && !self.plan.header && self.style.header.is_none() && classes.len() > 4 {
             let found = format!("the class `{}` in the first row only", names[first as usize]);
             let notice = Notice::of_file(path, self.plan.first, found).done("the row is taken for an example");
@@ -907,14 +1000,21 @@ mod tests {
     fn what_is_wrong_is_told_with_file_line_and_column() {
         let fail = Style { missing: Missing::Fail, ..Style::default() };
         let told = |text: &[u8]| read_as(text, TRAIN, fail).unwrap_err();
-        let column = |name: &str| format!("expected a finite number; --drop {name} leaves the column out, --label {name} takes the class from it");
+        let column = |name: &str| {
+            format!(
+                "expected a finite number; --drop {name} leaves the column out, --label {name} takes the class from it"
+            )
+        };
         let missing = "expected a finite number; --missing mean takes the column's mean for it, --missing drop leaves the row out";
         assert_eq!(told(b"a,b,k\n1,2,x\n3,y,x\n"), format!("x.csv:3: found `y` in column b, {}", column("b")));
         assert_eq!(told(b"1,2,x\n3,,x\n"), format!("x.csv:2: found `` in column column2, {missing}"));
         assert_eq!(told(b"1,2,x\n3,nan,x\n"), format!("x.csv:2: found `nan` in column column2, {missing}"));
         let large = "a number of at most 3.4e38 in size, which is the largest of 32 bits";
         assert_eq!(told(b"1,1e39,x\n"), format!("x.csv:1: found `1e39` in column column2, expected {large}"));
-        assert_eq!(told(b"1,inf,x\n"), "x.csv:1: found `inf` in column column2, expected a finite number; --drop column2 leaves the column out");
+        assert_eq!(
+            told(b"1,inf,x\n"),
+            "x.csv:1: found `inf` in column column2, expected a finite number; --drop column2 leaves the column out"
+        );
         assert_eq!(told(b"a,b,k\n1,2,x\n3,4\n"), "x.csv:3: found 2 columns, expected 3 as in the first line");
         assert_eq!(told(b"a,b,k\n1,2,\n"), "x.csv:2: found nothing in column k, expected a class and its numbers");
         assert_eq!(

@@ -231,7 +231,8 @@ fn width(path: &Path, head: &[u8]) -> Result<usize> {
         let line = String::from_utf8_lossy(line);
         let fields = || line.split([' ', '\t', '\r']).filter(|field| !field.is_empty());
         // The first field is the word, whatever it looks like.
-        let numbers = fields().rev().take_while(|field| is_number(field)).count().min(fields().count().saturating_sub(1));
+        let numbers =
+            fields().rev().take_while(|field| is_number(field)).count().min(fields().count().saturating_sub(1));
         if numbers > 0 {
             *counts.entry(numbers).or_insert(0) += 1;
         }
@@ -335,7 +336,10 @@ impl<R: Read> Reader<'_, R> {
             inputs.warn(Notice::of_file(self.path, 1, found).done("those that are there are read"))?;
         }
         if duplicates > 0 {
-            let found = format!("{duplicates} rows of words that have one before");
+            let found = match duplicates {
+                1 => "a row of a word that has one before".to_owned(),
+                _ => format!("{duplicates} rows of words that have one before"),
+            };
             inputs.warn(Notice::of_file(self.path, 0, found).done("the first row of a word counts"))?;
         }
         Ok(())
@@ -388,11 +392,14 @@ impl<R: Read> Reader<'_, R> {
         let width = self.vectors.width;
         // Numbers are told from the end: the word may hold spaces.
         let bytes = row.as_bytes();
-        let (mut end, mut count) = (bytes.len(), 0);
+        let (mut end, mut count, mut last) = (bytes.len(), 0, row);
         while count < width {
             let begin = bytes[..end].iter().rposition(|&byte| is_space(byte)).map_or(0, |at| at + 1);
             if begin == 0 {
                 break;
+            }
+            if count == 0 {
+                last = &row[begin..];
             }
             count += 1;
             end = begin;
@@ -411,8 +418,6 @@ impl<R: Read> Reader<'_, R> {
                 (true, true) => Why::NoWord,
                 (true, false) => Why::Width,
             };
-            // A row without a word has a number in its place.
-            let why = if why == Why::Width && row.starts_with([' ', '\t']) && fields() == width { Why::NoWord } else { why };
             self.unused.add(line, why, of_fields);
             return is_piece;
         }
@@ -429,8 +434,13 @@ impl<R: Read> Reader<'_, R> {
             let (count, first) = self.unused.longer;
             self.unused.longer = (count + 1, if count == 0 { line } else { first });
         }
+        let not_a_number = |field: &str| format!("`{}`", field.chars().take(40).collect::<String>());
         if !self.wants(word) {
-            self.vectors.rows += 1;
+            // Of a row that is not asked for one number is looked at, which tells vectors from prose.
+            match last.parse::<f32>() {
+                Ok(_) => self.vectors.rows += 1,
+                Err(_) => self.unused.add(line, Why::Number, || not_a_number(last)),
+            }
             return false;
         }
         let from = self.vectors.values.len();
@@ -439,7 +449,7 @@ impl<R: Read> Reader<'_, R> {
                 Ok(value) if value.is_finite() => self.vectors.values.push(value),
                 _ => {
                     self.vectors.values.truncate(from);
-                    self.unused.add(line, Why::Number, || format!("`{}`", field.chars().take(40).collect::<String>()));
+                    self.unused.add(line, Why::Number, || not_a_number(field));
                     return false;
                 }
             }
@@ -633,8 +643,8 @@ mod tests {
         for (row, line, found) in [
             (&b"q 1\n"[..], 3, "1 of another number of numbers), the first with a row of 2 fields"),
             (b"q 1 2 3\n", 3, "1 of another number of numbers), the first with a row of 4 fields"),
-            (b" 1 2\n", 3, "1 of words that are empty or white space), the first with a row of 2 fields"),
-            (b"  1 2\n", 3, "1 of words that are empty or white space), the first with a row of 2 fields"),
+            (b" 1 2\n", 3, "1 of words that are empty or white space), the first with no word"),
+            (b"  1 2\n", 3, "1 of words that are empty or white space), the first with no word"),
             ("\u{a0} 1 2\n".as_bytes(), 3, "1 of words that are empty or white space), the first with no word"),
             (b"d 1 x\n", 3, "1 with something else than finite numbers), the first with `x`"),
             (b"d nan 2\n", 3, "1 with something else than finite numbers), the first with `nan`"),
@@ -655,7 +665,7 @@ mod tests {
         assert_eq!((vectors.rows, warnings.len()), (2, 0), "empty lines are no rows");
         let (vectors, warnings) = told("a 1 2\nb 3 4\na 5 6\n");
         assert_eq!(vectors.find("a").unwrap().0, [1.0, 2.0]);
-        assert_eq!(warnings, ["v: 1 rows of words that have one before; the first row of a word counts"]);
+        assert_eq!(warnings, ["v: a row of a word that has one before; the first row of a word counts"]);
     }
 
     #[test]
@@ -677,9 +687,12 @@ mod tests {
 
     #[test]
     fn wrong_text() {
-        let most = "v:1: found a row of 2 fields, expected a word and 2 numbers; so in 2 of 3 rows";
-        assert_eq!(message("1 2\nq 1\nr 2\na 3 4\n").replace("v:2", "v:1"), most);
-        assert_eq!(message("3 2\na 1 2 3\nb 1 2 3\nc 1 2\n"), "v:2: found more than 2 numbers in 2 of 3 rows, expected 2 as the header says");
+        let most = "v:2: found a row of 2 fields, expected a word and 2 numbers; so in 2 of 3 rows";
+        assert_eq!(message("3 2\nq 1\nr 2\na 3 4\n"), most);
+        assert_eq!(
+            message("3 2\na 1 2 3\nb 1 2 3\nc 1 2\n"),
+            "v:2: found more than 2 numbers in 2 of 3 rows, expected 2 as the header says"
+        );
         assert_eq!(message("2 0\n"), "v:1: found a header of rows of 0 numbers, expected 1 to 16384");
         assert_eq!(
             message("3 99999999999\n"),
@@ -689,12 +702,11 @@ mod tests {
         assert_eq!(message("/Users/x/file.txt"), expected);
         assert_eq!(message("a b c\n"), expected);
         let text = "the first line\nthe year 1990\nthe third line\n";
-        assert_eq!(message(text), "v:1: found a row of 3 fields, expected a word and 1 numbers; so in 2 of 3 rows");
+        assert_eq!(message(text), "v:1: found `line`, expected a word and 1 numbers; so in 2 of 3 rows");
         let kinds = "expected word vectors: GloVe text, word2vec text or word2vec binary";
         assert_eq!(message(""), format!("v: found an empty file, {kinds}"));
         assert_eq!(message(" \n\n"), format!("v: found an empty file, {kinds}"));
         assert_eq!(message("\n\n<!doctype HTML>\n"), format!("v: found a page of HTML or XML, {kinds}"));
-        assert_eq!(message(b"PK\x03\x04rest"), format!("v: found a packed file (zip or gzip), {kinds}"));
         assert_eq!(Vectors::read("no/such/file", [], &Inputs::default()).unwrap_err().exit_code(), 6);
     }
 
@@ -705,7 +717,11 @@ mod tests {
         // Cut within the last row's numbers and word, and behind a row.
         for (cut, warnings) in [(2, 1), (10, 1), (11, 1), (12, 1)] {
             let (vectors, told) = told(&good[..good.len() - cut]);
-            assert_eq!((vectors.kept(), told.len()), (2, if cut == 11 || cut == 12 { 1 } else { warnings }), "{cut} {told:?}");
+            assert_eq!(
+                (vectors.kept(), told.len()),
+                (2, if cut == 11 || cut == 12 { 1 } else { warnings }),
+                "{cut} {told:?}"
+            );
         }
         let more = [&good[..], b"c "].concat();
         assert_eq!(message(more), "v: found more bytes, expected the end after 3 rows");
@@ -720,7 +736,10 @@ mod tests {
         assert_eq!((vectors.kept(), warnings.len()), (2, 1));
         assert!(warnings[0].contains("the first with a word that is not UTF-8 in row 1"), "{warnings:?}");
         let rows: [(&str, &[f32]); 3] = [("a", &[0.5, -1.25]), ("", &[1.0, 2.0]), ("\n", &[3.0, 4.0])];
-        assert_eq!(message(binary(&rows, "")), "v: found no word in row 2, expected a word and 2 numbers; so in 2 of 3 rows");
+        assert_eq!(
+            message(binary(&rows, "")),
+            "v: found no word in row 2, expected a word and 2 numbers; so in 2 of 3 rows"
+        );
     }
 
     #[test]

