@@ -555,7 +555,7 @@ fn siamese_from_the_command_line() {
         "train siamese --pairs {graded} --valid {graded} --vectors {vectors} --out {dir} --epochs 2 --force"
     ));
     assert!(
-        code == 0 && said.contains("1 of 3201 pairs are left out: words without a vector, the first is `zzqx`"),
+        code == 0 && said.contains("1 of 3201 pairs of words without a vector, the first is `zzqx`; they are left out"),
         "{said}"
     );
     assert!(said.contains("valid Spearman correlation 0."), "{said}");
@@ -642,7 +642,7 @@ fn pseudo_siamese_from_the_command_line() {
     let alien = place.file("alien.tsv", "Monday\tO\nFriday\tNEW\n");
     let (out, said, code) = wordmill(&format!("eval {dir} {alien}"));
     assert!(
-        code == 0 && said.contains("1 words have labels that the training words do not have, the first is `NEW`"),
+        code == 0 && said.contains("1 words with labels that no training word has, the first is `NEW`"),
         "{said}"
     );
     assert!(out.starts_with("2 words, "), "{out}");

@@ -218,7 +218,7 @@ struct Plan {
     header: bool,
     label: usize,
     features: Vec<usize>,
-    /// Of the features, those that number the rows so far, and from where; whether their name says so too.
+    /// Of the features, those that number the first rows, and from where.
     counting: Vec<(usize, f64)>,
     /// The line of the first row with numbers.
     first: usize,
