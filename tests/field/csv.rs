@@ -335,7 +335,7 @@ fn many_classes_are_not_all_listed_in_an_error() {
 #[test]
 fn a_table_that_memory_cannot_hold_is_refused_before() {
     let desk = Desk::new();
-    let text = "a,b,k\n".to_owned() + &rows(200_000, |_, x, y, k| format!("{x},{y},{k}\n"));
+    let text = "a,b,k\n".to_owned() + &rows(400_000, |_, x, y, k| format!("{x},{y},{k}\n"));
     let path = desk.file("t.csv", text);
     // Only its beginning is there; its length says what would be read.
     std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 43).unwrap();
