@@ -590,7 +590,7 @@ fn siamese_from_the_command_line() {
     let good = format!("{DATA}/pairs/valid.tsv");
     fails(&good, "--prox-l1 0.1", "--prox-l1 and --prox-l2 go with --optimizer sgd or adagrad");
     fails(&good, "--margin 0", "--margin");
-    fails(&format!("{DATA}/pairs"), "", "reading failed");
+    fails(&format!("{DATA}/pairs"), "", "found a directory, expected a file");
     refused(&format!("eval {dir} {DATA}/lm/test.txt"), "test.txt:1: found");
     refused(&format!("eval {dir} {DATA}/pairs/test.tsv --repair"), "is a Siamese net");
     refused(&format!("neighbors {dir} zzqx"), "`zzqx` is not in the vocabulary");
