@@ -8,11 +8,11 @@ use wordmill::text::pairs::{Grades, Pairs};
 fuzz_target!(|data: &[u8]| {
     let path = wordmill_fuzz::file("pairs.tsv", data);
     wordmill_fuzz::limited(|| {
-        if let Ok(pairs) = Pairs::read(&path, &Default::default()) {
+        if let Ok(pairs) = Pairs::read(&path, &[], &Default::default()) {
             assert_eq!(pairs.words().count(), 2 * pairs.pairs.len());
             _ = Grades::of(pairs.pairs.iter().map(|pair| pair.label));
         }
-        if let Ok(words) = LabelledWords::read(&path, &Default::default()) {
+        if let Ok(words) = LabelledWords::read(&path, &[], &Default::default()) {
             assert!(words.labels().len() <= data.len());
         }
     });

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wordmill::text::vectors::Vectors;
+use wordmill::text::vectors::{Vectors, Wanted};
 
 fuzz_target!(|data: &[u8]| {
     let Some((head, rest)) = data.split_first_chunk::<4>() else { return };
@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
         let width = (head[2] as u64 % 8) << (head[3] % 18);
         let mut bytes = format!("{rows} {width}\n").into_bytes();
         bytes.extend(rest);
-        if let Ok(vectors) = Vectors::parse("vectors.bin", bytes.as_slice(), ["the", "of", "a", "b"]) {
+        if let Ok(vectors) = Vectors::parse("vectors.bin", bytes.as_slice(), Wanted::words(["the", "of", "a", "b"]), &Default::default()) {
             if let Some((row, _)) = vectors.find("the") {
                 assert!(row.iter().all(|x| x.is_finite()));
             }

@@ -58,6 +58,10 @@ pub struct Eval {
     /// For a tagger: rewrite tags that their scheme does not allow as conlleval would read them
     #[arg(long)]
     repair: bool,
+    /// For pairs of words, and words with labels: numbers of the columns of the words and of their label, as 1,2,4 [default: the first
+    /// that hold such]
+    #[arg(long, value_name = "N,N,N", value_delimiter = ',', value_parser = super::values::size)]
+    columns: Vec<usize>,
     /// For a language model: measure on so many words only, a fixed random subset of the lines
     #[arg(long, value_name = "N", value_parser = super::values::count)]
     eval_tokens: Option<u64>,
@@ -121,6 +125,11 @@ impl Eval {
                             saved.kind()
                         )))
                     }
+                    saved if !self.columns.is_empty() && !saved.has_rows_of_words() => Err(Error::Usage(format!(
+                        "--columns is for pairs of words and words with labels; {} is a {}",
+                        self.model.display(),
+                        saved.kind()
+                    ))),
                     Saved::Softmax(_) => self.softmax(&mut checkpoint, inputs),
                     Saved::Siamese(_) => self.siamese(&mut checkpoint, inputs),
                     Saved::PseudoSiamese(_) => self.pseudo_siamese(&mut checkpoint, inputs),
@@ -133,15 +142,15 @@ impl Eval {
 
     fn softmax(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let trained = softmax::Trained::read(checkpoint)?;
-        self.classified(&trained.evaluate(&self.text, inputs)?, &trained.config.classes, inputs)
+        self.classified(&trained.evaluate(&self.text, inputs)?, inputs)
     }
 
     /// What there is to say of a classifier.
-    fn classified(&self, found: &columns::Evaluation, classes: &[String], inputs: &Inputs) -> Result<String> {
+    fn classified(&self, found: &columns::Evaluation, inputs: &Inputs) -> Result<String> {
         if let Some(path) = &self.svg {
-            self.draw(path, &found.confusion(classes))?;
+            self.draw(path, &found.confusion())?;
         }
-        Ok(if self.json { json(&found.report(), inputs) } else { found.text(classes) })
+        Ok(if self.json { json(&found.report(), inputs) } else { found.text() })
     }
 
     fn draw(&self, path: &Path, confusion: &Confusion) -> Result<()> {
@@ -154,13 +163,14 @@ impl Eval {
         let pseudo_siamese::Trained { config, net, w, sees } = &trained;
         let found = match sees {
             Sees::Words(words) => {
-                let file = LabelledWords::read(&self.text, inputs)?;
+                let file = LabelledWords::read(&self.text, &self.columns, inputs)?;
                 pseudo_siamese::Encoded::words(&file, words, &config.labels, inputs)?.evaluate(net, &config.labels, w)
             }
             Sees::Columns(columns) => {
                 let table = columns.read(&self.text, &config.labels, inputs)?;
-                let found = pseudo_siamese::Encoded::rows(&table, columns).evaluate_rows(net, w);
-                return self.classified(&found, &config.labels, inputs);
+                let classes = table.names.clone();
+                let found = pseudo_siamese::Encoded::rows(table).evaluate_rows(net, &classes, w);
+                return self.classified(&found, inputs);
             }
         };
         if self.json {
@@ -171,7 +181,7 @@ impl Eval {
 
     fn siamese(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let siamese::Trained { config, net, w, words } = siamese::Trained::read(checkpoint)?;
-        let pairs = Encoded::new(&Pairs::read(&self.text, inputs)?, &words, config.grades, inputs)?;
+        let pairs = Encoded::new(&Pairs::read(&self.text, &self.columns, inputs)?, &words, config.grades, inputs)?;
         let bytes = |threads| net.distances_bytes::<f32>(pairs.len(), threads);
         memory::check_threads("evaluation", bytes, inputs)?;
         let found = pairs.evaluate(&net, &w);

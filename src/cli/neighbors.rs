@@ -63,7 +63,8 @@ impl Points {
     fn near(&self, row: usize) -> Vec<(usize, f64)> {
         let width = self.table.len() / self.words.len();
         let own = &self.table[row * width..][..width];
-        let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(x * y)).sum::<f64>();
+        // In 64 bits the square of the smallest number is not zero.
+        let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
         let length = |x: &[f32]| dot(x, x).sqrt();
         let how_near = |other: &[f32]| {
             if self.by_distance {

@@ -33,10 +33,9 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// The rows of a table.
-    pub fn rows(table: &Table, columns: &Columns) -> Self {
-        let (ids, targets) = ((0..table.len() as u32).collect(), table.classes.clone());
-        Encoded { ids, targets, rows: Some(columns.scaled(table)) }
+    /// The rows of a table that has been scaled. Classes from as many on as the net has labels are those that it does not know.
+    pub fn rows(table: Table) -> Self {
+        Encoded { ids: (0..table.len() as u32).collect(), targets: table.classes, rows: Some(table.values) }
     }
 
     /// The words that are known. How many are not, and how many labels, is warned of.
@@ -74,11 +73,6 @@ impl Encoded {
         self.rows.as_ref().map_or(Input::Words(ids), |rows| Input::Rows(ids, rows))
     }
 
-    /// Bytes of the rows of a table.
-    fn row_bytes(&self) -> usize {
-        self.rows.as_ref().map_or(0, |rows| rows.len() * size_of::<f32>())
-    }
-
     /// The number of examples.
     pub fn len(&self) -> usize {
         self.ids.len()
@@ -97,11 +91,11 @@ impl Encoded {
         right as f64 / self.len() as f64
     }
 
-    /// How the net does on the rows of a table.
-    pub fn evaluate_rows(&self, net: &PseudoSiamese, w: &Arena<f32>) -> columns::Evaluation {
-        let mut evaluation = columns::Evaluation::new(net.config().labels);
+    /// How the net does on the rows of a table, whose classes have such names.
+    pub fn evaluate_rows(&self, net: &PseudoSiamese, classes: &[String], w: &Arena<f32>) -> columns::Evaluation {
+        let mut evaluation = columns::Evaluation::new(classes);
         for (y, &class) in self.probabilities(net, w).chunks_exact(net.config().labels).zip(&self.targets) {
-            let loss = -f64::from(y[class as usize].max(f32::MIN_POSITIVE)).ln();
+            let loss = y.get(class as usize).map(|y| -f64::from(y.max(f32::MIN_POSITIVE)).ln());
             evaluation.add(class, largest(y.iter().copied()), loss);
         }
         evaluation
@@ -255,7 +249,6 @@ impl<'a> PseudoSiameseTask<'a> {
         let evaluation = valid.map_or(0, |valid| net.probabilities_bytes::<f32>(valid.len(), threads));
         memory::learning_bytes(net.layout(), net.trained(), needs.rule, batch, evaluation)
             + net.space_bytes::<f32>(batch)
-            + [Some(train), valid].into_iter().flatten().map(Encoded::row_bytes).sum::<usize>()
     }
 
     /// Allocates the working memory. `batch`: examples of a step; `files`: the small files of a checkpoint.

@@ -119,6 +119,11 @@ impl Saved {
         }
     }
 
+    /// Whether it is measured on words with labels, or pairs of them.
+    pub fn has_rows_of_words(&self) -> bool {
+        matches!(self, Saved::Siamese(_)) || matches!(self, Saved::PseudoSiamese(config) if config.columns.is_none())
+    }
+
     /// What the model is called.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! Softmax classifiers on tables of numbers: where the model and CSV files meet.
 
-use super::columns::{Columns, Evaluation};
+use super::columns::Evaluation;
 use super::memory::{self, Needs};
 use super::run::Batches;
 use super::saved::{self, Saved, SoftmaxConfig as Config, check_fit, read_arena};
@@ -23,27 +23,37 @@ use std::sync::Arc;
 pub struct Examples {
     /// \[N, D\], scaled.
     x: Array2<f32>,
-    /// \[N\]
+    /// \[N\], from as many on as the model has classes for those that it does not know.
     y: Vec<u32>,
+    /// Names of the classes.
+    classes: Vec<String>,
 }
 
 impl Examples {
-    /// The examples of a table.
-    pub fn new(table: &Table, columns: &Columns) -> Self {
-        let x = Array2::from_shape_vec((table.len(), table.features.len()), columns.scaled(table));
-        Examples { x: x.expect("a table has whole rows"), y: table.classes.clone() }
+    /// The examples of a table that has been scaled.
+    pub fn new(table: Table) -> Self {
+        let x = Array2::from_shape_vec((table.len(), table.features.len()), table.values);
+        Examples { x: x.expect("a table has whole rows"), y: table.classes, classes: table.names }
     }
 
     /// How well the model does on them.
     pub fn evaluate(&self, net: &SoftmaxRegression, w: &Arena<f32>) -> Evaluation {
-        let (n, k) = (self.y.len(), net.config().classes);
-        let mut evaluation = Evaluation::new(k);
+        let (n, k) = (self.y.len(), net.config().classes as u32);
+        let mut evaluation = Evaluation::new(&self.classes);
         let mut add = |space: &mut Space<f32>, rows: Range<usize>| {
             let y = &self.y[rows.clone()];
-            let (scores, mean) = net.scores(space, self.x.slice(s![rows, ..]), y, w);
-            // The mean loss of these rows stands for that of each.
+            let all_known = y.iter().all(|&class| class < k);
+            let known: Vec<u32> = y.iter().map(|&class| class.min(k - 1)).collect();
+            let (scores, mean) = net.scores(space, self.x.slice(s![rows, ..]), &known, w);
             for (scores, &class) in scores.rows().into_iter().zip(y) {
-                evaluation.add(class, largest(scores.iter()), mean);
+                let own = || {
+                    let top = f64::from(scores.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                    let sum: f64 = scores.iter().map(|&score| (f64::from(score) - top).exp()).sum();
+                    sum.ln() + top - f64::from(scores[class as usize])
+                };
+                // Where all are known the mean loss of these rows stands for that of each.
+                let loss = (class < k).then(|| if all_known { mean } else { own() });
+                evaluation.add(class, largest(scores.iter()), loss);
             }
         };
         let whole = n / BLOCK * BLOCK;
@@ -94,7 +104,7 @@ impl Trained {
     /// How well it does on a file.
     pub fn evaluate(&self, path: &Path, inputs: &Inputs) -> Result<Evaluation> {
         let Config { columns, classes, .. } = &self.config;
-        Ok(Examples::new(&columns.read(path, classes, inputs)?, columns).evaluate(&self.net, &self.w))
+        Ok(Examples::new(columns.read(path, classes, inputs)?).evaluate(&self.net, &self.w))
     }
 }
 
@@ -113,12 +123,12 @@ pub struct SoftmaxTask<'a> {
 }
 
 impl<'a> SoftmaxTask<'a> {
-    /// Bytes that training `net` on so many examples takes, and measuring it on others.
+    /// Bytes that training `net` on so many examples takes beside these, and measuring it on others.
     pub fn bytes(net: &SoftmaxRegression, train: usize, valid: Option<usize>, needs: Needs) -> usize {
         let batch = needs.batch.min(train);
         let space = |examples: usize| if examples > 0 { net.space::<f32>(examples).bytes() } else { 0 };
-        let &softmax_regression::Config { features, classes, .. } = net.config();
-        let examples = (train + valid.unwrap_or(0)) * (features + 2) * size_of::<f32>();
+        let classes = net.config().classes;
+        let examples = (train + valid.unwrap_or(0)) * 2 * size_of::<u32>();
         let evaluation = valid.map_or(0, |valid| space(valid.min(BLOCK)) + classes * classes * size_of::<u64>());
         memory::learning_bytes(net.layout(), net.layout(), needs.rule, 0, evaluation)
             + space(batch)

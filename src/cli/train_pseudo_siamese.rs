@@ -13,7 +13,6 @@ use crate::models::{Init, PseudoSiamese};
 use crate::params::Arena;
 use crate::text::Inputs;
 use crate::text::labelled::LabelledWords;
-use crate::text::table::Table;
 use crate::train::progress::{Progress, Style};
 use crate::train::signals::Signals;
 use serde::Serialize;
@@ -40,6 +39,10 @@ pub struct PseudoSiameseOptions {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<PathBuf>,
+    /// Numbers of the columns of a word and its label, as 1,3 [default: the first that hold such]
+    #[arg(long = "columns", value_name = "N,N", value_delimiter = ',', value_parser = size)]
+    #[serde(rename = "columns", skip_serializing_if = "Vec::is_empty")]
+    word_columns: Vec<usize>,
     /// Word vectors: GloVe text, word2vec text or binary
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,8 +72,8 @@ pub struct PseudoSiameseOptions {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 10] =
-    ["train", "valid", "vectors", "max-vocab", "freeze-vectors", "label", "scale", "hidden", "dropout-penalty", "l2"];
+const FIXED: [&str; 9] =
+    ["train", "valid", "vectors", "max-vocab", "freeze-vectors", "columns", "hidden", "dropout-penalty", "l2"];
 
 /// What a run learns from.
 struct Data {
@@ -95,10 +98,14 @@ impl PseudoSiameseOptions {
     fn check(&self) -> Result<()> {
         let usage = |what: &str| Err(Error::Usage(what.into()));
         if self.vectors.is_some() && self.columns.given() {
-            return usage("--label and --scale are for the columns of a CSV file; --vectors is for words");
+            let names = ColumnOptions::NAMES.join(", --");
+            return usage(&format!("--{names} are for the columns of a CSV file; --vectors is for words"));
         }
-        if self.vectors.is_none() && (self.max_vocab.is_some() || self.freeze_vectors) {
-            return usage("--max-vocab and --freeze-vectors are for words, which --vectors names the vectors of");
+        if self.vectors.is_none() && (self.max_vocab.is_some() || self.freeze_vectors || !self.word_columns.is_empty())
+        {
+            return usage(
+                "--max-vocab, --freeze-vectors and --columns are for words, which --vectors names the vectors of",
+            );
         }
         self.run.check(self.valid.is_some())
     }
@@ -112,8 +119,9 @@ impl PseudoSiameseOptions {
 impl Data {
     /// Words, and what `vectors` has of them.
     fn of_words(options: &PseudoSiameseOptions, vectors: &Path, inputs: &Inputs) -> Result<Self> {
-        let train = LabelledWords::read(&options.train, inputs)?;
-        let valid = options.valid.as_ref().map(|path| LabelledWords::read(path, inputs)).transpose()?;
+        let train = LabelledWords::read(&options.train, &options.word_columns, inputs)?;
+        let valid =
+            options.valid.as_ref().map(|path| LabelledWords::read(path, &options.word_columns, inputs)).transpose()?;
         let labels = train.labels();
         if labels.len() < 2 {
             let found = format!("the label {} only", labels[0]);
@@ -139,9 +147,8 @@ impl Data {
             other => other,
         })?;
         let valid = options.valid.as_ref().map(|path| columns.read(path, &train.names, inputs)).transpose()?;
-        let encode = |table: &Table| Encoded::rows(table, &columns);
-        let (encoded, valid) = (encode(&train), valid.as_ref().map(encode));
-        Ok(Data { train: encoded, valid, labels: train.names, sees: Sees::Columns(columns) })
+        let labels = train.names.clone();
+        Ok(Data { train: Encoded::rows(train), valid: valid.map(Encoded::rows), labels, sees: Sees::Columns(columns) })
     }
 }
 
@@ -194,7 +201,7 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions, inputs: &Inputs) -> 
     let config = Config { net: net.config().clone(), labels, columns };
 
     let toml = options.to_toml()?;
-    let mut opened = run.open(&toml, &FIXED, inputs)?;
+    let mut opened = run.open(&toml, &[&FIXED[..], &ColumnOptions::NAMES].concat(), inputs)?;
     let (examples, labels, parameters) = (train.len(), config.labels.len(), net.layout().parameters());
     progress.say(&match &sees {
         Sees::Words(lexicon) => format!(
@@ -215,11 +222,12 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions, inputs: &Inputs) -> 
         }
         Some(checkpoint) => {
             let before = Trained::read(checkpoint)?;
-            let same_words = match (&before.sees, &sees) {
+            let same_input = match (&before.sees, &sees) {
                 (Sees::Words(before), Sees::Words(now)) => before.words() == now.words.words(),
-                _ => true,
+                (Sees::Columns(before), Sees::Columns(now)) => now.continues(before),
+                _ => false,
             };
-            if before.config != config || !same_words {
+            if before.config.net != config.net || before.config.labels != config.labels || !same_input {
                 let what = if words.is_some() { "words and vectors" } else { "rows" };
                 let expected = format!("the {what} that the run to be continued learns from");
                 return Err(Error::input(&options.train, 0, "others", expected));

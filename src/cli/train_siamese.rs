@@ -20,7 +20,8 @@ use std::path::PathBuf;
 /// Train a Siamese net on pairs of words that are alike or not: word TAB word TAB label
 ///
 /// Both words of a pair go through the same layer of sigmoid units, after which words that are alike lie near each other. A label is 1
-/// for alike and 0 for not, or a grade: the lowest label counts as 0, the highest as 1. eval measures distances against labels,
+/// for alike and 0 for not, or a grade: the lowest label counts as 0, the highest as 1. Lists of word similarity are read as they are
+/// published (WordSim-353, SimLex-999, MEN, RG-65): with tabs, commas, semicolons or spaces, a header, comments, more columns. eval measures distances against labels,
 /// neighbors shows which words have come to lie near a word.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -38,6 +39,10 @@ pub struct SiameseOptions {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<PathBuf>,
+    /// Numbers of the columns of the words and of their label, as 1,2,4 [default: the first that hold such]
+    #[arg(long, value_name = "N,N,N", value_delimiter = ',', value_parser = size)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    columns: Vec<usize>,
     /// Word vectors: GloVe text, word2vec text or binary
     #[arg(long, value_name = "FILE")]
     vectors: PathBuf,
@@ -76,7 +81,8 @@ enum LossKind {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 9] = ["pairs", "valid", "vectors", "max-vocab", "train-vectors", "hidden", "loss", "margin", "l2"];
+const FIXED: [&str; 10] =
+    ["pairs", "valid", "columns", "vectors", "max-vocab", "train-vectors", "hidden", "loss", "margin", "l2"];
 
 impl SiameseOptions {
     /// For `--config`, and to be read again on resuming.
@@ -108,8 +114,8 @@ pub fn train_siamese(options: &SiameseOptions, inputs: &Inputs) -> Result<Summar
         ("vectors", Some(&options.vectors)),
     ])?;
     // The inputs are read before a model is replaced.
-    let train = Pairs::read(&options.pairs, inputs)?;
-    let valid = options.valid.as_ref().map(|path| Pairs::read(path, inputs)).transpose()?;
+    let train = Pairs::read(&options.pairs, &options.columns, inputs)?;
+    let valid = options.valid.as_ref().map(|path| Pairs::read(path, &options.columns, inputs)).transpose()?;
     let words = train.words().chain(valid.iter().flat_map(Pairs::words));
     let lexicon = Lexicon::read(&options.vectors, options.max_vocab, words, inputs)?;
     let grades = Grades::of(train.pairs.iter().map(|pair| pair.label));
@@ -124,7 +130,8 @@ pub fn train_siamese(options: &SiameseOptions, inputs: &Inputs) -> Result<Summar
     let encode = |pairs: &Pairs| Encoded::new(pairs, &lexicon.words, grades, inputs);
     let encoded = encode(&train)?;
     if options.loss == LossKind::Contrastive && Grades::of(encoded.labels()).is_one() {
-        let found = "pairs of one label only, once those without vectors are left out";
+        let left = encoded.len();
+        let found = format!("one label only in the {left} pairs whose words have vectors, of {}", train.pairs.len());
         return Err(Error::input(&options.pairs, 0, found, "pairs that are alike and pairs that are not"));
     }
     let encoded_valid = valid.as_ref().map(encode).transpose()?;

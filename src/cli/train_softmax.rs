@@ -18,8 +18,10 @@ use std::path::PathBuf;
 
 /// Train a softmax classifier on a CSV file: numbers in columns, and the class of each row
 ///
-/// The model is trained through its computation graph (wordmill graph softmax draws it). The first line is a header of names if
-/// none of its fields is a number.
+/// The model is trained through its computation graph (wordmill graph softmax draws it). The file may be separated by commas,
+/// semicolons, tabs, | or spaces; the first line is a header of names if none of its fields is a number, or if names stand above
+/// columns of numbers. yes, true, no and false are the numbers 1 and 0, 1,234.5 is 1234.5, and 12 % is 0.12. A first column that only
+/// numbers the rows is left out, as are lines above and notes below the table; whatever is chosen or left out is warned of.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(mut_arg("epochs", |arg| arg.default_value("100")))]
@@ -53,7 +55,7 @@ pub struct SoftmaxOptions {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 6] = ["train", "valid", "label", "scale", "dropout-penalty", "l2"];
+const FIXED: [&str; 4] = ["train", "valid", "dropout-penalty", "l2"];
 
 impl SoftmaxOptions {
     /// For `--config`, and to be read again on resuming.
@@ -98,7 +100,7 @@ pub fn train_softmax(options: &SoftmaxOptions, inputs: &Inputs) -> Result<Summar
     run.check_memory([None; 2], bytes, &mut progress, inputs)?;
 
     let toml = options.to_toml()?;
-    let mut opened = run.open(&toml, &FIXED, inputs)?;
+    let mut opened = run.open(&toml, &[&FIXED[..], &ColumnOptions::NAMES].concat(), inputs)?;
     progress.say(&format!(
         "{} examples of {features} numbers, {} classes, {} parameters",
         train.len(),
@@ -110,15 +112,15 @@ pub fn train_softmax(options: &SoftmaxOptions, inputs: &Inputs) -> Result<Summar
         None => Arena::zeros(net.layout()),
         Some(checkpoint) => {
             let before = Trained::read(checkpoint)?;
-            if before.config != config {
+            let Config { net, columns, classes } = &before.config;
+            if *net != config.net || *classes != config.classes || !config.columns.continues(columns) {
                 let expected = "those that the run to be continued learns from";
                 return Err(Error::input(&options.train, 0, "other examples", expected));
             }
             before.w
         }
     };
-    let examples = |table: &Table| Examples::new(table, &config.columns);
-    let (train, valid) = (examples(&train), valid.as_ref().map(examples));
+    let (train, valid) = (Examples::new(train), valid.map(Examples::new));
     let files = vec![(CONFIG, Saved::Softmax(config).to_json()), options_file(&toml)];
     let optimizer = run.optimizer(options.l2, net.layout());
     let mut task = SoftmaxTask::new(&net, train, valid, run.batch, run.seed, files);

@@ -214,6 +214,18 @@ impl Inputs {
         }
     }
 
+    /// As [`stream`](Inputs::stream), and decoded as [`open`](Inputs::open) does, which holds the whole file where an option asks for it.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn stream_text(&self, path: &Path) -> Result<Box<dyn Read + Send>> {
+        let Decoding { encoding, bad_utf8, unicode_spaces } = self.decoding;
+        if encoding.is_some() || !bad_utf8.is_default() || unicode_spaces {
+            return Ok(Box::new(Cursor::new(self.open(path)?.to_vec())));
+        }
+        self.stream(path)
+    }
+
     /// The text of a file, as [`open`](Inputs::open) has it, with a line feed at the end of each line and no byte order mark
     /// at the beginning of one.
     ///

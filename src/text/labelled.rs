@@ -1,6 +1,6 @@
-//! Words and their labels: word TAB label, one a line (see [`super::rows`]).
+//! Words and their labels: word TAB label, one per line (see [`super::rows`]).
 
-use super::{Inputs, rows};
+use super::{Inputs, rows, rows::Shape};
 use crate::Result;
 use std::path::{Path, PathBuf};
 
@@ -25,14 +25,15 @@ pub struct LabelledWords {
 }
 
 impl LabelledWords {
-    /// Reads a file.
+    /// Reads a file; `columns` are the numbers of those of the word and the label, or none, and they are found.
     ///
     /// # Errors
     /// Those of [`rows::read`].
-    pub fn read(path: impl AsRef<Path>, inputs: &Inputs) -> Result<LabelledWords> {
+    pub fn read(path: impl AsRef<Path>, columns: &[usize], inputs: &Inputs) -> Result<LabelledWords> {
         let path = path.as_ref();
         let mut words = Vec::new();
-        rows::read(path, "word TAB label", inputs, |line, [word, label]| {
+        let shape = Shape { expected: "word TAB label", numeric: false };
+        rows::read(path, shape, columns, inputs, |line, [word, label]| {
             words.push(Labelled { line, word: word.to_owned(), label: label.to_owned() });
             Ok(())
         })?;

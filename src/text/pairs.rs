@@ -1,13 +1,14 @@
 //! Pairs of words and how alike they are: word TAB word TAB label, one pair a line (see [`super::rows`]). A label is a number; the
 //! lowest of the training pairs means not alike, the highest alike, and there may be grades between them.
 
-use super::{Inputs, rows};
+use super::{Inputs, rows, rows::Shape};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// What a row holds.
 const ROW: &str = "word TAB word TAB label, the label a number (as 1 for alike, 0 for not)";
+const SHAPE: Shape = Shape { expected: ROW, numeric: true };
 
 /// One pair.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,14 +31,14 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// Reads a file.
+    /// Reads a file; `columns` are the numbers of those of the words and the label, or none, and they are found.
     ///
     /// # Errors
     /// Those of [`rows::read`]; a label that is no finite number.
-    pub fn read(path: impl AsRef<Path>, inputs: &Inputs) -> Result<Pairs> {
+    pub fn read(path: impl AsRef<Path>, columns: &[usize], inputs: &Inputs) -> Result<Pairs> {
         let path = path.as_ref();
         let mut pairs = Vec::new();
-        rows::read(path, ROW, inputs, |line, [first, second, label]| {
+        rows::read(path, SHAPE, columns, inputs, |line, [first, second, label]| {
             let label = label.parse().ok().filter(|label: &f64| label.is_finite());
             let label = label.ok_or_else(|| Error::input(path, line, "a label that is no finite number", ROW))?;
             pairs.push(Pair { line, words: [first.to_owned(), second.to_owned()], label });
@@ -91,7 +92,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, text).unwrap();
         let told = |e: Error| e.to_string().replace(&file.path().display().to_string(), "pairs");
-        Pairs::read(file.path(), &Inputs::default()).map(|pairs| pairs.pairs).map_err(told)
+        Pairs::read(file.path(), &[], &Inputs::default()).map(|pairs| pairs.pairs).map_err(told)
     }
 
     #[test]
@@ -108,7 +109,23 @@ mod tests {
         fails("", "pairs: found no rows, expected lines of word TAB word TAB label");
         fails("a\tb\t1\na b 1\n", "pairs:2: found 1 column, expected word TAB word");
         fails("a\t\t1\n", "pairs:1: found an empty column 2");
-        fails("a\tb\t1\t2\n", "pairs:1: found 4 columns");
+        // As many published lists have them: the judgements of each person behind their mean, and a header.
+        assert_eq!(read("a\tb\t1\t2\nc\td\t3\t4\n"), Ok(vec![pair(1, "a", "b", 1.0), pair(2, "c", "d", 3.0)]));
+        let simlex = "word1\tword2\tPOS\tSimLex999\tconc(w1)\nold\tnew\tA\t1.58\t2.72\nsmart\tbright\tA\t9.2\t1.75\n";
+        assert_eq!(read(simlex), Ok(vec![pair(2, "old", "new", 1.58), pair(3, "smart", "bright", 9.2)]));
+        assert_eq!(
+            read("# a list\nWord 1,Word 2,Human (mean)\nlove,sex,6.77\n"),
+            Ok(vec![pair(3, "love", "sex", 6.77)])
+        );
+        assert_eq!(
+            read("cord;smile;0.02\nnoon;string;0.04"),
+            Ok(vec![pair(1, "cord", "smile", 0.02), pair(2, "noon", "string", 0.04)])
+        );
+        assert_eq!(
+            read("1\tcat\tdog\n0\tcat\tsea\n"),
+            Ok(vec![pair(1, "cat", "dog", 1.0), pair(2, "cat", "sea", 0.0)])
+        );
+        fails("a\tb\tc\td\n", "pairs:1: found 4 columns, and not which of them hold what");
         fails("a\tb\tyes\n", "pairs:1: found a label that is no finite number");
         fails("a\tb\tNaN\n", "pairs:1: found a label that is no finite number");
         fails("<!doctype html>\n", "a page of HTML or XML");

@@ -1,56 +1,243 @@
-//! Tables of a few columns, one row a line: words and labels.
+//! Tables of a few columns, one row per line: words and labels.
 //!
-//! Columns are separated by tabs if any line holds one (then words may hold spaces), else by runs of spaces. Lines of white space
-//! only are passed over. CRLF, a byte order mark, and a missing last line end make no difference.
+//! Columns are separated by tabs if any line holds one (then words may hold spaces), else by semicolons or commas if all lines hold
+//! enough of them, else by runs of spaces. Lines of white space only and comments (`# …`) are passed over. CRLF, a byte order mark,
+//! and a missing last line end make no difference. Which columns hold what is found where there are more of them than needed.
 
 use super::Inputs;
+use crate::notices::Notice;
 use crate::{Error, Result};
 use std::path::Path;
 
-/// Calls `row` with the number (from 1) and the columns of every row of the file at `path`, which `expected` describes.
+/// Names of the column of a label in published lists, in small letters.
+const LABELS: [&str; 12] = [
+    "label",
+    "score",
+    "rating",
+    "similarity",
+    "relatedness",
+    "human (mean)",
+    "mean",
+    "simlex999",
+    "gold",
+    "average",
+    "class",
+    "tag",
+];
+/// Names of the column of a word, in small letters.
+const WORDS: [&str; 8] = ["word", "words", "word1", "word 1", "token", "term", "text", "name"];
+
+/// What a row holds: words, and a label last.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// In words.
+    pub expected: &'static str,
+    /// Whether the label is a number.
+    pub numeric: bool,
+}
+
+/// Calls `row` with the number (from 1) and the columns of every row of the file at `path`, which has such a `shape`. `columns` are
+/// the numbers of the columns, from 1; if there are none, they are found.
 ///
 /// # Errors
-/// The file cannot be read, is not UTF-8, is a page of HTML, has no rows, or a row of other than `N` columns or an empty one; what
-/// `row` returns.
+/// The file cannot be read, is not UTF-8, is a page of HTML, has no rows, or a row of another number of columns or an empty one;
+/// `columns` are not `N`; what `row` returns.
 pub fn read<const N: usize>(
     path: &Path,
-    expected: &str,
+    shape: Shape,
+    columns: &[usize],
     inputs: &Inputs,
     mut row: impl FnMut(usize, [&str; N]) -> Result<()>,
 ) -> Result<()> {
+    let expected = shape.expected;
+    if !columns.is_empty() && (columns.len() != N || columns.contains(&0)) {
+        let what = format!("--columns takes {N} numbers from 1 for {}: the columns of {expected}", path.display());
+        return Err(Error::Usage(what));
+    }
     let text = inputs.text(path, &format!("lines of {expected}"))?;
-    let tabs = text.contains('\t');
-    let mut rows = 0;
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim_end_matches('\r');
-        if line.trim_matches([' ', '\t']).is_empty() {
-            continue;
-        }
-        let wrong = |found: String| Err(Error::input(path, number, found, expected));
-        let mut columns = [""; N];
-        let mut count = 0;
-        let mut put = |column| {
-            if let Some(place) = columns.get_mut(count) {
-                *place = column;
-            }
-            count += 1;
-        };
-        if tabs {
-            line.split('\t').map(|column| column.trim_matches(' ')).for_each(&mut put);
-        } else {
-            line.split(' ').filter(|column| !column.is_empty()).for_each(&mut put);
-        }
-        if count != N {
-            return wrong(format!("{count} column{}", if count == 1 { "" } else { "s" }));
-        }
-        if let Some(empty) = columns.iter().position(|column| column.is_empty()) {
-            return wrong(format!("an empty column {}", empty + 1));
-        }
-        row(number, columns)?;
-        rows += 1;
+    let lines: Vec<(usize, &str)> = (1..)
+        .zip(text.lines())
+        .map(|(number, line)| (number, line.trim_end_matches('\r')))
+        .filter(|(_, line)| !line.trim().is_empty() && !is_comment(line))
+        .collect();
+    let separator = separator(&lines, N);
+    let mut rows: Vec<(usize, Vec<&str>)> =
+        lines.iter().map(|&(number, line)| (number, split(line, separator))).collect();
+    if let [(_, only)] = &rows[..]
+        && only.is_empty()
+    {
+        rows.clear();
     }
-    if rows == 0 {
+    let width = commonest(&rows);
+    // Fields of separators at the end of a line hold nothing.
+    for (_, fields) in &mut rows {
+        while fields.len() > width && fields.last() == Some(&"") {
+            fields.pop();
+        }
+    }
+    // `#word 1` of a published list: a name, as its label shows.
+    if shape.numeric {
+        rows.retain(|(_, fields)| {
+            !(fields[0].starts_with('#') && fields.last().is_some_and(|label| !is_number(label)))
+        });
+    }
+    let Some((first_line, first)) = rows.first() else {
         return Err(Error::input(path, 0, "no rows", format!("lines of {expected}")));
+    };
+    let (first_line, first) = (*first_line, first.clone());
+    let below = &rows[1..];
+    let chosen: [usize; N] = match <[usize; N]>::try_from(columns) {
+        Ok(given) => given.map(|column| column - 1),
+        Err(_) => choose(&first, if below.is_empty() { &rows } else { below }, width, shape).ok_or_else(|| {
+            let found = format!("{width} column{}, and not which of them hold what", if width == 1 { "" } else { "s" });
+            Error::input(path, first_line, found, format!("{expected}; --columns names them, as --columns 1,2,4"))
+        })?,
+    };
+    let label = chosen[N - 1];
+    let at = |fields: &[&str], column: usize| fields.get(column).copied().unwrap_or_default().to_lowercase();
+    let header = if shape.numeric {
+        let is_label = |fields: &Vec<&str>| fields.get(label).is_some_and(|field| is_number(field));
+        !is_label(&first) && below.first().is_some_and(|(_, fields)| is_label(fields))
+    } else {
+        let known =
+            [WORDS, ["label", "labels", "class", "tag", "type", "category", "kind", "pos"]].map(|names| names.to_vec());
+        below.len() > 1
+            && known[0].contains(&at(&first, chosen[0]).as_str())
+            && known[1].contains(&at(&first, label).as_str())
+            && below.iter().all(|(_, fields)| fields.get(label) != first.get(label))
+    };
+    if header {
+        let found = format!("the names of the columns, `{}`", first.join(" "));
+        inputs.warn(Notice::of_file(path, first_line, found).done("the line is left out"))?;
     }
-    Ok(())
+    if columns.is_empty() && width > N {
+        let names = chosen.map(|column| (column + 1).to_string());
+        let named = if header { format!(" (`{}`)", first[label]) } else { String::new() };
+        let done = format!(
+            "columns {} are taken for the words, column {}{named} for the label",
+            names[..N - 1].join(" and "),
+            names[N - 1]
+        );
+        let done = if N == 2 {
+            done.replace("columns ", "column ").replace(" are taken for the words", " is taken for the word")
+        } else {
+            done
+        };
+        inputs.warn(
+            Notice::of_file(path, first_line, format!("{width} columns where {N} are needed"))
+                .done(done)
+                .option(format!("--columns {} names them", names.join(","))),
+        )?;
+    }
+    let mut any = false;
+    for (number, fields) in rows.iter().skip(usize::from(header)) {
+        let number = *number;
+        let enough = if width <= N && columns.is_empty() {
+            fields.len() == N
+        } else {
+            chosen.iter().all(|&column| column < fields.len())
+        };
+        if !enough {
+            let count = fields.len();
+            return Err(Error::input(
+                path,
+                number,
+                format!("{count} column{}", if count == 1 { "" } else { "s" }),
+                expected,
+            ));
+        }
+        let values = chosen.map(|column| fields[column]);
+        if let Some(empty) = values.iter().position(|value| value.is_empty()) {
+            return Err(Error::input(path, number, format!("an empty column {}", chosen[empty] + 1), expected));
+        }
+        row(number, values)?;
+        any = true;
+    }
+    if any { Ok(()) } else { Err(Error::input(path, 0, "no rows", format!("lines of {expected}"))) }
+}
+
+/// A line of prose: `# …`, `## …`. `#word` and a `#` before a tab are words.
+fn is_comment(line: &str) -> bool {
+    line == "#" || line.starts_with("# ") || line.starts_with("##")
+}
+
+fn is_number(field: &str) -> bool {
+    field.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+/// What separates `columns` columns; a space stands for any number of them.
+fn separator(lines: &[(usize, &str)], columns: usize) -> char {
+    if lines.iter().any(|(_, line)| line.contains('\t')) {
+        return '\t';
+    }
+    let in_all = |c: char| !lines.is_empty() && lines.iter().all(|(_, line)| line.matches(c).count() + 1 >= columns);
+    [';', ','].into_iter().find(|&c| in_all(c)).unwrap_or(' ')
+}
+
+fn split(line: &str, separator: char) -> Vec<&str> {
+    if separator == ' ' {
+        return line.split(' ').filter(|field| !field.is_empty()).collect();
+    }
+    let tidy = |field: &str| -> (usize, usize) {
+        let trimmed = field.trim_matches(' ');
+        let inner = trimmed.strip_prefix('"').and_then(|field| field.strip_suffix('"')).filter(|_| separator != '\t');
+        let kept = inner.unwrap_or(trimmed);
+        (kept.as_ptr() as usize - field.as_ptr() as usize, kept.len())
+    };
+    line.split(separator)
+        .map(|field| {
+            let (from, length) = tidy(field);
+            &field[from..from + length]
+        })
+        .collect()
+}
+
+/// The number of columns that most rows have; the first of equally common ones.
+fn commonest(rows: &[(usize, Vec<&str>)]) -> usize {
+    let mut counts: Vec<(usize, usize)> = Vec::new();
+    for (_, fields) in rows {
+        match counts.iter_mut().find(|(width, _)| *width == fields.len()) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((fields.len(), 1)),
+        }
+    }
+    let most = counts.iter().map(|(_, count)| *count).max().unwrap_or(0);
+    counts.iter().find(|(_, count)| *count == most).map_or(0, |(width, _)| *width)
+}
+
+/// The columns of the words and of the label. `rows` are those below the `first`, which may hold names.
+fn choose<const N: usize>(
+    first: &[&str],
+    rows: &[(usize, Vec<&str>)],
+    width: usize,
+    shape: Shape,
+) -> Option<[usize; N]> {
+    let numbers = |column: usize| {
+        let fields = rows.iter().filter_map(|(_, fields)| fields.get(column));
+        10 * fields.filter(|field| !is_number(field)).count() <= rows.len()
+    };
+    let plain = std::array::from_fn(|column| column);
+    if width <= N {
+        // A label that is a number may stand before the words.
+        return match (0..width).find(|&column| numbers(column)) {
+            Some(label) if shape.numeric && width == N && !numbers(N - 1) => {
+                let mut words = (0..width).filter(|&column| column != label);
+                Some(std::array::from_fn(|place| if place + 1 == N { label } else { words.next().unwrap_or(label) }))
+            }
+            _ => Some(plain),
+        };
+    }
+    let named = |column: &usize| first.get(*column).is_some_and(|name| LABELS.contains(&name.to_lowercase().as_str()));
+    let words: Vec<usize> = (0..width).filter(|&column| !numbers(column)).take(N - 1).collect();
+    let words = if words.len() == N - 1 { words } else { (0..N - 1).collect() };
+    let last = *words.last()?;
+    let others: Vec<usize> =
+        (0..width).filter(|column| !words.contains(column) && (!shape.numeric || numbers(*column))).collect();
+    let label = others
+        .iter()
+        .copied()
+        .find(named)
+        .or_else(|| others.iter().copied().find(|&column| column > last && (shape.numeric || !numbers(column))))
+        .or_else(|| others.first().copied())?;
+    Some(std::array::from_fn(|place| words.get(place).copied().unwrap_or(label)))
 }

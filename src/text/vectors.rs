@@ -8,7 +8,11 @@
 //! | word2vec binary | the same | word, space, little-endian `f32`s, with or without a line feed |
 //!
 //! Which one a file is in is found from its beginning. A word of a text file may hold spaces (some of GloVe's do), as long
-//! as none of its parts but the first is a number.
+//! as none of its parts but the first is a number, and anything where a header says how many numbers there are.
+//!
+//! Rows that cannot be used are left out, counted and warned of: of a word that is cut within a character, empty, or white space; of
+//! another width; with a number that is none, or not finite; cut by the end of the file. If they are more than half of the rows that
+//! were looked at, the file is something else.
 
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
@@ -18,6 +22,7 @@ use hashbrown::{HashMap, HashSet};
 use super::Inputs;
 use super::conll::is_markup;
 use super::words::{Coverage, Digits, Form, resolve};
+use crate::notices::Notice;
 use crate::{Error, Result};
 
 /// How a file of vectors is written.
@@ -47,7 +52,7 @@ pub struct Vectors {
     pub format: Format,
     /// Numbers in a row.
     pub width: usize,
-    /// Rows in the file.
+    /// Rows in the file that can be used.
     pub rows: usize,
     /// Rows, among those asked for, of a word that had one before; the first counts.
     pub duplicates: usize,
@@ -85,9 +90,8 @@ impl Vectors {
     /// Reads the vectors of `words`, and of the forms that stand in for them, from a file.
     ///
     /// # Errors
-    /// The file cannot be read, is empty, packed, or a page of HTML; a row is not UTF-8 or of another width than the
-    /// first (line, or row of a binary file); a number of a row that is asked for is none, or not finite; there are not
-    /// as many rows as the header says.
+    /// The file cannot be read, is empty, packed, or a page of HTML; more than half of its rows cannot be used (line, or row of a
+    /// binary file); a binary file does not end after as many rows as the header says.
     pub fn read<'a>(
         path: impl AsRef<Path>,
         words: impl IntoIterator<Item = &'a str>,
@@ -109,7 +113,7 @@ impl Vectors {
     ///
     /// # Errors
     /// As [`Vectors::read`].
-    pub fn parse(path: impl AsRef<Path>, mut file: impl Read, wanted: Wanted, _inputs: &Inputs) -> Result<Vectors> {
+    pub fn parse(path: impl AsRef<Path>, mut file: impl Read, wanted: Wanted, inputs: &Inputs) -> Result<Vectors> {
         let path = path.as_ref();
         let mut head = Vec::new();
         file.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|e| Error::io(path, "reading", e))?;
@@ -120,16 +124,22 @@ impl Vectors {
             Some(header) if is_binary(&head, header) => Format::Word2vecBinary,
             Some(_) => Format::Word2vecText,
         };
+        let width = match header {
+            Some(header) => header.width,
+            None => width(path, &head)?,
+        };
         let mut reader = Reader {
             path,
             input: BufReader::with_capacity(1 << 18, Cursor::new(head).chain(file)),
             wanted,
-            vectors: Vectors { format, width: 0, rows: 0, duplicates: 0, numbers: HashMap::new(), values: Vec::new() },
+            vectors: Vectors { format, width, rows: 0, duplicates: 0, numbers: HashMap::new(), values: Vec::new() },
+            unused: Unused::default(),
         };
         match (format, header) {
             (Format::Word2vecBinary, Some(header)) => reader.binary(header)?,
             (_, header) => reader.text(header)?,
         }
+        reader.tell(header, inputs)?;
         Ok(reader.vectors)
     }
 
@@ -212,11 +222,84 @@ fn is_binary(head: &[u8], header: Header) -> bool {
     std::str::from_utf8(line).is_err() || !line.iter().any(u8::is_ascii_digit)
 }
 
+/// Numbers in a row of a file without a header: as most of its first rows have at their ends.
+fn width(path: &Path, head: &[u8]) -> Result<usize> {
+    let mut counts: HashMap<usize, usize> = HashMap::new();
+    // The last line of the head may be cut, unless it is the only one.
+    let whole = head.iter().rposition(|byte| *byte == b'\n').unwrap_or(head.len());
+    for line in head[..whole].split(|byte| *byte == b'\n') {
+        let line = String::from_utf8_lossy(line);
+        let fields = || line.split([' ', '\t', '\r']).filter(|field| !field.is_empty());
+        // The first field is the word, whatever it looks like.
+        let numbers =
+            fields().rev().take_while(|field| is_number(field)).count().min(fields().count().saturating_sub(1));
+        if numbers > 0 {
+            *counts.entry(numbers).or_insert(0) += 1;
+        }
+    }
+    // Of equally common widths the larger: a row of few numbers is sooner a cut one.
+    let width = counts.into_iter().max_by_key(|&(width, count)| (count, width)).map_or(0, |(width, _)| width);
+    if width == 0 {
+        let (found, expected) = ("a line that does not end in a number", "a word and its numbers");
+        return Err(Error::input(path, 1, found, expected));
+    }
+    if width > WIDEST {
+        return Err(Error::input(path, 1, format!("rows of {width} numbers"), format!("1 to {WIDEST}")));
+    }
+    Ok(width)
+}
+
+/// Why a row cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    NotUtf8,
+    NoWord,
+    Width,
+    Number,
+    Cut,
+}
+
+impl Why {
+    const ALL: [Why; 5] = [Why::NotUtf8, Why::NoWord, Why::Width, Why::Number, Why::Cut];
+
+    fn text(self) -> &'static str {
+        match self {
+            Why::NotUtf8 => "of words that are not UTF-8",
+            Why::NoWord => "of words that are empty or white space",
+            Why::Width => "of another number of numbers",
+            Why::Number => "with something else than finite numbers",
+            Why::Cut => "cut by the end of the file",
+        }
+    }
+}
+
+/// Rows that cannot be used.
+#[derive(Default)]
+struct Unused {
+    counts: [usize; Why::ALL.len()],
+    /// Line, or row of a binary file, and what is there.
+    first: Option<(usize, String)>,
+    /// Rows whose words hold numbers, which a header allows, and the first of them.
+    longer: (usize, usize),
+}
+
+impl Unused {
+    fn add(&mut self, line: usize, why: Why, found: impl FnOnce() -> String) {
+        self.counts[why as usize] += 1;
+        self.first.get_or_insert_with(|| (line, found()));
+    }
+
+    fn total(&self) -> usize {
+        self.counts.iter().sum()
+    }
+}
+
 struct Reader<'p, R> {
     path: &'p Path,
     input: BufReader<R>,
     wanted: Wanted,
     vectors: Vectors,
+    unused: Unused,
 }
 
 impl<R: Read> Reader<'_, R> {
@@ -224,134 +307,221 @@ impl<R: Read> Reader<'_, R> {
         Error::io(self.path, "reading", e)
     }
 
-    fn text(&mut self, header: Option<Header>) -> Result<()> {
-        self.vectors.width = header.map_or(0, |h| h.width);
-        let (mut buffer, mut line, mut empty) = (Vec::new(), 0, 0);
-        loop {
-            buffer.clear();
-            if self.input.read_until(b'\n', &mut buffer).map_err(|e| self.io(e))? == 0 {
-                break;
+    /// Warns of what was left out, or refuses the file if that is most of it.
+    fn tell(&self, header: Option<Header>, inputs: &Inputs) -> Result<()> {
+        let Vectors { format, width, rows, duplicates, .. } = self.vectors;
+        let binary = format == Format::Word2vecBinary;
+        let bad = self.unused.total();
+        if let Some((line, found)) = &self.unused.first {
+            let (at, row) = if binary { (0, format!(" in row {line}")) } else { (*line, String::new()) };
+            if bad > rows {
+                let expected = format!("a word and {width} numbers; so in {bad} of {} rows", rows + bad);
+                return Err(Error::input(self.path, at, format!("{found}{row}"), expected));
             }
-            line += 1;
-            let bytes = if line == 1 { buffer.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&buffer) } else { &buffer };
-            let row = std::str::from_utf8(bytes).map_err(|e| {
-                let bad = bytes[e.valid_up_to()];
-                Error::input(self.path, line, format!("the byte 0x{bad:02X}"), "UTF-8")
-            })?;
-            let row = row.trim_end_matches([' ', '\t', '\r', '\n']);
-            if line == 1 && header.is_some() {
-                continue;
-            }
-            // Empty lines may only end the file.
-            if row.is_empty() {
-                empty = if empty == 0 { line } else { empty };
-                continue;
-            }
-            if empty != 0 {
-                return Err(Error::input(self.path, empty, "an empty line", "a word and its numbers"));
-            }
-            self.text_row(line, row)?;
+            let kinds: Vec<String> = Why::ALL
+                .iter()
+                .filter(|&&why| self.unused.counts[why as usize] > 0)
+                .map(|&why| format!("{} {}", self.unused.counts[why as usize], why.text()))
+                .collect();
+            let what = format!("rows that cannot be used ({}), the first with {found}{row}", kinds.join(", "));
+            inputs.warn(Notice::of_file(self.path, at, what).done(format!("{bad} of {} rows left out", rows + bad)))?;
         }
-        let rows = self.vectors.rows;
-        match header {
-            Some(header) if header.rows != rows => {
-                Err(Error::input(self.path, 0, format!("{rows} rows"), format!("{} as the header says", header.rows)))
-            }
-            _ => Ok(()),
+        let (longer, first) = self.unused.longer;
+        if 2 * longer > rows {
+            let found = format!("more than {width} numbers in {longer} of {rows} rows");
+            return Err(Error::input(self.path, first, found, format!("{width} as the header says")));
         }
-    }
-
-    fn text_row(&mut self, line: usize, row: &str) -> Result<()> {
-        let fields = || row.split([' ', '\t']).filter(|field| !field.is_empty());
-        let count = fields().count();
-        if self.vectors.width == 0 {
-            // The first row of a file without a header: all numbers at its end.
-            let last = row.rsplit([' ', '\t']).filter(|field| !field.is_empty());
-            self.vectors.width = last.take_while(|field| is_number(field)).count().min(count - 1);
+        if let Some(header) = header.filter(|header| header.rows != rows + bad) {
+            let found = format!("a header of {} rows above {}", header.rows, rows + bad);
+            inputs.warn(Notice::of_file(self.path, 1, found).done("those that are there are read"))?;
         }
-        let (path, width) = (self.path, self.vectors.width);
-        let wrong = |found: String| {
-            let expected =
-                if width == 0 { "a word and its numbers".into() } else { format!("a word and {width} numbers") };
-            Err(Error::input(path, line, found, expected))
-        };
-        if width == 0 {
-            return wrong("a line that does not end in a number".into());
-        }
-        if width > WIDEST || count < width + 1 || row.starts_with([' ', '\t']) {
-            return wrong(format!("a row of {count} fields"));
-        }
-        let mut word = 0;
-        for (i, field) in fields().take(count - width).enumerate() {
-            if i > 0 && is_number(field) {
-                return wrong(format!("a row of {count} fields"));
-            }
-            word = field.as_ptr() as usize - row.as_ptr() as usize + field.len();
-        }
-        self.vectors.rows += 1;
-        let (word, numbers) = row.split_at(word);
-        if !self.wants(word) {
-            return Ok(());
-        }
-        for field in numbers.split([' ', '\t']).filter(|field| !field.is_empty()) {
-            match field.parse::<f32>() {
-                Ok(value) if value.is_finite() => self.vectors.values.push(value),
-                _ => return wrong(format!("`{field}`")),
-            }
+        if duplicates > 0 {
+            let found = match duplicates {
+                1 => "a row of a word that has one before".to_owned(),
+                _ => format!("{duplicates} rows of words that have one before"),
+            };
+            inputs.warn(Notice::of_file(self.path, 0, found).done("the first row of a word counts"))?;
         }
         Ok(())
     }
 
-    /// Whether the row of `word` is to be kept; if so, its number is taken.
-    fn wants(&mut self, word: &str) -> bool {
-        if self.vectors.rows > self.wanted.first && !self.wanted.words.contains(word) {
-            return false;
-        }
-        let next = self.vectors.numbers.len();
-        match self.vectors.numbers.entry_ref(word) {
-            hashbrown::hash_map::EntryRef::Occupied(_) => {
-                self.vectors.duplicates += 1;
-                false
+    fn text(&mut self, header: Option<Header>) -> Result<()> {
+        let (mut buffer, mut line) = (Vec::new(), 0);
+        // Whether the line before was a piece of a word with a line feed in it.
+        let mut piece = false;
+        loop {
+            // A file of something else need not be read to its end.
+            if self.unused.total() > 10_000.max(self.vectors.rows) {
+                return Ok(());
             }
-            hashbrown::hash_map::EntryRef::Vacant(entry) => {
-                entry.insert(next);
-                true
+            buffer.clear();
+            if self.input.read_until(b'\n', &mut buffer).map_err(|e| self.io(e))? == 0 {
+                return Ok(());
             }
+            line += 1;
+            if line == 1 && header.is_some() {
+                continue;
+            }
+            let ends = buffer.last() == Some(&b'\n');
+            let bytes = if line == 1 { buffer.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&buffer) } else { &buffer };
+            let row = match std::str::from_utf8(bytes) {
+                Ok(row) => row,
+                Err(e) => {
+                    let why = if ends { Why::NotUtf8 } else { Why::Cut };
+                    self.unused.add(line, why, || format!("the byte 0x{:02X}", bytes[e.valid_up_to()]));
+                    piece = false;
+                    continue;
+                }
+            };
+            let row = row.trim_end_matches([' ', '\t', '\r', '\n']);
+            if row.is_empty() {
+                continue;
+            }
+            if piece {
+                // It was told of at its first line.
+                piece = false;
+                continue;
+            }
+            piece = self.text_row(line, row, header.is_some(), ends);
         }
     }
 
+    /// Takes a row; whether it is only the beginning of a word.
+    fn text_row(&mut self, line: usize, row: &str, header: bool, ends: bool) -> bool {
+        let is_space = |byte: u8| byte == b' ' || byte == b'\t';
+        let width = self.vectors.width;
+        // Numbers are told from the end: the word may hold spaces.
+        let bytes = row.as_bytes();
+        let (mut end, mut count, mut last) = (bytes.len(), 0, row);
+        while count < width {
+            let begin = bytes[..end].iter().rposition(|&byte| is_space(byte)).map_or(0, |at| at + 1);
+            if begin == 0 {
+                break;
+            }
+            if count == 0 {
+                last = &row[begin..];
+            }
+            count += 1;
+            end = begin;
+            while end > 0 && is_space(bytes[end - 1]) {
+                end -= 1;
+            }
+        }
+        let (word, numbers) = row.split_at(end);
+        let fields = || row.split([' ', '\t']).filter(|field| !field.is_empty()).count();
+        let of_fields = || format!("a row of {} fields", fields());
+        if count < width {
+            // Without any number it is a piece of a word, if there is more below.
+            let is_piece = header && ends && !row.split([' ', '\t']).skip(1).any(is_number);
+            let why = match (ends, is_piece) {
+                (false, _) => Why::Cut,
+                (true, true) => Why::NoWord,
+                (true, false) => Why::Width,
+            };
+            self.unused.add(line, why, of_fields);
+            return is_piece;
+        }
+        if word.trim().is_empty() {
+            self.unused.add(line, Why::NoWord, || "no word".to_owned());
+            return false;
+        }
+        // The parts of a word are no numbers, unless the width is known.
+        if word.split([' ', '\t']).skip(1).any(is_number) {
+            if !header {
+                self.unused.add(line, Why::Width, of_fields);
+                return false;
+            }
+            let (count, first) = self.unused.longer;
+            self.unused.longer = (count + 1, if count == 0 { line } else { first });
+        }
+        let not_a_number = |field: &str| format!("`{}`", field.chars().take(40).collect::<String>());
+        if !self.wants(word) {
+            // Of a row that is not asked for one number is looked at, which tells vectors from prose.
+            match last.parse::<f32>() {
+                Ok(_) => self.vectors.rows += 1,
+                Err(_) => self.unused.add(line, Why::Number, || not_a_number(last)),
+            }
+            return false;
+        }
+        let from = self.vectors.values.len();
+        for field in numbers.split([' ', '\t']).filter(|field| !field.is_empty()) {
+            match field.parse::<f32>() {
+                Ok(value) if value.is_finite() => self.vectors.values.push(value),
+                _ => {
+                    self.vectors.values.truncate(from);
+                    self.unused.add(line, Why::Number, || not_a_number(field));
+                    return false;
+                }
+            }
+        }
+        self.take(word);
+        false
+    }
+
+    /// Whether the row of `word` is to be kept.
+    fn wants(&mut self, word: &str) -> bool {
+        if self.vectors.rows >= self.wanted.first && !self.wanted.words.contains(word) {
+            return false;
+        }
+        let again = self.vectors.numbers.contains_key(word);
+        self.vectors.duplicates += usize::from(again);
+        !again
+    }
+
+    /// Keeps the row of `word`, whose numbers are there.
+    fn take(&mut self, word: &str) {
+        let next = self.vectors.numbers.len();
+        self.vectors.numbers.insert(word.to_owned(), next);
+        self.vectors.rows += 1;
+    }
+
     fn binary(&mut self, header: Header) -> Result<()> {
-        self.vectors.width = header.width;
         self.input.read_until(b'\n', &mut Vec::new()).map_err(|e| self.io(e))?;
         let (mut word, mut row) = (Vec::new(), vec![0; 4 * header.width]);
         for number in 1..=header.rows {
-            let wrong = |found: &str, expected: &str| {
-                let rows = header.rows;
-                Err(Error::input(self.path, 0, format!("{found} in row {number} of {rows}"), expected))
-            };
             word.clear();
             self.input.by_ref().take(LONGEST).read_until(b' ', &mut word).map_err(|e| self.io(e))?;
-            if word.pop() != Some(b' ') {
-                return wrong("no word", "a word and a space");
+            if matches!(word[..], [] | [b'\n']) {
+                // The end of the file, before as many rows as the header says.
+                return Ok(());
             }
-            let Ok(word) = std::str::from_utf8(word.strip_prefix(b"\n").unwrap_or(&word)) else {
-                return wrong("a word that is not UTF-8", "UTF-8");
+            let is_word = word.pop() == Some(b' ');
+            if !is_word && word.len() as u64 + 1 == LONGEST {
+                let (found, rows) = (format!("no word in row {number} of {}", header.rows), "a word and a space");
+                return Err(Error::input(self.path, 0, found, rows));
+            }
+            let whole = is_word
+                && match self.input.read_exact(&mut row) {
+                    Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => false,
+                    result => result.map(|()| true).map_err(|e| self.io(e))?,
+                };
+            if !whole {
+                self.unused.add(number, Why::Cut, || "the end of the file".to_owned());
+                return Ok(());
+            }
+            let word = match std::str::from_utf8(word.strip_prefix(b"\n").unwrap_or(&word)) {
+                Ok(word) if word.trim().is_empty() => {
+                    self.unused.add(number, Why::NoWord, || "no word".to_owned());
+                    continue;
+                }
+                Ok(word) => word,
+                Err(_) => {
+                    self.unused.add(number, Why::NotUtf8, || "a word that is not UTF-8".to_owned());
+                    continue;
+                }
             };
-            match self.input.read_exact(&mut row) {
-                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-                    return wrong("the end of the file", &format!("{} numbers", header.width));
-                }
-                result => result.map_err(|e| self.io(e))?,
+            if !self.wants(word) {
+                self.vectors.rows += 1;
+                continue;
             }
-            self.vectors.rows += 1;
-            if self.wants(word) {
-                let values = row.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-                let from = self.vectors.values.len();
-                self.vectors.values.extend(values);
-                if let Some(value) = self.vectors.values[from..].iter().find(|value| !value.is_finite()) {
-                    let found = format!("{value} in row {number}, of `{word}`");
-                    return Err(Error::input(self.path, 0, found, "finite numbers"));
+            let from = self.vectors.values.len();
+            self.vectors.values.extend(row.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+            match self.vectors.values[from..].iter().copied().find(|value| !value.is_finite()) {
+                Some(value) => {
+                    self.vectors.values.truncate(from);
+                    self.unused.add(number, Why::Number, || format!("{value}"));
                 }
+                None => self.take(word),
             }
         }
         let mut rest = Vec::new();
@@ -459,19 +629,70 @@ mod tests {
         assert_eq!(vectors.find("7").unwrap().0, [8.0, 9.0]);
     }
 
+    /// What is read of a file of rows, and the warnings.
+    fn told(bytes: impl AsRef<[u8]>) -> (Vectors, Vec<String>) {
+        let inputs = Inputs::default();
+        let words = Wanted::words(["a", "b", "c", "d"]);
+        let vectors = Vectors::parse("v", bytes.as_ref(), words, &inputs).unwrap();
+        (vectors, inputs.notices().all().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn rows_that_cannot_be_used_are_left_out() {
+        let cut = "rows that cannot be used";
+        for (row, line, found) in [
+            (&b"q 1\n"[..], 3, "1 of another number of numbers), the first with a row of 2 fields"),
+            (b"q 1 2 3\n", 3, "1 of another number of numbers), the first with a row of 4 fields"),
+            (b" 1 2\n", 3, "1 of words that are empty or white space), the first with no word"),
+            (b"  1 2\n", 3, "1 of words that are empty or white space), the first with no word"),
+            ("\u{a0} 1 2\n".as_bytes(), 3, "1 of words that are empty or white space), the first with no word"),
+            (b"d 1 x\n", 3, "1 with something else than finite numbers), the first with `x`"),
+            (b"d nan 2\n", 3, "1 with something else than finite numbers), the first with `nan`"),
+            (b"d 1e60 2\n", 3, "1 with something else than finite numbers), the first with `1e60`"),
+            (b"q\xE9 1 2\n", 3, "1 of words that are not UTF-8), the first with the byte 0xE9"),
+        ] {
+            let (vectors, warnings) = told([&b"a 1 2\nb 3 4\n"[..], row, b"c 5 6\n"].concat());
+            assert_eq!(warnings, [format!("v:{line}: {cut} ({found}; 1 of 4 rows left out")]);
+            assert_eq!((vectors.kept(), vectors.rows, vectors.find("c").unwrap().0), (3, 3, &[5.0, 6.0][..]));
+        }
+        // The end of a download that broke off, within a number and within a character.
+        for end in [&b"c 5"[..], b"c\xC3"] {
+            let (vectors, warnings) = told([b"a 1 2\nb 3 4\n", end].concat());
+            assert_eq!((vectors.kept(), warnings.len()), (2, 1));
+            assert!(warnings[0].contains("1 cut by the end of the file"), "{warnings:?}");
+        }
+        let (vectors, warnings) = told("a 1 2\n\nb 1 2\n\n");
+        assert_eq!((vectors.rows, warnings.len()), (2, 0), "empty lines are no rows");
+        let (vectors, warnings) = told("a 1 2\nb 3 4\na 5 6\n");
+        assert_eq!(vectors.find("a").unwrap().0, [1.0, 2.0]);
+        assert_eq!(warnings, ["v: a row of a word that has one before; the first row of a word counts"]);
+    }
+
+    #[test]
+    fn a_header_says_the_width() {
+        // Whatever the words hold: spaces, numbers, a line feed.
+        let (vectors, warnings) = told("5 2\na 1 2\n1 000 3 4\nx\ny 9 9\n. . 5 6\nb 7 8\n");
+        assert_eq!((vectors.rows, vectors.find("b").unwrap().0, vectors.find("y")), (4, &[7.0, 8.0][..], None));
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with("v:4: rows that cannot be used (1 of words that are empty"), "{warnings:?}");
+        // `head -n` of a larger file, and one that was added to.
+        for rows in [2, 99] {
+            let (vectors, warnings) = told(format!("{rows} 2\na 1 2\nb 3 4\nc 5 6\n"));
+            assert_eq!(vectors.kept(), 3);
+            assert_eq!(warnings, [format!("v:1: a header of {rows} rows above 3; those that are there are read")]);
+        }
+        let (vectors, warnings) = told("3 2 \r\na\t1\t2\t\r\nb 3 4 \r\nc  5 6\r\n");
+        assert_eq!((vectors.kept(), warnings.len()), (3, 0));
+    }
+
     #[test]
     fn wrong_text() {
-        assert_eq!(message("a 1 2\nq 1\n"), "v:2: found a row of 2 fields, expected a word and 2 numbers");
-        assert_eq!(message("a 1 2\nq 1 2 3\n"), "v:2: found a row of 4 fields, expected a word and 2 numbers");
-        assert_eq!(message("a 1 2\n 1 2\n"), "v:2: found a row of 2 fields, expected a word and 2 numbers");
-        assert_eq!(message("a 1 2\nb 1 x\n"), "v:2: found `x`, expected a word and 2 numbers");
-        assert_eq!(message("a 1 2\nb nan 2\n"), "v:2: found `nan`, expected a word and 2 numbers");
-        assert_eq!(message("a 1 2\nb 1e60 2\n"), "v:2: found `1e60`, expected a word and 2 numbers");
-        assert_eq!(message("a 1 2\n\nb 1 2\n"), "v:2: found an empty line, expected a word and its numbers");
-        assert_eq!(message(b"a 1 2\nq\xE9 1 2\n"), "v:2: found the byte 0xE9, expected UTF-8");
-        assert_eq!(message("2 2\na 1 2\nb 1 2 3\n"), "v:3: found a row of 4 fields, expected a word and 2 numbers");
-        assert_eq!(message("3 2\na 1 2\nb 1 2\n"), "v: found 2 rows, expected 3 as the header says");
-        assert_eq!(message("1 2\na 1 2\nb 1 2\n"), "v: found 2 rows, expected 1 as the header says");
+        let most = "v:2: found a row of 2 fields, expected a word and 2 numbers; so in 2 of 3 rows";
+        assert_eq!(message("3 2\nq 1\nr 2\na 3 4\n"), most);
+        assert_eq!(
+            message("3 2\na 1 2 3\nb 1 2 3\nc 1 2\n"),
+            "v:2: found more than 2 numbers in 2 of 3 rows, expected 2 as the header says"
+        );
         assert_eq!(message("2 0\n"), "v:1: found a header of rows of 0 numbers, expected 1 to 16384");
         assert_eq!(
             message("3 99999999999\n"),
@@ -480,29 +701,45 @@ mod tests {
         let expected = "v:1: found a line that does not end in a number, expected a word and its numbers";
         assert_eq!(message("/Users/x/file.txt"), expected);
         assert_eq!(message("a b c\n"), expected);
+        let text = "the first line\nthe year 1990\nthe third line\n";
+        assert_eq!(message(text), "v:1: found `line`, expected a word and 1 numbers; so in 2 of 3 rows");
         let kinds = "expected word vectors: GloVe text, word2vec text or word2vec binary";
         assert_eq!(message(""), format!("v: found an empty file, {kinds}"));
         assert_eq!(message(" \n\n"), format!("v: found an empty file, {kinds}"));
         assert_eq!(message("\n\n<!doctype HTML>\n"), format!("v: found a page of HTML or XML, {kinds}"));
-        assert_eq!(message(b"PK\x03\x04rest"), format!("v: found a packed file (zip or gzip), {kinds}"));
         assert_eq!(Vectors::read("no/such/file", [], &Inputs::default()).unwrap_err().exit_code(), 6);
     }
 
     #[test]
-    fn wrong_binary() {
-        let rows: [(&str, &[f32]); 2] = [("a", &[0.5, -1.25]), ("b", &[1.0, 2.0])];
+    fn odd_binary() {
+        let rows: [(&str, &[f32]); 3] = [("a", &[0.5, -1.25]), ("b", &[1.0, 2.0]), ("c", &[3.0, 4.0])];
         let good = binary(&rows, "\n");
-        assert_eq!(message(&good[..good.len() - 2]), "v: found the end of the file in row 2 of 2, expected 2 numbers");
-        let cut = good.len() - 11;
-        assert_eq!(message(&good[..cut]), "v: found no word in row 2 of 2, expected a word and a space");
+        // Cut within the last row's numbers and word, and behind a row.
+        for (cut, warnings) in [(2, 1), (10, 1), (11, 1), (12, 1)] {
+            let (vectors, told) = told(&good[..good.len() - cut]);
+            assert_eq!(
+                (vectors.kept(), told.len()),
+                (2, if cut == 11 || cut == 12 { 1 } else { warnings }),
+                "{cut} {told:?}"
+            );
+        }
         let more = [&good[..], b"c "].concat();
-        assert_eq!(message(more), "v: found more bytes, expected the end after 2 rows");
-        let rows: [(&str, &[f32]); 2] = [("a", &[0.5, -1.25]), ("b", &[f32::NAN, 2.0])];
-        assert_eq!(message(binary(&rows, "")), "v: found NaN in row 2, of `b`, expected finite numbers");
+        assert_eq!(message(more), "v: found more bytes, expected the end after 3 rows");
+        let rows: [(&str, &[f32]); 3] = [("a", &[0.5, -1.25]), ("b", &[f32::NAN, 2.0]), ("c", &[3.0, 4.0])];
+        let (vectors, warnings) = told(binary(&rows, ""));
+        assert_eq!((vectors.find("c").unwrap().0, vectors.find("b")), (&[3.0, 4.0][..], None));
+        let told_of = "v: rows that cannot be used (1 with something else than finite numbers), the first with NaN in row 2; 1 of 3 rows left out";
+        assert_eq!(warnings, [told_of]);
         let mut latin = good.clone();
         latin[4] = 0xE9;
-        let expected = "v: found a word that is not UTF-8 in row 1 of 2, expected UTF-8";
-        assert_eq!(message(&latin), expected);
+        let (vectors, warnings) = told(&latin);
+        assert_eq!((vectors.kept(), warnings.len()), (2, 1));
+        assert!(warnings[0].contains("the first with a word that is not UTF-8 in row 1"), "{warnings:?}");
+        let rows: [(&str, &[f32]); 3] = [("a", &[0.5, -1.25]), ("", &[1.0, 2.0]), ("\n", &[3.0, 4.0])];
+        assert_eq!(
+            message(binary(&rows, "")),
+            "v: found no word in row 2, expected a word and 2 numbers; so in 2 of 3 rows"
+        );
     }
 
     #[test]
@@ -519,8 +756,14 @@ mod tests {
         assert_eq!(glove.find("The").unwrap().0[..2], [0.418, 0.24968]);
         let twitter = read("vectors/glove.twitter.27B.25d.12k.txt").unwrap();
         assert_eq!((twitter.format, twitter.rows, twitter.width), (Format::Glove, 11_925, 25));
-        let cut = read("vectors/glove.6B.50d.first1MiB.txt").unwrap_err().to_string();
-        assert!(cut.contains(".txt:") && cut.ends_with("expected UTF-8"), "{cut}");
+        // Some words of it are cut within a character, and its last row within a number: that is no reason to refuse the rest.
+        let inputs = Inputs::default();
+        let cut = Vectors::read(root.join("vectors/glove.6B.50d.first1MiB.txt"), words, &inputs).unwrap();
+        assert_eq!(cut.find("The"), glove.find("The"));
+        let warnings = inputs.notices().all();
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].found.contains("5 of words that are not UTF-8"), "{}", warnings[0]);
+        assert!(warnings[0].found.contains("1 cut by the end of the file"), "{}", warnings[0]);
         for (name, found) in [
             ("ptb.train.html-page.txt", "found a page of HTML"),
             ("wikitext-2.s3-error-xml.zip", "found a page of HTML or XML"),
