@@ -349,7 +349,7 @@ fn the_program_on_files_of_every_shape() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path();
     let mut stream = Stream::new(5, Purpose::Shuffle, 0, 0);
-    let mut file = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
+    let file = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
     file("grows", &tagged([65, 1, 31, 34]));
     file("one", &tagged([1]));
     file("short", &tagged([3, 2, 3, 1, 2]));
@@ -411,7 +411,7 @@ fn the_program_on_files_of_every_shape() {
         for command in [
             "softmax --train table --valid row",
             "siamese --pairs pairs --valid pairs --vectors vectors --train-vectors",
-            "pseudo-siamese --train labels --valid labels --vectors vectors --train-vectors",
+            "pseudo-siamese --train labels --valid labels --vectors vectors",
         ] {
             let all = THREADS.map(|threads| {
                 let options = format!("--out m --force --epochs 2 -q --batch {batch} --threads {threads}");

@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
             (format!("lm --tau {} --embed 3 {more}", 1 + window / 2), "--train")
         }
         2 => (choose(["siamese", "siamese --train-vectors"]).into(), "--pairs"),
-        3 => (choose(["pseudo-siamese", "pseudo-siamese --train-vectors"]).into(), "--train"),
+        3 => (choose(["pseudo-siamese", "pseudo-siamese --freeze-vectors"]).into(), "--train"),
         4 => ("pseudo-siamese".into(), "--train"),
         _ => (choose(["softmax", "softmax --dropout-penalty 0.2"]).into(), "--train"),
     };
