@@ -6,7 +6,7 @@
 //! either end of a line or several in a row, and a missing end of the last line make no difference. A word that is
 //! literally [`UNK`](super::vocabulary::UNK) or [`EOS`] is that special word.
 
-use super::inputs::{Content, Odd, unmarked};
+use super::inputs::{Content, NO_NUL, Odd, unmarked};
 use super::marks::{Counts, Marks};
 use super::signatures::HEAD;
 use super::vocabulary::{EOS, Key, Ranking, Vocabulary, Words, load};
@@ -508,7 +508,7 @@ impl Fault {
     fn error(self, path: &Path, file: &[u8], at: usize) -> Error {
         match self {
             Fault::NotUtf8 => not_utf8(path, file, at),
-            Fault::Nul => wrong_byte(path, file, at, "a NUL byte", "text, not a binary file"),
+            Fault::Nul => wrong_byte(path, file, at, "a NUL byte", NO_NUL),
             Fault::LongWord => {
                 let length = file[at..].iter().position(|&byte| is_space(byte)).unwrap_or(file.len() - at);
                 let found = format!("a word of {length} bytes");

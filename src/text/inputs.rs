@@ -109,6 +109,9 @@ impl Content {
     }
 }
 
+/// What is expected in place of a NUL byte.
+pub(super) const NO_NUL: &str = "text, not a binary file (--encoding utf-16le reads UTF-16 that has no mark)";
+
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
 impl Inputs {
@@ -238,7 +241,7 @@ impl Inputs {
     fn checked_text(&self, path: &Path, bytes: &[u8], expected: &str) -> Result<String> {
         let text = std::str::from_utf8(bytes).map_err(|e| not_utf8(path, bytes, e.valid_up_to()))?;
         if let Some(at) = text.bytes().position(|byte| byte == 0) {
-            return Err(wrong_byte(path, bytes, at, "a NUL byte", "text, not a binary file"));
+            return Err(wrong_byte(path, bytes, at, "a NUL byte", NO_NUL));
         }
         if let Some(line) = signatures::markup(bytes) {
             return Err(Error::input(path, 0, format!("a page of HTML or XML, which begins with {line:?}"), expected));
@@ -370,7 +373,8 @@ fn utf16(bytes: &[u8]) -> Option<&'static Encoding> {
     let (units, _) = bytes[..bytes.len().min(HEAD)].as_chunks::<2>();
     let zeros = |place: usize| units.iter().filter(|unit| unit[place] == 0).count();
     let (high, low) = (zeros(0), zeros(1));
-    let few = units.len().div_ceil(50);
+    // In Latin script nearly every unit has one; fewer are NUL bytes in a text.
+    let few = units.len().div_ceil(2).max(1);
     // Spaces and ends of lines must stand there as units: other data have NUL bytes too.
     let spaced = |place: usize| {
         units.iter().any(|unit| unit[place] == 0 && matches!(unit[1 - place], b' ' | b'\n' | b'\r' | b'\t'))

@@ -149,7 +149,7 @@ impl Counts {
         let quoted = |mark: &str| format!("`{mark}`");
         let strange: Vec<String> = self.everywhere(lines).filter(|mark| learned(mark).is_none()).map(quoted).collect();
         if !strange.is_empty() {
-            let found = format!("nearly every line has {}, which the training text had not", strange.join(" and "));
+            let found = format!("nearly every line has {}", strange.join(" and "));
             let notice = Notice::of_file(path, 1, found).done("read as words");
             inputs.warn(notice.option("--strip-marks leaves such marks out"))?;
         }
