@@ -332,7 +332,7 @@ fn what_is_there_is_not_overwritten() {
     refuse(train(valid, copy.path(), &["--force", "--hidden", "1048576", "--layers", "64"]), 2, &["memory"]);
     refuse(train(valid, copy.path(), &["--force", "--resume"]), 2, &["give one of them"]);
     refuse(train(valid, copy.path(), &["--resume", "--hidden", "11"]), 2, &["--hidden 11", "has 10"]);
-    refuse(train(Path::new(TEST), copy.path(), &["--resume"]), 2, &["--train", "valid.txt"]);
+    refuse(train(Path::new(TEST), copy.path(), &["--resume"]), 3, &["test.txt: found another text"]);
     refuse(train(valid, foreign.path(), &["--resume"]), 4, &["not a model directory"]);
     refuse(train(valid, copy.path(), &["--resume"]), 2, &["60 steps are done already"]);
     assert!(tree(copy.path()) == before, "the model was touched");

@@ -145,11 +145,8 @@ pub fn is_litter(name: &str) -> bool {
         "@eaDir",
         ".gitkeep",
     ];
-    let same = |litter: &&str| litter.eq_ignore_ascii_case(name);
-    is_renamed(name)
-        || name.starts_with("._")
-        || name.starts_with(".Trash-")
-        || NAMES.iter().any(|litter| same(&litter))
+    let same = |litter: &str| litter.eq_ignore_ascii_case(name);
+    is_renamed(name) || name.starts_with("._") || name.starts_with(".Trash-") || NAMES.iter().any(|litter| same(litter))
 }
 
 /// A file being written; its SHA-256 is computed on the way.
