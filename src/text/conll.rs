@@ -1,13 +1,19 @@
-//! Files with one token a line: the word in the first column, its tag in the last or in one that is named.
+//! Files with one token per line: the word in the first column or in one that is named, its tag in the last or in one that is named.
 //!
-//! - Columns are separated by tabs if any token's line holds one (then words may hold spaces), else by runs of spaces.
-//! - Lines that are empty or hold only spaces and tabs end a sentence, and so do lines that begin with the field
-//!   `-DOCSTART-`, however many fields follow.
+//! - Columns are separated by tabs if most lines of the first sentence hold one (then words may hold spaces), else by runs of spaces
+//!   and tabs. Where no tags are wanted and most lines hold one word, each line is a word, spaces within it included.
+//! - Lines that are empty or hold only white space, that of Unicode and marks without width included, end a sentence, and so do lines
+//!   that begin with the field `-DOCSTART-`, however many fields follow.
+//! - A line that begins with `#` is a comment unless it is a row of the file's form: `#word O` and `# O` are tokens, `# sent_id = 1`,
+//!   `#⇥url⇥[date]⇥` and `## prose` are none (see [`Look::is_comment`]).
+//! - Where tokens are numbered in the first column and words are in another, the ranges (`1-2`) and empty nodes (`8.1`) of CoNLL-U are
+//!   no tokens.
 //! - Only a line feed ends a line; a carriage return before it and a byte-order mark at the beginning are dropped. The
 //!   last line needs no line feed.
-//! - Words are kept as they are: they may begin with `#`, hold no-break spaces or be U+200B. A word may even be empty
-//!   (`⇥O`), which is counted.
+//! - Words are kept as they are: they may begin with `#`, hold no-break spaces or be a space. A word may even be empty
+//!   (`⇥O`), which is counted, and so are rows with another number of columns.
 //! - Of several tags joined by commas (`B-person,B-group`) the first counts, and how often that was so is counted.
+//! - Sentences of more tokens than wanted, as a file without any empty line has one, are cut after full stops.
 //!
 //! The text of the file is kept, so that it can be written again with one more column.
 
@@ -16,24 +22,58 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
-use super::Inputs;
 use super::tags::{self, Kinds, Scheme, Tag};
+use super::{Inputs, list, shown};
+use crate::notices::Notice;
 use crate::{Error, Result};
 
 /// Where the tags are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Column {
     /// There are none, or they are not wanted.
     Absent,
     /// In the last column.
     Last,
-    /// In this column, counted from 1; at least 2, since the words are in column 1.
+    /// In this column, counted from 1.
     Number(usize),
+}
+
+/// Where a file has what, and how long its sentences may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Form {
+    /// The column of the words, counted from 1.
+    pub word: usize,
+    /// The column of the tags.
+    pub tags: Column,
+    /// Tokens of the longest sentence that is not cut.
+    pub longest: usize,
+}
+
+impl Default for Form {
+    /// Words in the first column, tags in the last.
+    fn default() -> Self {
+        Form { word: 1, tags: Column::Last, longest: Form::LONGEST }
+    }
+}
+
+impl Form {
+    /// Tokens of the longest sentence that is not cut, unless another number is given: more than real sentences have.
+    pub const LONGEST: usize = 2000;
+
+    /// The form with words in the first column and tags as said.
+    pub fn tags(tags: Column) -> Self {
+        Form { tags, ..Form::default() }
+    }
 }
 
 /// More entity types than this in one file mean that the column holds something else.
 const MOST_KINDS: usize = 2000;
+/// Lines of the first sentence that the form of a file is taken from, at most.
+const HEAD: usize = 1000;
 
 /// One token: where its word is in the text, and the number of its tag.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +99,227 @@ impl Oddity {
             self.line = line;
         }
     }
+
+    /// A warning of it, if there is any; `one` and `more` name what there is one or more of.
+    fn notice(self, path: &Path, one: &str, more: &str, done: &str) -> Option<Notice> {
+        let found = match self.count {
+            0 => return None,
+            1 => format!("1 {one}"),
+            count => format!("{count} {more}, the first one here"),
+        };
+        Some(Notice::of_file(path, self.line, found).done(done).option("--strict refuses them"))
+    }
+}
+
+/// What is odd about the lines of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Oddities {
+    /// Tokens whose word is empty.
+    pub empty_words: Oddity,
+    /// Tags joined by commas, of which the first was taken.
+    pub joined_tags: Oddity,
+    /// Rows with another number of columns than the file has.
+    pub ragged: Oddity,
+    /// Lines of white space other than spaces and tabs, or of marks without width.
+    pub odd_blanks: Oddity,
+    /// Sentences that were cut.
+    pub cut: Oddity,
+    /// Pieces that they were cut into.
+    pub pieces: usize,
+}
+
+impl Oddities {
+    /// Puts those of a later part of a file behind these.
+    pub fn append(&mut self, later: Oddities) {
+        let Oddities { empty_words, joined_tags, ragged, odd_blanks, cut, pieces } = self;
+        let both = [
+            (empty_words, later.empty_words),
+            (joined_tags, later.joined_tags),
+            (ragged, later.ragged),
+            (odd_blanks, later.odd_blanks),
+            (cut, later.cut),
+        ];
+        for (all, later) in both {
+            all.count += later.count;
+            if all.line == 0 {
+                all.line = later.line;
+            }
+        }
+        *pieces += later.pieces;
+    }
+
+    /// What there is to warn of in the file at `path`, whose rows have so many columns and whose sentences were cut if they had
+    /// more tokens than `longest`.
+    pub fn notices(&self, path: &Path, columns: usize, longest: usize) -> Vec<Notice> {
+        let other = format!("with another number of columns than {columns}");
+        let cut = (self.cut.count > 0).then(|| {
+            let (one, are) = if self.cut.count == 1 { ("sentence", "it is") } else { ("sentences", "they are") };
+            let found = format!("{} {one} of more than {longest} tokens", self.cut.count);
+            let missing = "are there empty lines between sentences?";
+            let done = format!("{are} cut into {} pieces, after full stops where there are any", self.pieces);
+            Notice::of_file(path, self.cut.line, format!("{found} ({missing})"))
+                .done(done)
+                .option("--max-sentence N cuts above N tokens")
+        });
+        let all = [
+            self.empty_words.notice(path, "empty word", "empty words", "kept as words"),
+            self.joined_tags.notice(path, "tag joined by commas", "tags joined by commas", "the first of each counts"),
+            self.ragged.notice(path, &format!("row {other}"), &format!("rows {other}"), "the columns needed are taken"),
+            self.odd_blanks.notice(
+                path,
+                "line of white space that is no space or tab, or of a mark without width",
+                "lines of white space that is no space or tab, or of marks without width",
+                "they end sentences as empty lines do",
+            ),
+            cut,
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
+/// How the fields of a line are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Split {
+    /// By single tabs.
+    Tabs,
+    /// By runs of spaces and tabs.
+    Spaces,
+    /// Each line is one word.
+    None,
+}
+
+/// What the first sentence of a file shows of its form.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    split: Split,
+    /// Columns of most rows, and the first line that has so many.
+    columns: usize,
+    line: usize,
+    /// Whether tags have prefixes there.
+    prefixed: bool,
+    /// Whether the first column numbers the tokens.
+    numbered: bool,
+}
+
+impl Look {
+    /// Looks at the first sentence that has a line that does not begin with `#`; if there is none, at those that do.
+    /// The second value is whether there was one.
+    fn at(text: &str, form: Form, before: usize) -> (Look, bool) {
+        let rows = |marked: bool| {
+            let all = (before + 1..).zip(lines(text).map(|(_, line)| line));
+            let all = all.skip_while(move |(_, line)| !is_row(line, marked));
+            let sentence = all.take_while(|(_, line)| !is_separator(line) && !is_document(line));
+            sentence.filter(move |(_, line)| is_row(line, marked)).take(HEAD)
+        };
+        let found = rows(false).next().is_some();
+        let rows = || rows(!found);
+        let (count, tabs) = rows().fold((0, 0), |(n, tabs), (_, line)| (n + 1, tabs + usize::from(line.contains('\t'))));
+        let split = if tabs > 0 && 2 * tabs >= count { Split::Tabs } else { Split::Spaces };
+        let mut look = Look { split, columns: 0, line: 0, prefixed: false, numbered: count > 0 };
+        // How many rows have so many columns, and the first of them.
+        let mut widths: Vec<(usize, usize, usize)> = Vec::new();
+        for (number, line) in rows() {
+            let fields = look.fields(line, form);
+            match widths.iter_mut().find(|(width, ..)| *width == fields.count) {
+                Some((_, rows, _)) => *rows += 1,
+                None => widths.push((fields.count, 1, number)),
+            }
+            look.prefixed |= fields.last.contains(['-', '_', ':']) && tags::has_prefix(fields.last);
+            look.numbered &= is_number(fields.first) || is_range(fields.first);
+        }
+        if let Some(&(width, _, line)) = widths.iter().rev().max_by_key(|(_, rows, _)| *rows) {
+            (look.columns, look.line) = (width, line);
+        }
+        if split == Split::Spaces && look.columns == 1 && form.word == 1 && form.tags == Column::Absent {
+            look.split = Split::None;
+        }
+        (look, found)
+    }
+
+    fn fields<'t>(&self, line: &'t str, form: Form) -> Fields<'t> {
+        let mut fields = Fields { first: "", last: "", word: None, tag: None, count: 0 };
+        let mut take = |field: &'t str, offset: usize| {
+            fields.count += 1;
+            if fields.count == 1 {
+                fields.first = field;
+            }
+            if fields.count == form.word {
+                fields.word = Some((offset, field));
+            }
+            if form.tags == Column::Number(fields.count) {
+                fields.tag = Some(field);
+            }
+            fields.last = field;
+        };
+        let mut start = 0;
+        match self.split {
+            Split::Tabs => {
+                for (i, _) in line.bytes().enumerate().filter(|(_, b)| *b == b'\t') {
+                    take(&line[start..i], start);
+                    start = i + 1;
+                }
+                take(&line[start..], start);
+            }
+            Split::Spaces => {
+                for (i, _) in line.bytes().enumerate().filter(|(_, b)| matches!(*b, b' ' | b'\t')) {
+                    if i > start {
+                        take(&line[start..i], start);
+                    }
+                    start = i + 1;
+                }
+                if line.len() > start {
+                    take(&line[start..], start);
+                }
+            }
+            Split::None => {
+                let word = line.trim_start_matches([' ', '\t']);
+                take(word.trim_end_matches([' ', '\t']), line.len() - word.len());
+            }
+        }
+        fields.last = fields.last.trim_matches(' ');
+        fields.tag = match form.tags {
+            Column::Absent => None,
+            Column::Last => Some(fields.last),
+            Column::Number(_) => fields.tag.map(|tag| tag.trim_matches(' ')),
+        };
+        fields
+    }
+
+    /// Whether a line that begins with `#` is a comment. `begins` is whether a sentence would begin there.
+    ///
+    /// It is a row, and no comment, if it has as many columns as the others and a tag where they have theirs. If it has not, it
+    /// still is a row, one of another width, if it has a tag and does not look like a comment.
+    fn is_comment(&self, line: &str, fields: &Fields, begins: bool) -> bool {
+        let marked = matches!(line.as_bytes().get(1), Some(b' ' | b'\t' | b'#'));
+        if self.split == Split::None {
+            return marked && begins && line.trim_end().contains([' ', '\t']);
+        }
+        let tagged = self.is_tag(fields.tag.unwrap_or(fields.last));
+        if fields.count != self.columns { !tagged || marked && begins } else { marked && fields.count > 1 && !tagged }
+    }
+
+    /// Whether a field could be a tag of the file.
+    fn is_tag(&self, text: &str) -> bool {
+        if self.prefixed {
+            return tags::is_outside(text) || tags::has_prefix(text);
+        }
+        let plain = |c: char| c.is_alphanumeric() || "-_:.,|/+*&$'".contains(c);
+        !text.is_empty() && text.chars().all(plain) && !matches!(text, "newdoc" | "newpar")
+    }
+}
+
+/// Whether a line is a row, of those that begin with `#` or of the others.
+fn is_row(line: &str, marked: bool) -> bool {
+    line.starts_with('#') == marked && !is_separator(line) && !is_document(line) && !is_odd_blank(line)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// A range of tokens (`1-2`) or an empty node (`8.1`) of CoNLL-U.
+fn is_range(text: &str) -> bool {
+    text.split_once(['-', '.']).is_some_and(|(a, b)| is_number(a) && is_number(b))
 }
 
 /// A file of tokens; see the description of this module.
@@ -66,21 +327,23 @@ impl Oddity {
 pub struct Conll {
     path: PathBuf,
     text: String,
+    form: Form,
+    look: Look,
+    /// Lines before the text, if it is a part of a file.
+    before: usize,
     rows: Vec<Row>,
     /// Where each sentence ends, in tokens.
     ends: Vec<usize>,
     /// Where each `-DOCSTART-` line begins, in bytes.
     documents: Vec<usize>,
+    /// Whether there are comments.
+    comments: bool,
     tag_texts: Vec<String>,
-    tabs: bool,
-    columns: usize,
-    /// Tokens whose word is empty.
-    pub empty_words: Oddity,
-    /// Tags joined by commas, of which the first was taken.
-    pub joined_tags: Oddity,
+    /// What is odd about its lines.
+    pub odd: Oddities,
 }
 
-/// The tags of a file, one a token, in a known scheme.
+/// The tags of a file, one per token, in a known scheme.
 #[derive(Clone, Debug)]
 pub struct Gold {
     /// The scheme they are in.
@@ -89,61 +352,100 @@ pub struct Gold {
     pub tags: Vec<Tag>,
     /// Tags that the scheme did not allow and that were rewritten.
     pub repaired: Oddity,
+    /// What else there is to warn of.
+    notices: Vec<Notice>,
+}
+
+impl Gold {
+    /// What there is to warn of.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+}
+
+/// Where in a stream of sentences the next part begins.
+#[derive(Default)]
+pub struct Place {
+    look: Option<Look>,
+    lines: usize,
+}
+
+impl Place {
+    /// The number of columns; 0 if there were no tokens yet.
+    pub fn columns(&self) -> usize {
+        self.look.map_or(0, |look| look.columns)
+    }
 }
 
 impl Conll {
     /// Reads a file.
     ///
     /// # Errors
-    /// The file cannot be read, is not UTF-8, is a page of HTML, its rows differ in their number of columns, or the
-    /// column of tags does not exist or is empty somewhere.
-    pub fn read(path: impl AsRef<Path>, column: Column, inputs: &Inputs) -> Result<Conll> {
-        let bytes = inputs.open(path.as_ref())?;
-        Conll::parse(path, bytes.to_vec(), column)
+    /// The file cannot be read, is not UTF-8, is a page of HTML, a row lacks the column of words or that of tags, or has an empty tag.
+    pub fn read(path: impl AsRef<Path>, form: Form, inputs: &Inputs) -> Result<Conll> {
+        let text = inputs.text(path.as_ref(), "lines of a word and its tag")?;
+        Conll::parse(path, text, form)
     }
 
     /// Reads the content of a file; `path` is for messages.
     ///
     /// # Errors
     /// As [`Conll::read`].
-    pub fn parse(path: impl AsRef<Path>, bytes: Vec<u8>, column: Column) -> Result<Conll> {
-        let path = path.as_ref();
-        if let Column::Number(n @ 0..=1) = column {
-            return Err(Error::Usage(format!(
-                "found column {n} for the tags, expected 2 or more (column 1 holds the words)"
-            )));
+    pub fn parse(path: impl AsRef<Path>, text: String, form: Form) -> Result<Conll> {
+        Conll::part(path, text, form, &mut Place::default())
+    }
+
+    /// Reads a part of a stream, which ends where a sentence does, and moves `place` behind it.
+    ///
+    /// # Errors
+    /// As [`Conll::read`].
+    pub fn part(path: impl AsRef<Path>, text: String, form: Form, place: &mut Place) -> Result<Conll> {
+        if form.word == 0 || form.tags == Column::Number(0) {
+            return Err(Error::Usage("columns are counted from 1".into()));
         }
-        let text = utf8(path, bytes)?;
-        if is_markup(text.as_bytes()) {
-            return Err(Error::input(path, 0, "a page of HTML or XML", "lines of a word and its tag"));
+        if form.tags == Column::Number(form.word) {
+            let what = format!("column {} holds the words, and cannot hold the tags too", form.word);
+            return Err(Error::Usage(what));
         }
-        let tabs = has_tabs(&text);
+        let (look, sure) = place.look.map_or_else(|| Look::at(&text, form, place.lines), |look| (look, true));
         let mut file = Conll {
-            path: path.to_owned(),
+            path: path.as_ref().to_owned(),
             text: String::new(),
+            form,
+            look,
+            before: place.lines,
             rows: Vec::new(),
             ends: Vec::new(),
             documents: Vec::new(),
+            comments: false,
             tag_texts: Vec::new(),
-            tabs,
-            columns: 0,
-            empty_words: Oddity::default(),
-            joined_tags: Oddity::default(),
+            odd: Oddities::default(),
         };
-        file.scan(&text, column)?;
+        place.lines += file.scan(&text)?;
+        if sure {
+            place.look = Some(look);
+        }
         file.text = text;
         Ok(file)
     }
 
-    fn scan(&mut self, text: &str, column: Column) -> Result<()> {
+    /// Finds the tokens, and counts lines.
+    fn scan(&mut self, text: &str) -> Result<usize> {
         let mut numbers: HashMap<String, u32> = HashMap::new();
         // Most tags are the tag of the row before: its text and number.
         let mut last: Option<(&str, u32)> = None;
-        let (mut first_line, mut open) = (0, false);
+        let (look, form) = (self.look, self.form);
+        let (mut open, mut count) = (false, 0);
         for (index, (start, line)) in lines(text).enumerate() {
-            if is_separator(line) || is_document(line) {
+            count = index + 1;
+            let number = self.before + count;
+            let odd = is_odd_blank(line);
+            if odd {
+                self.odd.odd_blanks.add(number);
+            }
+            if odd || is_separator(line) || is_document(line) {
                 if open {
-                    self.ends.push(self.rows.len());
+                    self.close(text);
                     open = false;
                 }
                 if is_document(line) {
@@ -151,22 +453,24 @@ impl Conll {
                 }
                 continue;
             }
-            let number = index + 1;
-            let fields = self.fields(line, column);
-            if self.columns == 0 {
-                (self.columns, first_line) = (fields.count, number);
-                self.check_column(column, number, fields.count)?;
-            } else if fields.count != self.columns {
-                let split = if self.tabs { "split at tabs, since the file has tabs" } else { "split at spaces" };
-                let found = format!("{} ({split})", columns(fields.count));
-                let expected = format!("{} as in line {first_line}", columns(self.columns));
-                return Err(Error::input(&self.path, number, found, expected));
+            let fields = look.fields(line, form);
+            if line.starts_with('#') && look.is_comment(line, &fields, !open)
+                || form.word > 1 && look.numbered && is_range(fields.first)
+            {
+                self.comments = true;
+                continue;
+            }
+            let Some((offset, word)) = fields.word else { return Err(self.wrong_row(number, line, &fields)) };
+            if fields.count != look.columns {
+                self.odd.ragged.add(number);
             }
             let tag = match fields.tag {
-                None => 0,
-                Some("") => {
-                    return Err(Error::input(&self.path, number, "an empty tag", "O or the tag of an entity"));
+                None if form.tags == Column::Absent => 0,
+                Some(_) if form.tags == Column::Last && fields.count == form.word => {
+                    return Err(self.wrong_row(number, line, &fields));
                 }
+                None => return Err(self.wrong_row(number, line, &fields)),
+                Some("") => return Err(self.empty_tag(number, line, &fields)),
                 Some(tag) => match last {
                     Some((text, same)) if text == tag => same,
                     _ => {
@@ -179,7 +483,7 @@ impl Conll {
                             id
                         });
                         if first.is_some() {
-                            self.joined_tags.add(number);
+                            self.odd.joined_tags.add(number);
                         } else {
                             last = Some((tag, id));
                         }
@@ -187,128 +491,220 @@ impl Conll {
                     }
                 },
             };
-            let Ok(bytes) = u32::try_from(fields.word.len()) else {
-                let found = format!("a word of {} bytes", fields.word.len());
+            let Ok(bytes) = u32::try_from(word.len()) else {
+                let found = format!("a word of {} bytes", word.len());
                 return Err(Error::input(&self.path, number, found, "a word of less than 4 GiB"));
             };
             if bytes == 0 {
-                self.empty_words.add(number);
+                self.odd.empty_words.add(number);
             }
-            self.rows.push(Row { start: start + fields.offset, bytes, tag });
+            self.rows.push(Row { start: start + offset, bytes, tag });
             open = true;
         }
         if open {
-            self.ends.push(self.rows.len());
+            self.close(text);
         }
-        Ok(())
+        Ok(count)
     }
 
-    fn fields<'t>(&self, line: &'t str, column: Column) -> Fields<'t> {
-        let mut fields = Fields { word: "", offset: 0, tag: None, count: 0 };
-        let mut take = |field: &'t str, offset: usize| {
-            fields.count += 1;
-            if fields.count == 1 {
-                (fields.word, fields.offset) = (field, offset);
-            }
-            if column == Column::Last || column == Column::Number(fields.count) {
-                fields.tag = Some(field);
-            }
-        };
-        let mut start = 0;
-        let separator = if self.tabs { b'\t' } else { b' ' };
-        for (i, _) in line.bytes().enumerate().filter(|(_, b)| *b == separator) {
-            if self.tabs || i > start {
-                take(&line[start..i], start);
-            }
-            start = i + 1;
+    /// Ends a sentence, and cuts it where it is too long.
+    fn close(&mut self, text: &str) {
+        let from = self.ends.last().copied().unwrap_or(0);
+        let (to, longest) = (self.rows.len(), self.form.longest);
+        if to - from > longest {
+            let word = |token: usize| {
+                let row: Row = self.rows[token];
+                &text[row.start..row.start + row.bytes as usize]
+            };
+            let cut = cuts(word, from..to, longest);
+            let before = &text.as_bytes()[..self.rows[from].start];
+            self.odd.cut.add(1 + self.before + before.iter().filter(|b| **b == b'\n').count());
+            self.odd.pieces += cut.len() + 1;
+            self.ends.extend(cut);
         }
-        if self.tabs || line.len() > start {
-            take(&line[start..], start);
-        }
-        fields.tag = fields.tag.map(|tag| tag.trim_matches(' '));
-        fields
+        self.ends.push(to);
     }
 
-    fn check_column(&self, column: Column, line: usize, found: usize) -> Result<()> {
-        let expected = match column {
-            Column::Last if found < 2 => "at least 2, a word and its tag".to_owned(),
-            Column::Number(n) if found < n => {
-                format!("at least {n}, since the tags are in column {n}")
-            }
-            _ => return Ok(()),
+    fn split(&self) -> &'static str {
+        match self.look.split {
+            Split::Tabs => "split at tabs, since the file has tabs",
+            Split::Spaces => "split at spaces",
+            Split::None => "each line is a word",
+        }
+    }
+
+    /// The error of a row that lacks a column.
+    fn wrong_row(&self, number: usize, line: &str, fields: &Fields) -> Error {
+        let Form { word, tags, .. } = self.form;
+        let found = format!("{} ({}): {}", columns(fields.count), self.split(), shown(line));
+        let least = match tags {
+            Column::Absent => word,
+            Column::Last => word + 1,
+            Column::Number(n) => word.max(n),
         };
-        Err(Error::input(&self.path, line, columns(found), expected))
+        let what = match tags {
+            _ if fields.count < word && word > 1 => {
+                format!("at least {least}, since the words are in column {word} (--word-column N)")
+            }
+            Column::Number(n) => format!("at least {least}, since the tags are in column {n} (--column N)"),
+            _ if word > 1 => format!("at least {least}, since the words are in column {word} and tags in the last"),
+            _ => "at least 2, a word and its tag".to_owned(),
+        };
+        let rows = match self.look.columns {
+            columns if columns == fields.count => String::new(),
+            most => format!("; line {} has {}", self.look.line, columns(most)),
+        };
+        Error::input(&self.path, number, found, what + &rows)
+    }
+
+    /// The error of a row whose tag is empty.
+    fn empty_tag(&self, number: usize, line: &str, fields: &Fields) -> Error {
+        let (found, hint) = match self.form.tags {
+            Column::Number(n) => (format!("an empty tag in column {n}"), String::new()),
+            _ if line.trim_start().ends_with('\t') && fields.count > self.form.word + 1 => (
+                format!("an empty tag: the line ends in a tab, so its last column {} is empty", fields.count),
+                format!(" (--column {} takes the tags from the column before it)", fields.count - 1),
+            ),
+            _ => ("an empty tag: the line ends in a tab with nothing after it".to_owned(), String::new()),
+        };
+        Error::input(&self.path, number, found, format!("O or the tag of an entity{hint}"))
     }
 
     /// The tags of the file, in `scheme` if it is given, else in the one that they are written in.
-    /// With `repair`, sentences that the scheme does not allow are read as by `conlleval` and written again in the
-    /// scheme; without it they are errors. Entity types are entered into `kinds`.
+    /// Sentences that the scheme does not allow are read as by `conlleval` and written again in the scheme, which is counted.
+    /// Entity types are entered into `kinds`.
     ///
     /// # Errors
-    /// A tag that is none in the scheme, or may not follow its neighbour (file, line); more entity types than make
-    /// sense.
+    /// A tag that is none (file, line); more entity types than make sense; words where the tags should be.
     ///
     /// # Panics
     /// If the file was read with [`Column::Absent`].
-    pub fn gold(&self, scheme: Option<Scheme>, repair: bool, kinds: &mut Kinds) -> Result<Gold> {
+    pub fn gold(&self, scheme: Option<Scheme>, kinds: &mut Kinds) -> Result<Gold> {
         assert!(!self.tag_texts.is_empty() || self.rows.is_empty(), "the file was read without tags");
-        let entities = || self.tag_texts.iter().filter(|text| *text != "O");
-        let any_prefix = entities().any(|text| tags::has_prefix(text));
-        // `io` may be asked for where the tags are bare: both say the same.
-        let bare = scheme == Some(Scheme::Bare)
-            || matches!(scheme, None | Some(Scheme::Io)) && !any_prefix && entities().next().is_some();
-        let mut parsed = Vec::with_capacity(self.tag_texts.len());
-        for (number, text) in self.tag_texts.iter().enumerate() {
-            let tag = if bare { Tag::parse_bare(text, kinds) } else { Tag::parse(text, kinds) };
-            let Some(tag) = tag else {
-                let expected = "O or a tag that begins with B-, I-, E- or S- (types without prefix: the scheme `bare`)";
-                return Err(self.error(self.first_with(number), format!("the tag `{text}`"), expected));
-            };
-            if kinds.len() > MOST_KINDS {
-                let found = format!("more than {MOST_KINDS} entity types");
-                return Err(self.error(self.first_with(number), found, "a column of tags: is it another one?"));
-            }
-            parsed.push(tag);
+        self.check_order()?;
+        let known = kinds.len();
+        let spelled = tags::parse_all(&self.tag_texts, scheme, kinds).map_err(|number| {
+            let expected = "O or a tag that begins with B-, I-, E- or S- (types without prefix: the scheme `bare`)";
+            self.error(self.first_with(number), format!("the tag {}", shown(&self.tag_texts[number])), expected)
+        })?;
+        if kinds.len() > MOST_KINDS {
+            let last = spelled.tags.iter().position(|tag| *tag != Tag::O && tag.kind as usize >= MOST_KINDS);
+            let found = format!("more than {MOST_KINDS} entity types");
+            let expected = "a column of tags: is it another one? (--column N)";
+            return Err(self.error(self.first_with(last.unwrap_or(0)), found, expected));
         }
-        let mut tags: Vec<Tag> = self.rows.iter().map(|row| parsed[row.tag as usize]).collect();
+        let mut notices = self.odd_tags(&spelled, kinds, known);
+        let mut tags: Vec<Tag> = self.rows.iter().map(|row| spelled.tags[row.tag as usize]).collect();
         let scheme = match scheme {
-            _ if bare => Scheme::Bare,
+            _ if spelled.bare => Scheme::Bare,
             Some(scheme) => scheme,
             None => Scheme::detect(self.sentences().map(|s| &tags[s])),
         };
-        let mut repaired = Oddity::default();
+        let (mut repaired, mut first) = (Oddity::default(), String::new());
         for sentence in self.sentences() {
             let Some(place) = scheme.check(&tags[sentence.clone()]) else {
                 continue;
             };
-            if !repair {
-                return Err(self.not_allowed(&tags, sentence, place, scheme, kinds));
-            }
-            let changed = tags::convert(&mut tags[sentence.clone()], scheme);
             if repaired.count == 0 {
                 repaired.line = self.line(sentence.start + place.min(sentence.len() - 1));
+                first = not_allowed(&tags[sentence.clone()], place, scheme, kinds);
             }
-            repaired.count += changed;
+            repaired.count += tags::convert(&mut tags[sentence], scheme);
         }
-        Ok(Gold { scheme, tags, repaired })
+        if repaired.count > 0 {
+            let tags = if repaired.count == 1 { "tag" } else { "tags" };
+            let found = format!("{} {tags} that the scheme {scheme} does not allow, first {first}", repaired.count);
+            let notice = Notice::of_file(&self.path, repaired.line, found);
+            notices.push(notice.done("read as conlleval reads them").option("--strict refuses them"));
+        }
+        Ok(Gold { scheme, tags, repaired, notices })
+    }
+
+    /// An error if tags are in the first column and words in the last, where the others are looked for.
+    fn check_order(&self) -> Result<()> {
+        if self.form.word != 1 || self.form.tags != Column::Last || self.rows.is_empty() {
+            return Ok(());
+        }
+        let tag = |text: &str| tags::is_outside(text) || text.len() > 1 && tags::has_prefix(text);
+        let no_tags = || self.tag_texts.iter().any(|text| !tag(text)) && !self.tag_texts.iter().any(|text| text == "O");
+        let prefixed = || self.words().all(tag) && self.words().any(|word| word.len() > 1);
+        let bare = || {
+            let outside = self.words().take(HEAD).filter(|word| *word == "O").count();
+            outside > 4 && 2 * outside > self.rows.len().min(HEAD)
+        };
+        if (bare() || prefixed()) && no_tags() {
+            let last = self.look.columns;
+            let found = format!("tags in column 1 and words in column {last}");
+            let expected = format!(
+                "the word first and its tag last; --column 1 --word-column {last} takes them from where they are"
+            );
+            return Err(self.error(0, found, expected));
+        }
+        Ok(())
+    }
+
+    /// What is odd about the tags as they are written.
+    fn odd_tags(&self, spelled: &tags::Spelled, kinds: &Kinds, known: usize) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        if !spelled.other.is_empty() {
+            let mut counts = vec![0; self.tag_texts.len()];
+            self.rows.iter().for_each(|row| counts[row.tag as usize] += 1);
+            for &number in &spelled.other {
+                let tag = spelled.tags[number].text(kinds, if spelled.bare { Scheme::Bare } else { Scheme::Iob2 });
+                let found = format!("the tag {} ({} times)", shown(&self.tag_texts[number]), counts[number]);
+                let notice = Notice::of_file(&self.path, self.line(self.first_with(number)), found);
+                notices.push(notice.done(format!("it counts as {tag}")).option("--strict refuses it"));
+            }
+        }
+        let types = || kinds.names().iter().skip(known);
+        let column = "--column N takes the tags from column N";
+        if self.rows.len() > 9 && spelled.tags.iter().all(|tag| *tag != Tag::O) {
+            let names: Vec<String> = types().map(|name| shown(name)).collect();
+            let names = if names.is_empty() { String::new() } else { format!(" ({})", list(&names, 5)) };
+            let found = format!("no tag is O: every token is of one of {} types{names}", kinds.len());
+            notices.push(Notice::of_file(&self.path, 0, found).done("all count as entity types").option(column));
+            return notices;
+        }
+        let no_letter = |name: &&String| !name.is_empty() && !name.chars().any(char::is_alphabetic);
+        let strange: Vec<String> = types().filter(no_letter).map(|name| shown(name)).collect();
+        if !strange.is_empty() {
+            let found = format!("entity types without a letter: {}", list(&strange, 5));
+            notices.push(Notice::of_file(&self.path, 0, found).done("they are taken for types").option(column));
+        }
+        notices
+    }
+
+    /// What there is to warn of, but for the tags.
+    pub fn notices(&self) -> Vec<Notice> {
+        let odd = self.odd.notices(&self.path, self.look.columns, self.form.longest);
+        odd.into_iter().chain(self.numbered()).collect()
+    }
+
+    /// A warning if the words are the numbers of tokens, and there is another column that could hold words.
+    pub fn numbered(&self) -> Option<Notice> {
+        let others = self.look.columns - usize::from(self.form.tags != Column::Absent && self.look.columns > 0);
+        (self.form.word == 1 && others > 1 && self.counts_tokens()).then(|| {
+            let notice = Notice::of_file(&self.path, self.line(0), "the words are numbers that count: 1, 2, 3 …");
+            notice.done("taken for words").option("--word-column 2 takes the words from column 2")
+        })
+    }
+
+    /// Whether the words are the numbers of the tokens, 9 in 10 at least.
+    fn counts_tokens(&self) -> bool {
+        let (mut counted, mut before) = (0, None);
+        for (token, word) in self.words().enumerate() {
+            let number = word.parse::<u64>().ok();
+            counted += usize::from(number.is_some_and(|n| n <= 1 || before.is_some_and(|b| n == b + 1)));
+            before = number;
+            if token >= 20 && 2 * counted < token {
+                return false;
+            }
+        }
+        self.rows.len() > 2 && 10 * counted >= 9 * self.rows.len()
     }
 
     fn first_with(&self, tag: usize) -> usize {
         self.rows.iter().position(|row| row.tag as usize == tag).unwrap_or(0)
-    }
-
-    fn not_allowed(&self, tags: &[Tag], sentence: Range<usize>, place: usize, scheme: Scheme, kinds: &Kinds) -> Error {
-        let token = sentence.start + place;
-        let text = |token: usize| tags[token].text(kinds, scheme);
-        let before =
-            if place == 0 { "at the beginning of its sentence".into() } else { format!("after `{}`", text(token - 1)) };
-        let found = if token == sentence.end {
-            format!("`{}` at the end of its sentence", text(token - 1))
-        } else {
-            format!("`{}` {before}", text(token))
-        };
-        let repair = "--repair reads the tags as conlleval does";
-        self.error(token.min(sentence.end - 1), found, format!("tags in the scheme {scheme} ({repair})"))
     }
 
     /// An error at a token: what is there and what was expected.
@@ -316,10 +712,11 @@ impl Conll {
         Error::input(&self.path, self.line(token), found, expected)
     }
 
-    /// The line of a token, from 1. Counts lines from the file's beginning.
+    /// The line of a token, from 1; 0 if there is no such token. Counts lines from the beginning.
     pub fn line(&self, token: usize) -> usize {
-        let before = &self.text.as_bytes()[..self.rows[token].start];
-        1 + before.iter().filter(|b| **b == b'\n').count()
+        let Some(row) = self.rows.get(token) else { return 0 };
+        let before = &self.text.as_bytes()[..row.start];
+        1 + self.before + before.iter().filter(|b| **b == b'\n').count()
     }
 
     /// The file's name.
@@ -332,9 +729,9 @@ impl Conll {
         self.rows.len()
     }
 
-    /// The number of columns; 0 if there are no tokens.
+    /// The number of columns that most rows of the first sentence have; 0 if there are no rows.
     pub fn columns(&self) -> usize {
-        self.columns
+        self.look.columns
     }
 
     /// The word of a token.
@@ -355,18 +752,29 @@ impl Conll {
 
     /// Writes the file as it was read with one column more: `tag(token)` for every token and `O` for `-DOCSTART-` lines.
     /// All other lines, line ends and the byte-order mark stay as they are; spaces at the end of a line that gets a
-    /// column go. The column is separated by a tab in files with tabs, else by a space. Give it a buffered writer.
+    /// column go. The column is separated by a tab in files with tabs and where words hold spaces, else by a space. Give it a
+    /// buffered writer.
     ///
     /// # Errors
     /// Those of `out`.
     pub fn write<'a>(&self, out: &mut impl Write, mut tag: impl FnMut(usize) -> &'a str) -> std::io::Result<()> {
-        let separator = if self.tabs { b"\t" } else { b" " };
+        let tabs = match self.look.split {
+            Split::Tabs => true,
+            Split::Spaces => false,
+            // So that what is written reads as the same words.
+            Split::None => self.comments || self.words().any(|word| word.contains([' ', '\t'])),
+        };
+        let separator = if tabs { b"\t" } else { b" " };
         let text = self.text.as_bytes();
         let mut copied = 0;
         let mut documents = self.documents.iter().copied().peekable();
         let mut add = |start: usize, tag: &str| {
             let line = line_from(&self.text[start..]);
-            let end = start + if self.tabs { line } else { line.trim_end_matches(' ') }.len();
+            let end = start
+                + match self.look.split {
+                    Split::Tabs => line.len(),
+                    _ => line.trim_end_matches([' ', '\t']).len(),
+                };
             out.write_all(&text[copied..end])?;
             copied = start + line.len();
             out.write_all(separator)?;
@@ -386,15 +794,56 @@ impl Conll {
 }
 
 struct Fields<'t> {
-    word: &'t str,
-    /// Where the word begins in its line.
-    offset: usize,
+    first: &'t str,
+    last: &'t str,
+    /// The word, and where it begins in its line.
+    word: Option<(usize, &'t str)>,
     tag: Option<&'t str>,
     count: usize,
 }
 
 fn columns(count: usize) -> String {
     format!("{count} column{}", if count == 1 { "" } else { "s" })
+}
+
+/// What a sentence has at a place where its scheme does not allow it.
+fn not_allowed(tags: &[Tag], place: usize, scheme: Scheme, kinds: &Kinds) -> String {
+    let text = |place: usize| shown(&tags[place].text(kinds, scheme));
+    match place {
+        _ if place == tags.len() => format!("{} at the end of its sentence", text(place - 1)),
+        0 => format!("{} at the beginning of its sentence", text(0)),
+        _ => format!("{} after {}", text(place), text(place - 1)),
+    }
+}
+
+/// Where `tokens`, if they are more than `longest`, are cut: after full stops, and into pieces of no more than `longest`.
+pub fn cuts<'t>(word: impl Fn(usize) -> &'t str + Copy, tokens: Range<usize>, longest: usize) -> Vec<usize> {
+    let (mut start, mut cuts) = (tokens.start, Vec::new());
+    if tokens.len() > longest {
+        for end in tokens.start + 1..tokens.end {
+            if end - start >= longest || ends_sentence(word, tokens.start, end) {
+                cuts.push(end);
+                start = end;
+            }
+        }
+    }
+    cuts
+}
+
+/// Whether a sentence may be taken to end before the token `end` of one that begins at `from`: behind a full stop that is none of an
+/// initial or a short abbreviation, where no small letter follows.
+fn ends_sentence<'t>(word: impl Fn(usize) -> &'t str, from: usize, end: usize) -> bool {
+    let last = word(end - 1);
+    let bare = last.trim_end_matches(['"', '\'', ')', '”', '’', '»']);
+    let stem = bare.trim_end_matches(['.', '!', '?', '。', '！', '？', '…']);
+    if stem.len() == bare.len() || word(end).starts_with(char::is_lowercase) {
+        return false;
+    }
+    let long = |word: &str| !word.ends_with('.') && word.chars().filter(|c| c.is_alphanumeric()).count() > 3;
+    match stem {
+        "" => !bare.starts_with('.') || end - 1 > from && long(word(end - 2)),
+        _ => !bare.ends_with('.') || long(stem),
+    }
 }
 
 /// The lines of a text with their places, without their ends and without the byte-order mark.
@@ -413,17 +862,20 @@ fn line_from(text: &str) -> &str {
     line.strip_suffix('\r').unwrap_or(line)
 }
 
-fn is_separator(line: &str) -> bool {
-    line.bytes().all(|b| b == b' ' || b == b'\t')
+/// Whether a line, without its end, separates sentences.
+pub(super) fn is_separator(line: impl AsRef<[u8]>) -> bool {
+    line.as_ref().iter().all(|b| matches!(b, b' ' | b'\t'))
+}
+
+/// Whether a line holds nothing to be seen, but not only spaces and tabs.
+fn is_odd_blank(line: &str) -> bool {
+    let odd = |byte: &u8| !byte.is_ascii() || byte.is_ascii_control() && *byte != b'\t';
+    let first = line.bytes().find(|byte| !matches!(byte, b' ' | b'\t'));
+    first.is_some_and(|byte| odd(&byte)) && line.chars().all(super::is_invisible)
 }
 
 fn is_document(line: &str) -> bool {
     line.strip_prefix("-DOCSTART-").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
-}
-
-/// Whether a line of a token holds a tab.
-fn has_tabs(text: &str) -> bool {
-    text.contains('\t') && lines(text).any(|(_, line)| line.contains('\t') && !is_separator(line) && !is_document(line))
 }
 
 /// The bytes as text, or the line of the first byte that is none.

@@ -12,6 +12,7 @@ pub mod grammar;
 pub mod inputs;
 pub mod labelled;
 pub mod pairs;
+pub mod parts;
 pub mod ranking;
 pub mod rows;
 pub mod spans;
@@ -39,6 +40,36 @@ pub(crate) fn is_space(byte: u8) -> bool {
     (byte == b' ') | ((byte.wrapping_sub(b'\t') < 5) & (byte != 0x0B))
 }
 
+/// The first `most` of a list, and how many more there are: `a, b and 140 more`.
+pub fn list<T: AsRef<str>>(items: &[T], most: usize) -> String {
+    let shown = items.iter().take(most).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// Whether a character is white space, or a mark that takes no room: what a reader of a message would not see.
+pub(crate) fn is_invisible(c: char) -> bool {
+    c.is_whitespace()
+        || c.is_control()
+        || matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
+/// A piece of a file within a message: in backquotes, no longer than a message bears, what cannot be seen written as `\u{a0}`.
+pub fn shown(text: &str) -> String {
+    const MOST: usize = 60;
+    let mut out = String::from("`");
+    for c in text.chars().take(MOST) {
+        if c != ' ' && is_invisible(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    if text.chars().nth(MOST).is_some() {
+        out.push('…');
+    }
+    out.push('`');
+    out
+}
+
 /// The error for `found` at the byte `offset` of a file that holds `bytes`.
 pub(crate) fn wrong_byte(path: &Path, bytes: &[u8], offset: usize, found: &str, expected: &str) -> Error {
     let line = 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
@@ -49,4 +80,18 @@ pub(crate) fn wrong_byte(path: &Path, bytes: &[u8], offset: usize, found: &str, 
 pub(crate) fn not_utf8(path: &Path, bytes: &[u8], offset: usize) -> Error {
     let found = format!("invalid UTF-8 (0x{:02X})", bytes[offset]);
     wrong_byte(path, bytes, offset, &found, "UTF-8 text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_pieces_in_messages() {
+        assert_eq!(list::<&str>(&[], 2), "");
+        assert_eq!(list(&["a", "b"], 2), "a, b");
+        assert_eq!(list(&["a", "b", "c", "d"], 2), "a, b and 2 more");
+        assert_eq!(shown("a b\tc\u{a0}\u{200b}é"), "`a b\\tc\\u{a0}\\u{200b}é`");
+        assert_eq!(shown(&"x".repeat(61)), format!("`{}…`", "x".repeat(60)));
+    }
 }
