@@ -656,6 +656,38 @@ mod tests {
     }
 
     #[test]
+    fn tags_as_people_write_them() {
+        let read = |texts: &str, known: &[&str]| {
+            let mut kinds = Kinds::from(known.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+            let texts: Vec<String> = texts.split(' ').map(str::to_owned).collect();
+            let read = parse_all(&texts, None, &mut kinds).unwrap_or_else(|number| panic!("{}", texts[number]));
+            let scheme = if read.bare { Scheme::Bare } else { Scheme::Iobes };
+            let tags: Vec<String> = read.tags.iter().map(|tag| tag.text(&kinds, scheme)).collect();
+            (tags.join(" "), read.other.len())
+        };
+        let same = "O B-x I-x S-x E-x";
+        for texts in ["O B-x I-x U-x L-x", "O B-x M-x S-x E-x", "O B-x M-x W-x E-x", "O b-x i-x s-x e-x", "O B_x I_x U_x L_x"] {
+            assert_eq!(read(texts, &[]), (same.into(), 0), "{texts}");
+        }
+        assert_eq!(read("O x-B x_I x:S x-E", &[]), (same.into(), 0));
+        assert_eq!(read("B M E S", &[]), ("B I E S".into(), 0));
+        // Types of their own.
+        for bare in ["M F O", "PER LOC O", "m_name m_place", "x-ray S1", "OTHER O PER", "L-x M-y"] {
+            assert_eq!(read(bare, &[]), (bare.into(), 0), "{bare}");
+        }
+        for outside in ["o", "0", "_", "-", "OTHER", "NONE", "I-O"] {
+            assert_eq!(read(&format!("{outside} B-x"), &[]), ("O B-x".into(), 1), "{outside}");
+        }
+        assert_eq!(read("OTHER x", &["OTHER"]), ("OTHER x".into(), 0));
+        assert_eq!(read("O B-B-x B-I-x", &[]), ("O B-x I-x".into(), 2));
+        assert_eq!(read("O B-x I-x B-B-x", &[]), ("O B-x I-x B-x".into(), 1));
+        assert_eq!(read("O B-B-x", &["x"]), ("O B-x".into(), 1));
+        assert_eq!(read("O B-B-cell I-B-cell", &[]), ("O B-B-cell I-B-cell".into(), 0));
+        assert_eq!(read("O B-S-Bahn I-x", &[]), ("O B-S-Bahn I-x".into(), 0));
+        assert_eq!(parse_all(&["B-x".into(), "x".into()], None, &mut Kinds::default()), Err(1));
+    }
+
+    #[test]
     fn joined_tags() {
         assert_eq!(first_of_joined("B-person,B-group"), Some("B-person"));
         assert_eq!(first_of_joined("O,B-group,I-x"), Some("O"));
