@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Reading or writing failed; `action` is what was being done, as "reading" or "saving the checkpoint".
-    #[error("{}: {action} failed: {source}", path.display())]
+    #[error("{}: {action} failed: {source}", shown(path))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -16,7 +16,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file given by the user does not hold what it should.
-    #[error("{}{}: found {found}, expected {expected}", path.display(), place(*line))]
+    #[error("{}{}: found {found}, expected {expected}", shown(path), place(*line))]
     Input {
         /// The file.
         path: PathBuf,
@@ -72,6 +72,11 @@ pub enum Error {
 
 /// The result of everything that can fail on a user's input.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// A path as messages have it: `-` is standard input.
+pub fn shown(path: &Path) -> impl std::fmt::Display {
+    if path.as_os_str() == "-" { Path::new("standard input").display() } else { path.display() }
+}
 
 fn place(line: usize) -> String {
     if line == 0 { String::new() } else { format!(":{line}") }

@@ -1,7 +1,7 @@
 //! What is odd about a user's files or options, but accepted all the same: warnings, each in one line, and under `--strict`
 //! refusals of what an option decides.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         if let Some(file) = &self.file {
-            write!(f, "{}:", file.display())?;
+            write!(f, "{}:", shown(file))?;
             if self.line > 0 {
                 write!(f, "{}:", self.line)?;
             }

@@ -8,7 +8,6 @@ use super::saved::{self, Saved};
 use super::siamese::{self, Encoded};
 use super::{columns, memory, output_failed, pseudo_siamese, softmax};
 use crate::error::{Error, Result};
-use crate::notices::Notice;
 use crate::pool::pool;
 use crate::text::labelled::LabelledWords;
 use crate::text::pairs::Pairs;
@@ -193,9 +192,6 @@ impl Eval {
     fn language_model(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let result = {
             let trained = Trained::read(checkpoint)?;
-            if let Some(warning) = Corpus::warning(&self.text) {
-                inputs.warn(Notice::new(warning))?;
-            }
             let mut corpus = Corpus::read_with(&self.text, &trained.vocabulary, inputs)?;
             let (unk, eos) = (trained.vocabulary.unk(), trained.vocabulary.eos());
             let mut of_lines = None;

@@ -4,6 +4,8 @@ use super::output_failed;
 use crate::error::Result;
 use crate::notices::Notices;
 use crate::text::Inputs;
+use crate::text::inputs::{BadUtf8, Decoding};
+use encoding_rs::Encoding;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -15,6 +17,24 @@ pub struct InputOptions {
     #[arg(long)]
     #[serde(skip)]
     strict: bool,
+    /// Encoding of texts and tables that are not UTF-8, as latin1, windows-1251, gb18030, shift_jis; UTF-16 is recognised by itself
+    #[arg(long, value_name = "LABEL", value_parser = encoding)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding: Option<String>,
+    /// Bytes that are not UTF-8: refuse the file, leave them out, or put U+FFFD in their place
+    #[arg(long, value_name = "WHAT", default_value = "fail", value_enum)]
+    #[serde(skip_serializing_if = "BadUtf8::is_default")]
+    bad_utf8: BadUtf8,
+    /// Take no-break and other Unicode spaces for spaces and Unicode's line separators for ends of lines, and leave out zero-width and
+    /// direction marks, soft hyphens and control characters
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unicode_spaces: bool,
+}
+
+fn encoding(label: &str) -> std::result::Result<String, String> {
+    let known = Encoding::for_label(label.as_bytes()).map(|_| label.to_owned());
+    known.ok_or_else(|| "expected the label of an encoding, as latin1, windows-1251, gb18030 or shift_jis".into())
 }
 
 impl InputOptions {
@@ -26,7 +46,12 @@ impl InputOptions {
                 _ = writeln!(io::stderr(), "warning: {text}");
             }
         };
-        Inputs::new(Notices::new(self.strict, say))
+        let decoding = Decoding {
+            encoding: self.encoding.as_ref().and_then(|label| Encoding::for_label(label.as_bytes())),
+            bad_utf8: self.bad_utf8,
+            unicode_spaces: self.unicode_spaces,
+        };
+        Inputs::new(Notices::new(self.strict, say), decoding)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::notices::Notice;
 use crate::params::{Arena, Layout};
 use crate::rng::{Purpose, Stream};
 use crate::text::Inputs;
+use crate::text::inputs::is_standard_input;
 use crate::train::checkpoint::{Checkpoint, STATE, sha256};
 use crate::train::fit::{Fit, Plan, State, Task, read_optimizer};
 use crate::train::metrics::Metrics;
@@ -232,7 +233,8 @@ pub type DataFiles<'a> = [(&'static str, Option<&'a PathBuf>)];
 /// The SHA-256 of each; none of a pipe, which can be read only once.
 fn fingerprints(inputs: &DataFiles) -> Result<BTreeMap<String, String>> {
     let files = inputs.iter().filter_map(|&(option, path)| Some((option, path?)));
-    let files = files.filter(|(_, path)| std::fs::metadata(path).is_ok_and(|kind| kind.is_file()));
+    let files =
+        files.filter(|(_, path)| !is_standard_input(path) && std::fs::metadata(path).is_ok_and(|kind| kind.is_file()));
     let hash = |(option, path): (&str, &PathBuf)| {
         let mut file = File::open(path).map_err(|e| Error::io(path, "reading", e))?;
         Ok((option.to_owned(), sha256(&mut file, path)?))
@@ -294,8 +296,11 @@ pub fn to_toml<O: Serialize>(options: &O) -> Result<String> {
     toml::to_string(options).map_err(|e| Error::Usage(format!("an option cannot be saved: {e}")))
 }
 
-/// The path from the root.
+/// The path from the root; standard input stays what it is.
 pub fn absolute(path: &Path) -> Result<PathBuf> {
+    if is_standard_input(path) {
+        return Ok(path.to_owned());
+    }
     std::path::absolute(path).map_err(|e| Error::io(path, "resolving", e))
 }
 

@@ -7,10 +7,11 @@ use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::text::Inputs;
 use crate::text::conll::{Column, Conll, Form, Oddities, Place, cuts};
+use crate::text::inputs::is_standard_input;
 use crate::text::parts::{Parts, Unit};
 use crate::text::tags::{Reading, Tag, spans};
 use rayon::ThreadPool;
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -63,8 +64,12 @@ impl TagText {
         let pool = pool(self.threads)?;
         let tagger = pool.install(|| Tagger::load(&self.model))?;
         let form = Form { tags: Column::Absent, ..self.form.form(tagger.config.form, None)? };
-        let file = self.file.as_deref().filter(|file| *file != Path::new("-"));
-        let path = file.unwrap_or(Path::new("standard input"));
+        let path = self.file.as_deref().unwrap_or(Path::new("-"));
+        // What is packed or encoded comes as a whole.
+        let streams = is_standard_input(path) && {
+            let mut stdin = std::io::stdin().lock();
+            inputs.is_plain(stdin.fill_buf().map_err(|e| Error::io(path, "reading", e))?)
+        };
         let mut tagging = Tagging {
             labels: tagger.config.labels.texts(),
             tagger: &tagger,
@@ -77,7 +82,7 @@ impl TagText {
             lines: 0,
         };
         let output = self.text.then_some(self.output);
-        if file.is_some() {
+        if !streams {
             tagging.part(inputs.text(path, "text")?, output, out)?;
         } else {
             let unit = if self.text { Unit::Line } else { Unit::Sentence };
@@ -114,7 +119,7 @@ impl Tagging<'_> {
         String::from_utf8(bytes).map_err(|e| {
             let at = e.utf8_error().valid_up_to();
             let line = 1 + self.lines + e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count();
-            Error::input(self.path, line, format!("the byte 0x{:02X}", e.as_bytes()[at]), "UTF-8")
+            Error::input(self.path, line, format!("invalid UTF-8 (0x{:02X})", e.as_bytes()[at]), "UTF-8 text (--encoding LABEL reads another)")
         })
     }
 

@@ -575,11 +575,6 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
     if let Some(checkpoint) = &mut checkpoint {
         check_same(checkpoint, &options.to_toml()?, &FIXED)?;
     }
-    for path in [Some(&options.train), options.valid.as_ref()].into_iter().flatten() {
-        if let Some(warning) = Corpus::warning(path) {
-            inputs.warn(Notice::new(warning))?;
-        }
-    }
 
     let (vocabulary, corpus) = Corpus::read_training(&options.train, options.min_count, options.max_vocab, inputs)?;
     if options.samples() && options.samples >= vocabulary.len() {

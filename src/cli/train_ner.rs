@@ -268,7 +268,7 @@ pub fn train_ner(options: &NerOptions, inputs: &Inputs) -> Result<Summary> {
     let mut kinds = Kinds::default();
     // The inputs are read before a model is replaced.
     for path in files.into_iter().flatten() {
-        std::fs::File::open(path).map_err(|e| Error::io(path, "reading", e))?;
+        inputs.check(path)?;
     }
     let form = options.form.form(Form::default(), options.column)?;
     let train = read_tagged(&options.train, form, options.scheme.scheme(), &mut kinds, inputs)?;

@@ -28,6 +28,12 @@ impl Deref for FileBytes {
     }
 }
 
+impl From<Vec<u8>> for FileBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        FileBytes(Bytes::Read(bytes))
+    }
+}
+
 /// Opens `path` as bytes, without a copy where the system can map it. The file must not be changed or cut short by
 /// another program while the result lives: its bytes would change, or the process be ended by SIGBUS.
 ///

@@ -880,22 +880,6 @@ fn is_document(line: &str) -> bool {
     line.strip_prefix("-DOCSTART-").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }
 
-/// The bytes as text, or the line of the first byte that is none.
-pub(super) fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String> {
-    String::from_utf8(bytes).map_err(|e| {
-        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
-        let line = 1 + good.iter().filter(|b| **b == b'\n').count();
-        Error::input(path, line, format!("the byte 0x{:02X}", e.as_bytes()[good.len()]), "UTF-8")
-    })
-}
-
-/// Whether a file begins as a page of HTML or XML does: a download that went wrong.
-pub(super) fn is_markup(bytes: &[u8]) -> bool {
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes).trim_ascii_start();
-    let begins = |with: &str| bytes.get(..with.len()).is_some_and(|b| b.eq_ignore_ascii_case(with.as_bytes()));
-    begins("<!doctype") || begins("<html") || begins("<?xml")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

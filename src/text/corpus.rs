@@ -2,18 +2,17 @@
 //! does not depend on the pieces or on the number of threads.
 //!
 //! A text holds one sentence a line, its words separated by white space: space, tab, form feed, carriage return.
-//! [`EOS`] is implied at the end of every line, empty ones included. CRLF, a byte order mark at the beginning, spaces at
+//! [`EOS`] is implied at the end of every line, empty ones included. CRLF, a byte order mark at the beginning of a line, spaces at
 //! either end of a line or several in a row, and a missing end of the last line make no difference. A word that is
 //! literally [`UNK`](super::vocabulary::UNK) or [`EOS`] is that special word.
 
+use super::inputs::{Odd, unmarked};
 use super::vocabulary::{EOS, Key, Ranking, Vocabulary, Words, load};
 use super::{Inputs, is_space, not_utf8, wrong_byte};
 use crate::{Error, Result};
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 use rayon::prelude::*;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// The longest word that is taken for one, in bytes.
@@ -63,20 +62,6 @@ impl Corpus {
         let Lines { ids, starts, unknown } = encode(path, vocabulary, CUT, inputs)?;
         Ok(Corpus { ids, unknown, lines: starts.len() as u64 - 1 })
     }
-
-    /// What is odd about a text that can be read all the same: a web page or an XML error saved in its place. For the
-    /// user, and only for files: a pipe can be read but once.
-    pub fn warning(path: &Path) -> Option<String> {
-        const MARKS: [&str; 3] = ["<!doctype", "<html", "<?xml"];
-        let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|kind| kind.is_file()))?;
-        let mut start = Vec::new();
-        file.take(4096).read_to_end(&mut start).ok()?;
-        let start = String::from_utf8_lossy(start.strip_prefix(BOM).unwrap_or(&start));
-        let line = start.trim_start().lines().next()?;
-        let page = MARKS.iter().any(|mark| line.get(..mark.len()).is_some_and(|head| head.eq_ignore_ascii_case(mark)));
-        let line: String = line.trim_end().chars().take(60).collect();
-        page.then(|| format!("{}: begins with {line:?}: a web page in place of a text?", path.display()))
-    }
 }
 
 impl Lines {
@@ -99,8 +84,6 @@ impl Lines {
         self.starts.windows(2).map(|ends| &self.ids[ends[0]..ends[1]])
     }
 }
-
-const BOM: &[u8] = "\u{feff}".as_bytes();
 
 /// How a file is cut up: in tests much smaller than in earnest.
 #[derive(Clone, Copy)]
@@ -153,7 +136,21 @@ struct Numbered {
 
 fn number(path: &Path, cut: Cut, inputs: &Inputs) -> Result<Numbered> {
     let file = inputs.open(path)?;
-    let text = Text::check(path, &file, cut)?;
+    inputs.warn_of_markup(path, &file)?;
+    let (found, odd) = number_words(path, &file, cut)?;
+    if odd.marked
+        && let Some(file) = unmarked(&file)
+    {
+        let (found, odd) = number_words(path, &file, cut)?;
+        odd.warn(path, &file, inputs)?;
+        return Ok(found);
+    }
+    odd.warn(path, &file, inputs)?;
+    Ok(found)
+}
+
+fn number_words(path: &Path, file: &[u8], cut: Cut) -> Result<(Numbered, Odd)> {
+    let text = Text::check(path, file, cut)?;
     if text.tokens == text.lines {
         return Err(Error::input(path, 0, "no words", "a text, one sentence a line"));
     }
@@ -190,12 +187,32 @@ fn number(path: &Path, cut: Cut, inputs: &Inputs) -> Result<Numbered> {
             ids.iter_mut().for_each(|id| *id = map[*id as usize]);
         });
     }
-    Ok(Numbered { ids, shards, lines: text.lines })
+    let odd = shards.par_iter().map(|shard| {
+        let mut odd = Odd::default();
+        shard.words.iter().zip(&shard.counts).for_each(|(word, &count)| odd.add(word, count));
+        odd
+    });
+    let odd = odd.reduce(Odd::default, Odd::and);
+    Ok((Numbered { ids, shards, lines: text.lines }, odd))
 }
 
 fn encode(path: &Path, vocabulary: &Vocabulary, cut: Cut, inputs: &Inputs) -> Result<Lines> {
     let file = inputs.open(path)?;
-    let text = Text::check(path, &file, cut)?;
+    inputs.warn_of_markup(path, &file)?;
+    let (found, odd) = encode_words(path, &file, vocabulary, cut)?;
+    if odd.marked
+        && let Some(file) = unmarked(&file)
+    {
+        let (found, odd) = encode_words(path, &file, vocabulary, cut)?;
+        odd.warn(path, &file, inputs)?;
+        return Ok(found);
+    }
+    odd.warn(path, &file, inputs)?;
+    Ok(found)
+}
+
+fn encode_words(path: &Path, file: &[u8], vocabulary: &Vocabulary, cut: Cut) -> Result<(Lines, Odd)> {
+    let text = Text::check(path, file, cut)?;
     if text.tokens == 0 {
         return Err(Error::input(path, 0, "an empty file", "a text, one sentence a line"));
     }
@@ -208,7 +225,7 @@ fn encode(path: &Path, vocabulary: &Vocabulary, cut: Cut, inputs: &Inputs) -> Re
     });
     let first: Vec<usize> = first.collect();
     let hasher = DefaultHashBuilder::default();
-    let unknown = text
+    let (unknown, odd) = text
         .pieces
         .par_iter()
         .zip(ids_of)
@@ -220,11 +237,16 @@ fn encode(path: &Path, vocabulary: &Vocabulary, cut: Cut, inputs: &Inputs) -> Re
             let words = intern(piece, &hasher, ids, |end| *starts.next().expect("counted") = first + end);
             let map: Vec<u32> = words.iter().map(|word| vocabulary.id_or_unk(word.word)).collect();
             ids.iter_mut().for_each(|id| *id = map[*id as usize]);
-            let unknown = words.iter().zip(map).filter(|(_, id)| *id == vocabulary.unk());
-            unknown.map(|(word, _)| u64::from(word.count)).sum::<u64>()
+            // Odd words that are known were reported when the vocabulary was made.
+            let (mut unknown, mut odd) = (0, Odd::default());
+            for (word, _) in words.iter().zip(map).filter(|(_, id)| *id == vocabulary.unk()) {
+                unknown += u64::from(word.count);
+                odd.add(word.word, u64::from(word.count));
+            }
+            (unknown, odd)
         })
-        .sum();
-    Ok(Lines { ids, starts, unknown })
+        .reduce(|| (0, Odd::default()), |(unknown, odd), (more, others)| (unknown + more, odd.and(others)));
+    Ok((Lines { ids, starts, unknown }, odd))
 }
 
 /// A file that has been checked: nothing can be wrong with it any more.
@@ -253,9 +275,8 @@ enum Fault {
 
 impl<'a> Text<'a> {
     fn check(path: &Path, file: &'a [u8], cut: Cut) -> Result<Self> {
-        let text = file.strip_prefix(BOM).unwrap_or(file);
         let mut parts = Vec::new();
-        let mut rest = text;
+        let mut rest = file;
         while !rest.is_empty() {
             let least = cut.piece.min(rest.len());
             let space = rest[least..].iter().position(|&byte| is_space(byte));
@@ -731,28 +752,6 @@ mod tests {
         );
     }
 
-    #[test]
-    fn warns_of_web_pages() {
-        let cases = [
-            ("\n\n \n<!DOCTYPE html>\n<html>", true),
-            ("<HTML lang=\"en\">", true),
-            ("\u{feff}<?xml version=\"1.0\"?>\n<Error/>", true),
-            ("he said <html> is a tag", false),
-            ("<unk> said", false),
-            ("<htm", false),
-            ("<é!!!!!!!", false),
-            ("", false),
-        ];
-        for (text, odd) in cases {
-            assert_eq!(Corpus::warning(file(text).path()).is_some(), odd, "{text:?}");
-        }
-        let file = file("\n<!doctype html>\n");
-        let message =
-            format!("{}: begins with \"<!doctype html>\": a web page in place of a text?", file.path().display());
-        assert_eq!(Corpus::warning(file.path()), Some(message));
-        assert_eq!(Corpus::warning(Path::new("no/such/file")), None);
-    }
-
     /// The sizes of real texts, counted by other tools.
     #[test]
     fn real_texts() {
@@ -772,8 +771,9 @@ mod tests {
         }
         for trap in ["ptb.train.html-page.txt", "wikitext-2.s3-error-xml.zip"] {
             let path = data.join("traps").join(trap);
-            assert!(Corpus::warning(&path).is_some());
-            Corpus::read_training(&path, 1, None, &Inputs::default()).unwrap();
+            let inputs = Inputs::default();
+            Corpus::read_training(&path, 1, None, &inputs).unwrap();
+            assert!(inputs.notices().all()[0].found.contains("a web page in place of a text?"));
         }
     }
 }

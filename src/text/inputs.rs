@@ -1,22 +1,106 @@
-//! The front through which all input files come.
+//! The front through which all input files come: packed files are unpacked, other encodings decoded, what other systems write around
+//! and between lines is taken for what it is, and what is no text is refused by its name.
 
-use super::conll::is_markup;
+use super::packed::Packing;
+use super::signatures::{self, HEAD};
+use super::{not_utf8, wrong_byte};
 use crate::kernels::files::{FileBytes, map_file};
 use crate::notices::{Notice, Notices};
 use crate::{Error, Result};
-use std::io::Read;
-use std::path::Path;
+use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read};
+use std::ops::{Deref, Range};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Whether `path` stands for standard input.
+pub fn is_standard_input(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// What is done with bytes that are not UTF-8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum BadUtf8 {
+    /// The file is refused
+    #[default]
+    Fail,
+    /// They are left out
+    Skip,
+    /// U+FFFD takes their place
+    Replace,
+}
+
+impl BadUtf8 {
+    /// Whether it is not asked for.
+    pub fn is_default(&self) -> bool {
+        *self == BadUtf8::default()
+    }
+}
+
+/// How the bytes of files are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Decoding {
+    /// The encoding of texts and tables, where it is not UTF-8.
+    pub encoding: Option<&'static Encoding>,
+    /// What is done with bytes that are not UTF-8.
+    pub bad_utf8: BadUtf8,
+    /// Whether Unicode's spaces are spaces, its line separators end lines, and marks without width are left out.
+    pub unicode_spaces: bool,
+}
 
 /// How input files are read, and where what is odd about them is reported.
 #[derive(Default)]
 pub struct Inputs {
     notices: Notices,
+    decoding: Decoding,
+    /// Pipes that have been read.
+    read: Mutex<BTreeSet<PathBuf>>,
 }
+
+/// The bytes of an input file.
+#[derive(Debug)]
+pub struct Content {
+    bytes: FileBytes,
+    range: Range<usize>,
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.range.clone()]
+    }
+}
+
+impl From<FileBytes> for Content {
+    fn from(bytes: FileBytes) -> Self {
+        Content { range: 0..bytes.len(), bytes }
+    }
+}
+
+impl Content {
+    fn of(bytes: Vec<u8>) -> Self {
+        Content::from(FileBytes::from(bytes))
+    }
+
+    /// Without `from` bytes at the beginning and `to` at the end.
+    fn without(mut self, from: usize, to: usize) -> Self {
+        self.range = self.range.start + from..self.range.end - to;
+        self
+    }
+}
+
+const BOM: &[u8] = "\u{feff}".as_bytes();
 
 impl Inputs {
     /// Warnings go to `notices`.
-    pub fn new(notices: Notices) -> Self {
-        Inputs { notices }
+    pub fn new(notices: Notices, decoding: Decoding) -> Self {
+        Inputs { notices, decoding, read: Mutex::default() }
     }
 
     /// Warns of something odd that is accepted.
@@ -27,38 +111,419 @@ impl Inputs {
         self.notices.warn(notice)
     }
 
+    /// Whether a stream that begins with `head` needs nothing but to be read: it is UTF-8 as far as that tells, and no option is given
+    /// for anything else.
+    pub fn is_plain(&self, head: &[u8]) -> bool {
+        let Decoding { encoding, bad_utf8, unicode_spaces } = self.decoding;
+        let text = match std::str::from_utf8(head) {
+            Ok(_) => true,
+            // A character may be cut at its end.
+            Err(error) => error.error_len().is_none(),
+        };
+        text && !head.contains(&0) && encoding.is_none() && bad_utf8.is_default() && !unicode_spaces
+    }
+
     /// Where warnings go.
     pub fn notices(&self) -> &Notices {
         &self.notices
     }
 
-    /// The bytes of a file. They are UTF-8 without a byte order mark unless the reader finds otherwise.
+    /// An error if a file can be seen to be missing or unreadable before its turn comes. A pipe is left alone.
     ///
     /// # Errors
-    /// The file cannot be read, or is a directory.
-    pub fn open(&self, path: &Path) -> Result<FileBytes> {
-        map_file(path)
+    /// What the system says about opening it.
+    pub fn check(&self, path: &Path) -> Result<()> {
+        if is_standard_input(path) {
+            return Ok(());
+        }
+        let failed = |e| Error::io(path, "reading", e);
+        if path.metadata().map_err(failed)?.is_file() {
+            File::open(path).map_err(failed)?;
+        }
+        Ok(())
     }
 
-    /// A file to be read from its beginning to its end, for those too large to be held.
+    /// The bytes of a text or table: unpacked, decoded, without a byte order mark at the beginning, and with line feeds at the ends of
+    /// lines if there were only carriage returns. Whether they are UTF-8, and what else stands between them, is for the reader
+    /// to see: [`text`](Inputs::text) does.
     ///
     /// # Errors
-    /// The file cannot be opened.
-    pub fn stream(&self, path: &Path) -> Result<impl Read + use<>> {
-        std::fs::File::open(path).map_err(|e| Error::io(path, "reading", e))
+    /// The file cannot be read, is a directory, packed and damaged, or is no text by its first bytes; a pipe that has been read
+    /// already.
+    pub fn open(&self, path: &Path) -> Result<Content> {
+        let file = if self.begin(path)? {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut bytes).map_err(|e| Error::io(path, "reading", e))?;
+            Content::of(bytes)
+        } else {
+            Content::from(map_file(path)?)
+        };
+        let file = unpacked(path, file)?;
+        refuse(path, &file)?;
+        let file = self.decoded(path, file)?;
+        let file = trimmed(file);
+        let file = self.repaired(path, file)?;
+        let file = with_line_feeds(file);
+        if !self.decoding.unicode_spaces {
+            return Ok(file);
+        }
+        Ok(match std::str::from_utf8(&file) {
+            Ok(text) => match plain(text) {
+                Cow::Owned(text) => Content::of(text.into_bytes()),
+                Cow::Borrowed(_) => file,
+            },
+            // The reader says so.
+            Err(_) => file,
+        })
     }
 
-    /// The text of a file, without a byte order mark.
+    /// A file to be read from its beginning to its end, for those too large to be held: unpacked, and decoded if it is UTF-16.
     ///
     /// # Errors
-    /// The file cannot be read or is not UTF-8 (line, byte); it is a page of HTML or XML, and not what is `expected`.
+    /// The file cannot be opened, or is no text by its first bytes; a pipe that has been read already.
+    pub fn stream(&self, path: &Path) -> Result<Box<dyn Read + Send>> {
+        let failed = |e| Error::io(path, "reading", e);
+        let mut file: Box<dyn Read + Send> = if self.begin(path)? {
+            Box::new(std::io::stdin())
+        } else {
+            let file = File::open(path).map_err(failed)?;
+            if file.metadata().is_ok_and(|kind| kind.is_dir()) {
+                return Err(Error::input(path, 0, "a directory", "a file"));
+            }
+            Box::new(file)
+        };
+        loop {
+            let mut head = Vec::new();
+            let taken = file.by_ref().take(HEAD as u64).read_to_end(&mut head);
+            taken.map_err(failed)?;
+            let packing = Packing::of(&head);
+            if packing.is_none() {
+                refuse(path, &head)?;
+            }
+            let utf16 = utf16(&head).is_some();
+            let whole = Cursor::new(head).chain(file);
+            match packing {
+                Some(packing) => file = packing.unpack(BufReader::with_capacity(1 << 18, whole)),
+                None if utf16 => {
+                    let mut bytes = Vec::new();
+                    BufReader::new(whole).read_to_end(&mut bytes).map_err(failed)?;
+                    let bytes = self.decoded(path, Content::of(bytes))?.to_vec();
+                    return Ok(Box::new(Cursor::new(bytes)));
+                }
+                None => return Ok(Box::new(whole)),
+            }
+        }
+    }
+
+    /// The text of a file, as [`open`](Inputs::open) has it, with a line feed at the end of each line and no byte order mark
+    /// at the beginning of one.
+    ///
+    /// # Errors
+    /// As [`open`](Inputs::open); it is not UTF-8 (line, byte), holds a NUL byte, or is HTML, XML or JSON and not what is `expected`.
     pub fn text(&self, path: &Path, expected: &str) -> Result<String> {
         let bytes = self.open(path)?;
-        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-        let text = super::conll::utf8(path, bytes.to_vec())?;
-        if is_markup(text.as_bytes()) {
-            return Err(Error::input(path, 0, "a page of HTML or XML", expected));
+        let text = std::str::from_utf8(&bytes).map_err(|e| not_utf8(path, &bytes, e.valid_up_to()))?;
+        if let Some(at) = text.bytes().position(|byte| byte == 0) {
+            return Err(wrong_byte(path, &bytes, at, "a NUL byte", "text, not a binary file"));
         }
-        Ok(text)
+        if let Some(line) = signatures::markup(&bytes) {
+            return Err(Error::input(path, 0, format!("a page of HTML or XML, which begins with {line:?}"), expected));
+        }
+        if let Some(line) = signatures::json(&bytes) {
+            return Err(Error::input(path, 0, format!("JSON, which begins with {line:?}"), expected));
+        }
+        let alone = if text.contains('\r') { lone_returns(text) } else { Places::default() };
+        if let Some(line) = alone.first {
+            let notice = Notice::of_file(path, line, format!("{} carriage returns within lines", alone.count));
+            self.warn(notice.done("taken for ends of lines"))?;
+        }
+        if alone.first.is_some() || text.contains("\r\r") {
+            return Ok(without_marks(&one_line_end(text)).into_owned());
+        }
+        Ok(without_marks(text).into_owned())
     }
+
+    /// Warns where the text at `path` begins as a page of HTML or XML or as JSON does.
+    ///
+    /// # Errors
+    /// Under `--strict`.
+    pub fn warn_of_markup(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let found = signatures::markup(bytes).map(|line| (line, "a web page in place of a text?"));
+        let Some((line, what)) = found.or_else(|| Some((signatures::json(bytes)?, "JSON in place of a text?"))) else {
+            return Ok(());
+        };
+        let notice = Notice::of_file(path, 0, format!("begins with {line:?}: {what}"));
+        self.warn(notice.done("read as text all the same").option("--strict refuses it"))
+    }
+
+    /// Notes that `path` is about to be read, and whether it is standard input.
+    fn begin(&self, path: &Path) -> Result<bool> {
+        let stdin = is_standard_input(path);
+        let once = stdin || path.metadata().is_ok_and(|kind| !kind.is_file() && !kind.is_dir());
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if once && path != Path::new("/dev/null") && !read.insert(path.to_owned()) {
+            let name = if stdin { "standard input".into() } else { path.display().to_string() };
+            return Err(Error::Usage(format!("{name} is given for two files, but can be read only once")));
+        }
+        Ok(stdin)
+    }
+
+    /// As UTF-8, where the encoding is known to be another.
+    fn decoded(&self, path: &Path, file: Content) -> Result<Content> {
+        let (encoding, said) = match (utf16(&file), self.decoding.encoding) {
+            (Some(encoding), _) => (encoding, false),
+            (None, Some(encoding)) if encoding != UTF_8 => (encoding, true),
+            _ => return Ok(file),
+        };
+        let (text, _, damaged) = encoding.decode(&file);
+        if damaged && self.decoding.bad_utf8 == BadUtf8::Fail {
+            let found = format!("bytes that are not {}", encoding.name());
+            let expected = format!("text in {}; --bad-utf8 replace reads it all the same", encoding.name());
+            return Err(Error::input(path, 0, found, expected));
+        }
+        let text = match (damaged, self.decoding.bad_utf8) {
+            (true, BadUtf8::Skip) => text.replace(char::REPLACEMENT_CHARACTER, ""),
+            _ => text.into_owned(),
+        };
+        if !said {
+            self.warn(Notice::of_file(path, 0, format!("{} text", encoding.name())).done("decoded"))?;
+        }
+        Ok(Content::of(text.into_bytes()))
+    }
+
+    /// With `--bad-utf8`, without bytes that are not UTF-8.
+    fn repaired(&self, path: &Path, file: Content) -> Result<Content> {
+        let bad = self.decoding.bad_utf8;
+        if bad == BadUtf8::Fail {
+            return Ok(file);
+        }
+        let Err(first) = std::str::from_utf8(&file) else { return Ok(file) };
+        let line = 1 + file[..first.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+        let (mut text, mut count) = (String::with_capacity(file.len()), 0);
+        for chunk in file.utf8_chunks() {
+            text.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                count += 1;
+                if bad == BadUtf8::Replace {
+                    text.push(char::REPLACEMENT_CHARACTER);
+                }
+            }
+        }
+        let found = match count {
+            1 => "bytes in 1 place that are not UTF-8".to_owned(),
+            _ => format!("bytes in {count} places that are not UTF-8"),
+        };
+        let done = if bad == BadUtf8::Replace { "replaced by U+FFFD" } else { "left out" };
+        self.warn(Notice::of_file(path, line, found).done(done))?;
+        Ok(Content::of(text.into_bytes()))
+    }
+}
+
+/// An error if the bytes are those of something other than a text.
+fn refuse(path: &Path, bytes: &[u8]) -> Result<()> {
+    let shown = path.display().to_string();
+    if let Some(signatures::Signature { what, then }) = signatures::foreign(bytes) {
+        return Err(Error::input(path, 0, what, then.replace("FILE", &shown)));
+    }
+    if let Some(target) = signatures::link(bytes) {
+        let found = format!("only the path {target:?}: a symbolic link that was saved as text");
+        return Err(Error::input(path, 0, found, "the file that it names"));
+    }
+    Ok(())
+}
+
+fn unpacked(path: &Path, mut file: Content) -> Result<Content> {
+    while let Some(packing) = Packing::of(&file) {
+        let mut bytes = Vec::with_capacity(packing.size_hint(&file));
+        if let Err(error) = packing.unpack(&*file).read_to_end(&mut bytes) {
+            let (what, test) = packing.names();
+            let expected = format!("a whole one: `{test} {}` tests it", path.display());
+            return Err(Error::input(path, 0, format!("a damaged {what} ({error})"), expected));
+        }
+        file = Content::of(bytes);
+    }
+    Ok(file)
+}
+
+/// The byte order of UTF-16, by its mark or by where NUL bytes stand.
+fn utf16(bytes: &[u8]) -> Option<&'static Encoding> {
+    if bytes.starts_with(b"\xFF\xFE") {
+        return Some(UTF_16LE);
+    }
+    if bytes.starts_with(b"\xFE\xFF") {
+        return Some(UTF_16BE);
+    }
+    let (units, _) = bytes[..bytes.len().min(HEAD)].as_chunks::<2>();
+    let zeros = |place: usize| units.iter().filter(|unit| unit[place] == 0).count();
+    let (high, low) = (zeros(0), zeros(1));
+    let few = units.len().div_ceil(50);
+    // Spaces and ends of lines must stand there as units: other data have NUL bytes too.
+    let spaced = |place: usize| {
+        units.iter().any(|unit| unit[place] == 0 && matches!(unit[1 - place], b' ' | b'\n' | b'\r' | b'\t'))
+    };
+    match (high, low) {
+        (0, low) if low >= few && spaced(1) => Some(UTF_16LE),
+        (high, 0) if high >= few && spaced(0) => Some(UTF_16BE),
+        _ => None,
+    }
+}
+
+/// Without byte order marks at the beginning, and without the Ctrl-Z that ended files of DOS.
+fn trimmed(file: Content) -> Content {
+    let marks = file.chunks(BOM.len()).take_while(|chunk| *chunk == BOM).count() * BOM.len();
+    let ends = if file.ends_with(b"\x1A") { file.iter().rev().take_while(|&&byte| byte == 0x1A).count() } else { 0 };
+    file.without(marks, ends)
+}
+
+/// With line feeds in place of carriage returns, if there are only those: the files of old Macs.
+fn with_line_feeds(file: Content) -> Content {
+    let head = &file[..file.len().min(1 << 16)];
+    let old = head.contains(&b'\r') && !head.contains(&b'\n') && !file.contains(&b'\n');
+    // One at the end only is no other end of lines than a space there.
+    if old && file.trim_ascii_end().contains(&b'\r') {
+        return Content::of(file.iter().map(|&byte| if byte == b'\r' { b'\n' } else { byte }).collect());
+    }
+    file
+}
+
+/// How often, and the first line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Places {
+    count: usize,
+    first: Option<usize>,
+}
+
+/// Carriage returns that no line feed or carriage return follows.
+fn lone_returns(text: &str) -> Places {
+    let mut places = Places::default();
+    for (line, content) in (1..).zip(text.split('\n')) {
+        let within = content.trim_end_matches('\r').bytes().filter(|&byte| byte == b'\r').count();
+        places.count += within;
+        if within > 0 {
+            places.first.get_or_insert(line);
+        }
+    }
+    places
+}
+
+/// With a line feed for each carriage return within a line, and for several of them at its end one.
+fn one_line_end(text: &str) -> String {
+    let mut all = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let content = line.trim_end_matches(['\r', '\n']);
+        all.extend(content.chars().map(|c| if c == '\r' { '\n' } else { c }));
+        let end = &line[content.len()..];
+        all.push_str(if end.ends_with("\r\n") { "\r\n" } else { end });
+    }
+    all
+}
+
+/// Without byte order marks at the beginnings of lines: files with marks that were put together have them there.
+fn without_marks(text: &str) -> Cow<'_, str> {
+    if !text.contains('\u{feff}') {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.split_inclusive('\n').map(|line| line.trim_start_matches('\u{feff}')).collect())
+}
+
+/// What a character is that looks like nothing or like a space but is part of words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Invisible {
+    /// A space of Unicode, as the no-break space.
+    Space,
+    /// A line separator other than the line feed.
+    LineEnd,
+    /// A mark without width.
+    Mark,
+    /// A control character.
+    Control,
+}
+
+const INVISIBLE: [(Invisible, &str); 4] = [
+    (Invisible::Space, "no-break or other Unicode spaces"),
+    (Invisible::LineEnd, "vertical tabs or Unicode line separators"),
+    (Invisible::Mark, "zero-width, direction or byte order marks or soft hyphens"),
+    (Invisible::Control, "control characters"),
+];
+
+fn invisible(c: char) -> Option<Invisible> {
+    Some(match c {
+        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => Invisible::Space,
+        '\u{b}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}' => Invisible::LineEnd,
+        // Not the joiners U+200C and U+200D, which belong to words of Persian, Hindi and others.
+        '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' => Invisible::Mark,
+        '\u{2066}'..='\u{2069}' | '\u{feff}' => Invisible::Mark,
+        '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => Invisible::Control,
+        _ => return None,
+    })
+}
+
+/// How many words hold [`Invisible`] characters, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Odd {
+    words: [u64; INVISIBLE.len()],
+    /// Whether a word begins with a byte order mark.
+    pub(super) marked: bool,
+}
+
+impl Odd {
+    /// Counts a word that occurs so many times.
+    pub(super) fn add(&mut self, word: &str, count: u64) {
+        // The bytes that such characters begin with; nearly all words have none.
+        if !word.bytes().any(|byte| matches!(byte, ..0x20 | 0x7F | 0xC2 | 0xE1..=0xE3 | 0xEF)) {
+            return;
+        }
+        self.marked |= word.starts_with('\u{feff}');
+        if let Some(kind) = word.chars().find_map(invisible) {
+            self.words[kind as usize] += count;
+        }
+    }
+
+    /// Of both.
+    pub(super) fn and(mut self, other: Odd) -> Odd {
+        self.words.iter_mut().zip(other.words).for_each(|(sum, words)| *sum += words);
+        Odd { marked: self.marked || other.marked, ..self }
+    }
+
+    /// Warns of them; `file` is where they were found.
+    ///
+    /// # Errors
+    /// Under `--strict`.
+    pub(super) fn warn(self, path: &Path, file: &[u8], inputs: &Inputs) -> Result<()> {
+        let found: Vec<String> = (self.words.iter().zip(INVISIBLE))
+            .filter(|(words, _)| **words > 0)
+            .map(|(words, (_, what))| format!("{words} with {what}"))
+            .collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        let text = std::str::from_utf8(file).unwrap_or_default();
+        let first = text.char_indices().find(|&(_, c)| invisible(c).is_some_and(|kind| self.words[kind as usize] > 0));
+        let line = first.map_or(0, |(at, _)| 1 + text[..at].matches('\n').count());
+        let notice = Notice::of_file(path, line, format!("words: {}", found.join(", ")));
+        let notice = notice.done("kept as parts of words");
+        inputs.warn(notice.option("--unicode-spaces takes them for spaces and ends of lines, and leaves out marks"))
+    }
+}
+
+/// The bytes of a text without byte order marks at the beginnings of its lines, if it has any there.
+pub(super) fn unmarked(file: &[u8]) -> Option<Vec<u8>> {
+    let text = without_marks(std::str::from_utf8(file).ok()?);
+    (text.len() < file.len()).then(|| text.into_owned().into_bytes())
+}
+
+/// With plain spaces and line feeds in place of Unicode's, and without marks and control characters.
+fn plain(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() && !text.bytes().any(|byte| invisible(byte.into()).is_some()) {
+        return Cow::Borrowed(text);
+    }
+    let one = |c: char| match invisible(c) {
+        None => Some(c),
+        // A NUL byte is refused, not passed over.
+        Some(Invisible::Control) if c == '\0' => Some(c),
+        Some(Invisible::Space) => Some(' '),
+        Some(Invisible::LineEnd) => Some('\n'),
+        Some(Invisible::Mark | Invisible::Control) => None,
+    };
+    Cow::Owned(text.chars().filter_map(one).collect())
 }

@@ -11,10 +11,12 @@ pub mod features;
 pub mod grammar;
 pub mod inputs;
 pub mod labelled;
+pub mod packed;
 pub mod pairs;
 pub mod parts;
 pub mod ranking;
 pub mod rows;
+pub mod signatures;
 pub mod spans;
 pub mod subset;
 pub mod table;
@@ -79,7 +81,28 @@ pub(crate) fn wrong_byte(path: &Path, bytes: &[u8], offset: usize, found: &str, 
 /// The error for a byte at `offset` that is not UTF-8.
 pub(crate) fn not_utf8(path: &Path, bytes: &[u8], offset: usize) -> Error {
     let found = format!("invalid UTF-8 (0x{:02X})", bytes[offset]);
-    wrong_byte(path, bytes, offset, &found, "UTF-8 text")
+    let expected = format!("UTF-8 text; {}", encodings(&bytes[offset..]));
+    wrong_byte(path, bytes, offset, &found, &expected)
+}
+
+/// The options that may read a text that is not UTF-8 from the beginning of `bytes` on.
+pub(crate) fn encodings(bytes: &[u8]) -> String {
+    let bytes = &bytes[..bytes.len().min(1 << 16)];
+    let (mut bad, mut good) = (0, 0);
+    for chunk in bytes.utf8_chunks() {
+        good += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
+        bad += usize::from(!chunk.invalid().is_empty());
+    }
+    let pass = "--bad-utf8 skip or replace passes over such bytes";
+    // One place among many that are good is damage, not another encoding.
+    if good > 4 * bad {
+        return pass.into();
+    }
+    // Languages in Latin script have a few letters beyond ASCII, others have most there.
+    let high = bytes.iter().filter(|&&byte| byte >= 0x80).count();
+    let latin = bytes.iter().filter(|byte| byte.is_ascii_alphabetic()).count() >= high;
+    let label = if latin { "latin1" } else { "LABEL (windows-1251, gb18030, shift_jis, …)" };
+    format!("--encoding {label} reads another encoding; {pass}")
 }
 
 #[cfg(test)]

@@ -172,8 +172,6 @@ fn check_head(path: &Path, head: &[u8]) -> Result<()> {
         "an empty file"
     } else if is_markup(head) {
         "a page of HTML or XML"
-    } else if head.starts_with(b"PK\x03\x04") || head.starts_with(b"\x1F\x8B") {
-        "a packed file (zip or gzip)"
     } else {
         return Ok(());
     };
