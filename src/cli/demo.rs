@@ -137,7 +137,8 @@ impl Demo {
             train_ner::train_ner(&options, &Inputs::default())?;
             let tagger = Tagger::load(&model)?;
             let mut kinds = tagger.config.labels.kinds.clone();
-            let tagged = read_tagged(&test, Form::default(), Some(tagger.config.labels.scheme), &mut kinds, &Inputs::default())?;
+            let tagged =
+                read_tagged(&test, Form::default(), Some(tagger.config.labels.scheme), &mut kinds, &Inputs::default())?;
             let found = tagger.evaluate(&tagged, &kinds, &Inputs::default())?;
             let best = evaluate(&source_tags(grammar, &tagged.file, &mut kinds), &tagged, &kinds);
             Ok::<_, Error>((found.conlleval.overall.f1, best.conlleval.overall.f1))

@@ -94,9 +94,14 @@ impl Eval {
             .install(|| {
                 let mut checkpoint = saved::open(&self.model)?;
                 match Saved::read(&mut checkpoint)? {
-                    saved if !matches!(saved, Saved::Ner(_)) && (self.column.is_some() || self.repair || self.form.any()) => {
+                    saved
+                        if !matches!(saved, Saved::Ner(_))
+                            && (self.column.is_some() || self.repair || self.form.any()) =>
+                    {
                         let (dir, kind) = (self.model.display(), saved.kind());
-                        Err(Error::Usage(format!("--column, --word-column, --max-sentence and --repair are for taggers; {dir} is a {kind}")))
+                        Err(Error::Usage(format!(
+                            "--column, --word-column, --max-sentence and --repair are for taggers; {dir} is a {kind}"
+                        )))
                     }
                     saved if self.svg.is_some() && !saved.is_classifier() => {
                         let (dir, kind) = (self.model.display(), saved.kind());

@@ -119,7 +119,12 @@ impl Tagging<'_> {
         String::from_utf8(bytes).map_err(|e| {
             let at = e.utf8_error().valid_up_to();
             let line = 1 + self.lines + e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count();
-            Error::input(self.path, line, format!("invalid UTF-8 (0x{:02X})", e.as_bytes()[at]), "UTF-8 text (--encoding LABEL reads another)")
+            Error::input(
+                self.path,
+                line,
+                format!("invalid UTF-8 (0x{:02X})", e.as_bytes()[at]),
+                "UTF-8 text (--encoding LABEL reads another)",
+            )
         })
     }
 

@@ -2,7 +2,10 @@
 
 use super::inputs::print_json;
 use super::memory::Needs;
-use super::ner::{Encoder, FormOptions, MOST_PLACES, NerData, NerTask, SUFFIXES, Tagger, column, read_tagged, warn_of_unseen, words_and_ends};
+use super::ner::{
+    Encoder, FormOptions, MOST_PLACES, NerData, NerTask, SUFFIXES, Tagger, column, read_tagged, warn_of_unseen,
+    words_and_ends,
+};
 use super::output_failed;
 use super::profile::{self, Profiled};
 use super::run::{RunOptions, absolute, options_file, to_toml};

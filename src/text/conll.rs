@@ -213,7 +213,8 @@ impl Look {
         };
         let found = rows(false).next().is_some();
         let rows = || rows(!found);
-        let (count, tabs) = rows().fold((0, 0), |(n, tabs), (_, line)| (n + 1, tabs + usize::from(line.contains('\t'))));
+        let (count, tabs) =
+            rows().fold((0, 0), |(n, tabs), (_, line)| (n + 1, tabs + usize::from(line.contains('\t'))));
         let split = if tabs > 0 && 2 * tabs >= count { Split::Tabs } else { Split::Spaces };
         let mut look = Look { split, columns: 0, line: 0, prefixed: false, numbered: count > 0 };
         // How many rows have so many columns, and the first of them.
@@ -880,6 +881,13 @@ fn is_document(line: &str) -> bool {
     line.strip_prefix("-DOCSTART-").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }
 
+/// Whether a file begins as a page of HTML or XML does: a download that went wrong.
+pub(super) fn is_markup(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes).trim_ascii_start();
+    let begins = |with: &str| bytes.get(..with.len()).is_some_and(|b| b.eq_ignore_ascii_case(with.as_bytes()));
+    begins("<!doctype") || begins("<html") || begins("<?xml")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1082,7 +1090,8 @@ mod tests {
             found.extend((0..file.tokens()).map(|token| (file.line(token), file.word(token).to_owned())));
             out += &written(&file, |_| "T");
         }
-        let expected: Vec<_> = (0..whole.tokens()).map(|token| (whole.line(token), whole.word(token).to_owned())).collect();
+        let expected: Vec<_> =
+            (0..whole.tokens()).map(|token| (whole.line(token), whole.word(token).to_owned())).collect();
         // A comment of one word alone is a word as far as one knows then.
         assert_eq!(found[1..], expected);
         assert_eq!(out.replacen("# a T", "# a", 1), written(&whole, |_| "T"));

@@ -252,7 +252,8 @@ impl Confusion {
         let mut all: Vec<(u64, usize, usize)> = all.collect();
         all.sort_by_key(|&(count, ..)| std::cmp::Reverse(count));
         let most = &all[..all.len().min(LISTED)];
-        let mut out = format!("the {} most frequent of {} confusions of {} tags", most.len(), all.len(), self.tags.len());
+        let mut out =
+            format!("the {} most frequent of {} confusions of {} tags", most.len(), all.len(), self.tags.len());
         out += " (--svg FILE draws all, --json has them):\n   count  gold → predicted\n";
         for &(count, gold, predicted) in most {
             let name = |tag: usize| super::shown(&self.tags[tag]).replace('`', "");

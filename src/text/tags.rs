@@ -309,10 +309,12 @@ pub fn parse_all(texts: &[String], scheme: Option<Scheme>, kinds: &mut Kinds) ->
     };
     let begins = |text: &str| read(text).is_some_and(|(prefix, _)| matches!(prefix, Prefix::B | Prefix::I | Prefix::S));
     let prefixed = entities.iter().any(|text| split(text).is_some())
-        || !entities.is_empty() && entities.iter().all(|text| read(text).is_some()) && entities.iter().any(|text| begins(text));
+        || !entities.is_empty()
+            && entities.iter().all(|text| read(text).is_some())
+            && entities.iter().any(|text| begins(text));
     // `io` may be asked for where the tags are bare: both say the same.
-    let bare = scheme == Some(Scheme::Bare)
-        || matches!(scheme, None | Some(Scheme::Io)) && !prefixed && !entities.is_empty();
+    let bare =
+        scheme == Some(Scheme::Bare) || matches!(scheme, None | Some(Scheme::Io)) && !prefixed && !entities.is_empty();
     let doubled = if bare { Doubled::default() } else { Doubled::find(&entities) };
 
     let (mut tags, mut other) = (Vec::with_capacity(texts.len()), Vec::new());
@@ -666,7 +668,9 @@ mod tests {
             (tags.join(" "), read.other.len())
         };
         let same = "O B-x I-x S-x E-x";
-        for texts in ["O B-x I-x U-x L-x", "O B-x M-x S-x E-x", "O B-x M-x W-x E-x", "O b-x i-x s-x e-x", "O B_x I_x U_x L_x"] {
+        for texts in
+            ["O B-x I-x U-x L-x", "O B-x M-x S-x E-x", "O B-x M-x W-x E-x", "O b-x i-x s-x e-x", "O B_x I_x U_x L_x"]
+        {
             assert_eq!(read(texts, &[]), (same.into(), 0), "{texts}");
         }
         assert_eq!(read("O x-B x_I x:S x-E", &[]), (same.into(), 0));
