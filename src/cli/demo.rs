@@ -2,7 +2,7 @@
 
 use super::generate::Generate;
 use super::language_model::{Evaluator, Trained};
-use super::ner::{Reading, Tagger, evaluate};
+use super::ner::{Tagger, evaluate, read_tagged};
 use super::softmax;
 use super::train_lm::{LmOptions, train_lm};
 use super::train_ner::NerOptions;
@@ -11,7 +11,7 @@ use super::{output_failed, train_ner};
 use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::text::blobs::Blobs;
-use crate::text::conll::{Column, Conll};
+use crate::text::conll::{Conll, Form};
 use crate::text::grammar::Grammar;
 use crate::text::tags::{Kinds, Tag};
 use crate::text::{Corpus, Inputs};
@@ -138,8 +138,8 @@ impl Demo {
             train_ner::train_ner(&options, &Inputs::default())?;
             let tagger = Tagger::load(&model)?;
             let mut kinds = tagger.config.labels.kinds.clone();
-            let reading = Reading { column: Column::Last, repair: false };
-            let tagged = reading.read(&test, Some(tagger.config.labels.scheme), &mut kinds, &Inputs::default())?;
+            let tagged =
+                read_tagged(&test, Form::default(), Some(tagger.config.labels.scheme), &mut kinds, &Inputs::default())?;
             let found = tagger.evaluate(&tagged, &kinds, &Inputs::default())?;
             let best = evaluate(&source_tags(grammar, &tagged.file, &mut kinds), &tagged, &kinds);
             Ok::<_, Error>((found.conlleval.overall.f1, best.conlleval.overall.f1))

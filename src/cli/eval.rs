@@ -2,15 +2,13 @@
 
 use super::inputs::{InputOptions, json};
 use super::language_model::{Evaluated, Evaluator, Trained};
-use super::ner::{Reading, Tagger, warn_of_unseen};
+use super::ner::{FormOptions, Tagger, column, read_tagged, warn_of_unseen};
 use super::pseudo_siamese::Sees;
 use super::saved::{self, Saved};
 use super::siamese::{self, Encoded};
-use super::train_ner::column;
 use super::{columns, memory, output_failed, pseudo_siamese, softmax};
 use crate::error::{Error, Result};
 use crate::pool::pool;
-use crate::text::conll::Column;
 use crate::text::labelled::LabelledWords;
 use crate::text::pairs::Pairs;
 use crate::text::spans::Confusion;
@@ -52,11 +50,13 @@ pub struct Eval {
     /// Draw the confusion matrix of a tagger or classifier (SVG)
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// For a tagger: column of the tags, from 1 [default: the last]
+    /// For a tagger: column of the tags, from 1 [default: as in training]
     #[arg(long, value_name = "N", value_parser = column)]
     column: Option<usize>,
-    /// For a tagger: rewrite tags that their scheme does not allow as conlleval would read them
-    #[arg(long)]
+    #[command(flatten)]
+    form: FormOptions,
+    /// What is always done now, for commands from before
+    #[arg(long, hide = true)]
     repair: bool,
     /// For pairs of words, and words with labels: numbers of the columns of the words and of their label, as 1,2,4 [default: the first
     /// that hold such]
@@ -104,9 +104,14 @@ impl Eval {
             .install(|| {
                 let mut checkpoint = saved::open(&self.model)?;
                 match Saved::read(&mut checkpoint)? {
-                    saved if !matches!(saved, Saved::Ner(_)) && (self.column.is_some() || self.repair) => {
+                    saved
+                        if !matches!(saved, Saved::Ner(_))
+                            && (self.column.is_some() || self.repair || self.form.any()) =>
+                    {
                         let (dir, kind) = (self.model.display(), saved.kind());
-                        Err(Error::Usage(format!("--column and --repair are for taggers; {dir} is a {kind}")))
+                        Err(Error::Usage(format!(
+                            "--column, --word-column, --max-sentence and --repair are for taggers; {dir} is a {kind}"
+                        )))
                     }
                     saved if self.svg.is_some() && !saved.is_classifier() => {
                         let (dir, kind) = (self.model.display(), saved.kind());
@@ -193,10 +198,10 @@ impl Eval {
 
     fn tagger(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let tagger = Tagger::read(checkpoint)?;
-        let reading = Reading { column: self.column.map_or(Column::Last, Column::Number), repair: self.repair };
+        let form = self.form.form(tagger.config.form, self.column)?;
         let labels = &tagger.config.labels;
         let mut kinds = labels.kinds.clone();
-        let tagged = reading.read(&self.text, Some(labels.scheme), &mut kinds, inputs)?;
+        let tagged = read_tagged(&self.text, form, Some(labels.scheme), &mut kinds, inputs)?;
         warn_of_unseen(labels, &tagged, &kinds, inputs)?;
         let report = tagger.evaluate(&tagged, &kinds, inputs)?;
         if let Some(path) = &self.svg {

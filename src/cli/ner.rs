@@ -4,6 +4,7 @@ use super::lexicon::read_words;
 use super::memory::{self, Needs};
 use super::run::Batches;
 use super::saved::{self, CONFIG, NerConfig as Config, Saved, VOCABULARY, read_arena};
+use super::values::size;
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::models::Ner;
@@ -12,17 +13,18 @@ use crate::notices::Notice;
 use crate::params::{Arena, Gradients, Layout};
 use crate::profile::{Part, span};
 use crate::rng::{Place, Purpose};
-use crate::text::Inputs;
-use crate::text::conll::{Column, Conll, Gold, Oddity};
+use crate::text::conll::{Column, Conll, Form, Gold};
 use crate::text::features::{Caps, PADDING, Suffixes};
 use crate::text::spans::{Evaluation, Report};
 use crate::text::tags::{self, Kinds, Labels, Scheme, Tag};
 use crate::text::words::{BEGIN, END, UNKNOWN, WordIndex};
+use crate::text::{Inputs, list};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::fit::{Outcome, SmallFile, Task};
 use crate::train::schedule::{Measure, Score};
 use hashbrown::HashMap;
 use rayon::prelude::*;
+use serde::Serialize;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -228,38 +230,65 @@ pub struct Tagged {
     pub gold: Gold,
 }
 
-/// What is said about a tagged file on standard error.
-pub struct Reading {
-    /// Where the tags are.
-    pub column: Column,
-    /// Whether tags that their scheme does not allow are rewritten.
-    pub repair: bool,
+/// Reads a file, and converts its tags to the scheme `to` if that is given. What is odd is warned of.
+pub fn read_tagged(path: &Path, form: Form, to: Option<Scheme>, kinds: &mut Kinds, inputs: &Inputs) -> Result<Tagged> {
+    let file = Conll::read(path, form, inputs)?;
+    if file.tokens() == 0 {
+        return Err(Error::input(path, 0, "no tokens", "lines of a word and its tag"));
+    }
+    let mut gold = file.gold(None, kinds)?;
+    file.notices().iter().chain(gold.notices()).try_for_each(|notice| inputs.warn(notice.clone()))?;
+    if let Some(to) = to
+        && to != gold.scheme
+    {
+        for sentence in file.sentences() {
+            tags::convert(&mut gold.tags[sentence], to);
+        }
+        gold.scheme = to;
+    }
+    Ok(Tagged { file, gold })
 }
 
-impl Reading {
-    /// Reads a file, and converts its tags to the scheme `to` if that is given. Oddities are warned of.
-    pub fn read(&self, path: &Path, to: Option<Scheme>, kinds: &mut Kinds, inputs: &Inputs) -> Result<Tagged> {
-        let file = Conll::read(path, self.column, inputs)?;
-        if file.tokens() == 0 {
-            return Err(Error::input(path, 0, "no tokens", "lines of a word and its tag"));
-        }
-        let mut gold = file.gold(None, self.repair, kinds)?;
-        let note = |odd: Oddity, what: &str, done: &str| {
-            let notice = Notice::of_file(path, odd.line, format!("{} {what}, the first one here", odd.count));
-            if odd.count > 0 { inputs.warn(notice.done(done)) } else { Ok(()) }
+/// Where words and tags are in a CoNLL file.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FormOptions {
+    /// For taggers: column of the words, from 1 [default: the first; for a trained model, that of its training text]
+    #[arg(long, value_name = "N", value_parser = column)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    word_column: Option<usize>,
+    /// For taggers: cut sentences of more tokens than N, after full stops where there are any [default: 2000, or as in training]
+    #[arg(long, value_name = "N", value_parser = size)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_sentence: Option<usize>,
+}
+
+impl FormOptions {
+    /// The form that is asked for, where it differs from `form`; `tags` is the column of the tags.
+    pub fn form(&self, form: Form, tags: Option<usize>) -> Result<Form> {
+        let form = Form {
+            word: self.word_column.unwrap_or(form.word),
+            tags: tags.map_or(form.tags, Column::Number),
+            longest: self.max_sentence.unwrap_or(form.longest),
         };
-        note(file.empty_words, "empty words", "they are kept")?;
-        note(file.joined_tags, "tags joined by commas", "the first of each counts")?;
-        note(gold.repaired, "tags that their scheme does not allow", "they are read as conlleval reads them")?;
-        if let Some(to) = to
-            && to != gold.scheme
-        {
-            for sentence in file.sentences() {
-                tags::convert(&mut gold.tags[sentence], to);
-            }
-            gold.scheme = to;
+        if form.tags == Column::Number(form.word) {
+            let (n, hint) = (form.word, "--word-column says where the words are, --column where the tags");
+            return Err(Error::Usage(format!("--column {n}: column {n} holds the words; {hint}")));
         }
-        Ok(Tagged { file, gold })
+        Ok(form)
+    }
+
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        self.word_column.is_some() || self.max_sentence.is_some()
+    }
+}
+
+/// A column.
+pub fn column(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..) => Ok(n),
+        _ => Err("expected a column's number, from 1".into()),
     }
 }
 
@@ -356,9 +385,9 @@ pub fn warn_of_unseen(labels: &Labels, other: &Tagged, kinds: &Kinds, inputs: &I
     if unseen.is_empty() {
         return Ok(());
     }
-    let list: Vec<String> =
+    let texts: Vec<String> =
         unseen.iter().map(|(tag, count)| format!("{} ({count})", tag.text(kinds, other.gold.scheme))).collect();
-    let found = format!("tags that the training text does not have: {}", list.join(", "));
+    let found = format!("tags that the training text does not have: {}", list(&texts, 10));
     inputs.warn(Notice::of_file(other.file.path(), 0, found).done("they count as missed"))
 }
 

@@ -5,6 +5,7 @@ use super::inputs::say;
 use crate::error::{Error, Result};
 use crate::models::language_model;
 use crate::params::{Arena, Layout};
+use crate::text::conll::Form;
 use crate::text::pairs::Grades;
 use crate::text::tags::Labels;
 use crate::train::checkpoint::{Checkpoint, MODEL, ModelDir, Purpose};
@@ -50,6 +51,13 @@ pub struct NerConfig {
     pub caps: bool,
     /// Whether it sees suffixes.
     pub suffix: bool,
+    /// Where words and tags were in the training text.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub form: Form,
+}
+
+fn is_default(form: &Form) -> bool {
+    *form == Form::default()
 }
 
 /// What a Siamese net is: saved with it.

@@ -2,7 +2,10 @@
 
 use super::inputs::print_json;
 use super::memory::Needs;
-use super::ner::{Encoder, MOST_PLACES, NerData, NerTask, Reading, SUFFIXES, Tagger, warn_of_unseen, words_and_ends};
+use super::ner::{
+    Encoder, FormOptions, MOST_PLACES, NerData, NerTask, SUFFIXES, Tagger, column, read_tagged, warn_of_unseen,
+    words_and_ends,
+};
 use super::output_failed;
 use super::profile::{self, Profiled};
 use super::run::{RunOptions, absolute, options_file, to_toml};
@@ -15,7 +18,7 @@ use crate::models::ner::Objective;
 use crate::models::{Init, Ner, ner};
 use crate::params::Arena;
 use crate::text::Inputs;
-use crate::text::conll::Column;
+use crate::text::conll::Form;
 use crate::text::spans::Report;
 use crate::text::tags::{Kinds, Labels, Scheme};
 use crate::text::vectors::Vectors;
@@ -90,8 +93,13 @@ pub struct NerOptions {
     #[arg(long, value_name = "N", value_parser = column)]
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
-    /// Rewrite tags that their scheme does not allow as conlleval would read them
-    #[arg(long)]
+    #[command(flatten)]
+    #[serde(flatten)]
+    form: FormOptions,
+    /// What is always done now: tags that their scheme does not allow are read as conlleval reads them. For commands and files of
+    /// options from before.
+    #[arg(long, hide = true)]
+    #[serde(skip)]
     repair: bool,
     /// Do not tell words apart by their case
     #[arg(long)]
@@ -152,7 +160,7 @@ impl SchemeOption {
 }
 
 /// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 17] = [
+const FIXED: [&str; 18] = [
     "train",
     "valid",
     "window",
@@ -166,7 +174,8 @@ const FIXED: [&str; 17] = [
     "objective",
     "scheme",
     "column",
-    "repair",
+    "word-column",
+    "max-sentence",
     "lowercase",
     "min-count",
     "unknown",
@@ -179,21 +188,9 @@ fn window(text: &str) -> std::result::Result<usize, String> {
     }
 }
 
-/// A column of tags.
-pub fn column(text: &str) -> std::result::Result<usize, String> {
-    match text.parse() {
-        Ok(n @ 2..) => Ok(n),
-        _ => Err("expected 2 or more: column 1 holds the words".into()),
-    }
-}
-
 impl NerOptions {
     fn has(&self, feature: Feature) -> bool {
         self.features.contains(&feature)
-    }
-
-    fn reading(&self) -> Reading {
-        Reading { column: self.column.map_or(Column::Last, Column::Number), repair: self.repair }
     }
 
     /// For `--config`, and to be read again on resuming; `embed` is the width that the run has come to.
@@ -285,14 +282,14 @@ pub fn train_ner(options: &NerOptions, inputs: &Inputs) -> Result<Summary> {
     for path in files.into_iter().flatten() {
         inputs.check(path)?;
     }
-    let reading = options.reading();
-    let train = reading.read(&options.train, options.scheme.scheme(), &mut kinds, inputs)?;
+    let form = options.form.form(Form::default(), options.column)?;
+    let train = read_tagged(&options.train, form, options.scheme.scheme(), &mut kinds, inputs)?;
     let labels = Labels { scheme: train.gold.scheme, kinds: kinds.clone() };
     if kinds.is_empty() {
         return Err(Error::input(&options.train, 0, "no entity: every tag is O", "tags to be learned"));
     }
     let mut read = |path: &PathBuf| {
-        let tagged = reading.read(path, Some(labels.scheme), &mut kinds, inputs)?;
+        let tagged = read_tagged(path, form, Some(labels.scheme), &mut kinds, inputs)?;
         warn_of_unseen(&labels, &tagged, &kinds, inputs)?;
         Ok::<_, Error>(tagged)
     };
@@ -336,7 +333,7 @@ pub fn train_ner(options: &NerOptions, inputs: &Inputs) -> Result<Summary> {
         NerTask::bytes(&net, &encoded, encoded_valid.as_ref(), needs)
     };
     run.check_memory([Some(options.hidden), vectors.is_none().then_some(embed)], bytes, &mut progress, inputs)?;
-    let config = Config { net: net.config().clone(), labels, lowercase: options.lowercase, caps, suffix };
+    let config = Config { net: net.config().clone(), labels, lowercase: options.lowercase, caps, suffix, form };
     let labels = &config.labels;
 
     let toml = options.to_toml(embed)?;

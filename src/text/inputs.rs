@@ -128,6 +128,18 @@ impl Inputs {
         self.notices.warn(notice)
     }
 
+    /// Whether a stream that begins with `head` needs nothing but to be read: it is UTF-8 as far as that tells, and no option is given
+    /// for anything else.
+    pub fn is_plain(&self, head: &[u8]) -> bool {
+        let Decoding { encoding, bad_utf8, unicode_spaces } = self.decoding;
+        let text = match std::str::from_utf8(head) {
+            Ok(_) => true,
+            // A character may be cut at its end.
+            Err(error) => error.error_len().is_none(),
+        };
+        text && !head.contains(&0) && encoding.is_none() && bad_utf8.is_default() && !unicode_spaces
+    }
+
     /// Where warnings go.
     pub fn notices(&self) -> &Notices {
         &self.notices

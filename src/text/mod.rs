@@ -15,6 +15,7 @@ pub mod labelled;
 pub mod marks;
 pub mod packed;
 pub mod pairs;
+pub mod parts;
 pub mod ranking;
 pub mod rows;
 pub mod signatures;
@@ -41,6 +42,36 @@ use std::path::Path;
 pub(crate) fn is_space(byte: u8) -> bool {
     // Without branches, so that loops over bytes are vectorised.
     (byte == b' ') | ((byte.wrapping_sub(b'\t') < 5) & (byte != 0x0B))
+}
+
+/// The first `most` of a list, and how many more there are: `a, b and 140 more`.
+pub fn list<T: AsRef<str>>(items: &[T], most: usize) -> String {
+    let shown = items.iter().take(most).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// Whether a character is white space, or a mark that takes no room: what a reader of a message would not see.
+pub(crate) fn is_invisible(c: char) -> bool {
+    c.is_whitespace()
+        || c.is_control()
+        || matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
+/// A piece of a file within a message: in backquotes, no longer than a message bears, what cannot be seen written as `\u{a0}`.
+pub fn shown(text: &str) -> String {
+    const MOST: usize = 60;
+    let mut out = String::from("`");
+    for c in text.chars().take(MOST) {
+        if c != ' ' && is_invisible(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    if text.chars().nth(MOST).is_some() {
+        out.push('…');
+    }
+    out.push('`');
+    out
 }
 
 /// The error for `found` at the byte `offset` of a file that holds `bytes`.
@@ -74,4 +105,18 @@ pub(crate) fn encodings(bytes: &[u8]) -> String {
     let latin = bytes.iter().filter(|byte| byte.is_ascii_alphabetic()).count() >= high;
     let label = if latin { "latin1" } else { "LABEL (windows-1251, gb18030, shift_jis, …)" };
     format!("--encoding {label} reads another encoding; {pass}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_pieces_in_messages() {
+        assert_eq!(list::<&str>(&[], 2), "");
+        assert_eq!(list(&["a", "b"], 2), "a, b");
+        assert_eq!(list(&["a", "b", "c", "d"], 2), "a, b and 2 more");
+        assert_eq!(shown("a b\tc\u{a0}\u{200b}é"), "`a b\\tc\\u{a0}\\u{200b}é`");
+        assert_eq!(shown(&"x".repeat(61)), format!("`{}…`", "x".repeat(60)));
+    }
 }

@@ -48,6 +48,10 @@ pub struct Entities {
     pub types: BTreeMap<String, Score>,
 }
 
+/// Characters of the widest table of confusions, and how many are listed where it would be wider.
+const WIDEST: usize = 200;
+const LISTED: usize = 20;
+
 /// How often a tag (row: gold) was predicted as another (column). Tags that occur in neither are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Confusion {
@@ -220,12 +224,16 @@ fn shown(name: &str) -> &str {
 }
 
 impl Confusion {
-    /// The matrix as text for people: gold in rows, predicted in columns.
+    /// The matrix as text for people: gold in rows, predicted in columns. If it would be too wide for a screen, the confusions that
+    /// are the most frequent instead.
     pub fn table(&self) -> String {
         let cells = self.counts.iter().flatten().map(|n| n.to_string().len());
         let name = self.tags.iter().map(|tag| tag.chars().count());
         let first = name.clone().max().unwrap_or(0).max("gold".len());
         let width = name.chain(cells).max().unwrap_or(0);
+        if first + self.tags.len() * (1 + width) > WIDEST {
+            return self.most_frequent();
+        }
         let mut out = format!("{:<first$}", "gold");
         self.tags.iter().for_each(|tag| out += &format!(" {tag:>width$}"));
         out.push('\n');
@@ -233,6 +241,23 @@ impl Confusion {
             out += &format!("{tag:<first$}");
             counts.iter().for_each(|count| out += &format!(" {count:>width$}"));
             out.push('\n');
+        }
+        out
+    }
+
+    /// The tags that were most often taken for another.
+    fn most_frequent(&self) -> String {
+        let cells = |i: usize| (0..).zip(&self.counts[i]).filter(move |&(j, count)| i != j && *count > 0);
+        let all = (0..self.tags.len()).flat_map(|i| cells(i).map(move |(j, &count)| (count, i, j)));
+        let mut all: Vec<(u64, usize, usize)> = all.collect();
+        all.sort_by_key(|&(count, ..)| std::cmp::Reverse(count));
+        let most = &all[..all.len().min(LISTED)];
+        let mut out =
+            format!("the {} most frequent of {} confusions of {} tags", most.len(), all.len(), self.tags.len());
+        out += " (--svg FILE draws all, --json has them):\n   count  gold → predicted\n";
+        for &(count, gold, predicted) in most {
+            let name = |tag: usize| super::shown(&self.tags[tag]).replace('`', "");
+            out += &format!("{count:>8}  {} → {}\n", name(gold), name(predicted));
         }
         out
     }
@@ -310,7 +335,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::conll::{Column, Conll};
+    use crate::text::conll::{Conll, Form};
     use crate::text::tags::spans;
     use serde_json::Value;
 
@@ -408,9 +433,9 @@ mod tests {
         let corpora: BTreeMap<String, Value> = serde_json::from_str(text).unwrap();
         assert_eq!(corpora.len(), 5);
         for (name, expected) in &corpora {
-            let file = Conll::read(root.join(name), Column::Last, &crate::text::Inputs::default()).unwrap();
+            let file = Conll::read(root.join(name), Form::default(), &crate::text::Inputs::default()).unwrap();
             let mut kinds = Kinds::default();
-            let gold = file.gold(None, false, &mut kinds).unwrap();
+            let gold = file.gold(None, &mut kinds).unwrap();
             assert_eq!(gold.scheme.name(), expected["scheme"], "{name}");
             let mut labels = vec![Tag::O];
             let both = |kind| [Prefix::B, Prefix::I].map(|prefix| Tag::new(prefix, kind));
@@ -488,6 +513,20 @@ I-per     0     0     1     0     0
         );
         assert!(!svg.contains("NaN"), "a row without tokens");
         assert_eq!(svg.matches("<rect").count(), 1 + 25);
+    }
+
+    #[test]
+    fn of_a_table_that_is_too_wide_the_most_frequent_are_listed() {
+        let tags: Vec<String> = (0..143).map(|i| format!("B-class-{i}")).collect();
+        let mut counts = vec![vec![0; 143]; 143];
+        for i in 0..142 {
+            (counts[i][i], counts[i][i + 1]) = (1000, i as u64);
+        }
+        let table = Confusion { tags, counts }.table();
+        assert_eq!(table.lines().count(), 22);
+        assert!(table.starts_with("the 20 most frequent of 141 confusions of 143 tags"), "{table}");
+        assert_eq!(table.lines().nth(2), Some("     141  B-class-141 → B-class-142"));
+        assert!(table.lines().all(|line| line.chars().count() < WIDEST));
     }
 
     #[test]

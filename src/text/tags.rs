@@ -11,7 +11,7 @@
 //! | `bare` | X | X | X | X |
 //!
 //! The last two cannot tell such neighbours apart: they join. A tag may have a prefix only (`B`, `I`): its type is the
-//! empty one.
+//! empty one. Other letters and ways to write tags are read as those of these schemes, see [`parse_all`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -229,16 +229,158 @@ fn split(text: &str) -> Option<(Prefix, &str)> {
     }
 }
 
-/// Whether a tag is written with a prefix: `O`, or one of `B I E S`, alone or followed by `-` and a type.
+/// Whether a tag is written with a prefix, in any of the ways that [`parse_all`] knows.
 pub fn has_prefix(text: &str) -> bool {
-    split(text).is_some()
+    loose(text).is_some()
+}
+
+/// Whether a tag says that a token is outside of any entity, as `O` does.
+pub fn is_outside(text: &str) -> bool {
+    text == "O" || OUTSIDE.contains(&text) || OUTSIDE_WORDS.contains(&text)
+}
+
+/// What is written for `O` and is never a type.
+const OUTSIDE: [&str; 4] = ["o", "0", "_", "-"];
+/// What is written for `O` where no `O` is.
+const OUTSIDE_WORDS: [&str; 7] = ["OTHER", "Other", "other", "OUT", "OUTSIDE", "NONE", "None"];
+
+/// The prefix that a letter stands for, also in BILOU (L, U), BMES (M) and BMEWO (M, W), in either case.
+fn prefix(letter: char) -> Option<Prefix> {
+    Some(match letter.to_ascii_uppercase() {
+        'B' => Prefix::B,
+        'I' | 'M' => Prefix::I,
+        'E' | 'L' => Prefix::E,
+        'S' | 'U' | 'W' => Prefix::S,
+        _ => return None,
+    })
+}
+
+/// Prefix and type of a tag as people write it: `B-PER`, `b-per`, `B_PER`, `B:PER`, `PER-B`, or a letter alone.
+fn loose(text: &str) -> Option<(Prefix, &str)> {
+    let separator = |c: char| matches!(c, '-' | '_' | ':');
+    let (mut ahead, mut behind) = (text.chars(), text.chars());
+    let (first, last) = (ahead.next()?, behind.next_back()?);
+    if text.len() == first.len_utf8() {
+        return prefix(first).map(|prefix| (prefix, ""));
+    }
+    match (prefix(first), ahead.next().is_some_and(separator), ahead.as_str()) {
+        (Some(prefix), true, kind) if !kind.is_empty() => return Some((prefix, kind)),
+        _ => {}
+    }
+    let kind = behind.next_back().is_some_and(separator).then_some(behind.as_str())?;
+    prefix(last).filter(|_| !kind.is_empty()).map(|prefix| (prefix, kind))
+}
+
+/// All tags of a file, each written in one way, as [`parse_all`] reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spelled {
+    /// What they are.
+    pub tags: Vec<Tag>,
+    /// Whether they are types without a prefix.
+    pub bare: bool,
+    /// The numbers of those that are not what they say: `0` or `OTHER` for `O`, `I-O`, `B-B-PER`.
+    pub other: Vec<usize>,
+}
+
+/// Reads the tags of a file, each of which is in `texts` once, entering new types into `kinds`. They may be written
+///
+/// - in the schemes of this module, in BILOU (L ends, U is alone) or BMES, BMEWO (M is inside, W alone);
+/// - with the prefix in small letters, with `_` or `:` behind it, or behind the type (`PER-B`): if all tags have a prefix then;
+/// - with `o`, `0`, `_` or `-` for `O`, or `OTHER`, `NONE` and the like where `O` itself is not there, and `I-O`;
+/// - with a prefix twice (`B-B-PER`, `B-I-PER`): the inner one counts, if all are so or the type is known without.
+///
+/// They are bare types if none has a prefix, or if `scheme` says so.
+///
+/// # Errors
+/// The number of the first that is no tag.
+pub fn parse_all(texts: &[String], scheme: Option<Scheme>, kinds: &mut Kinds) -> std::result::Result<Spelled, usize> {
+    let outside_words = !texts.iter().any(|text| text == "O");
+    let outside = |text: &str, kinds: &Kinds| {
+        let word = OUTSIDE.contains(&text) || outside_words && OUTSIDE_WORDS.contains(&text);
+        text == "O" || word && kinds.get(text).is_none()
+    };
+    let entities: Vec<&str> = texts.iter().map(String::as_str).filter(|text| !outside(text, kinds)).collect();
+    // What L, M, U and W alone are depends on the company they are in.
+    let alone = entities.contains(&"B") || entities.contains(&"b");
+    let read = |text: &str| -> Option<(Prefix, String)> {
+        let (prefix, kind) = loose(text)?;
+        let sure = !kind.is_empty() || alone || split(text).is_some();
+        sure.then(|| (prefix, kind.to_owned()))
+    };
+    let begins = |text: &str| read(text).is_some_and(|(prefix, _)| matches!(prefix, Prefix::B | Prefix::I | Prefix::S));
+    let prefixed = entities.iter().any(|text| split(text).is_some())
+        || !entities.is_empty()
+            && entities.iter().all(|text| read(text).is_some())
+            && entities.iter().any(|text| begins(text));
+    // `io` may be asked for where the tags are bare: both say the same.
+    let bare =
+        scheme == Some(Scheme::Bare) || matches!(scheme, None | Some(Scheme::Io)) && !prefixed && !entities.is_empty();
+    let doubled = if bare { Doubled::default() } else { Doubled::find(&entities) };
+
+    let (mut tags, mut other) = (Vec::with_capacity(texts.len()), Vec::new());
+    for (number, text) in texts.iter().enumerate() {
+        let text = text.as_str();
+        if outside(text, kinds) {
+            if text != "O" {
+                other.push(number);
+            }
+            tags.push(Tag::O);
+            continue;
+        }
+        let tag = if bare {
+            Tag::parse_bare(text, kinds)
+        } else {
+            read(text).map(|(prefix, kind)| match loose(&kind) {
+                _ if kind == "O" && kinds.get("O").is_none() => {
+                    other.push(number);
+                    Tag::O
+                }
+                Some((inner, name)) if !name.is_empty() && doubled.is(&kind, name, kinds) => {
+                    other.push(number);
+                    Tag::new(inner, kinds.intern(name))
+                }
+                _ => Tag::new(prefix, kinds.intern(&kind)),
+            })
+        };
+        tags.push(tag.ok_or(number)?);
+    }
+    Ok(Spelled { tags, bare, other })
+}
+
+/// Which types are tags themselves: `B-PER` in `B-B-PER`.
+#[derive(Default)]
+struct Doubled {
+    all: bool,
+    plain: Vec<String>,
+}
+
+impl Doubled {
+    fn find(entities: &[&str]) -> Self {
+        let kinds: Vec<(Prefix, &str)> = entities.iter().filter_map(|text| split(text)).collect();
+        let inner = |kind: &str| split(kind).filter(|(_, name)| !name.is_empty()).map(|(prefix, _)| prefix);
+        let plain = kinds.iter().filter(|(_, kind)| inner(kind).is_none()).map(|(_, kind)| kind.to_string());
+        let plain: Vec<String> = plain.collect();
+        // Where the same inner letter goes with different outer ones, it belongs to the name: `B-B-cell`, `I-B-cell`.
+        let name = kinds.iter().any(|(outer, kind)| {
+            let same = |other: &&(Prefix, &str)| other.1 == *kind && other.0 != *outer;
+            inner(kind) == Some(Prefix::B) && kinds.iter().any(|other| same(&other))
+        });
+        Doubled { all: plain.is_empty() && !name, plain }
+    }
+
+    fn is(&self, kind: &str, name: &str, kinds: &Kinds) -> bool {
+        split(kind).is_some()
+            && kinds.get(kind).is_none()
+            && (self.all || kinds.get(name).is_some() || self.plain.iter().any(|plain| plain == name))
+    }
 }
 
 /// The first of several tags joined by commas, as `B-person,B-group` where annotators disagreed; `None` if `text` is
 /// one tag (a comma within a type is no join: every part must be a tag).
 pub fn first_of_joined(text: &str) -> Option<&str> {
     let (first, _) = text.split_once(',')?;
-    text.split(',').all(|part| part == "O" || part.contains('-') && has_prefix(part)).then_some(first)
+    let tag = |part: &str| part == "O" || part.contains('-') && split(part).is_some();
+    text.split(',').all(tag).then_some(first)
 }
 
 /// Entity types, numbered in the order in which they are first met.
@@ -513,6 +655,40 @@ mod tests {
         }
         assert_eq!(Tag::new(Prefix::I, 2).text(&kinds, Scheme::Bare), "L-");
         assert_eq!(Tag::O.text(&Kinds::default(), Scheme::Bare), "O");
+    }
+
+    #[test]
+    fn tags_as_people_write_them() {
+        let read = |texts: &str, known: &[&str]| {
+            let mut kinds = Kinds::from(known.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+            let texts: Vec<String> = texts.split(' ').map(str::to_owned).collect();
+            let read = parse_all(&texts, None, &mut kinds).unwrap_or_else(|number| panic!("{}", texts[number]));
+            let scheme = if read.bare { Scheme::Bare } else { Scheme::Iobes };
+            let tags: Vec<String> = read.tags.iter().map(|tag| tag.text(&kinds, scheme)).collect();
+            (tags.join(" "), read.other.len())
+        };
+        let same = "O B-x I-x S-x E-x";
+        for texts in
+            ["O B-x I-x U-x L-x", "O B-x M-x S-x E-x", "O B-x M-x W-x E-x", "O b-x i-x s-x e-x", "O B_x I_x U_x L_x"]
+        {
+            assert_eq!(read(texts, &[]), (same.into(), 0), "{texts}");
+        }
+        assert_eq!(read("O x-B x_I x:S x-E", &[]), (same.into(), 0));
+        assert_eq!(read("B M E S", &[]), ("B I E S".into(), 0));
+        // Types of their own.
+        for bare in ["M F O", "PER LOC O", "m_name m_place", "x-ray S1", "OTHER O PER", "L-x M-y"] {
+            assert_eq!(read(bare, &[]), (bare.into(), 0), "{bare}");
+        }
+        for outside in ["o", "0", "_", "-", "OTHER", "NONE", "I-O"] {
+            assert_eq!(read(&format!("{outside} B-x"), &[]), ("O B-x".into(), 1), "{outside}");
+        }
+        assert_eq!(read("OTHER x", &["OTHER"]), ("OTHER x".into(), 0));
+        assert_eq!(read("O B-B-x B-I-x", &[]), ("O B-x I-x".into(), 2));
+        assert_eq!(read("O B-x I-x B-B-x", &[]), ("O B-x I-x B-x".into(), 1));
+        assert_eq!(read("O B-B-x", &["x"]), ("O B-x".into(), 1));
+        assert_eq!(read("O B-B-cell I-B-cell", &[]), ("O B-B-cell I-B-cell".into(), 0));
+        assert_eq!(read("O B-S-Bahn I-x", &[]), ("O B-S-Bahn I-x".into(), 0));
+        assert_eq!(parse_all(&["B-x".into(), "x".into()], None, &mut Kinds::default()), Err(1));
     }
 
     #[test]

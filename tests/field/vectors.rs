@@ -157,5 +157,7 @@ fn neighbors_of_zero_vectors_are_not_nan() {
     desk.run(train).works();
     let run = desk.run("neighbors w cat").works();
     assert!(run.out.contains("dog") && !run.out.contains("zero") && !run.out.contains("NaN"), "{}", run.out);
-    desk.run("neighbors w zero").works().warns(&["`zero` has no neighbors: its vector, or every other one, is all zeros"]);
+    desk.run("neighbors w zero")
+        .works()
+        .warns(&["`zero` has no neighbors: its vector, or every other one, is all zeros"]);
 }
