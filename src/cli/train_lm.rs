@@ -474,8 +474,9 @@ impl LmOptions {
         self.tau = self.tau.min(targets);
         self.stride = self.stride.map(|stride| stride.min(self.tau));
         self.batch = (targets / self.tau).max(1);
-        let done = format!("trained with --batch {} --tau {}", self.batch, self.tau);
-        inputs.warn(Notice::of_file(&self.train, 0, given).done(done).option("a smaller --batch fits as well"))
+        let fits = format!("--batch {} --tau {}", self.batch, self.tau);
+        let notice = Notice::of_file(&self.train, 0, given).done(format!("trained with {fits}"));
+        inputs.warn(notice.option(format!("{fits} asks for this")))
     }
 
     fn rate(&self) -> f64 {

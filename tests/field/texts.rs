@@ -174,11 +174,11 @@ fn a_text_shorter_than_a_batch_makes_it_smaller() {
     desk.run("train lm --out m --resume --epochs 3").works().warns(&["--batch 1 --tau 7"]);
     desk.file("longer.txt", text(10));
     let run = desk.run("train lm --train longer.txt --out l --epochs 2").works();
-    run.warns(&["longer.txt: 80 words", "--batch 7 --tau 10"]);
+    run.warns(&["longer.txt: 90 words", "--batch 8 --tau 10"]);
     desk.file("word.txt", "a\n");
     desk.run("train lm --train word.txt --valid word.txt --out w --epochs 1").works();
     let strict = desk.run("train lm --train short.txt --out s --strict");
-    strict.refuses(3, &["short.txt: found 8 words", "a smaller --batch"]);
+    strict.refuses(3, &["short.txt: found 8 words", "--batch 1 --tau 7 asks for this"]);
 }
 
 #[test]
