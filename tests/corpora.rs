@@ -38,7 +38,7 @@ const CORPORA: [Corpus; 8] = [
     Corpus { name: "lener-br", files: ["dev.conll", "test.conll"], option: "", warning: None, size: [1389, 47_630] },
     Corpus { name: "germeval2014", files: ["NER-de-dev.tsv"; 2], option: "--word-column 2",
         warning: Some("--word-column 2"), size: [2200, 41_653] },
-    Corpus { name: "klue", files: ["klue-ner-v1.1_dev.tsv"; 2], option: "", warning: None, size: [5000, 290_930] },
+    Corpus { name: "klue", files: ["klue-ner-v1.1_dev.tsv"; 2], option: "", warning: None, size: [5000, 285_929] },
     Corpus { name: "europeana", files: ["enp_NL.kb.bio"; 2], option: "", warning: Some("--max-sentence"), size: [0, 182_482] },
 ];
 
