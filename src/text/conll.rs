@@ -456,7 +456,12 @@ impl Conll {
                 }
                 continue;
             }
-            let fields = look.fields(line, form);
+            let mut fields = look.fields(line, form);
+            if fields.count > look.columns && fields.last.is_empty() && form.tags == Column::Last {
+                // A tab too many at its end.
+                let count = fields.count;
+                fields = Fields { count, ..look.fields(line.trim_end_matches('\t'), form) };
+            }
             if line.starts_with('#') && look.is_comment(line, &fields, !open)
                 || form.word > 1 && look.numbered && is_range(fields.first)
             {
