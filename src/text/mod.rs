@@ -7,7 +7,7 @@ pub mod batches;
 pub mod blobs;
 pub mod conll;
 pub mod corpus;
-pub mod csv;
+mod csv;
 pub mod features;
 pub mod grammar;
 pub mod inputs;

@@ -1,6 +1,6 @@
 //! Tables of examples in CSV files: a row an example, numbers in its columns, and its class in one of them.
 //!
-//! How a file is written (see [`super::csv`]), whether it has a header, and which column holds the class is found from its first
+//! How a file is written, whether it has a header, and which column holds the class is found from its first
 //! rows; what was chosen, and what was left out, is warned of. Rows are read one after the other, and of the numbers only 32 bits
 //! are kept.
 

@@ -766,7 +766,7 @@ mod tests {
         for (name, found) in [
             ("ptb.train.html-page.txt", "found a page of HTML"),
             ("wikitext-2.s3-error-xml.zip", "found a page of HTML or XML"),
-            ("symlink-target-as-text.txt", "found a line that does not end in a number"),
+            ("symlink-target-as-text.txt", "a symbolic link that was saved as text"),
         ] {
             let error = read(&format!("traps/{name}")).unwrap_err().to_string();
             assert!(error.contains(found), "{error}");
