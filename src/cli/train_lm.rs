@@ -641,9 +641,9 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
         progress.say(&format!("validating on {subset}"));
         *ids = subset.ids;
     }
-    // As given: a run that is continued makes the batch smaller again.
-    let toml = options.to_toml()?;
     let mut options = options.tuned(vocabulary.len())?;
+    // With the batch as given: a run that is continued makes it smaller again.
+    let toml = options.to_toml()?;
     options.fit_batch(corpus.ids.len(), inputs)?;
     let options = &options;
     let lanes = Lanes::new(&options.train, &corpus.ids, options.batch, options.tau)?;

@@ -489,6 +489,16 @@ fn invisible(c: char) -> Option<Invisible> {
     })
 }
 
+/// The bytes that such characters begin with.
+const BEGINS_INVISIBLE: [bool; 256] = {
+    let (mut begins, mut byte) = ([false; 256], 0);
+    while byte < begins.len() {
+        begins[byte] = matches!(byte, 0..0x20 | 0x7F | 0xC2 | 0xE1..=0xE3 | 0xEF);
+        byte += 1;
+    }
+    begins
+};
+
 /// How many words hold [`Invisible`] characters, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Odd {
@@ -500,8 +510,8 @@ pub(super) struct Odd {
 impl Odd {
     /// Counts a word that occurs so many times.
     pub(super) fn add(&mut self, word: &str, count: u64) {
-        // The bytes that such characters begin with; nearly all words have none.
-        if !word.bytes().any(|byte| matches!(byte, ..0x20 | 0x7F | 0xC2 | 0xE1..=0xE3 | 0xEF)) {
+        // Nearly all words have none of these bytes; without branches, as there may be millions of words.
+        if !word.bytes().fold(false, |any, byte| any | BEGINS_INVISIBLE[byte as usize]) {
             return;
         }
         self.marked |= word.starts_with('\u{feff}');
