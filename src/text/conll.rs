@@ -667,8 +667,8 @@ impl Conll {
         let types = || kinds.names().iter().skip(known);
         let column = "--column N takes the tags from column N";
         if self.rows.len() > 9 && spelled.tags.iter().all(|tag| *tag != Tag::O) {
-            let names: Vec<String> = types().map(|name| shown(name)).collect();
-            let names = if names.is_empty() { String::new() } else { format!(" ({})", list(&names, 5)) };
+            let names: Vec<String> = kinds.names().iter().map(|name| shown(name)).collect();
+            let names = format!(" ({})", list(&names, 5));
             let found = format!("no tag is O: every token is of one of {} types{names}", kinds.len());
             notices.push(Notice::of_file(&self.path, 0, found).done("all count as entity types").option(column));
             return notices;
