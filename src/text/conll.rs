@@ -1052,7 +1052,7 @@ mod tests {
             let text = format!("a B-x\n\n{line}\nb O\n{line}\n");
             for column in [Column::Last, Column::Absent] {
                 let file = parse(&text, column).unwrap();
-                let token = |comment| usize::from(!comment);
+                let token = |comment: bool| usize::from(!comment);
                 assert_eq!(file.tokens(), 2 + token(first) + token(within), "{line} {column:?}");
             }
         }
