@@ -667,8 +667,8 @@ impl Conll {
         let types = || kinds.names().iter().skip(known);
         let column = "--column N takes the tags from column N";
         if self.rows.len() > 9 && spelled.tags.iter().all(|tag| *tag != Tag::O) {
-            let names: Vec<String> = types().map(|name| shown(name)).collect();
-            let names = if names.is_empty() { String::new() } else { format!(" ({})", list(&names, 5)) };
+            let names: Vec<String> = kinds.names().iter().map(|name| shown(name)).collect();
+            let names = format!(" ({})", list(&names, 5));
             let found = format!("no tag is O: every token is of one of {} types{names}", kinds.len());
             notices.push(Notice::of_file(&self.path, 0, found).done("all count as entity types").option(column));
             return notices;
@@ -1052,7 +1052,7 @@ mod tests {
             let text = format!("a B-x\n\n{line}\nb O\n{line}\n");
             for column in [Column::Last, Column::Absent] {
                 let file = parse(&text, column).unwrap();
-                let token = |comment| usize::from(!comment);
+                let token = |comment: bool| usize::from(!comment);
                 assert_eq!(file.tokens(), 2 + token(first) + token(within), "{line} {column:?}");
             }
         }
