@@ -304,7 +304,8 @@ impl Task for PseudoSiameseTask<'_> {
     }
 
     fn classes(&self) -> Option<usize> {
-        Some(self.net.config().labels)
+        // Numbers of any size cost much on the way, as long as the weights are not yet used to them.
+        self.train.rows.is_none().then_some(self.net.config().labels)
     }
 
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {

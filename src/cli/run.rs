@@ -250,6 +250,7 @@ impl RunOptions {
 pub fn check_there(files: &DataFiles) -> Result<()> {
     for &(option, path) in files {
         if let Some(path) = path
+            && !is_standard_input(path)
             && std::fs::metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound)
         {
             let expected = format!("the data of the run to be continued; if they have moved, give --{option} FILE");

@@ -290,9 +290,12 @@ impl Look {
 
     /// Whether a line that begins with `#` is a comment. `begins` is whether a sentence would begin there.
     ///
-    /// It is a row, and no comment, if it has as many columns as the others and a tag where they have theirs. If it has not, it
+    /// `#begin document` and `#end document` of CoNLL-2012 are. Any other is a row, and no comment, if it has as many columns as the others and a tag where they have theirs. If it has not, it
     /// still is a row, one of another width, if it has a tag and does not look like a comment.
     fn is_comment(&self, line: &str, fields: &Fields, begins: bool) -> bool {
+        if ["#begin document", "#end document"].iter().any(|mark| line.starts_with(mark)) {
+            return true;
+        }
         let marked = matches!(line.as_bytes().get(1), Some(b' ' | b'\t' | b'#'));
         if self.split == Split::None {
             return marked && begins && line.trim_end().contains([' ', '\t']);
@@ -341,6 +344,8 @@ pub struct Conll {
     documents: Vec<usize>,
     /// Whether there are comments.
     comments: bool,
+    /// Whether a column is added behind a tab.
+    tabs: bool,
     tag_texts: Vec<String>,
     /// What is odd about its lines.
     pub odd: Oddities,
@@ -371,6 +376,8 @@ impl Gold {
 pub struct Place {
     look: Option<Look>,
     lines: usize,
+    /// Whether columns are added behind tabs.
+    tabs: bool,
 }
 
 impl Place {
@@ -421,6 +428,7 @@ impl Conll {
             ends: Vec::new(),
             documents: Vec::new(),
             comments: false,
+            tabs: false,
             tag_texts: Vec::new(),
             odd: Oddities::default(),
         };
@@ -429,6 +437,13 @@ impl Conll {
             place.look = Some(look);
         }
         file.text = text;
+        place.tabs |= match look.split {
+            Split::Tabs => true,
+            Split::Spaces => false,
+            // So that what is written reads as the same words.
+            Split::None => file.comments || file.words().any(|word| word.is_empty() || word.contains([' ', '\t'])),
+        };
+        file.tabs = place.tabs;
         Ok(file)
     }
 
@@ -666,7 +681,8 @@ impl Conll {
         }
         let types = || kinds.names().iter().skip(known);
         let column = "--column N takes the tags from column N";
-        if self.rows.len() > 9 && spelled.tags.iter().all(|tag| *tag != Tag::O) {
+        // Words cut into syllables or characters (BMES) have none either: their tags have prefixes.
+        if spelled.bare && self.rows.len() > 9 && spelled.tags.iter().all(|tag| *tag != Tag::O) {
             let names: Vec<String> = kinds.names().iter().map(|name| shown(name)).collect();
             let names = format!(" ({})", list(&names, 5));
             let found = format!("no tag is O: every token is of one of {} types{names}", kinds.len());
@@ -766,13 +782,7 @@ impl Conll {
     /// # Errors
     /// Those of `out`.
     pub fn write<'a>(&self, out: &mut impl Write, mut tag: impl FnMut(usize) -> &'a str) -> std::io::Result<()> {
-        let tabs = match self.look.split {
-            Split::Tabs => true,
-            Split::Spaces => false,
-            // So that what is written reads as the same words.
-            Split::None => self.comments || self.words().any(|word| word.contains([' ', '\t'])),
-        };
-        let separator = if tabs { b"\t" } else { b" " };
+        let separator = if self.tabs { b"\t" } else { b" " };
         let text = self.text.as_bytes();
         let mut copied = 0;
         let mut documents = self.documents.iter().copied().peekable();

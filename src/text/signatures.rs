@@ -176,7 +176,9 @@ pub fn json(bytes: &[u8]) -> Option<String> {
     let object = head.strip_prefix(b"[").unwrap_or(head).trim_ascii_start();
     let key = object.strip_prefix(b"{")?.trim_ascii_start().strip_prefix(b"\"")?;
     let end = key.iter().position(|&byte| matches!(byte, b'"' | b'\n'))?;
-    (key.get(end) == Some(&b'"') && key[end + 1..].trim_ascii_start().starts_with(b":")).then(|| first_line(head))
+    let behind = key.get(end..)?.strip_prefix(b"\"")?;
+    let colon = behind.iter().find(|byte| !matches!(byte, b' ' | b'\t'));
+    (colon == Some(&b':')).then(|| first_line(head))
 }
 
 /// For a message.

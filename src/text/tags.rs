@@ -307,7 +307,15 @@ pub fn parse_all(texts: &[String], scheme: Option<Scheme>, kinds: &mut Kinds) ->
         let sure = !kind.is_empty() || alone || split(text).is_some();
         sure.then(|| (prefix, kind.to_owned()))
     };
-    let begins = |text: &str| read(text).is_some_and(|(prefix, _)| matches!(prefix, Prefix::B | Prefix::I | Prefix::S));
+    let begins = |text: &str| match read(text) {
+        Some((Prefix::B | Prefix::S, _)) => true,
+        // An M proves nothing: `m_name` is a type.
+        Some((Prefix::I, kind)) => {
+            let letter = if text.ends_with(&kind) { text.chars().next() } else { text.chars().next_back() };
+            !matches!(letter, Some('m' | 'M'))
+        }
+        _ => false,
+    };
     let prefixed = entities.iter().any(|text| split(text).is_some())
         || !entities.is_empty()
             && entities.iter().all(|text| read(text).is_some())

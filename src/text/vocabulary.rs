@@ -1,6 +1,6 @@
 //! Words and their ids.
 
-use super::{is_space, not_utf8};
+use super::{is_space, wrong_byte};
 use crate::kernels::files::map_file;
 use crate::{Error, Result};
 use hashbrown::hash_table::Entry;
@@ -267,7 +267,10 @@ impl Vocabulary {
     /// # Errors
     /// As [`Vocabulary::read`].
     pub fn parse(path: &Path, file: &[u8]) -> Result<Self> {
-        let text = std::str::from_utf8(file).map_err(|e| not_utf8(path, file, e.valid_up_to()))?;
+        let text = std::str::from_utf8(file).map_err(|e| {
+            let at = e.valid_up_to();
+            wrong_byte(path, file, at, &format!("invalid UTF-8 (0x{:02X})", file[at]), "UTF-8 text")
+        })?;
         let (mut words, mut counts) = (Words::default(), Vec::<u64>::new());
         for (number, line) in (1..).zip(text.split_inclusive('\n')) {
             let wrong = |found: String, expected: &str| Err(Error::input(path, number, found, expected));

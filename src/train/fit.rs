@@ -68,7 +68,8 @@ pub trait Task {
         self.step(g, step, w).loss
     }
 
-    /// The number of classes, where [`Task::loss_after`] is a cross-entropy over them: guessing costs ln of that.
+    /// The number of classes, where [`Task::loss_after`] is a cross-entropy over them that a useful model keeps small: guessing costs
+    /// ln of that.
     fn classes(&self) -> Option<usize>;
 
     /// Whether the loss of a step is a cross-entropy over all classes, whose exponential is a perplexity.

@@ -100,7 +100,7 @@ fn a_long_line_among_short_ones_is_scored_in_its_own_time() {
 fn memory_of_a_long_sentence_is_predicted_and_refused() {
     let desk = Desk::new();
     desk.file("train", tagged([60_000, 3, 5]));
-    let options = "--embed 100 --hidden 30 --features none --max-steps 1 --threads 1 --json";
+    let options = "--embed 100 --hidden 30 --features none --max-sentence 100000 --max-steps 1 --threads 1 --json";
     let run = desk.run(&format!("train ner --train train --out m {options}")).works();
     let predicted = run.err.split("predicted peak memory ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
     let (predicted, peak) = (predicted.parse::<f64>().unwrap(), run.json()["peak_memory_mb"].as_f64().unwrap());
