@@ -85,7 +85,7 @@ impl Tagger {
         Tagger {
             g: Gradients::zeros(net.layout(), LANES * WINDOW),
             optimizer: Optimizer::new(Rule::Adam, f64::INFINITY, 0.001, net.layout()).lazy(),
-            space: net.space(LANES, LANES, true),
+            space: net.space(LANES, true),
             inputs: vec![ids(LANES * WINDOW, WORDS)],
             targets: ids(LANES, 9),
             step: 0,

@@ -50,6 +50,16 @@ pub enum Error {
         /// The value found.
         value: f64,
     },
+    /// A run came to its end with a model that is worth nothing; it was not saved.
+    #[error(
+        "step {step}: training has diverged: after the last step {found}; the model is not saved, checkpoints saved before are kept; a lower --lr may help"
+    )]
+    Diverged {
+        /// The optimizer step, from 1.
+        step: u64,
+        /// What shows it.
+        found: String,
+    },
     /// A signal asked the run to end; a checkpoint has been saved.
     #[error("stopped by {name}; continue with: {resume}", name = if *signal == 2 { "Ctrl-C" } else { "SIGTERM" })]
     Interrupted {
@@ -83,13 +93,13 @@ impl Error {
         Error::Model { path: path.as_ref().to_owned(), what: what.into() }
     }
 
-    /// The exit code of the program: 2 usage, 3 input, 4 model directory, 5 not finite, 6 system, 128 + signal.
+    /// The exit code of the program: 2 usage, 3 input, 4 model directory, 5 not finite or diverged, 6 system, 128 + signal.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,
             Error::Input { .. } => 3,
             Error::Model { .. } => 4,
-            Error::NotFinite { .. } => 5,
+            Error::NotFinite { .. } | Error::Diverged { .. } => 5,
             Error::Io { .. } => 6,
             Error::Interrupted { signal, .. } => 128 + *signal as u8,
         }

@@ -1,7 +1,7 @@
 //! Parameters: a [`Layout`] names the tensors of a model, an [`Arena`] is one flat buffer in that layout. Weights, gradients and
 //! optimizer states are arenas of one layout, so that updating, clipping and saving are loops over one buffer.
 
-use crate::kernels::Buffer;
+use crate::kernels::{Buffer, Room};
 use crate::real::{LANES, Real};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use std::ops::Range;
@@ -125,6 +125,11 @@ impl<R: Real> Arena<R> {
     /// All zeros.
     pub fn zeros(layout: &Arc<Layout>) -> Self {
         Arena { layout: layout.clone(), data: Buffer::zeros(layout.len()) }
+    }
+
+    /// All zeros, made in `room`.
+    pub fn within(room: &mut Room, layout: &Arc<Layout>) -> Self {
+        Arena { layout: layout.clone(), data: room.zeros(layout.len()) }
     }
 
     /// The layout.

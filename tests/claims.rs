@@ -359,7 +359,7 @@ fn assignment_2a_gradients_of_the_window_net() {
     let mut g = Gradients::zeros(net.layout(), ids.len());
     let batch = ner::Batch { inputs: &[ids.to_vec()], ends: &[n] };
     let noise = ner::Noise { keep: Keep::inverted(1.0), seed: 1, step: 0, freeze: false };
-    let loss = net.step(&mut g, &mut net.space(n, n, true), batch, &y, noise, &w);
+    let loss = net.step(&mut g, &mut net.space(n, true), batch, &y, noise, &w);
 
     let g = g.dense(net.layout());
     let x = rows(tensor(&w, "embedding"), &ids).into_shape_with_order((n, window * width)).unwrap();
@@ -531,7 +531,7 @@ fn assignment_3d_multiply_adds_are_those_of_the_formulas() {
         Ner::new(ner::Config { tables: vec![table], window, hidden: h, labels, objective: ner::Objective::Window });
     let mut w = Arena::<f32>::zeros(net.layout());
     fill_uniform(&mut w, 0.1, 1);
-    let (mut space, mut g) = (net.space(n, n, true), Gradients::zeros(net.layout(), n * window));
+    let (mut space, mut g) = (net.space(n, true), Gradients::zeros(net.layout(), n * window));
     let (ids, y) = (vec![(0..n * window).map(|i| i as u32 % 9).collect::<Vec<u32>>()], vec![1; n]);
     let noise = ner::Noise { keep: Keep::inverted(1.0), seed: 1, step: 0, freeze: false };
     let made = MultiplyAdds::count(|| {

@@ -377,6 +377,10 @@ impl Task for Repeated {
         Outcome { loss, targets: REPEATED.len() as u64 }
     }
 
+    fn classes(&self) -> Option<usize> {
+        Some(self.model.config().words)
+    }
+
     fn validate(&mut self, _w: &Arena<f32>) -> Option<Score> {
         None
     }

@@ -51,11 +51,10 @@ fn check(case: Case) {
     let net = net(&case);
     let (inputs, targets, ends) = data(&case);
     let batch = Batch { inputs: &inputs, ends: &ends };
-    let longest = *case.sentences.iter().max().unwrap();
     let mut w = Arena::<f64>::zeros(net.layout());
     fill_uniform(&mut w, 0.9, 5);
     let noise = Noise { keep: Keep::inverted(case.keep), seed: 3, step: 9, freeze: false };
-    let mut space = net.space(targets.len(), longest, true);
+    let mut space = net.space(targets.len(), true);
     let mut g = Gradients::zeros(net.layout(), targets.len() * case.window);
     net.step(&mut g, &mut space, batch, &targets, noise, &w);
     let gradient = g.dense(net.layout());
@@ -108,7 +107,7 @@ fn l2_on_w_and_u_only() {
     for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
         let after = |l2: f64| {
             let mut g = Gradients::zeros(net.layout(), targets.len() * case.window);
-            let mut space = net.space(targets.len(), 6, true);
+            let mut space = net.space(targets.len(), true);
             let noise = Noise { keep: Keep::inverted(1.0), seed: 3, step: 9, freeze: false };
             let batch = Batch { inputs: &inputs, ends: &ends };
             net.step(&mut g, &mut space, batch, &targets, noise, &w);

@@ -511,7 +511,7 @@ fn taggers() {
             let mut g = Gradients::zeros(net.layout(), tokens * window);
             let batch = ner::Batch { inputs: &inputs, ends: &ends };
             let noise = ner::Noise { keep, seed, step, freeze: false };
-            let loss = net.step(&mut g, &mut net.space(tokens, 6, true), batch, &targets, noise, &w);
+            let loss = net.step(&mut g, &mut net.space(tokens, true), batch, &targets, noise, &w);
 
             let mut fed = Fed { matrices: Vec::new(), ids: Vec::new() };
             for (table, ids) in net.config().tables.iter().zip(&inputs) {

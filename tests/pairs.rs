@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use wordmill::Real;
+use wordmill::kernels::Room;
 use wordmill::layers::losses::DropoutPenalty;
 use wordmill::models::pseudo_siamese::{Input, PseudoSiamese};
 use wordmill::models::siamese::{Batch, Loss, Siamese};
@@ -292,7 +293,7 @@ fn the_penalty_is_what_all_masks_cost() {
             let mut delta: Vec<f64> = y.iter().map(|y| 0.25 * y).collect();
             delta[k - 1] -= 0.25;
             let (mut delta, x2) = ([delta.clone(), delta].concat(), [x.clone(), x.clone()].concat());
-            let mut penalty = DropoutPenalty::new(2, d, k, p);
+            let mut penalty = Room::make(|room| DropoutPenalty::new(room, 2, d, k, p));
             let weights = ndarray::ArrayView2::from_shape((k, d), &u).unwrap();
             let found = penalty.loss(&mut delta, &mut vec![0.0; k], &x2, &[target; 2], 0.25, weights);
             assert_close("the layer", 0.5 * found, by_hand, 1e-9, 1e-9);

@@ -7,6 +7,7 @@ use common::{assert_all_close, assert_close, check_gradient, fill_uniform};
 use ndarray::{Array2, Axis};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use wordmill::kernels::Room;
 use wordmill::layers::losses::DropoutPenalty;
 use wordmill::models::SoftmaxRegression;
 use wordmill::models::softmax_regression::Config;
@@ -64,7 +65,7 @@ fn gradient() {
     let of_loss = delta.clone();
     let x = x.as_standard_layout();
     let x = x.as_slice().unwrap();
-    let (mut layer, mut dbias) = (DropoutPenalty::new(n, 4, 3, 0.3), vec![0.0; 3]);
+    let (mut layer, mut dbias) = (Room::make(|room| DropoutPenalty::new(room, n, 4, 3, 0.3)), vec![0.0; 3]);
     let scale = 1.0 / n as f64;
     let cost = layer.loss(&mut delta, &mut dbias, x, y, scale, u.view()) * scale;
     assert_close("the penalty", penalised.0 - plain.0, cost, 1e-12, 0.0);

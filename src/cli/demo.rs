@@ -139,7 +139,7 @@ impl Demo {
             let mut kinds = tagger.config.labels.kinds.clone();
             let reading = Reading { column: Column::Last, repair: false };
             let tagged = reading.read(&test, Some(tagger.config.labels.scheme), &mut kinds, &Inputs::default())?;
-            let found = tagger.evaluate(&tagged, &kinds);
+            let found = tagger.evaluate(&tagged, &kinds, &Inputs::default())?;
             let best = evaluate(&source_tags(grammar, &tagged.file, &mut kinds), &tagged, &kinds);
             Ok::<_, Error>((found.conlleval.overall.f1, best.conlleval.overall.f1))
         })?;

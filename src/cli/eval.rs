@@ -7,7 +7,7 @@ use super::pseudo_siamese::Sees;
 use super::saved::{self, Saved};
 use super::siamese::{self, Encoded};
 use super::train_ner::column;
-use super::{columns, output_failed, pseudo_siamese, softmax};
+use super::{columns, memory, output_failed, pseudo_siamese, softmax};
 use crate::error::{Error, Result};
 use crate::notices::Notice;
 use crate::pool::pool;
@@ -163,6 +163,8 @@ impl Eval {
     fn siamese(&self, checkpoint: &mut Checkpoint, inputs: &Inputs) -> Result<String> {
         let siamese::Trained { config, net, w, words } = siamese::Trained::read(checkpoint)?;
         let pairs = Encoded::new(&Pairs::read(&self.text, inputs)?, &words, config.grades, inputs)?;
+        let bytes = |threads| net.distances_bytes::<f32>(pairs.len(), threads);
+        memory::check_threads("evaluation", bytes, inputs)?;
         let found = pairs.evaluate(&net, &w);
         if self.json {
             return Ok(json(&found, inputs));
@@ -177,7 +179,7 @@ impl Eval {
         let mut kinds = labels.kinds.clone();
         let tagged = reading.read(&self.text, Some(labels.scheme), &mut kinds, inputs)?;
         warn_of_unseen(labels, &tagged, &kinds, inputs)?;
-        let report = tagger.evaluate(&tagged, &kinds);
+        let report = tagger.evaluate(&tagged, &kinds, inputs)?;
         if let Some(path) = &self.svg {
             self.draw(path, &report.confusion)?;
         }
@@ -203,6 +205,8 @@ impl Eval {
                 corpus = Corpus { ids, unknown, lines };
                 of_lines = Some(all);
             }
+            let bytes = Evaluator::bytes(&trained.model, corpus.ids.len());
+            memory::check_threads("evaluation", |_| bytes, inputs)?;
             let start = std::time::Instant::now();
             let mut evaluator = Evaluator::new(&trained.model, corpus.ids.len());
             let Evaluated { loss, ln_z } = evaluator.evaluate(&trained.model, &trained.w, &corpus.ids, eos);

@@ -198,50 +198,101 @@ impl Evaluator {
 /// The natural-log probability of every line, its end included, each read alone after an `<eos>`. With `ln_z` the words' scores are
 /// taken for normalised by it, and not summed over the vocabulary.
 pub fn score(trained: &Trained, lines: &Lines, ln_z: Option<f64>) -> Vec<f64> {
-    let Trained { model, w, vocabulary } = trained;
     let all: Vec<&[u32]> = lines.iter().collect();
     let mut order: Vec<usize> = (0..all.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(all[i].len()));
     let mut scores = vec![0.0; all.len()];
-    let lanes = LANES.min(all.len()).max(1);
-    let mut space = match ln_z {
-        Some(_) => model.state_space(STEPS, lanes),
-        None => model.evaluation_space(STEPS, lanes),
-    };
-    let (mut inputs, mut targets, mut out) = (vec![0; STEPS * lanes], vec![0; STEPS * lanes], vec![0.0; STEPS * lanes]);
-    for batch in order.chunks(lanes) {
-        space.reset();
-        let longest = all[batch[0]].len();
-        for at in (0..longest).step_by(STEPS) {
-            let n = STEPS.min(longest - at) * lanes;
-            let eos = vocabulary.eos();
-            for i in 0..n {
-                let line = batch.get(i % lanes).map_or(&[][..], |&line| all[line]);
-                let t = at + i / lanes;
-                inputs[i] = if t == 0 { eos } else { *line.get(t - 1).unwrap_or(&eos) };
-                targets[i] = *line.get(t).unwrap_or(&eos);
-            }
-            let window = Window { inputs: &inputs[..n], targets: &targets[..n], loss_from: 0 };
-            match ln_z {
-                Some(ln_z) => {
-                    model.follow(&mut space, window, w);
-                    model.target_logits(&mut out[..n], &space, w);
-                    out[..n].iter_mut().for_each(|score| *score -= ln_z);
-                }
-                None => model.log_probabilities(&mut out[..n], &mut space, window, w),
-            }
-            model.carry(&mut space, n / lanes);
-            for (i, out) in out[..n].iter().enumerate() {
-                if let Some(&line) = batch.get(i % lanes)
-                    && at + i / lanes < all[line].len()
-                {
-                    scores[line] += out;
-                }
-            }
+    let n = STEPS * LANES;
+    let (inputs, targets, out) = (vec![0; n], vec![0; n], vec![0.0; n]);
+    let mut scorer = Scorer { trained, ln_z, spaces: Default::default(), inputs, targets, out };
+    for batch in order.chunks(LANES) {
+        let lines: Vec<&[u32]> = batch.iter().map(|&i| all[i]).collect();
+        for (&i, score) in batch.iter().zip(scorer.score(&lines)) {
+            scores[i] = score;
         }
     }
     scores
 }
+
+/// Reads lines beside each other, one in each lane.
+struct Scorer<'a> {
+    trained: &'a Trained,
+    ln_z: Option<f64>,
+    /// Memory for 1, 2, 4 … lanes, made when it is first needed.
+    spaces: [Option<Space<f32>>; 1 + LANES.ilog2() as usize],
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+    out: Vec<f64>,
+}
+
+impl Scorer<'_> {
+    /// The scores of `lines`, of which none is longer than the one before. When half of the lanes have come to the end of their
+    /// lines the others go on in memory for half as many: what is long and alone costs what it costs alone.
+    fn score(&mut self, lines: &[&[u32]]) -> Vec<f64> {
+        let mut scores = vec![0.0; lines.len()];
+        // Of several sizes, that of 2^size lanes.
+        let size_for = |lanes: usize| lanes.next_power_of_two().ilog2() as usize;
+        let mut size = size_for(lines.len());
+        self.space(size).reset();
+        let mut at = 0;
+        while at < lines[0].len() {
+            let reading = lines.partition_point(|line| line.len() > at);
+            let smaller = size_for(reading);
+            if smaller < size {
+                let before = self.spaces[size].take().expect("it was read with");
+                self.space(smaller).take_lanes(&before, reading);
+                self.spaces[size] = Some(before);
+                size = smaller;
+            }
+            let (lanes, steps) = (1 << size, STEPS.min(lines[0].len() - at));
+            self.read(&lines[..reading], at, steps, size);
+            for (i, out) in self.out[..steps * lanes].iter().enumerate() {
+                let (lane, t) = (i % lanes, at + i / lanes);
+                if lane < reading && t < lines[lane].len() {
+                    scores[lane] += out;
+                }
+            }
+            at += steps;
+        }
+        scores
+    }
+
+    /// Memory for 2^size lanes.
+    fn space(&mut self, size: usize) -> &mut Space<f32> {
+        let (model, lanes) = (&self.trained.model, 1 << size);
+        self.spaces[size].get_or_insert_with(|| match self.ln_z {
+            Some(_) => model.state_space(STEPS, lanes),
+            None => model.evaluation_space(STEPS, lanes),
+        })
+    }
+
+    /// Reads the words of `lines` from `at` on; `out` gets their log-probabilities, step by step.
+    fn read(&mut self, lines: &[&[u32]], at: usize, steps: usize, size: usize) {
+        let Trained { model, w, vocabulary } = self.trained;
+        let (lanes, eos) = (1 << size, vocabulary.eos());
+        let n = steps * lanes;
+        for i in 0..n {
+            let (line, t) = (lines.get(i % lanes).copied().unwrap_or_default(), at + i / lanes);
+            self.inputs[i] = if t == 0 { eos } else { *line.get(t - 1).unwrap_or(&eos) };
+            self.targets[i] = *line.get(t).unwrap_or(&eos);
+        }
+        let ln_z = self.ln_z;
+        let window = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: 0 };
+        let (space, out) = (self.spaces[size].as_mut().expect("it was made"), &mut self.out[..n]);
+        match ln_z {
+            Some(ln_z) => {
+                model.follow(space, window, w);
+                model.target_logits(out, space, w);
+                out.iter_mut().for_each(|score| *score -= ln_z);
+            }
+            None => model.log_probabilities(out, space, window, w),
+        }
+        model.carry(space, steps);
+    }
+}
+
+/// Words on which a model that learns from samples is checked at the end of its run.
+const CHECKED: usize = 512;
 
 /// A language model and the text it learns from.
 pub struct LmTask<'a> {
@@ -249,6 +300,8 @@ pub struct LmTask<'a> {
     lanes: Lanes<'a>,
     windows: Windows,
     valid: Option<(&'a [u32], Evaluator)>,
+    /// For the check at the end, of a model that learns from samples.
+    check: Option<Evaluator>,
     eos: u32,
     space: Space<f32>,
     inputs: Vec<u32>,
@@ -286,6 +339,12 @@ pub struct LmData<'a> {
 }
 
 impl<'a> LmTask<'a> {
+    /// Bytes of the memory that evaluation takes, on a validation text of so many words, and at the end.
+    pub fn evaluation_bytes(model: &LanguageModel, valid: Option<usize>) -> usize {
+        let checked = model.recipe().map(|_| CHECKED);
+        [valid, checked].into_iter().flatten().map(|words| Evaluator::bytes(model, words)).sum()
+    }
+
     /// Allocates the working memory.
     pub fn new(data: LmData<'a>) -> Self {
         let LmData { model, lanes, windows, tau, valid, counts, eos, keep, forget, seed, files } = data;
@@ -295,6 +354,7 @@ impl<'a> LmTask<'a> {
             lanes,
             windows,
             valid: valid.map(|ids| (ids, Evaluator::new(model, ids.len()))),
+            check: model.recipe().is_some().then(|| Evaluator::new(model, CHECKED)),
             eos,
             space: model.training_space(tau, lanes.lanes(), counts),
             inputs: vec![0; tokens],
@@ -359,6 +419,30 @@ impl Task for LmTask<'_> {
             self.model.carry(&mut self.space, self.windows.get(index + 1).carry_from);
         }
         Outcome { loss, targets: ((window.len() - window.loss_from) * self.lanes.lanes()) as u64 }
+    }
+
+    /// Over all words also where a step's is over a sample, of which the loss of a worthless model may be low.
+    fn loss_after(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> f64 {
+        let window = self.windows.get((step % self.steps_per_epoch()) as usize);
+        let lanes = self.lanes.lanes();
+        if let Some(evaluator) = &mut self.check {
+            let mut ids = Vec::with_capacity(CHECKED);
+            for lane in 0..lanes {
+                ids.extend(self.targets[..window.len() * lanes].iter().skip(lane).step_by(lanes));
+            }
+            ids.truncate(CHECKED);
+            return evaluator.evaluate(self.model, w, &ids, self.eos).loss;
+        }
+        let states: Vec<Vec<f32>> = self.space.states().map(<[f32]>::to_vec).collect();
+        let n = window.len() * lanes;
+        let data = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: window.loss_from };
+        let loss = self.model.step(g, &mut self.space, data, Noise { keep: self.keep, seed: self.seed, step }, w);
+        self.space.states_mut().zip(&states).for_each(|(state, before)| state.copy_from_slice(before));
+        loss
+    }
+
+    fn classes(&self) -> Option<usize> {
+        Some(self.model.config().words)
     }
 
     fn heed(&mut self, signals: &Signals) {

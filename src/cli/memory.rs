@@ -51,10 +51,7 @@ impl Needs {
         let predicted = predicted_peak(bytes(self));
         progress.say(&format!("predicted peak memory {:.0} MB", predicted as f64 / 1e6));
         let fits = |room: usize| self.what_fits(|needs| predicted_peak(bytes(needs)) <= room);
-        if let Some(warning) = check(predicted, fits)? {
-            inputs.warn(Notice::new(warning))?;
-        }
-        Ok(())
+        check("training", predicted, fits, inputs)
     }
 
     /// Options with which the run would fit, each alone.
@@ -69,9 +66,14 @@ impl Needs {
     }
 }
 
-/// Refuses a run that the machine, this process's control group or its limits have no room for, and tells `what_fits` in the room
-/// that there is. A warning if there is room, but not now.
-pub fn check(predicted: usize, what_fits: impl FnOnce(usize) -> Vec<String>) -> Result<Option<String>> {
+/// Refuses `work`, as "training", that the machine, this process's control group or its limits have no room for, and tells
+/// `what_fits` in the room that there is. Warns if there is room, but not now.
+pub fn check(
+    work: &str,
+    predicted: usize,
+    what_fits: impl FnOnce(usize) -> Vec<String>,
+    inputs: &Inputs,
+) -> Result<()> {
     let room =
         [machine("MemTotal:"), group(), limit_of("Max address space"), limit_of("Max data size")].into_iter().flatten();
     let gb = |bytes: usize| bytes as f64 / 1e9;
@@ -82,14 +84,27 @@ pub fn check(predicted: usize, what_fits: impl FnOnce(usize) -> Vec<String>) -> 
             [some @ .., last] => format!("{} or {last} would fit", some.join(", ")),
         };
         let (needed, room) = (gb(predicted), gb(room));
-        let what = format!("training needs {needed:.2} GB of memory, this machine offers {room:.2} GB; {fits}");
+        let what = format!("{work} needs {needed:.2} GB of memory, this machine offers {room:.2} GB; {fits}");
         return Err(Error::Usage(what));
     }
     let free = machine("MemAvailable:").map(|free| free.saturating_add(status("VmRSS:")));
-    Ok(free.filter(|&free| free < predicted).map(|free| {
+    if let Some(free) = free.filter(|&free| free < predicted) {
         let (needed, free) = (gb(predicted), gb(free));
-        format!("training needs {needed:.2} GB of memory, of which other programs leave {free:.2} GB at present")
-    }))
+        let what =
+            format!("{work} needs {needed:.2} GB of memory, of which other programs leave {free:.2} GB at present");
+        inputs.warn(Notice::new(what))?;
+    }
+    Ok(())
+}
+
+/// The same of what takes `bytes` and has no size to choose but the number of threads, which `bytes` is a function of.
+pub fn check_threads(work: &str, bytes: impl Fn(usize) -> usize, inputs: &Inputs) -> Result<()> {
+    let threads = rayon::current_num_threads();
+    let fits = |room: usize| {
+        let fewer = largest(threads, |threads| predicted_peak(bytes(threads)) <= room);
+        fewer.map(|threads| format!("--threads {threads}")).into_iter().collect()
+    };
+    check(work, predicted_peak(bytes(threads)), fits, inputs)
 }
 
 /// The largest number from 1 to below `limit` that fits, if larger ones need more.

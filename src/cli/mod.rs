@@ -16,6 +16,7 @@ mod lexicon;
 mod memory;
 mod neighbors;
 pub mod ner;
+pub mod panics;
 mod profile;
 mod pseudo_siamese;
 mod regression;

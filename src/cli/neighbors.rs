@@ -1,5 +1,6 @@
 //! `wordmill neighbors`
 
+use super::inputs::InputOptions;
 use super::language_model::Trained;
 use super::ner::Tagger;
 use super::output_failed;
@@ -7,6 +8,7 @@ use super::saved::{self, Saved};
 use super::{pseudo_siamese, siamese};
 use crate::error::{Error, Result};
 use crate::kernels::pairs::squared_distances;
+use crate::notices::Notice;
 use crate::pool::pool;
 use crate::text::words::{END, Form, WordIndex};
 use serde::Serialize;
@@ -62,7 +64,7 @@ impl Points {
         let width = self.table.len() / self.words.len();
         let own = &self.table[row * width..][..width];
         let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(x * y)).sum::<f64>();
-        let length = |x: &[f32]| dot(x, x).sqrt().max(f64::MIN_POSITIVE);
+        let length = |x: &[f32]| dot(x, x).sqrt();
         let how_near = |other: &[f32]| {
             if self.by_distance {
                 let mut squared = [0.0f32];
@@ -73,7 +75,8 @@ impl Points {
             }
         };
         let mut all: Vec<(usize, f64)> = self.table.chunks_exact(width).map(how_near).enumerate().collect();
-        all.retain(|(other, _)| *other != row && *other >= self.from);
+        // A vector of zeros has no direction: its word is a neighbour of none.
+        all.retain(|(other, near)| *other != row && *other >= self.from && !near.is_nan());
         // Of equally near words the more frequent first.
         all.sort_by(|a, b| if self.by_distance { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) });
         all
@@ -83,9 +86,14 @@ impl Points {
 impl Neighbors {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
+        let inputs = InputOptions::default().inputs(false);
         let points = pool(1)?.install(|| self.read())?;
         for (word, &row) in self.words.iter().zip(&points.rows) {
             let all = points.near(row);
+            if all.is_empty() {
+                let what = format!("`{word}` has no neighbors: its vector, or every other one, is all zeros");
+                inputs.warn(Notice::new(what))?;
+            }
             let neighbors = all.iter().take(self.count).map(|&(i, near)| (points.words[i].as_str(), near)).collect();
             let found = Found { word, known_as: &points.words[row], neighbors };
             let written = if self.json {

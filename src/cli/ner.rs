@@ -162,11 +162,6 @@ impl Encoded {
         self.places.len()
     }
 
-    /// Tokens of the longest sentence.
-    pub fn longest(&self) -> usize {
-        (0..self.ends.len()).map(|i| self.sentence(i).len()).max().unwrap_or(0)
-    }
-
     fn sentence(&self, i: usize) -> Range<usize> {
         starts(&self.ends, i)..self.ends[i]
     }
@@ -179,28 +174,38 @@ impl Encoded {
         }
     }
 
-    /// Bytes that [`Encoded::label`] takes, by as many threads.
-    pub fn label_bytes(&self, net: &Ner, threads: usize) -> usize {
+    /// Blocks of sentences, in the runs that one thread labels with one memory, and the most tokens that a block of the run has.
+    fn runs(&self) -> Vec<(usize, Vec<Range<usize>>)> {
         let blocks = blocks(&self.ends, BLOCK);
-        let most = blocks.iter().map(|block| self.ends[block.end - 1] - starts(&self.ends, block.start)).max();
-        let most = most.unwrap_or(0);
-        let a_run =
-            net.space_bytes::<f32>(most, self.longest(), false) + most * net.config().window * self.rows.len() * 4;
-        threads.min(blocks.len()) * a_run + self.tokens() * 2 * size_of::<u32>()
+        let a_run = blocks.len().div_ceil(RUNS).clamp(1, LONGEST_RUN);
+        let most = |run: &[Range<usize>]| run.iter().map(|block| self.tokens_of(block).len()).max().unwrap_or(0);
+        blocks.chunks(a_run).map(|run| (most(run), run.to_vec())).collect()
+    }
+
+    /// The tokens of some sentences.
+    fn tokens_of(&self, sentences: &Range<usize>) -> Range<usize> {
+        starts(&self.ends, sentences.start)..self.ends[sentences.end - 1]
+    }
+
+    /// Bytes that [`Encoded::label`] takes, by as many threads: they may have the runs that need most at the same time.
+    pub fn label_bytes(&self, net: &Ner, threads: usize) -> usize {
+        let mut most: Vec<usize> = self.runs().iter().map(|run| run.0).collect();
+        most.sort_unstable_by(|a, b| b.cmp(a));
+        let a_token = net.config().window * self.rows.len() * size_of::<u32>();
+        let a_run = |&tokens: &usize| net.space_bytes::<f32>(tokens, false) + tokens * a_token;
+        most.iter().take(threads).map(a_run).sum::<usize>() + self.tokens() * 2 * size_of::<u32>()
     }
 
     /// The labels that the net gives, one a token.
     pub fn label(&self, net: &Ner, w: &Arena<f32>) -> Vec<u32> {
-        let blocks = blocks(&self.ends, BLOCK);
-        let tokens = |block: &Range<usize>| starts(&self.ends, block.start)..self.ends[block.end - 1];
-        let most = blocks.iter().map(|block| tokens(block).len()).max().unwrap_or(0);
-        let longest = self.longest();
-        let inputs = || vec![Vec::with_capacity(most * net.config().window); self.rows.len()];
-        let label = |run: &[Range<usize>]| {
-            let (mut space, mut inputs, mut ends) = (net.space(most, longest, false), inputs(), Vec::new());
-            let mut labels = Vec::new();
+        let label = |(most, run): &(usize, Vec<Range<usize>>)| {
+            let mut space = net.space(*most, false);
+            // A clone of a vector would have no room.
+            let inputs = self.rows.iter().map(|_| Vec::with_capacity(most * net.config().window));
+            let mut inputs: Vec<Vec<u32>> = inputs.collect();
+            let (mut ends, mut labels) = (Vec::new(), Vec::new());
             for block in run {
-                let tokens = tokens(block);
+                let tokens = self.tokens_of(block);
                 inputs.iter_mut().for_each(Vec::clear);
                 tokens.clone().for_each(|token| self.push(&mut inputs, token));
                 ends.clear();
@@ -211,9 +216,7 @@ impl Encoded {
             }
             labels
         };
-        // Working memory is made once a run of blocks.
-        let a_run = blocks.len().div_ceil(RUNS).clamp(1, LONGEST_RUN);
-        blocks.par_chunks(a_run).with_max_len(1).map(label).collect::<Vec<_>>().concat()
+        self.runs().par_iter().with_max_len(1).map(label).collect::<Vec<_>>().concat()
     }
 }
 
@@ -315,16 +318,25 @@ impl Tagger {
     }
 
     /// The tags of sentences.
-    pub fn tag(&self, words: &[&str], ends: &[usize]) -> Vec<Tag> {
+    ///
+    /// # Errors
+    /// There is no memory for the longest of them.
+    pub fn tag(&self, words: &[&str], ends: &[usize], inputs: &Inputs) -> Result<Vec<Tag>> {
         let encoded = self.encoder.encode(words, ends, self.config.net.window / 2);
+        let longest = (0..ends.len()).map(|i| encoded.sentence(i).len()).max().unwrap_or(0);
+        let work = format!("tagging, with a longest sentence of {longest} tokens,");
+        memory::check_threads(&work, |threads| encoded.label_bytes(&self.net, threads), inputs)?;
         let labels = encoded.label(&self.net, &self.w);
-        labels.into_iter().map(|label| self.config.labels.tag(label as usize)).collect()
+        Ok(labels.into_iter().map(|label| self.config.labels.tag(label as usize)).collect())
     }
 
     /// How well it tags a file.
-    pub fn evaluate(&self, tagged: &Tagged, kinds: &Kinds) -> Report {
+    ///
+    /// # Errors
+    /// Those of [`Tagger::tag`].
+    pub fn evaluate(&self, tagged: &Tagged, kinds: &Kinds, inputs: &Inputs) -> Result<Report> {
         let (words, ends) = words_and_ends(&tagged.file);
-        evaluate(&self.tag(&words, &ends), tagged, kinds)
+        Ok(evaluate(&self.tag(&words, &ends, inputs)?, tagged, kinds))
     }
 }
 
@@ -412,18 +424,17 @@ impl<'a> NerTask<'a> {
         let places = most * net.config().window;
         let evaluation = valid.map_or(0, |valid| valid.label_bytes(net, rayon::current_num_threads()));
         memory::learning_bytes(net.layout(), net.layout(), needs.rule, places, evaluation)
-            + net.space_bytes::<f32>(most, train.longest(), true)
+            + net.space_bytes::<f32>(most, true)
             + (places * train.rows.len() + examples + train.tokens() + 2 * most) * size_of::<u32>()
     }
 
     /// Allocates the working memory.
     pub fn new(data: NerData<'a>) -> Self {
-        let longest = data.train.longest();
         let (examples, a_batch, most) = batches(&data.train, data.net.config().objective, data.batch);
         let places = most * data.net.config().window;
         NerTask {
             order: Batches::new(examples, a_batch, data.seed),
-            space: data.net.space(most, longest, true),
+            space: data.net.space(most, true),
             // A clone of a vector would have no room.
             inputs: data.train.rows.iter().map(|_| Vec::with_capacity(places)).collect(),
             targets: Vec::with_capacity(most),
@@ -485,6 +496,10 @@ impl Task for NerTask<'_> {
         let batch = Batch { inputs: &self.inputs, ends: &self.ends };
         let loss = net.step(g, &mut self.space, batch, &self.targets, noise, w);
         Outcome { loss, targets: self.targets.len() as u64 }
+    }
+
+    fn classes(&self) -> Option<usize> {
+        Some(self.data.labels.count())
     }
 
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {

@@ -128,7 +128,8 @@ impl Encoded {
             }
         }
         let accuracy = right as f64 / self.len() as f64;
-        Evaluation { words: self.len(), right, accuracy, loss: loss / f64::from(seen), labels: counts }
+        let loss = (seen > 0).then(|| loss / f64::from(seen));
+        Evaluation { words: self.len(), right, accuracy, loss, labels: counts }
     }
 }
 
@@ -138,8 +139,8 @@ pub struct Evaluation {
     words: usize,
     right: usize,
     accuracy: f64,
-    /// Mean −log ŷ of the words whose labels the net knows, in nats.
-    loss: f64,
+    /// Mean −log ŷ of the words whose labels the net knows, in nats; none where it knows no label.
+    loss: Option<f64>,
     labels: Vec<LabelReport>,
 }
 
@@ -160,8 +161,10 @@ impl Evaluation {
         let percent = |part: usize, of: usize| {
             if of == 0 { "-".to_owned() } else { format!("{:.2}", 100.0 * part as f64 / of as f64) }
         };
+        let loss =
+            loss.map_or("not defined: the net knows none of the labels".to_owned(), |x| format!("{x:.4} nats a word"));
         let mut text = format!(
-            "{words} words, {right} right: accuracy {:.2} %\nloss {loss:.4} nats a word\n\n{:width$}  {:>6}  {:>9}  {:>8}",
+            "{words} words, {right} right: accuracy {:.2} %\nloss {loss}\n\n{:width$}  {:>6}  {:>9}  {:>8}",
             100.0 * accuracy,
             "label",
             "words",
@@ -305,6 +308,10 @@ impl Task for PseudoSiameseTask<'_> {
         }
         let loss = self.net.step(g, &mut self.space, self.train.input(&self.ids), &self.targets, w);
         Outcome { loss, targets: self.ids.len() as u64 }
+    }
+
+    fn classes(&self) -> Option<usize> {
+        Some(self.net.config().labels)
     }
 
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {

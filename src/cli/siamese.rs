@@ -78,7 +78,7 @@ impl Encoded {
             pairs: self.len(),
             alike: binary.then(|| is_alike.iter().filter(|alike| **alike).count()),
             roc: if binary { roc(&distances, &is_alike) } else { None },
-            spearman: grades.graded.then(|| -spearman(&distances, &self.labels)),
+            spearman: grades.graded.then(|| spearman(&distances, &self.labels).map(|rho| -rho)),
             mean_distance: distances.iter().sum::<f64>() / distances.len() as f64,
             mean_distance_alike: if binary { mean(true) } else { None },
             mean_distance_others: if binary { mean(false) } else { None },
@@ -95,9 +95,9 @@ pub struct Evaluation {
     alike: Option<usize>,
     #[serde(flatten)]
     roc: Option<Roc>,
-    /// Of nearness with the labels, where these have grades.
+    /// Of nearness with the labels, where these have grades; null where all distances are equal.
     #[serde(skip_serializing_if = "Option::is_none")]
-    spearman: Option<f64>,
+    spearman: Option<Option<f64>>,
     mean_distance: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     mean_distance_alike: Option<f64>,
@@ -109,7 +109,7 @@ impl Evaluation {
     /// The figure that the best model has most of.
     pub fn score(&self) -> Option<Score> {
         let auc = self.roc.map(|roc| Score { measure: Measure::Auc, value: roc.auc });
-        auc.or(self.spearman.map(|value| Score { measure: Measure::Spearman, value }))
+        auc.or(self.spearman.flatten().map(|value| Score { measure: Measure::Spearman, value }))
     }
 
     /// For people.
@@ -126,8 +126,10 @@ impl Evaluation {
                 roc.threshold
             );
         }
-        if let Some(spearman) = self.spearman {
-            text += &format!("\nSpearman correlation {spearman:.4}");
+        match self.spearman {
+            Some(Some(spearman)) => text += &format!("\nSpearman correlation {spearman:.4}"),
+            Some(None) => text += "\nSpearman correlation not defined: all distances are equal",
+            None => {}
         }
         text += &format!("\nmean distance {:.4}", self.mean_distance);
         if let (Some(alike), Some(others)) = (self.mean_distance_alike, self.mean_distance_others) {
@@ -247,6 +249,10 @@ impl Task for SiameseTask<'_> {
         let batch = Batch { first: &self.first, second: &self.second, alike: &self.alike };
         let loss = self.net.step(g, &mut self.space, batch, w);
         Outcome { loss, targets: self.alike.len() as u64 }
+    }
+
+    fn classes(&self) -> Option<usize> {
+        None
     }
 
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {

@@ -182,6 +182,10 @@ impl Task for SoftmaxTask<'_> {
         Outcome { loss, targets: n as u64 }
     }
 
+    fn classes(&self) -> Option<usize> {
+        Some(self.net.config().classes)
+    }
+
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {
         let found = self.valid.as_ref()?.evaluate(self.net, w);
         Some(Score { measure: Measure::CrossEntropy, value: found.cross_entropy() })

@@ -53,6 +53,7 @@ enum Output {
 impl TagText {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
+        let inputs = self.inputs.inputs(false);
         let tagger = pool(self.threads)?.install(|| Tagger::load(&self.model))?;
         let mut bytes = Vec::new();
         let path = match &self.file {
@@ -66,7 +67,7 @@ impl TagText {
                 path
             }
         };
-        let tag = |words: &[&str], ends: &[usize]| Ok(pool(self.threads)?.install(|| tagger.tag(words, ends)));
+        let tag = |words: &[&str], ends: &[usize]| pool(self.threads)?.install(|| tagger.tag(words, ends, &inputs));
         let texts = tagger.config.labels.texts();
         let name = |tag: Tag| tagger.config.labels.label(tag).map_or("O", |label| texts[label].as_str());
         if !self.text {

@@ -2,7 +2,7 @@
 
 use super::config::Preset;
 use super::inputs::{InputOptions, print_json};
-use super::language_model::{Evaluator, LmData, LmTask, Trained};
+use super::language_model::{LmData, LmTask, Trained};
 use super::memory;
 use super::profile::{self, Profiled};
 use super::run::{absolute, check_patience, first_state, quoted, resumed_state, to_toml};
@@ -629,9 +629,7 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
         predicted as f64 / 1e6
     ));
     let room = |room: usize| what_fits(options, &vocabulary, valid_words, room);
-    if let Some(warning) = memory::check(predicted, room)? {
-        inputs.warn(Notice::new(warning))?;
-    }
+    memory::check("training", predicted, room, inputs)?;
     let writer = writer.map_or_else(|| Writer::create(&options.out, options.force), Ok)?;
 
     let steps = (windows.count() as u64).saturating_mul(options.epochs).min(options.max_steps.unwrap_or(u64::MAX));
@@ -734,7 +732,7 @@ fn lm_bytes(model: &LanguageModel, options: &LmOptions, valid: Option<usize>) ->
     let touched = options.tau * options.batch + model.samples(options.batch);
     memory::learning_bytes(model.layout(), model.layout(), options.optimizer, touched, 0)
         + model.space_bytes::<f32>(options.tau, options.batch, true)
-        + valid.map_or(0, |words| Evaluator::bytes(model, words))
+        + LmTask::evaluation_bytes(model, valid)
 }
 
 /// Options with which the run would fit in `room` bytes, each alone.

@@ -401,7 +401,7 @@ pub fn train_ner(options: &NerOptions, inputs: &Inputs) -> Result<Summary> {
     let (done, profile) = profile::during(options.profile.as_ref(), Precision::F32, fit)?;
     let test = match &test {
         None => None,
-        Some(test) => Some(Tagger::load(&run.out)?.evaluate(test, &kinds)),
+        Some(test) => Some(Tagger::load(&run.out)?.evaluate(test, &kinds, inputs)?),
     };
     Ok(Summary {
         parameters: done.parameters,

@@ -118,6 +118,10 @@ pub fn train_siamese(options: &SiameseOptions, inputs: &Inputs) -> Result<Summar
     };
     let encode = |pairs: &Pairs| Encoded::new(pairs, &lexicon.words, grades, inputs);
     let encoded = encode(&train)?;
+    if options.loss == LossKind::Contrastive && Grades::of(encoded.labels()).is_one() {
+        let found = "pairs of one label only, once those without vectors are left out";
+        return Err(Error::input(&options.pairs, 0, found, "pairs that are alike and pairs that are not"));
+    }
     let encoded_valid = valid.as_ref().map(encode).transpose()?;
     if let (Some(encoded), Some(valid)) = (&encoded_valid, &valid)
         && Grades::of(encoded.labels()).is_one()

@@ -23,7 +23,6 @@ impl<R: Copy + Default> Buffer<R> {
     pub fn zeros(len: usize) -> Self {
         let layout = Self::layout(len);
         // SAFETY: the layout has a size above zero.
-        // SAFETY: the layout has a size above zero.
         let data = NonNull::new(unsafe { alloc_zeroed(layout) }.cast::<R>());
         let data = data.unwrap_or_else(|| handle_alloc_error(layout));
         #[cfg(target_os = "linux")]
@@ -73,6 +72,51 @@ impl<R: Copy + Default> Clone for Buffer<R> {
     }
 }
 
+/// Where working memory is made. What takes a room to make its buffers can be counted before: the same code runs, and makes nothing.
+pub struct Room {
+    counts: bool,
+    bytes: usize,
+}
+
+impl Room {
+    /// Makes memory.
+    pub fn make<T>(make: impl FnOnce(&mut Room) -> T) -> T {
+        make(&mut Room { counts: false, bytes: 0 })
+    }
+
+    /// Bytes of the buffers that `make` would make.
+    pub fn count<T>(make: impl FnOnce(&mut Room) -> T) -> usize {
+        let mut room = Room { counts: true, bytes: 0 };
+        make(&mut room);
+        room.bytes
+    }
+
+    fn take<T>(&mut self, len: usize) -> usize {
+        self.bytes = self.bytes.saturating_add(len.saturating_mul(size_of::<T>()));
+        if self.counts { 0 } else { len }
+    }
+
+    /// `len` zeros.
+    pub fn zeros<R: Copy + Default>(&mut self, len: usize) -> Buffer<R> {
+        Buffer::zeros(self.take::<R>(len))
+    }
+
+    /// A vector with room for `len` elements.
+    pub fn vec<T>(&mut self, len: usize) -> Vec<T> {
+        Vec::with_capacity(self.take::<T>(len))
+    }
+
+    /// `count` things that take the same memory.
+    pub fn many<T>(&mut self, count: usize, mut make: impl FnMut(&mut Room) -> T) -> Vec<T> {
+        if self.counts {
+            let one = Room::count(make);
+            self.bytes = self.bytes.saturating_add(one.saturating_mul(count));
+            return Vec::new();
+        }
+        (0..count).map(|_| make(self)).collect()
+    }
+}
+
 /// Makes this thread treat denormal numbers as zero, in and out: they cost a hundred cycles each and carry nothing here.
 pub fn flush_denormals() {
     #[cfg(target_arch = "x86_64")]
@@ -109,6 +153,18 @@ mod tests {
             assert!(buffer.iter().all(|&x| x == 0.0));
             assert_eq!(buffer.len(), len);
         }
+    }
+
+    #[test]
+    fn a_room_counts_what_it_makes() {
+        let make = |room: &mut Room| {
+            (room.zeros::<f32>(10), room.many(3, |room| (room.zeros::<f64>(5), room.vec::<u32>(7))), room.vec::<u8>(9))
+        };
+        assert_eq!(Room::count(make), 10 * 4 + 3 * (5 * 8 + 7 * 4) + 9);
+        let (buffer, many, vec) = Room::make(make);
+        assert_eq!((buffer.len(), many.len(), vec.capacity()), (10, 3, 9));
+        assert!(many.iter().all(|(zeros, vec)| zeros.len() == 5 && vec.capacity() == 7));
+        assert_eq!(Room::count(|room| room.zeros::<u64>(usize::MAX)), usize::MAX);
     }
 
     #[test]

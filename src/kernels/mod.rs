@@ -14,7 +14,7 @@ pub mod softmax;
 pub mod update;
 
 pub use isa::{Isa, isa};
-pub use memory::Buffer;
+pub use memory::{Buffer, Room};
 
 use crate::real::{LANES, Simd};
 

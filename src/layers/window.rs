@@ -3,6 +3,7 @@
 //! x⁽ᵗ⁾ = \[e⁽ᵗ⁻ᶜ⁾, …, e⁽ᵗ⁾, …, e⁽ᵗ⁺ᶜ⁾\], where e is itself made of rows of several tables: a word's vector, then those of its
 //! features. A row of x is thus P places of Σ widths each, and every table fills one column range of every place.
 
+use crate::kernels::Room;
 use crate::kernels::update::add;
 use crate::params::Rows;
 use crate::real::Real;
@@ -38,14 +39,9 @@ struct Use {
 pub struct Uses(Vec<Use>);
 
 impl Uses {
-    /// Room for `places` of them.
-    pub fn new(places: usize) -> Self {
-        Uses(Vec::with_capacity(places))
-    }
-
-    /// Bytes of [`Uses::new`].
-    pub fn bytes(places: usize) -> usize {
-        places * size_of::<Use>()
+    /// Memory for `places` of them.
+    pub fn new(room: &mut Room, places: usize) -> Self {
+        Uses(room.vec(places))
     }
 
     /// ∂L_r = Σ ∂x over the places that hold row r, in their order, for all shards of a step, of which `of` gives

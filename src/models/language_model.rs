@@ -709,6 +709,19 @@ impl<R: Real> Space<R> {
         self.states_mut().for_each(|state| state.fill(R::zero()));
     }
 
+    /// Begins where the first `lanes` lanes of another memory of the same model are; the state of the other lanes is left as it is.
+    pub fn take_lanes(&mut self, from: &Space<R>, lanes: usize) {
+        let (own, others) = (self.shards[0].lanes, from.shards[0].lanes);
+        for lane in 0..lanes {
+            let to = self.shards[lane / own].net.state.iter_mut();
+            let shard = &from.shards[lane / others];
+            for (to, from) in to.zip(&shard.net.state) {
+                let width = from.len() / shard.lanes;
+                to[lane % own * width..][..width].copy_from_slice(&from[lane % others * width..][..width]);
+            }
+        }
+    }
+
     /// The states that the next window begins with, a slice for each shard and layer.
     pub fn states(&self) -> impl Iterator<Item = &[R]> {
         self.shards.iter().flat_map(|shard| shard.net.state.iter().map(|state| &state[..]))

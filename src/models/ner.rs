@@ -3,14 +3,15 @@
 //! x⁽ᵗ⁾ = [e⁽ᵗ⁻ᶜ⁾ … e⁽ᵗ⁺ᶜ⁾]    h = tanh(xW + b₁)    θ = hUᵀ + b₂    J = −Σ log softmax(θ)_y / N, or that of whole sentences
 //!
 //! e is a word's vector and those of its features, side by side. Dropout on x and on h. Tokens are divided into shards, which
-//! the work is parallel over; their gradients are added in their order, and the tables' rows are gathered after that.
+//! the work is parallel over; their gradients are added in their order, and the tables' rows are gathered after that. What is kept of tokens
+//! are matrices of a row each, of which a shard has its own rows: memory for so many tokens is enough for sentences of any length.
 
 use crate::blas::{add_product, product};
-use crate::kernels::Buffer;
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::{Keep, factors, multiply};
 use crate::kernels::update::add;
-use crate::layers::losses::{LabelSoftmax, Sentences, Transitions, largest};
+use crate::kernels::{Buffer, Room};
+use crate::layers::losses::{LabelSoftmax, Lattice, Sentences, Transitions, largest};
 use crate::layers::recurrent::{fill_rows, sum_rows, transpose, transpose_columns, view, view_mut};
 use crate::layers::window::{Part, Uses, gather};
 use crate::params::{Arena, Gradients, Layout, P, Role};
@@ -101,33 +102,109 @@ pub const SHARD: usize = 32;
 /// Columns of W that are transposed together.
 const STRIP: usize = 64;
 
-/// What one shard of tokens keeps of a step.
+/// What one shard of tokens keeps of a step, beside the rows of its tokens.
 struct Shard<R: Real> {
     /// Its tokens within the batch, and its sentences.
     tokens: Range<usize>,
     sentences: Range<usize>,
-    /// Tokens that there is room for.
-    room: usize,
-    /// x after dropout, its mask, and ∂x: [n, window·D].
-    x: Buffer<R>,
-    kept_x: Buffer<R>,
-    dx: Buffer<R>,
-    /// tanh, its mask, and what dropout leaves of it, later ∂h: [n, H].
-    h: Buffer<R>,
-    kept_h: Buffer<R>,
-    dropped: Buffer<R>,
-    /// Scores, later their gradient: [n, K].
-    theta: Buffer<R>,
     softmax: LabelSoftmax<R>,
     sentence: Sentences,
     gradients: Arena<R>,
     loss: f64,
 }
 
+/// A matrix with a row for each token.
+struct Matrix<T> {
+    width: usize,
+    values: Buffer<T>,
+}
+
+impl<T: Copy + Default> Matrix<T> {
+    fn new(room: &mut Room, rows: usize, width: usize) -> Self {
+        Matrix { width, values: room.zeros(rows * width) }
+    }
+
+    /// The first rows.
+    fn rows(&mut self, rows: usize) -> Rows<'_, T> {
+        Rows { width: self.width, values: &mut self.values[..rows * self.width] }
+    }
+}
+
+/// Some rows of a matrix.
+struct Rows<'a, T> {
+    width: usize,
+    values: &'a mut [T],
+}
+
+impl<T> Rows<'_, T> {
+    /// The first `rows` of them, and the others.
+    fn split_at(self, rows: usize) -> (Self, Self) {
+        let (first, second) = self.values.split_at_mut(rows * self.width);
+        (Rows { width: self.width, values: first }, Rows { width: self.width, values: second })
+    }
+
+    /// Some of them.
+    fn part(&mut self, rows: &Range<usize>) -> &mut [T] {
+        &mut self.values[rows.start * self.width..rows.end * self.width]
+    }
+}
+
+/// Makes a struct of matrices, and one of some rows of each.
+macro_rules! matrices {
+    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
+        /// What is kept of the tokens of a batch.
+        struct Kept<R> {
+            $($(#[$doc])* $name: Matrix<$type>,)*
+        }
+
+        /// What is kept of some of them.
+        struct Tokens<'a, R> {
+            $($name: Rows<'a, $type>,)*
+        }
+
+        impl<R: Real> Kept<R> {
+            /// The first tokens.
+            fn tokens(&mut self, count: usize) -> Tokens<'_, R> {
+                Tokens { $($name: self.$name.rows(count),)* }
+            }
+        }
+
+        impl<R> Tokens<'_, R> {
+            /// The first `count` of them, and the others.
+            fn split_at(self, count: usize) -> (Self, Self) {
+                $(let $name = self.$name.split_at(count);)*
+                (Tokens { $($name: $name.0,)* }, Tokens { $($name: $name.1,)* })
+            }
+        }
+    };
+}
+
+matrices! {
+    /// x after dropout, its mask, and ∂x: [N, window·D].
+    x: R,
+    kept_x: R,
+    dx: R,
+    /// tanh, its mask, and what dropout leaves of it, later ∂h: [N, H].
+    h: R,
+    kept_h: R,
+    dropped: R,
+    /// Scores, later their gradient: [N, K].
+    theta: R,
+    /// Of sentences ([`Lattice`]): [N, K], [N, 1], [N, K].
+    forward: f64,
+    shifts: f64,
+    before: u32,
+    /// What was predicted: [N, 1].
+    labels: u32,
+}
+
 /// Working memory for batches.
 pub struct Space<R: Real> {
+    /// The most tokens of a batch.
+    tokens: usize,
     shards: Vec<Shard<R>>,
     in_use: usize,
+    kept: Kept<R>,
     /// W and U transposed: backward and forward products want contiguous rows.
     hidden: Buffer<R>,
     output: Buffer<R>,
@@ -180,79 +257,53 @@ impl Ner {
         self.config.window * self.parts[0].place
     }
 
-    /// Working memory for batches of up to `tokens` of which no sentence has more than `longest`; without `training` for
-    /// [`Ner::predict`] alone.
-    pub fn space<R: Real>(&self, tokens: usize, longest: usize, training: bool) -> Space<R> {
-        let Config { hidden, labels, window, objective, .. } = self.config;
-        let local = Arc::new(if training { self.layout.before(self.tables[0]) } else { Layout::default() });
-        let (way_back, uses) = if training { (1, tokens * window) } else { (0, 0) };
-        let (n, sentences) = self.room(tokens, longest);
-        let shard = |_| {
-            let mut shard = Shard {
-                tokens: 0..0,
-                sentences: 0..0,
-                room: 0,
-                x: Buffer::zeros(0),
-                kept_x: Buffer::zeros(0),
-                dx: Buffer::zeros(0),
-                h: Buffer::zeros(0),
-                kept_h: Buffer::zeros(0),
-                dropped: Buffer::zeros(0),
-                theta: Buffer::zeros(0),
-                softmax: LabelSoftmax::new(if objective == Objective::Window { way_back * n } else { 0 }, labels),
-                sentence: Sentences::new(sentences, labels),
-                gradients: Arena::zeros(&local),
-                loss: 0.0,
-            };
-            self.make_room(&mut shard, n, training);
-            shard
-        };
-        Space {
-            shards: (0..tokens.div_ceil(SHARD)).map(shard).collect(),
-            in_use: 0,
-            hidden: Buffer::zeros(self.width() * hidden),
-            output: Buffer::zeros(labels * hidden),
-            transitions: Transitions::new(labels),
-            uses: Uses::new(uses),
-        }
-    }
-
-    /// Tokens that a shard has room for at first, and those of its longest sentence.
-    fn room(&self, tokens: usize, longest: usize) -> (usize, usize) {
-        match self.config.objective {
-            Objective::Window => (SHARD.min(tokens), 0),
-            // Few shards have the longest sentence: room for it is made where it comes.
-            Objective::Sentence => ((2 * SHARD).min(SHARD - 1 + longest).min(tokens), longest.min(2 * SHARD)),
-        }
+    /// Working memory for batches of up to `tokens`, in sentences of any length; without `training` for [`Ner::predict`] alone.
+    pub fn space<R: Real>(&self, tokens: usize, training: bool) -> Space<R> {
+        Room::make(|room| self.space_in(room, tokens, training))
     }
 
     /// Bytes of [`Ner::space`], but for a little.
-    pub fn space_bytes<R: Real>(&self, tokens: usize, longest: usize, training: bool) -> usize {
-        let Config { hidden, labels, window, objective, .. } = self.config;
-        let (n, sentences) = self.room(tokens, longest);
-        let forward = n * (self.width() + hidden + labels);
-        let backward = 2 * n * (self.width() + hidden) + self.layout.before(self.tables[0]).len();
-        let softmax = if training && objective == Objective::Window { LabelSoftmax::<R>::bytes(n, labels) } else { 0 };
-        let a_shard = (forward + if training { backward } else { 0 }) * size_of::<R>()
-            + softmax
-            + Sentences::bytes(sentences, labels);
-        tokens.div_ceil(SHARD) * a_shard
-            + (self.width() + labels) * hidden * size_of::<R>()
-            + if training { Uses::bytes(tokens * window) } else { 0 }
+    pub fn space_bytes<R: Real>(&self, tokens: usize, training: bool) -> usize {
+        Room::count(|room| self.space_in::<R>(room, tokens, training))
     }
 
-    /// Makes room for `n` tokens in a shard.
-    fn make_room<R: Real>(&self, shard: &mut Shard<R>, n: usize, training: bool) {
-        let Config { hidden, labels, .. } = self.config;
-        let back = if training { n } else { 0 };
-        shard.room = n;
-        shard.x = Buffer::zeros(n * self.width());
-        shard.kept_x = Buffer::zeros(back * self.width());
-        shard.dx = Buffer::zeros(back * self.width());
-        shard.h = Buffer::zeros(n * hidden);
-        shard.kept_h = Buffer::zeros(back * hidden);
-        shard.dropped = Buffer::zeros(back * hidden);
-        shard.theta = Buffer::zeros(n * labels);
+    fn space_in<R: Real>(&self, room: &mut Room, tokens: usize, training: bool) -> Space<R> {
+        let Config { hidden, labels, window, objective, .. } = self.config;
+        let (width, sentence) = (self.width(), objective == Objective::Sentence);
+        let local = Arc::new(if training { self.layout.before(self.tables[0]) } else { Layout::default() });
+        let scored = if training && !sentence { SHARD.min(tokens) } else { 0 };
+        let shard = |room: &mut Room| Shard {
+            tokens: 0..0,
+            sentences: 0..0,
+            softmax: LabelSoftmax::new(room, scored, labels),
+            sentence: Sentences::new(room, if sentence { labels } else { 0 }),
+            gradients: Arena::within(room, &local),
+            loss: 0.0,
+        };
+        let if_training = |width| if training { width } else { 0 };
+        let if_sentence = |width| if sentence { width } else { 0 };
+        Space {
+            tokens,
+            shards: room.many(tokens.div_ceil(SHARD), shard),
+            in_use: 0,
+            kept: Kept {
+                x: Matrix::new(room, tokens, width),
+                kept_x: Matrix::new(room, tokens, if_training(width)),
+                dx: Matrix::new(room, tokens, if_training(width)),
+                h: Matrix::new(room, tokens, hidden),
+                kept_h: Matrix::new(room, tokens, if_training(hidden)),
+                dropped: Matrix::new(room, tokens, if_training(hidden)),
+                theta: Matrix::new(room, tokens, labels),
+                forward: Matrix::new(room, tokens, if_training(if_sentence(labels))),
+                shifts: Matrix::new(room, tokens, if_training(if_sentence(1))),
+                before: Matrix::new(room, tokens, if_sentence(labels)),
+                labels: Matrix::new(room, tokens, 1),
+            },
+            hidden: room.zeros(if_training(width * hidden)),
+            output: room.zeros(labels * hidden),
+            transitions: Transitions::new(room, if_sentence(labels)),
+            uses: Uses::new(room, if_training(tokens * window)),
+        }
     }
 
     /// The mean loss a token, in nats, and its gradient.
@@ -272,13 +323,13 @@ impl Ner {
         let strips = space.hidden.par_chunks_mut(STRIP * self.width()).enumerate();
         strips.for_each(|(i, strip)| transpose_columns(strip, w.matrix(self.hidden), columns(i)));
         let scale = 1.0 / tokens as f64;
-        let Space { shards, hidden, output, transitions, .. } = space;
+        let Space { shards, kept, hidden, output, transitions, .. } = space;
         let shards = &mut shards[..space.in_use];
-        shards.par_iter_mut().with_max_len(1).enumerate().for_each(|(i, shard)| {
+        in_parallel(0, shards, kept.tokens(tokens), &|i, shard, mut own| {
             let _task = task(profile::Part::Net);
-            self.forward(i, shard, batch, Some(noise), output, w);
-            self.loss(shard, batch, targets, scale, transitions, w);
-            self.backward(shard, hidden, w);
+            self.forward(i, shard, &mut own, batch, Some(noise), output, w);
+            self.loss(shard, &mut own, batch, targets, scale, transitions, w);
+            self.backward(shard, own, hidden, w);
         });
 
         // Shards are added in their order, whoever computed them.
@@ -288,68 +339,54 @@ impl Ner {
             add(dense, shard.gradients.all());
         }
         drop(net);
-        let shards = &*shards;
         let _span = span(profile::Part::Rows);
+        let dx = &*kept.dx.rows(tokens).values;
         for ((&p, &part), ids) in self.tables.iter().zip(&self.parts).zip(batch.inputs) {
             if noise.freeze && p == self.words() {
                 continue;
             }
-            let table = g.table_mut(p);
-            let of = |i: usize| {
-                let Shard { tokens, dx, .. } = &shards[i];
-                let places = tokens.start * self.config.window..tokens.end * self.config.window;
-                (&ids[places], &dx[..tokens.len() * self.width()])
-            };
-            space.uses.scatter(shards.len(), of, table, part);
+            space.uses.scatter(1, |_| (ids, dx), g.table_mut(p), part);
         }
         shards.iter().map(|shard| shard.loss).sum::<f64>() * scale
     }
 
     /// The labels of a batch, \[N\].
     pub fn predict<R: Real>(&self, labels: &mut [u32], space: &mut Space<R>, batch: Batch, w: &Arena<R>) {
-        self.prepare(space, batch, labels.len(), w);
-        let Space { shards, in_use, output, transitions, .. } = space;
-        let (mut rest, k) = (labels, self.config.labels);
-        let mut parts = Vec::with_capacity(*in_use);
-        for shard in &mut shards[..*in_use] {
-            let (own, after) = rest.split_at_mut(shard.tokens.len());
-            parts.push((shard, own));
-            rest = after;
-        }
-        parts.into_par_iter().with_max_len(1).enumerate().for_each(|(i, (shard, labels))| {
-            self.forward(i, shard, batch, None, output, w);
+        let n = labels.len();
+        self.prepare(space, batch, n, w);
+        let Space { shards, in_use, kept, output, transitions, .. } = space;
+        let k = self.config.labels;
+        in_parallel(0, &mut shards[..*in_use], kept.tokens(n), &|i, shard, mut own| {
+            self.forward(i, shard, &mut own, batch, None, output, w);
+            let Tokens { theta, labels, before, .. } = &mut own;
             match self.config.objective {
                 Objective::Window => {
                     let bias = w.slice(self.output_bias);
-                    for (label, theta) in labels.iter_mut().zip(shard.theta.chunks_exact(k)) {
+                    for (label, theta) in labels.values.iter_mut().zip(theta.values.chunks_exact(k)) {
                         *label = largest(theta.iter().zip(bias).map(|(&theta, &b)| theta + b)) as u32;
                     }
                 }
                 Objective::Sentence => {
-                    add_rows(&mut shard.theta[..labels.len() * k], w.slice(self.output_bias));
+                    add_rows(theta.values, w.slice(self.output_bias));
                     for (_, own) in sentences(batch.ends, &shard.sentences, &shard.tokens) {
-                        let theta = &shard.theta[own.start * k..own.end * k];
-                        shard.sentence.decode(&mut labels[own], theta, transitions);
+                        let lattice = Lattice { forward: &mut [], shifts: &mut [], before: before.part(&own) };
+                        shard.sentence.decode(lattice, labels.part(&own), theta.part(&own), transitions);
                     }
                 }
             }
         });
+        labels.copy_from_slice(kept.labels.rows(n).values);
     }
 
     /// Divides a batch into shards, and takes the weights that all of them need in another form.
     fn prepare<R: Real>(&self, space: &mut Space<R>, batch: Batch, tokens: usize, w: &Arena<R>) {
         assert!(tokens > 0 && batch.inputs.len() == self.tables.len());
+        assert!(tokens <= space.tokens, "a batch of {tokens} tokens, and memory for {}", space.tokens);
         assert!(batch.inputs.iter().all(|ids| ids.len() == tokens * self.config.window));
         transpose(&mut space.output, w.matrix(self.output));
         space.in_use = 0;
         let mut add = |tokens: Range<usize>, sentences: Range<usize>| {
             let shard = &mut space.shards[space.in_use];
-            if tokens.len() > shard.room {
-                self.make_room(shard, tokens.len().next_power_of_two(), !shard.dx.is_empty());
-                let longest =
-                    sentences.clone().map(|i| batch.ends[i] - if i == 0 { 0 } else { batch.ends[i - 1] }).max();
-                shard.sentence = Sentences::new(longest.unwrap_or(0).next_power_of_two(), self.config.labels);
-            }
             (shard.tokens, shard.sentences) = (tokens, sentences);
             space.in_use += 1;
         };
@@ -374,7 +411,8 @@ impl Ner {
     fn forward<R: Real>(
         &self,
         index: usize,
-        shard: &mut Shard<R>,
+        shard: &Shard<R>,
+        own: &mut Tokens<R>,
         batch: Batch,
         noise: Option<Noise>,
         output: &[R],
@@ -383,14 +421,14 @@ impl Ner {
         let Config { window, hidden, labels, .. } = self.config;
         let (n, width) = (shard.tokens.len(), self.width());
         let places = shard.tokens.start * window..shard.tokens.end * window;
-        let x = &mut shard.x[..n * width];
+        let x = &mut *own.x.values;
         for ((&p, &part), ids) in self.tables.iter().zip(&self.parts).zip(batch.inputs) {
             gather(x, &ids[places.clone()], w.slice(p), part);
         }
-        let h = &mut shard.h[..n * hidden];
+        let h = &mut *own.h.values;
         fill_rows(h, w.slice(self.hidden_bias));
         if let Some(noise) = noise {
-            let kept = &mut shard.kept_x[..n * width];
+            let kept = &mut *own.kept_x.values;
             factors(noise.keep, self.place(noise, 0, index), kept);
             multiply(x, kept);
         }
@@ -399,68 +437,88 @@ impl Ner {
         let top = match noise {
             None => h,
             Some(noise) => {
-                let dropped = &mut shard.dropped[..n * hidden];
+                let dropped = &mut *own.dropped.values;
                 dropped.copy_from_slice(h);
-                let kept = &mut shard.kept_h[..n * hidden];
+                let kept = &mut *own.kept_h.values;
                 factors(noise.keep, self.place(noise, 1, index), kept);
                 multiply(dropped, kept);
                 dropped
             }
         };
-        let theta = view_mut(&mut shard.theta[..n * labels], n, labels);
+        let theta = view_mut(own.theta.values, n, labels);
         product(theta, view(top, n, hidden), view(output, hidden, labels));
     }
 
     /// The loss of the scores, which become its gradient; that of b₂ and of the transitions.
+    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn loss<R: Real>(
         &self,
         shard: &mut Shard<R>,
+        own: &mut Tokens<R>,
         batch: Batch,
         targets: &[u32],
         scale: f64,
         transitions: &Transitions,
         w: &Arena<R>,
     ) {
-        let k = self.config.labels;
-        let theta = &mut shard.theta[..shard.tokens.len() * k];
+        let Tokens { theta, forward, shifts, .. } = own;
         let bias = w.slice(self.output_bias);
         let Some(p) = self.transitions else {
             let dbias = shard.gradients.slice_mut(self.output_bias);
-            shard.loss = shard.softmax.loss(theta, dbias, bias, &targets[shard.tokens.clone()], scale);
+            shard.loss = shard.softmax.loss(theta.values, dbias, bias, &targets[shard.tokens.clone()], scale);
             return;
         };
-        add_rows(theta, bias);
+        add_rows(theta.values, bias);
         shard.loss = 0.0;
         shard.sentence.clear();
         for (range, own) in sentences(batch.ends, &shard.sentences, &shard.tokens) {
-            let theta = &mut theta[own.start * k..own.end * k];
-            shard.loss += shard.sentence.loss(theta, transitions, &targets[range], scale);
+            let lattice = Lattice { forward: forward.part(&own), shifts: shifts.part(&own), before: &mut [] };
+            shard.loss += shard.sentence.loss(lattice, theta.part(&own), transitions, &targets[range], scale);
         }
         shard.sentence.gradient(shard.gradients.slice_mut(p), scale);
-        sum_rows(shard.gradients.slice_mut(self.output_bias), theta);
+        sum_rows(shard.gradients.slice_mut(self.output_bias), theta.values);
     }
 
     /// The way back from ∂θ: ∂U, ∂h, ∂W, ∂b₁ and ∂x.
-    fn backward<R: Real>(&self, shard: &mut Shard<R>, transposed: &[R], w: &Arena<R>) {
+    fn backward<R: Real>(&self, shard: &mut Shard<R>, own: Tokens<R>, transposed: &[R], w: &Arena<R>) {
         let Config { hidden, labels, .. } = self.config;
         let (n, width) = (shard.tokens.len(), self.width());
-        let (x, dx) = (&shard.x[..n * width], &mut shard.dx[..n * width]);
-        let (h, dh) = (&shard.h[..n * hidden], &mut shard.dropped[..n * hidden]);
-        let theta = view(&shard.theta[..n * labels], n, labels);
+        let (x, dx) = (&*own.x.values, own.dx.values);
+        let (h, dh) = (&*own.h.values, own.dropped.values);
+        let theta = view(own.theta.values, n, labels);
         let g = &mut shard.gradients;
         product(g.matrix_mut(self.output), theta.t(), view(dh, n, hidden));
         product(view_mut(dh, n, hidden), theta, w.matrix(self.output));
-        multiply(dh, &shard.kept_h[..n * hidden]);
+        multiply(dh, own.kept_h.values);
         Activation::Tanh.backward(dh, h);
         product(g.matrix_mut(self.hidden), view(x, n, width).t(), view(dh, n, hidden));
         sum_rows(g.slice_mut(self.hidden_bias), dh);
         product(view_mut(dx, n, width), view(dh, n, hidden), view(transposed, hidden, width));
-        multiply(dx, &shard.kept_x[..n * width]);
+        multiply(dx, own.kept_x.values);
     }
 
     /// Where the mask of x (layer 0) or h (1) of a shard is drawn.
     fn place(&self, noise: Noise, layer: u32, shard: usize) -> Place {
         Place::new(noise.seed, Purpose::Dropout, noise.step, layer << 16 | shard as u32)
+    }
+}
+
+/// Calls `work` for every shard in parallel, with its number, which for the first is `first`, and with what is kept of its tokens.
+fn in_parallel<R: Real>(
+    first: usize,
+    shards: &mut [Shard<R>],
+    tokens: Tokens<R>,
+    work: &(impl Fn(usize, &mut Shard<R>, Tokens<R>) + Sync),
+) {
+    match shards {
+        [] => {}
+        [shard] => work(first, shard, tokens),
+        _ => {
+            let half = shards.len() / 2;
+            let (left, right) = shards.split_at_mut(half);
+            let (own, others) = tokens.split_at(right[0].tokens.start - left[0].tokens.start);
+            rayon::join(|| in_parallel(first, left, own, work), || in_parallel(first + half, right, others, work));
+        }
     }
 }
 

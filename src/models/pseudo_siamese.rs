@@ -7,9 +7,9 @@
 //! their gradients are added in their order, and the table's rows are gathered after that.
 
 use crate::blas::{add_product, product};
-use crate::kernels::Buffer;
 use crate::kernels::activation::Activation;
 use crate::kernels::update::add;
+use crate::kernels::{Buffer, Room};
 use crate::layers::embedding::lookup;
 use crate::layers::losses::{DropoutPenalty, LabelSoftmax};
 use crate::layers::recurrent::{fill_rows, sum_rows, transpose, view, view_mut};
@@ -90,6 +90,8 @@ struct Shard<R: Real> {
 
 /// Working memory for batches.
 pub struct Space<R: Real> {
+    /// The most examples of a batch.
+    examples: usize,
     shards: Vec<Shard<R>>,
     /// W₁, W₂ and W₃ transposed.
     sigmoid: Buffer<R>,
@@ -145,42 +147,39 @@ impl PseudoSiamese {
 
     /// Working memory for batches of up to so many `examples`.
     pub fn space<R: Real>(&self, examples: usize) -> Space<R> {
-        let Config { embed, hidden, labels, freeze, dropout_penalty, .. } = self.config;
-        let n = SHARD.min(examples);
-        let back = if freeze { 0 } else { embed };
-        let shard = |_| Shard {
-            examples: 0..0,
-            x: Buffer::zeros(n * embed),
-            dx: Buffer::zeros(n * back),
-            h1: Buffer::zeros(n * hidden),
-            h2: Buffer::zeros(n * hidden),
-            sum: Buffer::zeros(n * hidden),
-            delta: Buffer::zeros(n * hidden),
-            theta: Buffer::zeros(n * labels),
-            softmax: LabelSoftmax::new(n, labels),
-            penalty: DropoutPenalty::new(n, hidden, labels, dropout_penalty),
-            gradients: Arena::zeros(&self.dense),
-            loss: 0.0,
-        };
-        Space {
-            shards: (0..examples.div_ceil(SHARD)).map(shard).collect(),
-            sigmoid: Buffer::zeros(back * hidden),
-            relu: Buffer::zeros(back * hidden),
-            output: Buffer::zeros(labels * hidden),
-            uses: Uses::new(if freeze { 0 } else { examples }),
-        }
+        Room::make(|room| self.space_in(room, examples))
     }
 
     /// Bytes of [`PseudoSiamese::space`], but for a little.
     pub fn space_bytes<R: Real>(&self, examples: usize) -> usize {
+        Room::count(|room| self.space_in::<R>(room, examples))
+    }
+
+    fn space_in<R: Real>(&self, room: &mut Room, examples: usize) -> Space<R> {
         let Config { embed, hidden, labels, freeze, dropout_penalty, .. } = self.config;
         let (n, back) = (SHARD.min(examples), if freeze { 0 } else { embed });
-        let a_shard = n * (embed + back + 4 * hidden + labels) + self.dense.len();
-        let losses =
-            LabelSoftmax::<R>::bytes(n, labels) + DropoutPenalty::<R>::bytes(n, hidden, labels, dropout_penalty);
-        examples.div_ceil(SHARD) * (a_shard * size_of::<R>() + losses)
-            + (2 * back + labels) * hidden * size_of::<R>()
-            + if freeze { 0 } else { Uses::bytes(examples) }
+        let shard = |room: &mut Room| Shard {
+            examples: 0..0,
+            x: room.zeros(n * embed),
+            dx: room.zeros(n * back),
+            h1: room.zeros(n * hidden),
+            h2: room.zeros(n * hidden),
+            sum: room.zeros(n * hidden),
+            delta: room.zeros(n * hidden),
+            theta: room.zeros(n * labels),
+            softmax: LabelSoftmax::new(room, n, labels),
+            penalty: DropoutPenalty::new(room, n, hidden, labels, dropout_penalty),
+            gradients: Arena::within(room, &self.dense),
+            loss: 0.0,
+        };
+        Space {
+            examples,
+            shards: room.many(examples.div_ceil(SHARD), shard),
+            sigmoid: room.zeros(back * hidden),
+            relu: room.zeros(back * hidden),
+            output: room.zeros(labels * hidden),
+            uses: Uses::new(room, if freeze { 0 } else { examples }),
+        }
     }
 
     /// Bytes that [`PseudoSiamese::probabilities`] of so many `examples` takes, by as many threads.
@@ -201,13 +200,14 @@ impl PseudoSiamese {
         let examples = targets.len();
         let (ids, table) = self.table(input, w);
         assert!(examples > 0 && ids.len() == examples);
+        assert!(examples <= space.examples, "a batch of {examples} examples, and memory for {}", space.examples);
         if !self.config.freeze {
             transpose(&mut space.sigmoid, w.matrix(self.sigmoid.0));
             transpose(&mut space.relu, w.matrix(self.relu.0));
         }
         transpose(&mut space.output, w.matrix(self.output.0));
         let scale = 1.0 / examples as f64;
-        let Space { shards, sigmoid, relu, output, uses } = space;
+        let Space { shards, sigmoid, relu, output, uses, .. } = space;
         let shards = &mut shards[..examples.div_ceil(SHARD)];
         shards.par_iter_mut().with_max_len(1).enumerate().for_each(|(i, shard)| {
             shard.examples = i * SHARD..examples.min((i + 1) * SHARD);

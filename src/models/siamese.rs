@@ -8,10 +8,10 @@
 //! above, the second ones below. Shards are what the work is parallel over; their gradients are added in their order.
 
 use crate::blas::{add_product, product};
-use crate::kernels::Buffer;
 use crate::kernels::activation::Activation;
 use crate::kernels::pairs::{squared_distances, squared_distances_backward};
 use crate::kernels::update::add;
+use crate::kernels::{Buffer, Room};
 use crate::layers::embedding::lookup;
 use crate::layers::recurrent::{fill_rows, sum_rows, transpose, view, view_mut};
 use crate::layers::window::{Part, Uses};
@@ -94,6 +94,8 @@ struct Shard<R: Real> {
 
 /// Working memory for batches.
 pub struct Space<R: Real> {
+    /// The most pairs of a batch.
+    pairs: usize,
     shards: Vec<Shard<R>>,
     in_use: usize,
     /// W transposed, for ∂x.
@@ -137,34 +139,35 @@ impl Siamese {
 
     /// Working memory for batches of up to `pairs`.
     pub fn space<R: Real>(&self, pairs: usize) -> Space<R> {
-        let Config { embed, hidden, freeze, .. } = self.config;
-        let local = Arc::new(self.layout.before(self.words));
-        let n = SHARD.min(pairs);
-        let shard = |_| Shard {
-            pairs: 0..0,
-            ids: Vec::with_capacity(2 * n),
-            x: Buffer::zeros(2 * n * embed),
-            dx: Buffer::zeros(if freeze { 0 } else { 2 * n * embed }),
-            h: Buffer::zeros(2 * n * hidden),
-            d: Buffer::zeros(n),
-            gradients: Arena::zeros(&local),
-            loss: 0.0,
-        };
-        Space {
-            shards: (0..pairs.div_ceil(SHARD)).map(shard).collect(),
-            in_use: 0,
-            hidden: Buffer::zeros(if freeze { 0 } else { embed * hidden }),
-            uses: Uses::new(if freeze { 0 } else { 2 * pairs }),
-        }
+        Room::make(|room| self.space_in(room, pairs))
     }
 
     /// Bytes of [`Siamese::space`], but for a little.
     pub fn space_bytes<R: Real>(&self, pairs: usize) -> usize {
+        Room::count(|room| self.space_in::<R>(room, pairs))
+    }
+
+    fn space_in<R: Real>(&self, room: &mut Room, pairs: usize) -> Space<R> {
         let Config { embed, hidden, freeze, .. } = self.config;
-        let (n, back) = (SHARD.min(pairs), if freeze { 0 } else { embed });
-        let a_shard = 2 * n * (embed + back + hidden) + n + self.layout.before(self.words).len();
-        (pairs.div_ceil(SHARD) * a_shard + back * hidden) * size_of::<R>()
-            + if freeze { 0 } else { Uses::bytes(2 * pairs) }
+        let local = Arc::new(self.layout.before(self.words));
+        let (n, back) = (SHARD.min(pairs), usize::from(!freeze));
+        let shard = |room: &mut Room| Shard {
+            pairs: 0..0,
+            ids: room.vec(2 * n),
+            x: room.zeros(2 * n * embed),
+            dx: room.zeros(back * 2 * n * embed),
+            h: room.zeros(2 * n * hidden),
+            d: room.zeros(n),
+            gradients: Arena::within(room, &local),
+            loss: 0.0,
+        };
+        Space {
+            pairs,
+            shards: room.many(pairs.div_ceil(SHARD), shard),
+            in_use: 0,
+            hidden: room.zeros(back * embed * hidden),
+            uses: Uses::new(room, back * 2 * pairs),
+        }
     }
 
     /// Bytes that [`Siamese::distances`] of `pairs` takes, by as many threads.
@@ -177,6 +180,7 @@ impl Siamese {
     pub fn step<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, batch: Batch, w: &Arena<R>) -> f64 {
         let pairs = batch.alike.len();
         assert!(pairs > 0 && batch.first.len() == pairs && batch.second.len() == pairs);
+        assert!(pairs <= space.pairs, "a batch of {pairs} pairs, and memory for {}", space.pairs);
         space.in_use = pairs.div_ceil(SHARD);
         if !self.config.freeze {
             transpose(&mut space.hidden, w.matrix(self.hidden));

@@ -62,6 +62,15 @@ pub trait Task {
     /// What [`Task::validate`] measures.
     fn measure(&self) -> Measure;
 
+    /// The mean loss a target, in nats, of the data of step `step`, the last one made, with the weights as that step left them. `g`
+    /// may be overwritten; nothing else changes.
+    fn loss_after(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> f64 {
+        self.step(g, step, w).loss
+    }
+
+    /// The number of classes, where [`Task::loss_after`] is a cross-entropy over them: guessing costs ln of that.
+    fn classes(&self) -> Option<usize>;
+
     /// Whether the loss of a step is a cross-entropy over all classes, whose exponential is a perplexity.
     fn is_cross_entropy(&self) -> bool {
         true
@@ -218,6 +227,7 @@ impl<T: Task> Fit<'_, T> {
             };
             return if self.state.step > 0 { Err(Error::Usage(what)) } else { Ok(()) };
         }
+        let before = largest(&self.w);
         let (mut clock, mut saved) = (Instant::now(), Instant::now());
         let mut epoch = u64::MAX;
         while self.state.step < last && !self.state.finished {
@@ -247,6 +257,9 @@ impl<T: Task> Fit<'_, T> {
                 self.state.recent.seconds += seconds;
                 self.report(ended, an_epoch)?;
                 clock = Instant::now();
+            }
+            if self.state.finished || self.state.step == last {
+                self.check_end(&mut g, before)?;
             }
             self.state.finished |= self.state.step == last;
             let signal = self.signals.raised();
@@ -306,6 +319,28 @@ impl<T: Task> Fit<'_, T> {
         Ok(outcome)
     }
 
+    /// What the last step did is seen in no later one: a run whose weights are worth nothing after it must not end as if all were
+    /// well. `before` is the largest weight that the run began with.
+    fn check_end(&mut self, g: &mut Gradients<f32>, before: f32) -> Result<()> {
+        let _span = span(Part::Validation);
+        let step = self.state.step;
+        let loss = self.task.loss_after(g, step - 1, &self.w);
+        if !loss.is_finite() {
+            return Err(not_finite(loss, 0.0, g, &self.w, &self.optimizer, step));
+        }
+        let found = match self.task.classes() {
+            Some(classes) if loss > worthless(classes) => {
+                let guess = (classes as f64).ln();
+                format!("the loss is {} nats, {guess:.1} being that of a guess among {classes}", short(loss))
+            }
+            None if largest(&self.w) > MOST_GROWTH * before.max(1.0) => {
+                format!("the largest weight is {}", short(largest(&self.w).into()))
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Diverged { step, found })
+    }
+
     /// Sets the rows aside that are touched and that the checkpoint under way needs as they are.
     fn keep_rows(&mut self, g: &Gradients<f32>) {
         if self.saver.is_busy() {
@@ -325,6 +360,13 @@ impl<T: Task> Fit<'_, T> {
         } else {
             None
         };
+        if let (Some(loss), Some(classes)) =
+            (score.and_then(|s| s.of(Measure::Perplexity)).map(f64::ln), self.task.classes())
+            && loss > worthless(classes)
+        {
+            let found = format!("the perplexity of the validation text is {}", short(loss.exp()));
+            return Err(Error::Diverged { step: self.state.step, found });
+        }
         let state = &mut self.state;
         if score.is_some() && self.signals.raised().is_some() {
             state.unevaluated = true;
@@ -424,6 +466,19 @@ impl<T: Task> Fit<'_, T> {
         let live: Vec<&[f32]> = parts.iter().map(|part| part.data).collect();
         self.saver.begin(self.state.step, self.state.stopping.best_step(), &files, &parts, &live)
     }
+}
+
+/// A cross-entropy over so many classes that nothing worth saving has: far above that of a guess.
+fn worthless(classes: usize) -> f64 {
+    3.0 * (classes as f64).ln() + 20.0
+}
+
+/// How many times the largest weight at the beginning, or 1, one may be at the end, where no loss tells.
+const MOST_GROWTH: f32 = 1e4;
+
+/// The largest weight, without its sign.
+fn largest(w: &Arena<f32>) -> f32 {
+    w.all().iter().fold(0.0, |most, x| x.abs().max(most))
 }
 
 /// The weights and the optimizer's states, as they are saved.

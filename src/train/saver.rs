@@ -287,7 +287,11 @@ impl Saver {
 impl Drop for Saver {
     /// Leaves a checkpoint that was not handed over wholly; what was written of it goes.
     fn drop(&mut self) {
-        _ = self.join();
+        if let Some(Pending { full, thread, .. }) = self.pending.take() {
+            drop(full);
+            // A panic of the thread must not become a second one, which would end the process, where one is under way.
+            _ = thread.join();
+        }
     }
 }
 

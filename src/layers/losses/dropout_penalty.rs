@@ -8,8 +8,8 @@
 //! It is added to the loss instead of drawing masks. With two labels this is the penalty ŷ(1 − ŷ) xⱼ² βⱼ² of a logistic regression.
 
 use crate::blas::{add_product, product};
-use crate::kernels::Buffer;
 use crate::kernels::update::add;
+use crate::kernels::{Buffer, Room};
 use crate::layers::recurrent::{sum_rows, transpose, view, view_mut};
 use crate::real::Real;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -39,31 +39,25 @@ pub struct DropoutPenalty<R: Real> {
 }
 
 impl<R: Real> DropoutPenalty<R> {
-    /// Room for `rows` of `width` inputs and `labels` scores, for dropping with probability `drop`; none if that is 0.
-    pub fn new(rows: usize, width: usize, labels: usize, drop: f64) -> Self {
+    /// Memory for `rows` of `width` inputs and `labels` scores, for dropping with probability `drop`; none if that is 0.
+    pub fn new(room: &mut Room, rows: usize, width: usize, labels: usize, drop: f64) -> Self {
         assert!((0.0..1.0).contains(&drop));
         let (rows, table) = if drop > 0.0 { (rows, width * labels) } else { (0, 0) };
         DropoutPenalty {
             labels,
             width,
             gain: drop / (1.0 - drop),
-            y: Buffer::zeros(rows * labels),
-            r: Buffer::zeros(rows * labels),
-            squares: Buffer::zeros(rows * width),
-            crossed: Buffer::zeros(rows * width),
-            mean: Buffer::zeros(rows * width),
-            variance: Buffer::zeros(rows * width),
-            output_squares: Buffer::zeros(table),
-            sum: Buffer::zeros(table),
-            output: Buffer::zeros(table),
-            output_squares_back: Buffer::zeros(table),
+            y: room.zeros(rows * labels),
+            r: room.zeros(rows * labels),
+            squares: room.zeros(rows * width),
+            crossed: room.zeros(rows * width),
+            mean: room.zeros(rows * width),
+            variance: room.zeros(rows * width),
+            output_squares: room.zeros(table),
+            sum: room.zeros(table),
+            output: room.zeros(table),
+            output_squares_back: room.zeros(table),
         }
-    }
-
-    /// Bytes of [`DropoutPenalty::new`].
-    pub fn bytes(rows: usize, width: usize, labels: usize, drop: f64) -> usize {
-        let elements = 2 * rows * labels + 4 * rows * width + 4 * width * labels;
-        if drop > 0.0 { elements * size_of::<R>() } else { 0 }
     }
 
     /// Adds ∂R/∂θ to `delta` = `scale` · (ŷ − y) \[N, K\], of which R is as many times taken, and the column sums of what is added to

@@ -4,8 +4,8 @@
 //!
 //! Labels are few, tokens many: the scores are turned so that tokens run down the lanes.
 
-use crate::kernels::Buffer;
 use crate::kernels::softmax::exp_columns;
+use crate::kernels::{Buffer, Room};
 use crate::real::{LANES, Real};
 
 /// Working memory for up to so many tokens.
@@ -18,20 +18,10 @@ pub struct LabelSoftmax<R> {
 }
 
 impl<R: Real> LabelSoftmax<R> {
-    /// Room for `tokens` with `labels` scores each.
-    pub fn new(tokens: usize, labels: usize) -> Self {
+    /// Memory for `tokens` with `labels` scores each.
+    pub fn new(room: &mut Room, tokens: usize, labels: usize) -> Self {
         let wide = tokens.next_multiple_of(LANES);
-        LabelSoftmax {
-            labels,
-            columns: Buffer::zeros(labels * wide),
-            largest: Buffer::zeros(wide),
-            sums: Buffer::zeros(wide),
-        }
-    }
-
-    /// Bytes of [`LabelSoftmax::new`].
-    pub fn bytes(tokens: usize, labels: usize) -> usize {
-        tokens.next_multiple_of(LANES) * (labels + 2) * size_of::<R>()
+        LabelSoftmax { labels, columns: room.zeros(labels * wide), largest: room.zeros(wide), sums: room.zeros(wide) }
     }
 
     /// Turns the scores `theta` \[N, K\], their bias not yet added, into ∂J = `scale` · (ŷ − y), where J is `scale` times the sum

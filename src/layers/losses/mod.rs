@@ -16,4 +16,4 @@ pub use full_softmax::{FullSoftmax, Gradient, Own, Tile};
 pub use label_softmax::LabelSoftmax;
 pub use sampled::{Draws, Negatives, Objective, Recipe, Sampled};
 pub use sampler::Sampler;
-pub use sentence::{Sentences, Transitions, largest};
+pub use sentence::{Lattice, Sentences, Transitions, largest};

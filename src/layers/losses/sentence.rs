@@ -9,16 +9,17 @@
 //! All in log space and f64. e^A is computed once a step, and e^(α − max α) once a token, so that a token costs K exponentials
 //! and K logarithms each way instead of K².
 
+use crate::kernels::{Buffer, Room};
 use crate::real::Real;
 
 /// A and e^(A − max A), made once a step.
 pub struct Transitions {
     labels: usize,
     /// A: [K, K], then a row from the start, then a row to the end.
-    scores: Vec<f64>,
+    scores: Buffer<f64>,
     /// e^(A − largest) of the first K rows, and its transposed.
-    factors: Vec<f64>,
-    transposed: Vec<f64>,
+    factors: Buffer<f64>,
+    transposed: Buffer<f64>,
     largest: f64,
 }
 
@@ -28,12 +29,11 @@ impl Transitions {
         labels + 2
     }
 
-    /// Room for `labels`.
-    pub fn new(labels: usize) -> Self {
-        let zeros = |n| vec![0.0; n];
+    /// Memory for `labels`.
+    pub fn new(room: &mut Room, labels: usize) -> Self {
         let square = labels * labels;
-        let scores = zeros(Self::rows(labels) * labels);
-        Transitions { labels, scores, factors: zeros(square), transposed: zeros(square), largest: 0.0 }
+        let scores = room.zeros(Self::rows(labels) * labels);
+        Transitions { labels, scores, factors: room.zeros(square), transposed: room.zeros(square), largest: 0.0 }
     }
 
     /// Takes the present A.
@@ -60,40 +60,35 @@ impl Transitions {
     }
 }
 
-/// Working memory for sentences.
+/// What is kept of the tokens of a sentence, beside their scores θ.
+pub struct Lattice<'a> {
+    /// α − its largest, as e^…, of every token: \[N, K\]; [`Sentences::decode`] needs none.
+    pub forward: &'a mut [f64],
+    /// The largest of α of every token: \[N\]; nor that.
+    pub shifts: &'a mut [f64],
+    /// The best label before, of every token and label: \[N, K\]; [`Sentences::loss`] needs none.
+    pub before: &'a mut [u32],
+}
+
+/// Working memory for sentences one after the other, of any length.
 pub struct Sentences {
-    /// α − its largest, as e^…, of every token: [N, K].
-    forward: Vec<f64>,
-    /// The largest of α of every token.
-    shifts: Vec<f64>,
     /// θ + β of the token after, as e^…; β; and a row of sums.
-    after: Vec<f64>,
-    beta: Vec<f64>,
-    row: Vec<f64>,
+    after: Buffer<f64>,
+    beta: Buffer<f64>,
+    row: Buffer<f64>,
     /// ∂A of one sentence after the other: [K + 2, K].
-    gradient: Vec<f64>,
-    /// Viterbi: the best label before, of every token and label.
-    before: Vec<u32>,
+    gradient: Buffer<f64>,
 }
 
 impl Sentences {
-    /// Room for sentences of up to `tokens`.
-    pub fn new(tokens: usize, labels: usize) -> Self {
+    /// Memory for `labels`.
+    pub fn new(room: &mut Room, labels: usize) -> Self {
         Sentences {
-            forward: vec![0.0; tokens * labels],
-            shifts: vec![0.0; tokens],
-            after: vec![0.0; labels],
-            beta: vec![0.0; labels],
-            row: vec![0.0; labels],
-            gradient: vec![0.0; Transitions::rows(labels) * labels],
-            before: vec![0; tokens * labels],
+            after: room.zeros(labels),
+            beta: room.zeros(labels),
+            row: room.zeros(labels),
+            gradient: room.zeros(Transitions::rows(labels) * labels),
         }
-    }
-
-    /// Bytes of [`Sentences::new`].
-    pub fn bytes(tokens: usize, labels: usize) -> usize {
-        let doubles = tokens * (labels + 1) + (3 + Transitions::rows(labels)) * labels;
-        doubles * size_of::<f64>() + tokens * labels * size_of::<u32>()
     }
 
     /// Before the first [`Sentences::loss`] of a step.
@@ -104,13 +99,21 @@ impl Sentences {
     /// `scale` · ∂A of all sentences since [`Sentences::clear`].
     pub fn gradient<R: Real>(&self, da: &mut [R], scale: f64) {
         assert_eq!(da.len(), self.gradient.len());
-        da.iter_mut().zip(&self.gradient).for_each(|(da, g)| *da = R::of(g * scale));
+        da.iter_mut().zip(&*self.gradient).for_each(|(da, g)| *da = R::of(g * scale));
     }
 
     /// Turns the scores `theta` \[N, K\] of a sentence into `scale` · ∂J and adds to ∂A. Returns J, not scaled.
-    pub fn loss<R: Real>(&mut self, theta: &mut [R], a: &Transitions, targets: &[u32], scale: f64) -> f64 {
+    pub fn loss<R: Real>(
+        &mut self,
+        lattice: Lattice,
+        theta: &mut [R],
+        a: &Transitions,
+        targets: &[u32],
+        scale: f64,
+    ) -> f64 {
+        let Lattice { forward, shifts, .. } = lattice;
         let (k, n) = (a.labels, targets.len());
-        assert!(n > 0 && theta.len() == n * k);
+        assert!(n > 0 && theta.len() == n * k && forward.len() == n * k && shifts.len() == n);
         let gold = score(theta, a, targets);
 
         // Forwards: log Z.
@@ -118,29 +121,29 @@ impl Sentences {
         for (j, x) in row.iter_mut().enumerate() {
             *x = a.start()[j] + theta[j].f64();
         }
-        self.shifts[0] = exponentials(&mut self.forward[..k], row);
+        shifts[0] = exponentials(&mut forward[..k], row);
         for t in 1..n {
-            let (past, now) = self.forward.split_at_mut(t * k);
+            let (past, now) = forward.split_at_mut(t * k);
             products(row, &past[(t - 1) * k..], &a.factors);
             for (x, theta) in row.iter_mut().zip(&theta[t * k..]) {
-                *x = x.ln() + self.shifts[t - 1] + a.largest + theta.f64();
+                *x = x.ln() + shifts[t - 1] + a.largest + theta.f64();
             }
-            self.shifts[t] = exponentials(&mut now[..k], row);
+            shifts[t] = exponentials(&mut now[..k], row);
         }
-        let last = &self.forward[(n - 1) * k..n * k];
+        let last = &forward[(n - 1) * k..n * k];
         let reaches = |shift: f64| -> f64 { last.iter().zip(a.end()).map(|(p, end)| p * (end - shift).exp()).sum() };
         let shift = a.end().iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let log_z = self.shifts[n - 1] + shift + reaches(shift).ln();
+        let log_z = shifts[n - 1] + shift + reaches(shift).ln();
 
         // Backwards: the share of each label and of each pair of neighbours, less those of the gold labels.
         let gradient = &mut self.gradient;
         self.beta.copy_from_slice(a.end());
         for t in (0..n).rev() {
             let y = targets[t] as usize;
-            let p = &self.forward[t * k..][..k];
+            let p = &forward[t * k..][..k];
             for j in 0..k {
                 row[j] = self.beta[j] + theta[t * k + j].f64();
-                let share = p[j] * (self.shifts[t] + self.beta[j] - log_z).exp();
+                let share = p[j] * (shifts[t] + self.beta[j] - log_z).exp();
                 let delta = share - f64::from(u8::from(y == j));
                 theta[t * k + j] = R::of(delta * scale);
                 if t == 0 {
@@ -154,8 +157,8 @@ impl Sentences {
                 break;
             }
             let shift = exponentials(&mut self.after, row);
-            let past = &self.forward[(t - 1) * k..][..k];
-            let factor = (self.shifts[t - 1] + shift + a.largest - log_z).exp();
+            let past = &forward[(t - 1) * k..][..k];
+            let factor = (shifts[t - 1] + shift + a.largest - log_z).exp();
             for i in 0..k {
                 let p = past[i] * factor;
                 let (g, e) = (&mut gradient[i * k..][..k], &a.factors[i * k..][..k]);
@@ -171,23 +174,24 @@ impl Sentences {
     }
 
     /// The labels of the highest score of a sentence (Viterbi 1967); of equal ones those of the lowest number.
-    pub fn decode<R: Real>(&mut self, labels: &mut [u32], theta: &[R], a: &Transitions) {
+    pub fn decode<R: Real>(&mut self, lattice: Lattice, labels: &mut [u32], theta: &[R], a: &Transitions) {
+        let Lattice { before, .. } = lattice;
         let (k, n) = (a.labels, labels.len());
-        assert!(n > 0 && theta.len() == n * k);
+        assert!(n > 0 && theta.len() == n * k && before.len() == n * k);
         for (j, best) in self.beta.iter_mut().enumerate() {
             *best = a.start()[j] + theta[j].f64();
         }
         for t in 1..n {
             for j in 0..k {
                 let from = largest((0..k).map(|i| self.beta[i] + a.scores[i * k + j]));
-                self.before[t * k + j] = from as u32;
+                before[t * k + j] = from as u32;
                 self.row[j] = self.beta[from] + a.scores[from * k + j] + theta[t * k + j].f64();
             }
             self.beta.copy_from_slice(&self.row);
         }
         labels[n - 1] = largest((0..k).map(|j| self.beta[j] + a.end()[j])) as u32;
         for t in (1..n).rev() {
-            labels[t - 1] = self.before[t * k + labels[t] as usize];
+            labels[t - 1] = before[t * k + labels[t] as usize];
         }
     }
 }
@@ -235,9 +239,25 @@ mod tests {
         (0..k.pow(n as u32)).map(move |code| (0..n).map(|t| (code / k.pow(t as u32) % k) as u32).collect())
     }
 
+    /// A sentence's loss and gradient, and its best labels, with memory of its own.
+    fn loss(theta: &mut [f64], a: &Transitions, targets: &[u32], scale: f64) -> f64 {
+        let (n, k) = (targets.len(), a.labels);
+        let (mut forward, mut shifts) = (vec![0.0; n * k], vec![0.0; n]);
+        let mut work = Room::make(|room| Sentences::new(room, k));
+        work.clear();
+        let lattice = Lattice { forward: &mut forward, shifts: &mut shifts, before: &mut [] };
+        work.loss(lattice, theta, a, targets, scale)
+    }
+
+    fn decode(labels: &mut [u32], theta: &[f64], a: &Transitions) {
+        let mut before = vec![0; theta.len()];
+        let mut work = Room::make(|room| Sentences::new(room, a.labels));
+        work.decode(Lattice { forward: &mut [], shifts: &mut [], before: &mut before }, labels, theta, a);
+    }
+
     fn case(k: usize, n: usize, width: f64) -> (Transitions, Vec<f64>) {
         let number = |i: usize| (((i * 7919 + 13) % 101) as f64 / 50.0 - 1.0) * width;
-        let mut a = Transitions::new(k);
+        let mut a = Room::make(|room| Transitions::new(room, k));
         let scores: Vec<f64> = (0..Transitions::rows(k) * k).map(|i| number(i * 3 + 1)).collect();
         a.refresh(&scores);
         (a, (0..n * k).map(|i| number(i * 5 + 2)).collect())
@@ -251,10 +271,8 @@ mod tests {
             let scores: Vec<(f64, Vec<u32>)> = all(k, n).map(|y| (score(&theta, &a, &y), y)).collect();
             let best = scores.iter().map(|(s, _)| *s).fold(f64::NEG_INFINITY, f64::max);
             let log_z = best + scores.iter().map(|(s, _)| (s - best).exp()).sum::<f64>().ln();
-            let mut work = Sentences::new(n, k);
-            work.clear();
             let mut delta = theta.clone();
-            let loss = work.loss(&mut delta, &a, &gold, 0.5);
+            let loss = loss(&mut delta, &a, &gold, 0.5);
             let expected = log_z - score(&theta, &a, &gold);
             assert!((loss - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{loss} {expected}");
             // The share of each label, by enumeration.
@@ -265,7 +283,7 @@ mod tests {
                 assert!((delta - expected).abs() <= 1e-12, "θ {t} {j}: {delta} {expected}");
             }
             let mut labels = vec![0; n];
-            work.decode(&mut labels, &theta, &a);
+            decode(&mut labels, &theta, &a);
             assert!((score(&theta, &a, &labels) - best).abs() <= 1e-12 * best.abs(), "Viterbi finds the best");
         }
     }
@@ -278,11 +296,9 @@ mod tests {
         // What is added has no pattern, so that no two sequences are equally good.
         let extra = |i: usize| ((i * i) as f64 * 0.618_033_988_749).fract() * 400.0;
         let theta: Vec<f64> = theta.iter().enumerate().map(|(i, x)| x * 900.0 + extra(i)).collect();
-        let mut work = Sentences::new(50, 3);
-        work.clear();
         let mut labels = vec![0; 50];
-        work.decode(&mut labels, &theta, &a);
-        let loss = work.loss(&mut theta.clone(), &a, &labels, 1.0);
+        decode(&mut labels, &theta, &a);
+        let loss = loss(&mut theta.clone(), &a, &labels, 1.0);
         assert!((0.0..1.0).contains(&loss), "the best labels are almost certain: {loss}");
     }
 }
