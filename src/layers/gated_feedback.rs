@@ -8,7 +8,7 @@
 //! Products with h*, for all layers and gates, come first in a step, as they wait for nothing; then layer upon layer.
 
 use super::norms::{Norms, norm};
-use super::recurrent::{clear_rows, sum_rows, view, view_mut};
+use super::matrix::{clear_rows, sum_rows, view, view_mut};
 use crate::blas::{Packed, Precision};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::multiply;

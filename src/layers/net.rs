@@ -7,7 +7,7 @@ use crate::blas::Precision;
 use crate::kernels::Buffer;
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::{Keep, dropout_backward, scale};
-use crate::layers::recurrent::{view, view_mut};
+use crate::layers::matrix::{view, view_mut};
 use crate::params::{Arena, Layout};
 use crate::real::Real;
 use crate::rng::{Place, Purpose};

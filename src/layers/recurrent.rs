@@ -4,6 +4,7 @@
 //! one product before the loop, the weight gradients one product each after it; only h₋U and δUᵀ are inside.
 
 use super::cells::{Cell, Columns};
+use super::matrix::{clear_rows, sum_rows, view, view_mut};
 use crate::blas::{Packed, Precision};
 use crate::kernels::{Buffer, update::add};
 use crate::params::{Arena, Layout, P, Role};
@@ -181,59 +182,5 @@ impl<R: Real> Unrolled<R> {
     /// Columns of the pre-activations in elements.
     fn part(&self, of: &Range<usize>) -> Range<usize> {
         of.start * self.units..of.end * self.units
-    }
-}
-
-/// Makes the rows zero for which `which` holds.
-pub fn clear_rows<R: Real>(x: &mut [R], width: usize, which: impl Fn(usize) -> bool) {
-    for (i, row) in x.chunks_exact_mut(width).enumerate() {
-        if which(i) {
-            row.fill(R::zero());
-        }
-    }
-}
-
-/// `sum` = the sum of the rows of `x`.
-pub fn sum_rows<R: Real>(sum: &mut [R], x: &[R]) {
-    sum.fill(R::zero());
-    for row in x.chunks_exact(sum.len()) {
-        add(sum, row);
-    }
-}
-
-/// Every row of `x` becomes `row`.
-pub fn fill_rows<R: Real>(x: &mut [R], row: &[R]) {
-    x.chunks_exact_mut(row.len()).for_each(|x| x.copy_from_slice(row));
-}
-
-/// A slice as a matrix.
-pub fn view<R>(x: &[R], rows: usize, columns: usize) -> ArrayView2<'_, R> {
-    ArrayView2::from_shape((rows, columns), x).expect("the slice has rows × columns elements")
-}
-
-/// A slice as a matrix.
-pub fn view_mut<R>(x: &mut [R], rows: usize, columns: usize) -> ArrayViewMut2<'_, R> {
-    ArrayViewMut2::from_shape((rows, columns), x).expect("the slice has rows × columns elements")
-}
-
-/// `out` = xᵀ, in blocks that stay in L1.
-pub fn transpose<R: Real>(out: &mut [R], x: ArrayView2<R>) {
-    transpose_columns(out, x, 0..x.ncols());
-}
-
-/// `out` = the transposed columns `of` of `x`: as many rows.
-pub fn transpose_columns<R: Real>(out: &mut [R], x: ArrayView2<R>, of: Range<usize>) {
-    const BLOCK: usize = 16;
-    let (rows, columns) = x.dim();
-    let x = x.as_slice().expect("the matrix is contiguous");
-    assert!(of.end <= columns && out.len() == rows * of.len());
-    for i0 in (0..rows).step_by(BLOCK) {
-        for j0 in (0..of.len()).step_by(BLOCK) {
-            for j in j0..(j0 + BLOCK).min(of.len()) {
-                for i in i0..(i0 + BLOCK).min(rows) {
-                    out[j * rows + i] = x[i * columns + of.start + j];
-                }
-            }
-        }
     }
 }

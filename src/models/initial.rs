@@ -1,11 +1,11 @@
 //! Initial weights.
 
 use crate::layers::losses::AdaptiveTables;
+use crate::layers::shards;
 use crate::params::{Arena, Role, Tensor};
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
 use rand::RngExt;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// How weight matrices begin. Word vectors are uniform in ±0.1 and biases zero in any case; see [`shares`] for those of words.
@@ -42,8 +42,8 @@ impl Init {
                 (_, Init::Uniform | Init::Orthogonal) => 1.0 / (inputs as f64).sqrt(),
                 (_, Init::Xavier) => xavier,
             };
-            w.slice_mut(p).par_chunks_mut(PIECE).enumerate().for_each(|(piece, x)| {
-                let mut stream = Stream::new(seed, Purpose::Init, piece as u64, i as u32);
+            shards::blocks(w.slice_mut(p), 1, PIECE, |elements, x| {
+                let mut stream = Stream::new(seed, Purpose::Init, (elements.start / PIECE) as u64, i as u32);
                 x.iter_mut().for_each(|x| *x = R::of((f64::from(stream.random::<f32>()) * 2.0 - 1.0) * width));
             });
         }

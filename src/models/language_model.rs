@@ -7,7 +7,7 @@
 //! over; the output layer is parallel over the vocabulary. Tokens lie shard by shard, in a shard step by step.
 
 use crate::blas::Precision;
-use crate::kernels::Buffer;
+use crate::kernels::{Buffer, Room};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
 use crate::kernels::softmax::dot_rows;
@@ -17,15 +17,16 @@ use crate::layers::losses::{
     AdaptiveSoftmax, AdaptiveTables, Draws, FullSoftmax, Gradient, Negatives, Objective, Recipe, Sampled, Sampler,
     Tail, Tile,
 };
+use crate::layers::matrix::{Matrix, view, view_mut};
 use crate::layers::net::{Gates, Kind, Masks, Memory, Net, Prepared, Shape, Unit};
 use crate::layers::norms::Norms;
-use crate::layers::recurrent::{Weights, view, view_mut};
+use crate::layers::shards;
+use crate::layers::recurrent::Weights;
 use crate::models::initial::{Init, adaptive_shares, shares};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::profile::{Part, span, task};
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -187,9 +188,6 @@ pub fn shard_lanes(lanes: usize) -> usize {
     lanes.div_ceil(2).clamp(16, 32).min(lanes)
 }
 
-/// Elements of the shards' gradients that are added at a time.
-const PIECE: usize = 1 << 14;
-
 /// What one shard of lanes keeps of a window.
 struct Shard<R: Real> {
     lanes: usize,
@@ -216,8 +214,8 @@ pub struct Space<R: Real> {
     prepared: Prepared<R>,
     output: Output<R>,
     /// The output layer's side, tokens that count only: [N, H], [N].
-    top: Buffer<R>,
-    dtop: Buffer<R>,
+    top: Matrix<R>,
+    dtop: Matrix<R>,
     targets: Vec<u32>,
     /// The words read, and those drawn with the targets.
     order: Order,
@@ -375,8 +373,8 @@ impl LanguageModel {
             order: Order::new(tokens),
             output_order: Order::new(if self.recipe().is_some() { tokens + self.samples(lanes) } else { 0 }),
             output,
-            top: Buffer::zeros(tokens * hidden),
-            dtop: Buffer::zeros(tokens * hidden),
+            top: Room::make(|room| Matrix::new(room, tokens, hidden)),
+            dtop: Room::make(|room| Matrix::new(room, tokens, hidden)),
             targets: Vec::with_capacity(tokens),
             rows: Vec::with_capacity(tokens + self.samples(lanes)),
             touched: false,
@@ -418,7 +416,7 @@ impl LanguageModel {
 
         let (hidden, embed) = (self.config.hidden, self.config.embed);
         let tokens = space.targets.len();
-        let (top, dtop) = (&space.top[..tokens * hidden], &mut space.dtop[..tokens * hidden]);
+        let (top, dtop) = (space.top.first(tokens), space.dtop.rows(tokens).values);
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
         let loss = match &mut space.output {
             Output::None => panic!("a step has a loss"),
@@ -447,32 +445,25 @@ impl LanguageModel {
         let span_of_backward = span(Part::Backward);
         let steps = window.inputs.len() / space.lanes;
         let counted = steps - window.loss_from;
-        let shards = space.shards.par_iter_mut().with_max_len(1).enumerate();
         let a_shard = self.config.sizes.shard(space.lanes);
-        let dtop = space.dtop[..tokens * hidden].par_chunks(counted * a_shard * hidden);
         let prepared = &space.prepared;
-        shards.zip(dtop).for_each(|((i, shard), dtop)| {
+        let dtop = space.dtop.rows(tokens);
+        shards::each(&mut space.shards, dtop, |shard| counted * shard.lanes, |i, shard, dtop| {
             let _task = task(Part::Backward);
             let Shard { lanes, inputs, net, gradients, .. } = shard;
             let (rows, from) = (inputs.len(), window.loss_from * *lanes * hidden);
             let masks = self.masks(Some(noise), i);
             net.dh[..from].fill(R::zero());
-            net.dh[from..rows * hidden].copy_from_slice(dtop);
+            net.dh[from..rows * hidden].copy_from_slice(dtop.values);
             masks.apply(self.config.layers, *lanes * hidden, &mut net.dh[from..rows * hidden]);
             let reset = |row: usize| Some(inputs[row]) == self.config.reset_at;
             self.net.backward(net, rows, &reset, masks, prepared, gradients, None);
         });
 
         drop(span_of_backward);
-        // Shards are added in their order, whoever computed them.
         let adding = span(Part::Sum);
-        let recurrent = g.arena.all_mut().split_at_mut(self.layout.tensor(self.embedding).range().start).0;
         let shards = &space.shards;
-        recurrent.par_chunks_mut(PIECE).enumerate().for_each(|(i, sum)| {
-            let piece = i * PIECE..i * PIECE + sum.len();
-            sum.copy_from_slice(&shards[0].gradients.all()[piece.clone()]);
-            shards[1..].iter().for_each(|shard| add(sum, &shard.gradients.all()[piece.clone()]));
-        });
+        shards::sum(g.arena.all_mut(), shards, |shard| shard.gradients.all());
         drop(adding);
         let a_shard = a_shard * steps;
         let de = |token: usize| &shards[token / a_shard].net.dx()[token % a_shard * embed..][..embed];
@@ -491,7 +482,7 @@ impl LanguageModel {
         assert_eq!(out.len(), tokens);
         let mut by_shard = vec![0.0; tokens];
         let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
-        let (top, targets) = (&space.top[..tokens * self.config.hidden], &space.targets);
+        let (top, targets) = (space.top.first(tokens), &space.targets);
         match (&mut space.output, &self.adaptive) {
             (Output::Full(softmax), _) => softmax.log_probabilities(&mut by_shard, top, targets, u, b),
             (Output::Adaptive(softmax), Some(p)) => softmax.log_probabilities(&mut by_shard, top, targets, p, w),
@@ -504,7 +495,7 @@ impl LanguageModel {
     pub fn target_logits<R: Real>(&self, out: &mut [f64], space: &Space<R>, w: &Arena<R>) {
         assert!(self.adaptive.is_none(), "a word's logit is in one table");
         let (hidden, u, b) = (self.config.hidden, w.slice(self.output), w.slice(self.output_bias));
-        let tokens = space.targets.iter().zip(space.top.chunks_exact(hidden));
+        let tokens = space.targets.iter().zip(space.top.first(space.targets.len()).chunks_exact(hidden));
         let logit = |(&word, h): (&u32, &[R])| {
             let mut dot = [R::zero()];
             dot_rows(&mut dot, h, &u[word as usize * hidden..][..hidden], hidden);
@@ -518,7 +509,7 @@ impl LanguageModel {
     pub fn watch<R: Real>(&self, space: &mut Space<R>, window: Window, w: &Arena<R>) -> (Norms, Gates) {
         self.follow(space, window, w);
         let (hidden, tokens) = (self.config.hidden, space.targets.len());
-        let (dtop, top) = (&mut space.dtop[..tokens * hidden], &space.top[..tokens * hidden]);
+        let (top, dtop) = (space.top.first(tokens), space.dtop.rows(tokens).values);
         match (&mut space.output, &self.adaptive) {
             (Output::Full(softmax), _) => {
                 let (u, b) = (w.slice(self.output), w.slice(self.output_bias));
@@ -538,7 +529,7 @@ impl LanguageModel {
         let gates = self.net.gates(net, rows);
         let masks = self.masks(None, 0);
         net.dh[..from].fill(R::zero());
-        net.dh[from..rows * hidden].copy_from_slice(&space.dtop[..rows * hidden - from]);
+        net.dh[from..rows * hidden].copy_from_slice(space.dtop.first(rows - window.loss_from * *lanes));
         masks.apply(self.config.layers, *lanes * hidden, &mut net.dh[from..rows * hidden]);
         let reset = |row: usize| Some(inputs[row]) == self.config.reset_at;
         let mut norms = vec![Vec::new(); self.config.layers];
@@ -577,10 +568,8 @@ impl LanguageModel {
         }
         let _span = span(Part::Forward);
         let prepared = &space.prepared;
-        let tops =
-            space.top[..counted * lanes * hidden].par_chunks_mut(counted * self.config.sizes.shard(lanes) * hidden);
-        let shards = space.shards.par_iter_mut().with_max_len(1).enumerate().zip(tops);
-        shards.for_each(|((i, shard), top)| {
+        let top = space.top.rows(counted * lanes);
+        shards::each(&mut space.shards, top, |shard| counted * shard.lanes, |i, shard, top| {
             let _task = task(Part::Forward);
             let Shard { lanes: b, inputs, net, .. } = shard;
             let (rows, embed) = (inputs.len(), self.config.embed);
@@ -588,8 +577,8 @@ impl LanguageModel {
             let masks = self.masks(noise, i);
             let reset = |row: usize| Some(inputs[row]) == self.config.reset_at;
             self.net.forward(net, rows, &reset, masks, w, prepared);
-            top.copy_from_slice(&net.top()[window.loss_from * *b * hidden..rows * hidden]);
-            masks.apply(self.config.layers, *b * hidden, top);
+            top.values.copy_from_slice(&net.top()[window.loss_from * *b * hidden..rows * hidden]);
+            masks.apply(self.config.layers, *b * hidden, top.values);
         });
     }
 
@@ -611,7 +600,7 @@ impl LanguageModel {
     /// for all.
     pub fn next_logits<R: Real>(&self, out: &mut [R], space: &Space<R>, w: &Arena<R>) {
         match (&space.output, &self.adaptive) {
-            (Output::Adaptive(softmax), Some(p)) => softmax.distribution(out, &space.top[..self.config.hidden], p, w),
+            (Output::Adaptive(softmax), Some(p)) => softmax.distribution(out, space.top.first(1), p, w),
             _ => self.logits(out, space, 0, w),
         }
     }
@@ -621,7 +610,7 @@ impl LanguageModel {
         assert!(self.adaptive.is_none(), "a word's logit is in one table");
         let (words, hidden) = (out.len(), self.config.hidden);
         let u = view(&w.slice(self.output)[first * hidden..][..words * hidden], words, hidden);
-        crate::blas::product(view_mut(out, 1, words), view(&space.top[..hidden], 1, hidden), u.t());
+        crate::blas::product(view_mut(out, 1, words), view(space.top.first(1), 1, hidden), u.t());
         add(out, &w.slice(self.output_bias)[first..][..words]);
     }
 

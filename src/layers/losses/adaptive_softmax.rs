@@ -16,7 +16,7 @@ use super::full_softmax::{FullSoftmax, Gradient, Tile};
 use crate::blas::{Packed, Precision, add_product, product};
 use crate::kernels::Buffer;
 use crate::kernels::update::add;
-use crate::layers::recurrent::{view, view_mut};
+use crate::layers::matrix::{view, view_mut};
 use crate::params::{Arena, Layout, P, Role};
 use crate::profile::{Part as Of, span};
 use crate::real::Real;

@@ -14,7 +14,7 @@
 use crate::blas::{Precision, Shared};
 use crate::kernels::Buffer;
 use crate::kernels::softmax::{exp_columns, gather_columns, join_blocks, logistic_columns, scale_columns};
-use crate::layers::recurrent::{view, view_mut};
+use crate::layers::matrix::{view, view_mut};
 use crate::profile::{Part as Of, span, task};
 use crate::real::{LANES, Real};
 use ndarray::s;
