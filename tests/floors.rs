@@ -178,7 +178,8 @@ impl Scan {
             _ => None,
         };
         let children = file.items.iter().filter_map(child).collect();
-        let mut scan = Scan { module, children, in_tests: false, found: Vec::new(), is_unsafe: false, uses_rayon: false };
+        let mut scan =
+            Scan { module, children, in_tests: false, found: Vec::new(), is_unsafe: false, uses_rayon: false };
         scan.visit_file(&file);
         scan
     }
@@ -317,8 +318,8 @@ fn files_make_no_circle() {
 fn wrong_sources_are_found() {
     let told = |module: &str, text: &str| Source::of(&[(module, text)]).faults().len();
     for (module, text) in [
-        ("layers::net", "use crate::models::LanguageModel;"),
-        ("layers::net", "use super::super::models::LanguageModel;"),
+        ("layers::recurrence", "use crate::models::LanguageModel;"),
+        ("layers::recurrence", "use super::super::models::LanguageModel;"),
         ("layers::cells::gru", "use super::super::super::{params::Layout, models::Ner};"),
         ("layers", "mod inner { use super::super::models; }"),
         ("kernels", "use crate::blas::product;"),

@@ -12,6 +12,27 @@ use std::ops::Range;
 /// Elements of a sum of gradients that one task adds.
 const PIECE: usize = 1 << 14;
 
+/// The lanes of a batch, in shards of as many each; the last one has what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// All of them.
+    pub all: usize,
+    /// Those of a shard.
+    pub each: usize,
+}
+
+impl Division {
+    /// The lanes of every shard.
+    pub fn shards(self) -> impl Iterator<Item = Range<usize>> {
+        (0..self.all).step_by(self.each).map(move |first| first..self.all.min(first + self.each))
+    }
+
+    /// The shard that a lane is in, and its place there.
+    pub fn place(self, lane: usize) -> (usize, usize) {
+        (lane / self.each, lane % self.each)
+    }
+}
+
 /// What is divided among shards, a row or more to each.
 pub trait Split: Send + Sized {
     /// The first `rows` rows, and the others.
@@ -88,12 +109,17 @@ mod tests {
         let sizes = [3, 1, 4, 1, 5];
         let mut matrix = Room::make(|room| Matrix::<u32>::new(room, 14, 2));
         let mut shards: Vec<(usize, Vec<f32>)> = sizes.iter().map(|&n| (n, vec![0.0; PIECE + 3])).collect();
-        each(&mut shards, matrix.rows(14), |shard| shard.0, |i, shard, rows| {
-            assert_eq!(rows.values.len(), 2 * sizes[i]);
-            rows.values.fill(i as u32);
-            // Large numbers and small ones: another order would round in another way.
-            shard.1.iter_mut().enumerate().for_each(|(j, x)| *x = [1e8, 1.3, -1e8, 0.7, 3e-3][(i + j) % 5]);
-        });
+        each(
+            &mut shards,
+            matrix.rows(14),
+            |shard| shard.0,
+            |i, shard, rows| {
+                assert_eq!(rows.values.len(), 2 * sizes[i]);
+                rows.values.fill(i as u32);
+                // Large numbers and small ones: another order would round in another way.
+                shard.1.iter_mut().enumerate().for_each(|(j, x)| *x = [1e8, 1.3, -1e8, 0.7, 3e-3][(i + j) % 5]);
+            },
+        );
         let wanted: Vec<u32> = sizes.iter().zip(0..).flat_map(|(&n, i)| vec![i; 2 * n]).collect();
         assert_eq!(matrix.rows(14).values, wanted);
         let mut total = vec![9.0; PIECE + 7];

@@ -1,6 +1,6 @@
 //! Initial weights.
 
-use crate::layers::losses::AdaptiveTables;
+use crate::layers::output::Tables;
 use crate::layers::shards;
 use crate::params::{Arena, Role, Tensor};
 use crate::real::Real;
@@ -50,27 +50,28 @@ impl Init {
     }
 }
 
-/// The biases that make a softmax give every word its share of a text, whose `counts` are each taken for one more, plus `ln_z`.
+/// The biases that make an output layer give every word its share of a text, whose `counts` are each taken for one more, plus `ln_z`:
+/// words and tails in the head, and words within their tail.
 ///
 /// A net that begins so need not learn the shares through its states. With biases of zero it does: all units go to where their
 /// sum over the output weights says which words are frequent, saturate there, and with two layers are slow to come back.
-pub fn shares<R: Real>(bias: &mut [R], counts: &[u64], ln_z: f64) {
-    assert_eq!(bias.len(), counts.len());
-    let total: f64 = counts.iter().map(|&n| n as f64 + 1.0).sum();
-    bias.iter_mut().zip(counts).for_each(|(x, &n)| *x = R::of(((n as f64 + 1.0) / total).ln() + ln_z));
-}
-
-/// The same for a head and tails: the head's classes have the shares of their words, and words those within their tail.
-pub fn adaptive_shares<R: Real>(w: &mut Arena<R>, tables: &AdaptiveTables, counts: &[u64]) {
+pub fn shares<R: Real>(w: &mut Arena<R>, tables: &Tables, counts: &[u64], ln_z: f64) {
     let (mut head, mut classes) = (counts, Vec::new());
     for bias in tables.tail_biases().rev() {
         let (before, tail) = head.split_at(head.len() - w.slice(bias).len());
-        shares(w.slice_mut(bias), tail, 0.0);
+        logarithms(w.slice_mut(bias), tail, 0.0);
         classes.push(tail.iter().map(|n| n + 1).sum::<u64>() - 1);
         head = before;
     }
     let classes: Vec<u64> = head.iter().copied().chain(classes.into_iter().rev()).collect();
-    shares(w.slice_mut(tables.bias), &classes, 0.0);
+    logarithms(w.slice_mut(tables.bias), &classes, ln_z);
+}
+
+/// Those of the shares, plus `ln_z`.
+fn logarithms<R: Real>(bias: &mut [R], counts: &[u64], ln_z: f64) {
+    assert_eq!(bias.len(), counts.len());
+    let total: f64 = counts.iter().map(|&n| n as f64 + 1.0).sum();
+    bias.iter_mut().zip(counts).for_each(|(x, &n)| *x = R::of(((n as f64 + 1.0) / total).ln() + ln_z));
 }
 
 /// Each square block of an \[H, G·H\] matrix becomes orthogonal: Gram-Schmidt, twice, on normal columns.
@@ -123,11 +124,11 @@ mod tests {
     #[test]
     fn shares_are_those_of_the_counts() {
         let mut bias = [0.0f64; 3];
-        shares(&mut bias, &[0, 2, 4], 0.0);
+        logarithms(&mut bias, &[0, 2, 4], 0.0);
         for (bias, share) in bias.iter().zip([1.0 / 9.0, 3.0 / 9.0, 5.0 / 9.0]) {
             assert!((bias.exp() - share).abs() < 1e-12, "{bias} {share}");
         }
-        shares(&mut bias, &[0, 2, 4], 7.0);
+        logarithms(&mut bias, &[0, 2, 4], 7.0);
         assert!((bias[1] - 7.0 - (3.0f64 / 9.0).ln()).abs() < 1e-12);
     }
 

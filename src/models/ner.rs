@@ -11,7 +11,9 @@ use crate::kernels::activation::Activation;
 use crate::kernels::dropout::{Keep, factors, multiply};
 use crate::kernels::{Buffer, Room};
 use crate::layers::losses::{LabelSoftmax, Lattice, Sentences, Transitions, largest};
-use crate::layers::matrix::{Matrix, Rows, add_rows, fill_rows, sum_rows, transpose, transpose_columns, view, view_mut};
+use crate::layers::matrix::{
+    Matrix, Rows, add_rows, fill_rows, sum_rows, transpose, transpose_columns, view, view_mut,
+};
 use crate::layers::shards::{self, Split};
 use crate::layers::window::{Part, Uses, gather};
 use crate::params::{Arena, Gradients, Layout, P, Role};

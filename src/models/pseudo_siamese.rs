@@ -209,11 +209,16 @@ impl PseudoSiamese {
         let scale = 1.0 / examples as f64;
         let Space { shards, sigmoid, relu, output, uses, .. } = space;
         let shards = &mut shards[..examples.div_ceil(SHARD)];
-        shards::each(shards, (), |_| 0, |i, shard, ()| {
-            shard.examples = i * SHARD..examples.min((i + 1) * SHARD);
-            self.forward(shard, ids, table, output, w);
-            self.backward(shard, targets, scale, [sigmoid, relu], w);
-        });
+        shards::each(
+            shards,
+            (),
+            |_| 0,
+            |i, shard, ()| {
+                shard.examples = i * SHARD..examples.min((i + 1) * SHARD);
+                self.forward(shard, ids, table, output, w);
+                self.backward(shard, targets, scale, [sigmoid, relu], w);
+            },
+        );
         let shards = &*shards;
         shards::sum(g.arena.all_mut(), shards, |shard| shard.gradients.all());
         if let Some(words) = self.words.filter(|_| !self.config.freeze) {

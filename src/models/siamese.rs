@@ -185,12 +185,17 @@ impl Siamese {
             transpose(&mut space.hidden, w.matrix(self.hidden));
         }
         let (shards, transposed) = (&mut space.shards[..space.in_use], &space.hidden);
-        shards::each(shards, (), |_| 0, |i, shard, ()| {
-            shard.pairs = i * SHARD..pairs.min((i + 1) * SHARD);
-            self.forward(shard, batch, w);
-            self.loss(shard, batch, 1.0 / pairs as f64);
-            self.backward(shard, transposed);
-        });
+        shards::each(
+            shards,
+            (),
+            |_| 0,
+            |i, shard, ()| {
+                shard.pairs = i * SHARD..pairs.min((i + 1) * SHARD);
+                self.forward(shard, batch, w);
+                self.loss(shard, batch, 1.0 / pairs as f64);
+                self.backward(shard, transposed);
+            },
+        );
         let shards = &*shards;
         shards::sum(g.arena.all_mut(), shards, |shard| shard.gradients.all());
         if !self.config.freeze {
