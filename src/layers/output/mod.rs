@@ -6,12 +6,14 @@ pub mod clusters;
 mod full;
 mod sampled;
 mod sampler;
+mod tables;
 
-pub use adaptive::{AdaptiveSoftmax, Tables};
+pub use adaptive::AdaptiveSoftmax;
 pub use clusters::Tail;
 pub use full::{FullSoftmax, Gradient, Own, Tile};
 pub use sampled::{Draws, Negatives, Objective, Recipe, Sampled};
 pub use sampler::Sampler;
+pub use tables::Tables;
 
 use super::shards::Division;
 use crate::blas::Precision;

@@ -7,9 +7,12 @@
 //! over; the output layer is parallel over the vocabulary. Tokens lie shard by shard, in a shard step by step.
 
 mod config;
+mod memory;
 mod model;
 mod reader;
+mod space;
 
 pub use crate::layers::output::Loss;
 pub use config::{Config, Sizes, shard_lanes};
-pub use model::{LanguageModel, Noise, Space, Window};
+pub use model::{LanguageModel, Noise};
+pub use space::{Space, Window};

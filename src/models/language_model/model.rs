@@ -5,15 +5,13 @@
 //! and back: ∂h from the output layer, ∂e from the net, ∂L_w = Σ ∂e⁽ᵗ⁾ over the t with x⁽ᵗ⁾ = w.
 
 use super::config::Config;
-use crate::blas::Precision;
-use crate::kernels::Room;
+use super::space::{Shard, Space, Window};
 use crate::kernels::dropout::Keep;
-use crate::layers::embedding::{Order, lookup};
-use crate::layers::matrix::Matrix;
+use crate::layers::embedding::lookup;
 use crate::layers::norms::Norms;
-use crate::layers::output::{OutputLayer, Sizes, Tables};
-use crate::layers::recurrence::{Masks, Memory, Net, Prepared, Shape, Weights};
-use crate::layers::shards::{self, Division};
+use crate::layers::output::Tables;
+use crate::layers::recurrence::{Masks, Net, Prepared, Shape, Weights};
+use crate::layers::shards;
 use crate::models::initial::{Init, shares};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::profile::{Part, span, task};
@@ -24,21 +22,10 @@ use std::sync::Arc;
 /// The model: its configuration and where its tensors are.
 pub struct LanguageModel {
     pub(super) config: Config,
-    layout: Arc<Layout>,
+    pub(super) layout: Arc<Layout>,
     pub(super) net: Net,
-    embedding: P,
+    pub(super) embedding: P,
     pub(super) output: Tables,
-}
-
-/// One window of text for B lanes: inputs and targets are \[T, B\], step by step.
-#[derive(Clone, Copy, Debug)]
-pub struct Window<'a> {
-    /// x⁽ᵗ⁾
-    pub inputs: &'a [u32],
-    /// x⁽ᵗ⁺¹⁾
-    pub targets: &'a [u32],
-    /// The first step whose targets count.
-    pub loss_from: usize,
 }
 
 /// What dropout needs to know of a step.
@@ -50,46 +37,6 @@ pub struct Noise {
     pub seed: u64,
     /// The optimizer step.
     pub step: u64,
-}
-
-/// What one shard of lanes keeps of a window.
-pub(super) struct Shard<R: Real> {
-    /// The lane of the batch that it begins with.
-    pub first: usize,
-    pub inputs: Vec<u32>,
-    pub net: Memory<R>,
-    pub gradients: Arena<R>,
-}
-
-/// Working memory for windows of up to T steps and B lanes.
-pub struct Space<R: Real> {
-    pub(super) lanes: Division,
-    pub(super) shards: Vec<Shard<R>>,
-    pub(super) prepared: Prepared<R>,
-    /// Where there is none, it is for [`LanguageModel::target_logits`] and [`LanguageModel::logits`].
-    pub(super) output: Option<Box<dyn OutputLayer<R>>>,
-    /// The output layer's side, tokens that count only: m ∘ h and its gradient \[N, H\], and the targets \[N\].
-    pub(super) top: Matrix<R>,
-    pub(super) dtop: Matrix<R>,
-    pub(super) targets: Vec<u32>,
-    /// The tokens by their words, and the list of those words where no gradient has it.
-    order: Order,
-    rows: Vec<u32>,
-    /// Whether [`LanguageModel::touch`] was called for the next step.
-    touched: bool,
-}
-
-/// The output layer that working memory is made with.
-#[derive(Clone, Copy)]
-enum Output<'a> {
-    /// None.
-    None,
-    /// Over all words, to evaluate.
-    Reads,
-    /// Over all words, with gradients.
-    Learns,
-    /// The model's own, for the words' counts.
-    InTraining(&'a [u64]),
 }
 
 impl LanguageModel {
@@ -143,75 +90,6 @@ impl LanguageModel {
         init.fill(&mut w, seed);
         shares(&mut w, &self.output, counts, self.ln_z().unwrap_or(0.0));
         w
-    }
-
-    /// Working memory for windows of up to `steps` × `lanes`, with the loss over all words; the states are zero.
-    pub fn space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
-        Room::make(|room| self.space_in(room, steps, lanes, Output::Learns))
-    }
-
-    /// The same without room for gradients of the output layer.
-    pub fn evaluation_space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
-        Room::make(|room| self.space_in(room, steps, lanes, Output::Reads))
-    }
-
-    /// The same without an output layer over all words: for logits of the words that are asked for.
-    pub fn state_space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
-        Room::make(|room| self.space_in(room, steps, lanes, Output::None))
-    }
-
-    /// The same to train with the model's loss, for the words' counts.
-    pub fn training_space<R: Real>(&self, steps: usize, lanes: usize, counts: &[u64]) -> Space<R> {
-        Room::make(|room| self.space_in(room, steps, lanes, Output::InTraining(counts)))
-    }
-
-    /// Bytes of [`LanguageModel::evaluation_space`], or with `training` of [`LanguageModel::training_space`], but for a little.
-    pub fn space_bytes<R: Real>(&self, steps: usize, lanes: usize, training: bool) -> usize {
-        let output = if training { Output::InTraining(&[]) } else { Output::Reads };
-        let Config { words, precision, ref loss, .. } = self.config;
-        let beside = if training { precision.thread_bytes() + loss.sampler_bytes(words) } else { 0 };
-        beside + Room::count(|room| self.space_in::<R>(room, steps, lanes, output))
-    }
-
-    fn space_in<R: Real>(&self, room: &mut Room, steps: usize, all: usize, output: Output) -> Space<R> {
-        assert!(steps > 0 && all > 0);
-        let Config { words, hidden: units, ref loss, sizes, .. } = self.config;
-        let (lanes, tokens, tables) = (sizes.division(all), steps * all, &self.output);
-        let learns = matches!(output, Output::Learns | Output::InTraining(_));
-        let precision = if learns { self.config.precision } else { Precision::F32 };
-        if !room.counts() {
-            precision.begin_threads::<R>();
-        }
-        let local = Arc::new(self.layout.before(self.embedding));
-        let shard = |room: &mut Room, lanes: usize| Shard {
-            first: 0,
-            inputs: room.vec(steps * lanes),
-            net: self.net.memory(room, steps, lanes),
-            gradients: Arena::within(room, &local),
-        };
-        let mut shards = room.many(all / lanes.each, |room| shard(room, lanes.each));
-        if !all.is_multiple_of(lanes.each) {
-            shards.push(shard(room, all % lanes.each));
-        }
-        shards.iter_mut().zip(lanes.shards()).for_each(|(shard, lanes)| shard.first = lanes.start);
-        let sizes = Sizes { words, units, steps, lanes, tile: sizes.tile() };
-        Space {
-            lanes,
-            shards,
-            prepared: self.net.prepared(room, &self.layout, precision),
-            output: match output {
-                Output::None => None,
-                Output::Reads => Some(loss.over_all_words(room, tables, sizes, false, precision)),
-                Output::Learns => Some(loss.over_all_words(room, tables, sizes, true, precision)),
-                Output::InTraining(counts) => Some(loss.in_training(room, tables, sizes, counts, precision)),
-            },
-            top: Matrix::new(room, tokens, units),
-            dtop: Matrix::new(room, tokens, units),
-            targets: room.vec(tokens),
-            order: Order::new(room, tokens),
-            rows: room.vec(tokens),
-            touched: false,
-        }
     }
 
     /// What the next step with this window and noise will touch: draws its sample, and lists the rows of tables in `g`. So that
@@ -326,31 +204,9 @@ impl LanguageModel {
         self.net.backward(net, inputs.len(), &reset, masks, prepared, gradients, norms);
     }
 
-    /// Takes the words of a window, shard by shard.
-    pub(super) fn read<R: Real>(&self, space: &mut Space<R>, window: Window) {
-        let Space { lanes, shards, targets, .. } = space;
-        let steps = window.inputs.len() / lanes.all;
-        assert!(window.inputs.len() == steps * lanes.all && window.targets.len() == window.inputs.len());
-        assert!(window.loss_from < steps, "a window has a target that counts");
-        targets.clear();
-        for shard in shards {
-            let (first, own) = (shard.first, shard.lanes());
-            let row = |t: usize| t * lanes.all + first..t * lanes.all + first + own;
-            shard.inputs.clear();
-            (0..steps).for_each(|t| shard.inputs.extend_from_slice(&window.inputs[row(t)]));
-            (window.loss_from..steps).for_each(|t| targets.extend_from_slice(&window.targets[row(t)]));
-        }
-    }
-
     /// The masks of one shard: in training with `noise`.
     pub(super) fn masks(&self, noise: Option<Noise>, shard: usize) -> Masks {
         let training = noise.map(|noise| (noise.keep, noise.seed, noise.step));
         Masks { training, at_test: self.config.at_test, variational: self.config.variational, shard }
-    }
-}
-
-impl<R: Real> Shard<R> {
-    pub fn lanes(&self) -> usize {
-        self.net.tape.lanes
     }
 }

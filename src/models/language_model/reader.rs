@@ -1,6 +1,7 @@
 //! Reading with a language model: probabilities, logits, states, and what it does inside.
 
-use super::model::{LanguageModel, Space, Window};
+use super::model::LanguageModel;
+use super::space::{Space, Window};
 use crate::blas::product;
 use crate::kernels::softmax::dot_rows;
 use crate::kernels::update::add;
@@ -116,48 +117,5 @@ impl LanguageModel {
             return;
         }
         space.shards.iter_mut().for_each(|shard| shard.net.carry(steps));
-    }
-}
-
-impl<R: Real> Space<R> {
-    /// Numbers of the counted tokens, which lie shard by shard, as \[counted steps, B\].
-    fn by_lane(&self, out: &mut [f64], by_shard: &[f64]) {
-        assert_eq!(out.len(), by_shard.len());
-        let counted = by_shard.len() / self.lanes.all;
-        let mut from = 0;
-        for shard in &self.shards {
-            for t in 0..counted {
-                let lanes = shard.lanes();
-                out[t * self.lanes.all + shard.first..][..lanes].copy_from_slice(&by_shard[from..][..lanes]);
-                from += lanes;
-            }
-        }
-    }
-
-    /// Forgets all states: the next window begins at zero.
-    pub fn reset(&mut self) {
-        self.states_mut().for_each(|state| state.fill(R::zero()));
-    }
-
-    /// Begins where the first `lanes` lanes of another memory of the same model are; the state of the other lanes is left as it is.
-    pub fn take_lanes(&mut self, from: &Space<R>, lanes: usize) {
-        for lane in 0..lanes {
-            let ((to, place), (shard, other)) = (self.lanes.place(lane), from.lanes.place(lane));
-            let (to, from) = (&mut self.shards[to], &from.shards[shard]);
-            for (to, state) in to.net.tape.state.iter_mut().zip(&from.net.tape.state) {
-                let width = state.len() / from.lanes();
-                to[place * width..][..width].copy_from_slice(&state[other * width..][..width]);
-            }
-        }
-    }
-
-    /// The states that the next window begins with, a slice for each shard and layer.
-    pub fn states(&self) -> impl Iterator<Item = &[R]> {
-        self.shards.iter().flat_map(|shard| shard.net.tape.state.iter().map(|state| &state[..]))
-    }
-
-    /// The same, to be restored.
-    pub fn states_mut(&mut self) -> impl Iterator<Item = &mut [R]> {
-        self.shards.iter_mut().flat_map(|shard| shard.net.tape.state.iter_mut().map(|state| &mut state[..]))
     }
 }
