@@ -1,21 +1,18 @@
 //! Forward and backward of one recurrent layer over 20 steps, D = H, without an output layer: rows (steps × lanes) a second.
 
 use criterion::{Criterion, Throughput};
-use rayon::prelude::*;
 use std::hint::black_box;
 use std::sync::Arc;
 use wordmill::blas::Precision;
-use wordmill::kernels::activation::Activation;
-use wordmill::kernels::update::add;
-use wordmill::layers::net::{Kind, Masks, Memory, Net, Prepared, Shape, Unit};
+use wordmill::kernels::Room;
+use wordmill::layers::recurrence::{Kind, Masks, Memory, Net, Prepared, Shape};
+use wordmill::layers::shards;
 use wordmill::models::Init;
 use wordmill::models::language_model::shard_lanes;
 use wordmill::params::{Arena, Layout};
 use wordmill::pool::pool;
 
 const TAU: usize = 20;
-/// Elements of the shards' gradients that are added at a time.
-const PIECE: usize = 1 << 14;
 
 struct Layer {
     net: Net,
@@ -28,17 +25,17 @@ struct Layer {
 
 impl Layer {
     fn new(kind: Kind, units: usize, lanes: usize) -> Self {
-        let (activation, unit) = (Activation::Tanh, Unit::Gru);
         let mut layout = Layout::default();
-        let net = Net::add(&mut layout, Shape { kind, activation, unit, inputs: units, units, layers: 1 });
+        let net = Net::add(&mut layout, Shape { cell: kind.into(), inputs: units, units, layers: 1 });
         let layout = Arc::new(layout);
         let (mut w, g) = (Arena::<f32>::zeros(&layout), Arena::zeros(&layout));
         Init::Uniform.fill(&mut w, 1);
-        let prepared = net.prepared(&layout, Precision::F32);
+        let prepared = Room::make(|room| net.prepared(room, &layout, Precision::F32));
         let shard = shard_lanes(lanes);
         let rows = TAU * shard;
-        let mut shards: Vec<_> =
-            (0..lanes / shard).map(|_| (net.memory::<f32>(TAU, shard), Arena::zeros(&layout))).collect();
+        let mut shards: Vec<_> = Room::make(|room| {
+            room.many(lanes / shard, |room| (net.memory(room, TAU, shard), Arena::within(room, &layout)))
+        });
         for (memory, _) in &mut shards {
             let x = memory.inputs(rows, units);
             x.iter_mut().enumerate().for_each(|(i, x)| *x = (i % 13) as f32 * 0.1 - 0.6);
@@ -51,16 +48,17 @@ impl Layer {
         let rows = *rows;
         net.prepare(prepared, w, true);
         let masks = Masks { training: None, at_test: 1.0, variational: false, shard: 0 };
-        shards.par_iter_mut().with_max_len(1).for_each(|(memory, g)| {
-            net.forward(memory, rows, &|_| false, masks, w, prepared);
-            memory.dh.fill(1.0);
-            black_box(net.backward(memory, rows, &|_| false, masks, prepared, g, None));
-        });
-        g.all_mut().par_chunks_mut(PIECE).enumerate().for_each(|(i, sum)| {
-            let piece = i * PIECE..i * PIECE + sum.len();
-            sum.copy_from_slice(&shards[0].1.all()[piece.clone()]);
-            shards[1..].iter().for_each(|(_, of)| add(sum, &of.all()[piece.clone()]));
-        });
+        shards::each(
+            shards,
+            (),
+            |_| 0,
+            |_, (memory, g), ()| {
+                net.forward(memory, rows, &|_| false, masks, w, prepared);
+                memory.tape.dh.fill(1.0);
+                black_box(net.backward(memory, rows, &|_| false, masks, prepared, g, None));
+            },
+        );
+        shards::sum(g.all_mut(), shards, |(_, of)| of.all());
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::step::{Step, Walk};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use wordmill::layers::losses::{Draws, Negatives, Objective};
+use wordmill::layers::output::{Draws, Negatives, Objective};
 use wordmill::models::language_model::{Config, Loss};
 use wordmill::pool::pool;
 use wordmill::train::optimizer::Rule;

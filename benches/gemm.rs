@@ -4,7 +4,7 @@
 use crate::measure::{Best, filled, peak};
 use criterion::{Criterion, Throughput};
 use wordmill::blas::{Backend, product_on};
-use wordmill::layers::recurrent::{view, view_mut};
+use wordmill::layers::matrix::{view, view_mut};
 
 /// Name, m, n, k, whether a is transposed, and whether c is added to.
 const SHAPES: [(&str, usize, usize, usize, bool, bool); 9] = [

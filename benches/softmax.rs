@@ -6,11 +6,12 @@ use crate::step::ids;
 use criterion::{Criterion, Throughput};
 use std::sync::Arc;
 use wordmill::blas::Precision;
-use wordmill::kernels::Buffer;
-use wordmill::layers::losses::clusters::choose;
-use wordmill::layers::losses::{
-    AdaptiveSoftmax, AdaptiveTables, Draws, FullSoftmax, Gradient, Negatives, Objective, Recipe, Sampled, Sampler,
+use wordmill::kernels::{Buffer, Room};
+use wordmill::layers::output::clusters::choose;
+use wordmill::layers::output::{
+    AdaptiveSoftmax, Draws, FullSoftmax, Gradient, Negatives, Objective, Recipe, Sampled, Sampler, Tables,
 };
+use wordmill::layers::shards::Division;
 use wordmill::models::Init;
 use wordmill::params::{Arena, Layout};
 use wordmill::pool::pool;
@@ -62,12 +63,14 @@ pub fn group(c: &mut Criterion) {
                 let counts: Vec<u64> = (1..=words as u64).map(|rank| 1_000_000_000 / rank).collect();
                 let tails = choose(&counts, UNITS, 4, TOKENS);
                 let mut layout = Layout::default();
-                let tables = AdaptiveTables::add(&mut layout, words, UNITS, &tails);
+                let tables = Tables::add(&mut layout, words, UNITS, &tails);
                 let layout = Arc::new(layout);
                 let (mut w, g) = (Arena::zeros(&layout), Arena::zeros(&layout));
                 Init::Uniform.fill(&mut w, 1);
                 (
-                    AdaptiveSoftmax::new(TOKENS, UNITS, words, &tails, true, Precision::F32),
+                    Room::make(|room| {
+                        AdaptiveSoftmax::within(room, TOKENS, UNITS, words, &tails, true, Precision::F32)
+                    }),
                     tables,
                     w,
                     g,
@@ -83,7 +86,9 @@ pub fn group(c: &mut Criterion) {
                     let sampler = Arc::new(Sampler::log_uniform(words));
                     let (draws, negatives) = (Draws::WithReplacement, Negatives::Shared);
                     let recipe = Recipe { objective, draws, negatives, samples: SAMPLES };
-                    let loss = Sampled::new(recipe, sampler, TOKENS, UNITS, &[TOKENS], Precision::F32);
+                    let lanes = Division { all: TOKENS, each: TOKENS };
+                    let loss =
+                        Room::make(|room| Sampled::within(room, recipe, sampler, TOKENS, UNITS, lanes, Precision::F32));
                     (loss, Data::new(words), 0)
                 });
                 b.iter(|| {

@@ -1,7 +1,7 @@
 //! Whole training steps of language models: forward, backward, clipping and update of one window.
 
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::losses::Sampler;
+use wordmill::layers::output::Sampler;
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Loss, Noise, Space, Window};
 use wordmill::params::{Arena, Gradients};

@@ -3,8 +3,8 @@
 use crate::step::{Step, Walk, ids};
 use criterion::{Criterion, Throughput};
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::losses::{Draws, Negatives, Objective};
-use wordmill::layers::net::Kind;
+use wordmill::layers::output::{Draws, Negatives, Objective};
+use wordmill::layers::recurrence::Kind;
 use wordmill::models::language_model::{Config, Loss};
 use wordmill::models::ner::{self, Batch, Noise, Table};
 use wordmill::models::{Init, Ner};
@@ -39,7 +39,8 @@ pub fn group(c: &mut Criterion) {
             group.throughput(Throughput::Elements((tau * LANES) as u64));
             group.bench_function(format!("{name} V {words} H {hidden} tau {tau}, {threads} threads"), |b| {
                 let step = step.get_or_insert_with(|| {
-                    let config = Config { words, embed, hidden, cell, loss: loss.clone(), ..Config::default() };
+                    let config =
+                        Config { words, embed, hidden, cell: cell.into(), loss: loss.clone(), ..Config::default() };
                     Step::new(config, Walk { tau, stride: tau, lanes: LANES }, rule)
                 });
                 b.iter(|| pool.install(|| step.run()));

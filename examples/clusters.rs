@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 use wordmill::kernels::Buffer;
-use wordmill::layers::losses::{FullSoftmax, Gradient};
+use wordmill::layers::output::{FullSoftmax, Gradient};
 use wordmill::params::{Arena, Gradients, Layout, Role};
 use wordmill::pool::pool;
 use wordmill::train::optimizer::{Optimizer, Rule};

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use wordmill::Real;
 use wordmill::blas::Precision;
+use wordmill::kernels::Room;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::losses::{AdaptiveSoftmax, AdaptiveTables, FullSoftmax, Gradient, Tail};
-use wordmill::layers::net::Kind;
+use wordmill::layers::output::{AdaptiveSoftmax, FullSoftmax, Gradient, Tables, Tail};
+use wordmill::layers::recurrence::Cell;
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Loss, Noise, Window};
 use wordmill::params::{Arena, Gradients, Layout};
@@ -26,7 +27,7 @@ fn gradients() {
     for cuts in [&[(6, 4)][..], &[(4, 2), (11, 3), (26, 1)], &[]] {
         let loss = Loss::Adaptive { tails: tails(cuts) };
         let model =
-            LanguageModel::new(Config { words, embed: 3, hidden: 5, cell: Kind::Gru, loss, ..Config::default() });
+            LanguageModel::new(Config { words, embed: 3, hidden: 5, cell: Cell::Gru, loss, ..Config::default() });
         let mut w = Arena::<f64>::zeros(model.layout());
         fill_uniform(&mut w, 0.9, 5);
         let ids = |salt: usize| -> Vec<u32> {
@@ -53,7 +54,7 @@ struct Case<R: Real> {
     tails: Vec<Tail>,
     words: usize,
     units: usize,
-    tables: AdaptiveTables,
+    tables: Tables,
     w: Arena<R>,
     h: Vec<R>,
     targets: Vec<u32>,
@@ -63,7 +64,7 @@ impl<R: Real> Case<R> {
     fn new(cuts: &[(usize, usize)], words: usize, units: usize, tokens: usize) -> Self {
         let tails = tails(cuts);
         let mut layout = Layout::default();
-        let tables = AdaptiveTables::add(&mut layout, words, units, &tails);
+        let tables = Tables::add(&mut layout, words, units, &tails);
         let mut w = Arena::<R>::zeros(&Arc::new(layout));
         fill_uniform(&mut w, 0.7, 3);
         w.all_mut().iter_mut().for_each(|x| *x = R::of(f64::from(x.f64() as f32)));
@@ -71,15 +72,20 @@ impl<R: Real> Case<R> {
         Case { tails, words, units, tables, w, h: uniform(tokens * units, 1.0, 1), targets }
     }
 
+    fn layer(&self, tokens: usize, training: bool) -> AdaptiveSoftmax<R> {
+        let Case { units, words, tails, .. } = self;
+        Room::make(|room| AdaptiveSoftmax::within(room, tokens, *units, *words, tails, training, Precision::F32))
+    }
+
     /// Loss, ∂h, the gradients of the tensors, and ln ŷ of the targets.
     fn run(&self) -> (f64, Vec<f64>, Arena<R>, Vec<f64>) {
         let tokens = self.targets.len();
-        let mut layer = AdaptiveSoftmax::new(tokens, self.units, self.words, &self.tails, true, Precision::F32);
+        let mut layer = self.layer(tokens, true);
         let mut g = Arena::zeros(self.w.layout());
         g.layout().clone().tensors().for_each(|(p, _)| g.slice_mut(p).fill(R::of(f64::NAN)));
         let mut dh = vec![R::of(f64::NAN); self.h.len()];
         let loss = layer.loss(&mut g, &mut dh, &self.h, &self.targets, &self.tables, &self.w);
-        let mut reader = AdaptiveSoftmax::new(tokens, self.units, self.words, &self.tails, false, Precision::F32);
+        let mut reader = self.layer(tokens, false);
         let mut log_probabilities = vec![f64::NAN; tokens];
         reader.log_probabilities(&mut log_probabilities, &self.h, &self.targets, &self.tables, &self.w);
         (loss, widened(&dh), g, log_probabilities)
@@ -92,14 +98,13 @@ const CUTS: [&[(usize, usize)]; 4] = [&[], &[(90, 11)], &[(31, 17), (400, 3)], &
 fn probabilities_sum_to_one() {
     for cuts in CUTS {
         let case = Case::<f64>::new(cuts, 901, 23, 40);
-        let layer = AdaptiveSoftmax::<f64>::new(901, 23, 901, &case.tails, false, Precision::F32);
         let mut all = vec![f64::NAN; 901];
         for t in 0..3 {
             let h = &case.h[t * 23..][..23];
-            layer.distribution(&mut all, h, &case.tables, &case.w);
+            case.tables.distribution(&mut all, h, &case.w);
             assert_close("Σ ŷ", all.iter().map(|x| x.exp()).sum::<f64>(), 1.0, 1e-12, 0.0);
             // The same for each word as a target.
-            let mut reader = AdaptiveSoftmax::new(901, 23, 901, &case.tails, false, Precision::F32);
+            let mut reader = case.layer(901, false);
             let (h, targets): (Vec<f64>, Vec<u32>) = (h.repeat(901), (0..901).rev().collect());
             let mut each = vec![f64::NAN; 901];
             reader.log_probabilities(&mut each, &h, &targets, &case.tables, &case.w);

@@ -7,11 +7,10 @@ use rayon::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use wordmill::blas::Precision;
-use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
 use wordmill::kernels::{Isa, isa};
-use wordmill::layers::losses::{Draws, Negatives, Objective, Tail};
-use wordmill::layers::net::Kind;
+use wordmill::layers::output::{Draws, Negatives, Objective, Tail};
+use wordmill::layers::recurrence::Kind;
 use wordmill::models::language_model::{Config, Loss, Noise, Window};
 use wordmill::models::{LanguageModel, PseudoSiamese, Siamese, pseudo_siamese, siamese};
 use wordmill::params::{Arena, Gradients};
@@ -77,10 +76,9 @@ fn allocations(
         embed: 11,
         hidden: 13,
         layers: 2,
-        cell,
+        cell: cell.into(),
         loss,
         precision,
-        activation: Activation::Tanh,
         reset_at: Some(3),
         ..Config::default()
     });

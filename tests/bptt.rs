@@ -8,7 +8,7 @@ use common::{assert_all_close, assert_close, fill_uniform};
 use std::collections::BTreeMap;
 use std::path::Path;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::net::Kind;
+use wordmill::layers::recurrence::Kind;
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Space, Window, shard_lanes};
 use wordmill::params::{Arena, Gradients};
@@ -26,7 +26,7 @@ fn model(layers: usize, reset_at: Option<u32>) -> (LanguageModel, Arena<f64>) {
 
 fn model_of(cell: Kind, layers: usize, reset_at: Option<u32>) -> (LanguageModel, Arena<f64>) {
     let sizes = Config { words: WORDS, embed: EMBED, hidden: HIDDEN, ..Config::default() };
-    let model = LanguageModel::new(Config { cell, layers, reset_at, ..sizes });
+    let model = LanguageModel::new(Config { cell: cell.into(), layers, reset_at, ..sizes });
     let mut w = Arena::zeros(model.layout());
     fill_uniform(&mut w, 0.7, 5);
     (model, w)

@@ -13,7 +13,7 @@ use wordmill::graph::{Builder, Feed, Id, Node, Session};
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::{Keep, factors};
 use wordmill::kernels::gates;
-use wordmill::layers::net::{Kind, Masks, Unit};
+use wordmill::layers::recurrence::{Cell, Masks, Unit};
 use wordmill::models::language_model::{Config, LanguageModel, Noise, Window};
 use wordmill::models::{Ner, PseudoSiamese, Siamese, ner, pseudo_siamese, siamese};
 use wordmill::params::{Arena, Gradients, Layout, P, Role};
@@ -396,7 +396,7 @@ fn assignment_2a_gradients_of_the_window_net() {
 fn assignment_3b_and_3c_gradients_of_the_recurrent_net() {
     let _turn = products();
     let (words, embed, hidden) = (9, 3, 5);
-    let config = Config { words, embed, hidden, activation: Activation::Sigmoid, ..Config::default() };
+    let config = Config { words, embed, hidden, cell: Cell::Rnn(Activation::Sigmoid), ..Config::default() };
     let model = LanguageModel::new(config);
     let mut w = Arena::<f64>::zeros(model.layout());
     fill_uniform(&mut w, 0.9, 5);
@@ -498,7 +498,7 @@ fn assignment_3d_multiply_adds_are_those_of_the_formulas() {
     // Tokens in sixteens: then the vocabulary's products have no padding.
     let (words, d, h, steps, lanes) = (104, 6, 10, 4, 16);
     let config = |cell, layers| Config { words, embed: d, hidden: h, cell, layers, ..Config::default() };
-    for (cell, gates) in [(Kind::Rnn, 1), (Kind::Gru, 3)] {
+    for (cell, gates) in [(Cell::Rnn(Activation::Tanh), 1), (Cell::Gru, 3)] {
         for layers in [1, 2] {
             for loss_from in [0, steps - 1] {
                 let made = counted(config(cell, layers), steps, lanes, loss_from);
@@ -516,7 +516,7 @@ fn assignment_3d_multiply_adds_are_those_of_the_formulas() {
     }
     let layers = 3;
     for (unit, width, own) in [(Unit::Tanh, h, 0), (Unit::Gru, 3 * h, 2 * h)] {
-        let made = counted(Config { unit, ..config(Kind::GatedFeedback, layers) }, steps, lanes, 0);
+        let made = counted(config(Cell::GatedFeedback(unit), layers), steps, lanes, 0);
         let (tokens, inputs, sent) = (steps * lanes, d + (layers - 1) * h, layers * h + own);
         // xW, x w_g; h*U and h* u_g.
         let (below, before) = (inputs * (width + layers), layers * h * (sent + layers * layers));

@@ -7,8 +7,8 @@ use std::path::Path;
 use wordmill::blas::Precision;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::losses::{Draws, Negatives, Objective, Tail};
-use wordmill::layers::net::{Kind, Unit};
+use wordmill::layers::output::{Draws, Negatives, Objective, Tail};
+use wordmill::layers::recurrence::{Cell, Kind, Unit};
 use wordmill::models::language_model::{Config, Loss, Noise, Window};
 use wordmill::models::{Init, LanguageModel};
 use wordmill::params::{Arena, Gradients};
@@ -47,7 +47,8 @@ fn train(case: Case, threads: usize) -> (u64, f64) {
     let Case { cell, unit, tie, loss, activation, rule, layers, keep, stride, words, precision, seed } = case;
     let embed = if tie { 12 } else { 9 };
     let reset_at = Some(3);
-    let kinds = Config { cell, unit, tie, loss, activation, reset_at, precision, ..Config::default() };
+    let cell = Cell::new(cell, activation, unit);
+    let kinds = Config { cell, tie, loss, reset_at, precision, ..Config::default() };
     let model = LanguageModel::new(Config { words, embed, hidden: 12, layers, ..kinds });
     // Words as in text: few are frequent. 101 positions a lane: the windows' ends differ from lane to lane's end.
     let ids: Vec<u32> = (0..101 * LANES as u64 + 1)

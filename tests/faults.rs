@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use wordmill::Error;
 use wordmill::blas::Precision;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::losses::{Draws, Negatives, Objective};
-use wordmill::layers::net::{Kind, Unit};
+use wordmill::layers::output::{Draws, Negatives, Objective};
+use wordmill::layers::recurrence::Kind;
 use wordmill::models::language_model::{Config, Loss, Noise, Space, Window};
 use wordmill::models::{Init, LanguageModel};
 use wordmill::params::{Arena, Gradients, Layout};
@@ -434,8 +434,7 @@ fn not_finite_anywhere() {
                     embed: 5,
                     hidden: 6,
                     layers: 2,
-                    cell,
-                    unit: Unit::Gru,
+                    cell: cell.into(),
                     loss: loss.clone(),
                     ..Config::default()
                 };

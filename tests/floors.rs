@@ -1,5 +1,5 @@
-//! The layout of the source: a file imports only from the floors below its own, files make no circle, and nothing is unsafe
-//! above the first.
+//! The layout of the source: a file imports only from the floors below its own, files make no circle, nothing is unsafe
+//! above the first, and models leave threads to the layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,6 +24,9 @@ const FLOORS: &[&[&str]] = &[
 /// Where `unsafe` may stand. A trait of the ground floor declares what the kernels then do.
 const UNSAFE: &[&str] = &["blas", "kernels"];
 const DECLARES_UNSAFE: &str = "real";
+
+/// Modules that may use rayon. Models are parallel over shards and blocks (`layers::shards`) and know no other way.
+const PARALLEL: &[&str] = &["blas", "cli", "layers", "pool", "profile", "text", "train"];
 
 /// A path of names, as `["text", "corpus"]`; a module's from the crate's root on.
 type Names = Vec<String>;
@@ -93,6 +96,9 @@ impl Source {
             if scan.is_unsafe && !UNSAFE.contains(&module[0].as_str()) {
                 faults.push(format!("{} is unsafe", module.join("::")));
             }
+            if scan.uses_rayon && !PARALLEL.contains(&module[0].as_str()) {
+                faults.push(format!("{} uses rayon", module.join("::")));
+            }
         }
         faults
     }
@@ -161,6 +167,7 @@ struct Scan {
     in_tests: bool,
     found: Vec<Mention>,
     is_unsafe: bool,
+    uses_rayon: bool,
 }
 
 impl Scan {
@@ -171,7 +178,8 @@ impl Scan {
             _ => None,
         };
         let children = file.items.iter().filter_map(child).collect();
-        let mut scan = Scan { module, children, in_tests: false, found: Vec::new(), is_unsafe: false };
+        let mut scan =
+            Scan { module, children, in_tests: false, found: Vec::new(), is_unsafe: false, uses_rayon: false };
         scan.visit_file(&file);
         scan
     }
@@ -195,6 +203,7 @@ impl Scan {
     }
 
     fn note(&mut self, path: &[String], handed_on: bool) {
+        self.uses_rayon |= path[0] == "rayon";
         if let Some(path) = self.absolute(path) {
             self.found.push(Mention { path, in_tests: self.in_tests, handed_on });
         }
@@ -309,8 +318,8 @@ fn files_make_no_circle() {
 fn wrong_sources_are_found() {
     let told = |module: &str, text: &str| Source::of(&[(module, text)]).faults().len();
     for (module, text) in [
-        ("layers::net", "use crate::models::LanguageModel;"),
-        ("layers::net", "use super::super::models::LanguageModel;"),
+        ("layers::recurrence", "use crate::models::LanguageModel;"),
+        ("layers::recurrence", "use super::super::models::LanguageModel;"),
         ("layers::cells::gru", "use super::super::super::{params::Layout, models::Ner};"),
         ("layers", "mod inner { use super::super::models; }"),
         ("kernels", "use crate::blas::product;"),
@@ -323,6 +332,11 @@ fn wrong_sources_are_found() {
         ("text", "unsafe fn f() {}"),
         ("text", "fn f() { assert!(unsafe { *p }) }"),
         ("real", "fn f() { unsafe { *p } }"),
+        ("models::ner", "use rayon::prelude::*;"),
+        ("models", "fn f() { rayon::join(|| (), || ()); }"),
+        ("graph", "use {rayon::join, std::fs};"),
+        ("models", "use ::rayon as other;"),
+        ("models", "fn f() { assert!(rayon::current_num_threads() > 1) }"),
     ] {
         assert_eq!(told(module, text), 1, "{module}: {text}");
     }
@@ -332,6 +346,8 @@ fn wrong_sources_are_found() {
         ("real", "trait Real { unsafe fn load_at(self); }"),
         ("cli", "const A: char = '\"'; const B: &str = \"crate::nothing\";"),
         ("kernels", "macro_rules! kernel { () => { $crate::blas::product() } }"),
+        ("layers", "use rayon::prelude::*;"),
+        ("models", "use crate::layers::shards; // rayon::join"),
     ] {
         assert_eq!(told(module, text), 0, "{module}: {text}");
     }

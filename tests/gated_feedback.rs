@@ -5,7 +5,7 @@ mod common;
 use common::{assert_all_close, fill_uniform};
 use std::collections::BTreeMap;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::net::{Kind, Unit};
+use wordmill::layers::recurrence::{Cell, Unit};
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Window};
 use wordmill::params::{Arena, Gradients};
@@ -115,15 +115,8 @@ fn by_the_equations(w: &Tensors, inputs: &[u32], targets: &[u32], cross: bool) -
 /// Erratum 4: the exact gradient has the terms that go through the gates; without them it is far off.
 #[test]
 fn the_gradient_has_the_cross_terms() {
-    let config = Config {
-        words: V,
-        embed: D,
-        hidden: H,
-        layers: L,
-        cell: Kind::GatedFeedback,
-        unit: Unit::Tanh,
-        ..Config::default()
-    };
+    let config =
+        Config { words: V, embed: D, hidden: H, layers: L, cell: Cell::GatedFeedback(Unit::Tanh), ..Config::default() };
     let model = LanguageModel::new(config);
     let mut w = Arena::<f64>::zeros(model.layout());
     fill_uniform(&mut w, 1.2, 5);

@@ -6,6 +6,7 @@ use common::{assert_close, hash, uniform};
 use ndarray::{Array2, ArrayViewMut2, Axis, s};
 use wordmill::Real;
 use wordmill::blas::{self, Backend, Packed, Precision, Shared, add_product, product, product_on};
+use wordmill::kernels::Room;
 
 /// How a matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,8 +128,8 @@ fn packed_operands() {
             if precision == Precision::Bf16 && lie == Lie::Sparse {
                 continue;
             }
-            let mut packed = Packed::new(k, n, precision);
-            let mut shared = Shared::new(k + 3, n + 20, precision);
+            let mut packed = Room::make(|room| Packed::new(room, k, n, precision));
+            let mut shared = Room::make(|room| Shared::new(room, k + 3, n + 20, precision));
             packed.pack(Placed::new(lie, (k, n), R::one(), &b).view().view());
             let mut pa = Placed::new(Lie::Part, (m, k), R::one(), &a);
             let (mut want, mut got) =

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use common::{check_gradient, fill_uniform};
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::net::{Kind, Unit};
+use wordmill::layers::recurrence::{Cell, Kind, Unit};
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Space, Window};
 use wordmill::params::{Arena, Gradients};
@@ -38,7 +38,8 @@ fn check(case: Case) {
     let Case { cell, unit, activation, layers, steps, lanes, loss_from, keep, reset_at, .. } = case;
     let Case { words, tie, variational, unscaled, .. } = case;
     let embed = if tie { 5 } else { 3 };
-    let kinds = Config { cell, unit, activation, tie, variational, ..Config::default() };
+    let cell = Cell::new(cell, activation, unit);
+    let kinds = Config { cell, tie, variational, ..Config::default() };
     let config = Config { words, embed, hidden: 5, layers, reset_at, ..kinds };
     let model = LanguageModel::new(config);
     let mut w = Arena::<f64>::zeros(model.layout());

@@ -10,7 +10,7 @@ use wordmill::Real;
 use wordmill::blas::Precision;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::net::Kind;
+use wordmill::layers::recurrence::{Cell, Kind, Unit};
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Space, Window};
 use wordmill::params::{Arena, Gradients, Layout, Role};
@@ -75,7 +75,8 @@ fn check_model<R: Real>(case: &ModelCase, tolerance: f64) {
     let Sizes { steps, lanes, embed, hidden, words } = case.sizes;
     let ModelCase { cell, activation, layers, loss_from, .. } = *case;
     let what = format!("{cell:?} {activation:?}, {layers} layers, {}", R::NAME);
-    let model = LanguageModel::new(Config { words, embed, hidden, layers, cell, activation, ..Config::default() });
+    let cell = Cell::new(cell, activation, Unit::Gru);
+    let model = LanguageModel::new(Config { words, embed, hidden, layers, cell, ..Config::default() });
     let mut w = Arena::<R>::zeros(model.layout());
     put(&mut w, &case.weights);
     let mut space = model.space::<R>(steps, lanes);
@@ -217,7 +218,8 @@ fn f32_as_f64() {
     for (cell, activation) in simple.into_iter().chain(gated) {
         for (layers, words, keep) in [(1, 1201, 1.0), (2, 997, 0.75)] {
             let sizes = Config { words, embed: 50, hidden: 67, layers, ..Config::default() };
-            let config = Config { cell, activation, reset_at: Some(5), ..sizes };
+            let cell = Cell::new(cell, activation, Unit::Gru);
+            let config = Config { cell, reset_at: Some(5), ..sizes };
             let model = LanguageModel::new(config.clone());
             let ((single, got), (double, want)) = (step::<f32>(&model, keep), step::<f64>(&model, keep));
             assert_close("loss", single, double, 1e-5, 0.0);

@@ -5,9 +5,11 @@ mod common;
 use common::{assert_all_close, assert_close, check_gradient, fill_uniform};
 use std::sync::Arc;
 use wordmill::blas::Precision;
+use wordmill::kernels::Room;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::losses::{Draws, Negatives, Objective, Recipe, Sampled, Sampler};
-use wordmill::layers::net::Kind;
+use wordmill::layers::output::{Draws, Negatives, Objective, Recipe, Sampled, Sampler};
+use wordmill::layers::recurrence::Cell;
+use wordmill::layers::shards::Division;
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Loss, Noise, Window};
 use wordmill::params::{Arena, Gradients};
@@ -25,7 +27,7 @@ fn gradients() {
         for (power, negatives) in [(None, Negatives::PerLane), (Some(0.75), Negatives::Shared)] {
             let (words, steps, lanes) = (23, 3, 7);
             let loss = Loss::Sampled { objective, draws, negatives, samples: 11, power };
-            let config = Config { words, embed: 3, hidden: 5, cell: Kind::Gru, loss, ..Config::default() };
+            let config = Config { words, embed: 3, hidden: 5, cell: Cell::Gru, loss, ..Config::default() };
             let model = LanguageModel::new(config);
             let mut w = Arena::<f64>::zeros(model.layout());
             fill_uniform(&mut w, 0.9, 5);
@@ -59,7 +61,10 @@ fn expected(objective: Objective, draws: Draws, samples: usize, bias: &[f64], p:
 fn mean_gradient(recipe: Recipe, rounds: u64, bias: &[f64], p: &[f64]) -> Vec<f64> {
     const TOKENS: usize = 32;
     let sampler = Arc::new(Sampler::log_uniform(WORDS));
-    let mut layer = Sampled::<f64>::new(recipe, sampler, TOKENS, 1, &[TOKENS], Precision::F32);
+    let mut layer = Room::make(|room| {
+        let lanes = Division { all: TOKENS, each: TOKENS };
+        Sampled::<f64>::within(room, recipe, sampler, TOKENS, 1, lanes, Precision::F32)
+    });
     let (u, h) = (vec![0.0; WORDS], vec![1.0; TOKENS]);
     let mut dh = vec![0.0; TOKENS];
     let mut mean = vec![0.0; WORDS];

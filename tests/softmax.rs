@@ -4,7 +4,7 @@ mod common;
 
 use common::{assert_all_close, assert_close, uniform, widened};
 use wordmill::Real;
-use wordmill::layers::losses::{FullSoftmax, Gradient};
+use wordmill::layers::output::{FullSoftmax, Gradient};
 
 /// What a layer returns and leaves behind.
 struct Outcome {

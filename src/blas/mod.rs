@@ -11,7 +11,7 @@ mod embedded;
 mod linked;
 mod tiles;
 
-use crate::kernels::{Buffer, Isa, isa};
+use crate::kernels::{Buffer, Isa, Room, isa};
 use crate::profile;
 use crate::real::Real;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -174,15 +174,15 @@ enum Laid<R> {
 }
 
 impl<R: Real> Packed<R> {
-    /// Room for a matrix \[k, n\].
-    pub fn new(k: usize, n: usize, precision: Precision) -> Self {
+    /// Memory for a matrix \[k, n\].
+    pub fn new(room: &mut Room, k: usize, n: usize, precision: Precision) -> Self {
         let linked = cfg!(feature = "linked-blas");
         let data = if precision.rounds::<R>() {
-            Laid::Pairs(Buffer::zeros(bf16::packed_len(k, n)))
+            Laid::Pairs(room.zeros(bf16::packed_len(k, n)))
         } else if isa() > Isa::Scalar && !linked {
-            Laid::Panels(Buffer::zeros(tiles::packed_len(k, n)))
+            Laid::Panels(room.zeros(tiles::packed_len(k, n)))
         } else {
-            Laid::Rows(Buffer::zeros(k * n))
+            Laid::Rows(room.zeros(k * n))
         };
         Packed { shape: (k, n), data }
     }
@@ -235,10 +235,10 @@ pub struct Shared<R> {
 }
 
 impl<R: Real> Shared<R> {
-    /// Room for operands of up to so many rows and columns.
-    pub fn new(k: usize, n: usize, precision: Precision) -> Self {
-        let room = if precision.rounds::<R>() { bf16::packed_len(k, n) } else { 0 };
-        Shared { precision, shape: (0, 0), pairs: Buffer::zeros(room), real: PhantomData }
+    /// Memory for operands of up to so many rows and columns.
+    pub fn new(room: &mut Room, k: usize, n: usize, precision: Precision) -> Self {
+        let len = if precision.rounds::<R>() { bf16::packed_len(k, n) } else { 0 };
+        Shared { precision, shape: (0, 0), pairs: room.zeros(len), real: PhantomData }
     }
 
     /// Takes the operand, of which rows or columns are contiguous.

@@ -10,7 +10,7 @@ use super::saved::{CONFIG, Saved, VOCABULARY};
 use super::vectors::words_and_vectors;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
-use crate::layers::net::Kind;
+use crate::layers::recurrence::{Cell, Kind, Unit};
 use crate::models::LanguageModel;
 use crate::models::language_model::{Config, Loss};
 use crate::notices::Notice;
@@ -98,7 +98,7 @@ struct Named {
 /// bias.
 fn names_of(config: &Config) -> Vec<(String, Vec<usize>)> {
     let Config { words, embed, hidden, layers, .. } = *config;
-    let rows = if config.cell == Kind::Gru { 3 * hidden } else { hidden };
+    let rows = if config.cell == Cell::Gru { 3 * hidden } else { hidden };
     let layer = |l: usize| {
         let inputs = if l == 0 { embed } else { hidden };
         [
@@ -157,9 +157,9 @@ fn biases(units: usize, blocks: usize, mut f: impl FnMut(usize, usize, usize, f3
 
 /// Refuses what PyTorch's nn.RNN and nn.GRU do not have.
 fn refuse(config: &Config) -> Result<()> {
-    let what = match (config.cell, config.activation) {
-        (Kind::GatedFeedback, _) => "a gated-feedback net",
-        (Kind::Rnn, Activation::Sigmoid) => "sigmoid units",
+    let what = match config.cell {
+        Cell::GatedFeedback(_) => "a gated-feedback net",
+        Cell::Rnn(Activation::Sigmoid) => "sigmoid units",
         _ if matches!(config.loss, Loss::Adaptive { .. }) => "an output layer in parts",
         _ if config.reset_at.is_some() => "states that are reset at the end of a sentence",
         _ => return Ok(()),
@@ -170,7 +170,7 @@ fn refuse(config: &Config) -> Result<()> {
 /// The tensors of a language model. What is multiplied at test time, after dropout without scaling, goes into the weights.
 fn to_pytorch(model: &LanguageModel, w: &Arena<f32>) -> Vec<Named> {
     let config = model.config();
-    let (units, blocks) = (config.hidden, if config.cell == Kind::Gru { 3 } else { 1 });
+    let (units, blocks) = (config.hidden, if config.cell == Cell::Gru { 3 } else { 1 });
     let mut all = tensors_of(config, |_, _| Ok(())).expect("all are allowed");
     let factor = config.at_test as f32;
     for (l, p) in model.stack().iter().enumerate() {
@@ -194,7 +194,7 @@ fn to_pytorch(model: &LanguageModel, w: &Arena<f32>) -> Vec<Named> {
 /// The other way: fills `w`.
 fn of_pytorch(model: &LanguageModel, w: &mut Arena<f32>, all: &[Named]) {
     let config = model.config();
-    let (units, blocks) = (config.hidden, if config.cell == Kind::Gru { 3 } else { 1 });
+    let (units, blocks) = (config.hidden, if config.cell == Cell::Gru { 3 } else { 1 });
     for (l, p) in model.stack().iter().enumerate() {
         let [ih, hh, bih, bhh] = &all[4 * l..][..4] else { unreachable!("four tensors a layer") };
         let input = w.slice_mut(p.input);
@@ -227,7 +227,7 @@ impl Export {
         let named = to_pytorch(&model, &w);
         let tensors: Vec<Tensor> =
             named.iter().map(|x| Tensor { name: &x.name, shape: &x.shape, data: x.data.as_slice().into() }).collect();
-        let activation = format!("{:?}", model.config().activation).to_lowercase();
+        let activation = format!("{:?}", model.config().cell.activation()).to_lowercase();
         let notes = [("format", "pt".to_owned()), (NOTE, activation)];
         let words = self.file.with_extension("vocab.txt");
         let write = |path: &Path, write: &dyn Fn(&mut BufWriter<File>) -> std::io::Result<()>| {
@@ -390,7 +390,8 @@ impl Import {
             return Err(Error::Usage("--activation is for an nn.RNN; the file holds an nn.GRU".into()));
         }
         let activation = self.activation.unwrap_or(noted);
-        let config = Config { words, embed, hidden, layers, cell, activation, tie, ..Config::default() };
+        let cell = Cell::new(cell, activation, Unit::Gru);
+        let config = Config { words, embed, hidden, layers, cell, tie, ..Config::default() };
         let expected = names_of(&config);
         match theirs.names.iter().find(|(ours, _)| !expected.iter().any(|(name, _)| name == *ours)) {
             Some((_, (name, _))) => {
@@ -513,7 +514,7 @@ mod tests {
             (embed, gru, tie) in (1usize..7, any::<bool>(), any::<bool>()),
             seed in any::<u64>(),
         ) {
-            let (cell, embed) = (if gru { Kind::Gru } else { Kind::Rnn }, if tie { hidden } else { embed });
+            let (cell, embed) = (if gru { Cell::Gru } else { Cell::Rnn(Activation::Tanh) }, if tie { hidden } else { embed });
             let model = LanguageModel::new(Config { words, embed, hidden, layers, cell, tie, ..Config::default() });
             let mut w = Arena::<f32>::zeros(model.layout());
             crate::models::Init::Uniform.fill(&mut w, seed);
@@ -525,7 +526,7 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        for (cell, tie) in [(Kind::Rnn, false), (Kind::Gru, false), (Kind::Gru, true)] {
+        for (cell, tie) in [(Cell::Rnn(Activation::Tanh), false), (Cell::Gru, false), (Cell::Gru, true)] {
             let embed = if tie { 4 } else { 3 };
             let config = Config { words: 7, embed, hidden: 4, layers: 2, cell, tie, ..Config::default() };
             let model = LanguageModel::new(config.clone());

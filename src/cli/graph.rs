@@ -5,8 +5,8 @@ use super::values::size;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernels::activation::Activation;
-use crate::layers::losses::{Draws, Negatives, Objective, Tail};
-use crate::layers::net::{Kind, Unit};
+use crate::layers::output::{Draws, Negatives, Objective, Tail};
+use crate::layers::recurrence::{Cell, Kind, Unit};
 use crate::models::graphs::{self, ModelGraph, Output, Unrolled};
 use crate::models::language_model::{Config, Loss};
 use crate::models::ner::{self, Table};
@@ -108,12 +108,12 @@ impl DrawGraph {
         let (steps, layers) = (self.steps.unwrap_or(2), self.layers.unwrap_or(1));
         let of = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let recurrent = |name: &str, cell: Kind, loss: Loss| {
-            let (activation, unit) = (Activation::Sigmoid, Unit::Tanh);
+            let cell = Cell::new(cell, Activation::Sigmoid, Unit::Tanh);
             let output = match loss {
                 Loss::Sampled { samples: drawn, .. } => Output::Sampled { drawn, logistic: false },
                 Loss::Full | Loss::Adaptive { .. } => Output::Full,
             };
-            let kinds = Config { layers, cell, activation, unit, loss, ..Config::default() };
+            let kinds = Config { layers, cell, loss, ..Config::default() };
             let config = Config { words: 9, embed: 3, hidden: 5, ..kinds };
             let unrolled = Unrolled { steps, lanes: 2, loss_from: 0, dropout: false, output };
             let title = format!("{name}: {}, {}", of(layers, "layer"), of(steps, "step"));

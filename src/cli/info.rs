@@ -4,7 +4,7 @@ use super::output_failed;
 use crate::blas;
 use crate::error::Result;
 use crate::kernels::{Buffer, Isa, isa};
-use crate::layers::recurrent::{view, view_mut};
+use crate::layers::matrix::{view, view_mut};
 use crate::pool::pool;
 use rayon::prelude::*;
 use serde::Serialize;

@@ -5,7 +5,7 @@ use super::saved::{self, CONFIG, Saved, VOCABULARY, read_arena};
 use crate::blas::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
-use crate::layers::losses::{Draws, Objective, Tail};
+use crate::layers::output::{Draws, Objective, Tail};
 use crate::models::LanguageModel;
 use crate::models::language_model::{Config, Loss, Noise, Space, Window};
 use crate::params::{Arena, Gradients, Layout};

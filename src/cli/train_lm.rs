@@ -15,8 +15,8 @@ use crate::blas::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
-use crate::layers::losses::{Draws, Negatives, Objective, Tail, clusters};
-use crate::layers::net::{Kind, Unit};
+use crate::layers::output::{Draws, Negatives, Objective, Tail, clusters};
+use crate::layers::recurrence::{Cell, Kind, Unit};
 use crate::models::language_model::{Config, Loss, Sizes};
 use crate::models::{Init, LanguageModel};
 use crate::notices::Notice;
@@ -399,9 +399,7 @@ impl LmOptions {
             embed: self.embed(),
             hidden: self.hidden,
             layers: self.layers,
-            cell: self.cell,
-            activation: self.activation.unwrap_or(Activation::Tanh),
-            unit: self.unit.unwrap_or(Unit::Gru),
+            cell: Cell::new(self.cell, self.activation.unwrap_or(Activation::Tanh), self.unit.unwrap_or(Unit::Gru)),
             tie: self.tie,
             reset_at: self.reset_at_eos.then_some(eos),
             variational: self.variational,

@@ -6,8 +6,8 @@ use super::values::{check_precision, positive, size};
 use crate::blas::Precision;
 use crate::error::Result;
 use crate::kernels::dropout::Keep;
-use crate::layers::losses::{Draws, Negatives, Objective, Sampler};
-use crate::layers::net::Kind;
+use crate::layers::output::{Draws, Negatives, Objective, Sampler};
+use crate::layers::recurrence::Kind;
 use crate::models::language_model::{Config, Loss, Noise, Sizes, Space, Window, shard_lanes};
 use crate::models::{Init, LanguageModel};
 use crate::params::{Arena, Gradients};
@@ -125,7 +125,17 @@ impl Tune {
             }
         };
         let Tune { words, embed, hidden, cell, precision, .. } = *self;
-        Config { words, embed, hidden, layers: self.layers.into(), cell, loss, sizes, precision, ..Config::default() }
+        Config {
+            words,
+            embed,
+            hidden,
+            layers: self.layers.into(),
+            cell: cell.into(),
+            loss,
+            sizes,
+            precision,
+            ..Config::default()
+        }
     }
 
     /// One size after the other: threads first, as the rest depends on them.

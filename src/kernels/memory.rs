@@ -91,6 +91,11 @@ impl Room {
         room.bytes
     }
 
+    /// Whether it counts only, and what is made in it is empty.
+    pub fn counts(&self) -> bool {
+        self.counts
+    }
+
     fn take<T>(&mut self, len: usize) -> usize {
         self.bytes = self.bytes.saturating_add(len.saturating_mul(size_of::<T>()));
         if self.counts { 0 } else { len }

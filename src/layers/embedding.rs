@@ -1,5 +1,6 @@
 //! Word vectors: rows of a table L \[V, D\].
 
+use crate::kernels::Room;
 use crate::kernels::rows::gather;
 use crate::kernels::update::add;
 use crate::profile::{Part, span};
@@ -23,9 +24,9 @@ pub struct Order {
 }
 
 impl Order {
-    /// Room for `tokens` of them.
-    pub fn new(tokens: usize) -> Self {
-        Order { uses: Vec::with_capacity(tokens), starts: Vec::with_capacity(tokens + 1) }
+    /// Memory for `tokens` of them.
+    pub fn new(room: &mut Room, tokens: usize) -> Self {
+        Order { uses: room.vec(tokens), starts: room.vec(tokens + 1) }
     }
 
     /// Sorts the tokens 0, 1, … that hold `ids`; `words` becomes the list of distinct words, ascending.

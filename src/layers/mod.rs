@@ -2,9 +2,10 @@
 
 pub mod cells;
 pub mod embedding;
-pub mod gated_feedback;
 pub mod losses;
-pub mod net;
+pub mod matrix;
 pub mod norms;
-pub mod recurrent;
+pub mod output;
+pub mod recurrence;
+pub mod shards;
 pub mod window;

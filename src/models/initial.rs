@@ -1,11 +1,11 @@
 //! Initial weights.
 
-use crate::layers::losses::AdaptiveTables;
+use crate::layers::output::Tables;
+use crate::layers::shards;
 use crate::params::{Arena, Role, Tensor};
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
 use rand::RngExt;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// How weight matrices begin. Word vectors are uniform in ±0.1 and biases zero in any case; see [`shares`] for those of words.
@@ -42,35 +42,36 @@ impl Init {
                 (_, Init::Uniform | Init::Orthogonal) => 1.0 / (inputs as f64).sqrt(),
                 (_, Init::Xavier) => xavier,
             };
-            w.slice_mut(p).par_chunks_mut(PIECE).enumerate().for_each(|(piece, x)| {
-                let mut stream = Stream::new(seed, Purpose::Init, piece as u64, i as u32);
+            shards::blocks(w.slice_mut(p), 1, PIECE, |elements, x| {
+                let mut stream = Stream::new(seed, Purpose::Init, (elements.start / PIECE) as u64, i as u32);
                 x.iter_mut().for_each(|x| *x = R::of((f64::from(stream.random::<f32>()) * 2.0 - 1.0) * width));
             });
         }
     }
 }
 
-/// The biases that make a softmax give every word its share of a text, whose `counts` are each taken for one more, plus `ln_z`.
+/// The biases that make an output layer give every word its share of a text, whose `counts` are each taken for one more, plus `ln_z`:
+/// words and tails in the head, and words within their tail.
 ///
 /// A net that begins so need not learn the shares through its states. With biases of zero it does: all units go to where their
 /// sum over the output weights says which words are frequent, saturate there, and with two layers are slow to come back.
-pub fn shares<R: Real>(bias: &mut [R], counts: &[u64], ln_z: f64) {
-    assert_eq!(bias.len(), counts.len());
-    let total: f64 = counts.iter().map(|&n| n as f64 + 1.0).sum();
-    bias.iter_mut().zip(counts).for_each(|(x, &n)| *x = R::of(((n as f64 + 1.0) / total).ln() + ln_z));
-}
-
-/// The same for a head and tails: the head's classes have the shares of their words, and words those within their tail.
-pub fn adaptive_shares<R: Real>(w: &mut Arena<R>, tables: &AdaptiveTables, counts: &[u64]) {
+pub fn shares<R: Real>(w: &mut Arena<R>, tables: &Tables, counts: &[u64], ln_z: f64) {
     let (mut head, mut classes) = (counts, Vec::new());
     for bias in tables.tail_biases().rev() {
         let (before, tail) = head.split_at(head.len() - w.slice(bias).len());
-        shares(w.slice_mut(bias), tail, 0.0);
+        logarithms(w.slice_mut(bias), tail, 0.0);
         classes.push(tail.iter().map(|n| n + 1).sum::<u64>() - 1);
         head = before;
     }
     let classes: Vec<u64> = head.iter().copied().chain(classes.into_iter().rev()).collect();
-    shares(w.slice_mut(tables.bias), &classes, 0.0);
+    logarithms(w.slice_mut(tables.bias), &classes, ln_z);
+}
+
+/// Those of the shares, plus `ln_z`.
+fn logarithms<R: Real>(bias: &mut [R], counts: &[u64], ln_z: f64) {
+    assert_eq!(bias.len(), counts.len());
+    let total: f64 = counts.iter().map(|&n| n as f64 + 1.0).sum();
+    bias.iter_mut().zip(counts).for_each(|(x, &n)| *x = R::of(((n as f64 + 1.0) / total).ln() + ln_z));
 }
 
 /// Each square block of an \[H, G·H\] matrix becomes orthogonal: Gram-Schmidt, twice, on normal columns.
@@ -123,11 +124,11 @@ mod tests {
     #[test]
     fn shares_are_those_of_the_counts() {
         let mut bias = [0.0f64; 3];
-        shares(&mut bias, &[0, 2, 4], 0.0);
+        logarithms(&mut bias, &[0, 2, 4], 0.0);
         for (bias, share) in bias.iter().zip([1.0 / 9.0, 3.0 / 9.0, 5.0 / 9.0]) {
             assert!((bias.exp() - share).abs() < 1e-12, "{bias} {share}");
         }
-        shares(&mut bias, &[0, 2, 4], 7.0);
+        logarithms(&mut bias, &[0, 2, 4], 7.0);
         assert!((bias[1] - 7.0 - (3.0f64 / 9.0).ln()).abs() < 1e-12);
     }
 

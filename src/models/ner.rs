@@ -9,16 +9,17 @@
 use crate::blas::{add_product, product};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::{Keep, factors, multiply};
-use crate::kernels::update::add;
 use crate::kernels::{Buffer, Room};
 use crate::layers::losses::{LabelSoftmax, Lattice, Sentences, Transitions, largest};
-use crate::layers::recurrent::{fill_rows, sum_rows, transpose, transpose_columns, view, view_mut};
+use crate::layers::matrix::{
+    Matrix, Rows, add_rows, fill_rows, sum_rows, transpose, transpose_columns, view, view_mut,
+};
+use crate::layers::shards::{self, Split};
 use crate::layers::window::{Part, Uses, gather};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::profile::{self, span, task};
 use crate::real::Real;
 use crate::rng::{Place, Purpose};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -113,39 +114,9 @@ struct Shard<R: Real> {
     loss: f64,
 }
 
-/// A matrix with a row for each token.
-struct Matrix<T> {
-    width: usize,
-    values: Buffer<T>,
-}
-
-impl<T: Copy + Default> Matrix<T> {
-    fn new(room: &mut Room, rows: usize, width: usize) -> Self {
-        Matrix { width, values: room.zeros(rows * width) }
-    }
-
-    /// The first rows.
-    fn rows(&mut self, rows: usize) -> Rows<'_, T> {
-        Rows { width: self.width, values: &mut self.values[..rows * self.width] }
-    }
-}
-
-/// Some rows of a matrix.
-struct Rows<'a, T> {
-    width: usize,
-    values: &'a mut [T],
-}
-
-impl<T> Rows<'_, T> {
-    /// The first `rows` of them, and the others.
-    fn split_at(self, rows: usize) -> (Self, Self) {
-        let (first, second) = self.values.split_at_mut(rows * self.width);
-        (Rows { width: self.width, values: first }, Rows { width: self.width, values: second })
-    }
-
-    /// Some of them.
-    fn part(&mut self, rows: &Range<usize>) -> &mut [T] {
-        &mut self.values[rows.start * self.width..rows.end * self.width]
+impl<R: Real> Shard<R> {
+    fn rows(&self) -> usize {
+        self.tokens.len()
     }
 }
 
@@ -169,8 +140,7 @@ macro_rules! matrices {
             }
         }
 
-        impl<R> Tokens<'_, R> {
-            /// The first `count` of them, and the others.
+        impl<R: Real> Split for Tokens<'_, R> {
             fn split_at(self, count: usize) -> (Self, Self) {
                 $(let $name = self.$name.split_at(count);)*
                 (Tokens { $($name: $name.0,)* }, Tokens { $($name: $name.1,)* })
@@ -319,25 +289,19 @@ impl Ner {
         let tokens = targets.len();
         let net = span(profile::Part::Net);
         self.prepare(space, batch, tokens, w);
-        let columns = |i: usize| i * STRIP..self.config.hidden.min((i + 1) * STRIP);
-        let strips = space.hidden.par_chunks_mut(STRIP * self.width()).enumerate();
-        strips.for_each(|(i, strip)| transpose_columns(strip, w.matrix(self.hidden), columns(i)));
+        shards::blocks(&mut space.hidden, self.width(), STRIP, |columns, strip| {
+            transpose_columns(strip, w.matrix(self.hidden), columns);
+        });
         let scale = 1.0 / tokens as f64;
         let Space { shards, kept, hidden, output, transitions, .. } = space;
         let shards = &mut shards[..space.in_use];
-        in_parallel(0, shards, kept.tokens(tokens), &|i, shard, mut own| {
+        shards::each(shards, kept.tokens(tokens), Shard::rows, |i, shard, mut own| {
             let _task = task(profile::Part::Net);
             self.forward(i, shard, &mut own, batch, Some(noise), output, w);
             self.loss(shard, &mut own, batch, targets, scale, transitions, w);
             self.backward(shard, own, hidden, w);
         });
-
-        // Shards are added in their order, whoever computed them.
-        let dense = &mut g.arena.all_mut()[..self.layout.before(self.tables[0]).len()];
-        dense.copy_from_slice(shards[0].gradients.all());
-        for shard in &shards[1..] {
-            add(dense, shard.gradients.all());
-        }
+        shards::sum(g.arena.all_mut(), shards, |shard| shard.gradients.all());
         drop(net);
         let _span = span(profile::Part::Rows);
         let dx = &*kept.dx.rows(tokens).values;
@@ -356,7 +320,7 @@ impl Ner {
         self.prepare(space, batch, n, w);
         let Space { shards, in_use, kept, output, transitions, .. } = space;
         let k = self.config.labels;
-        in_parallel(0, &mut shards[..*in_use], kept.tokens(n), &|i, shard, mut own| {
+        shards::each(&mut shards[..*in_use], kept.tokens(n), Shard::rows, |i, shard, mut own| {
             self.forward(i, shard, &mut own, batch, None, output, w);
             let Tokens { theta, labels, before, .. } = &mut own;
             match self.config.objective {
@@ -503,25 +467,6 @@ impl Ner {
     }
 }
 
-/// Calls `work` for every shard in parallel, with its number, which for the first is `first`, and with what is kept of its tokens.
-fn in_parallel<R: Real>(
-    first: usize,
-    shards: &mut [Shard<R>],
-    tokens: Tokens<R>,
-    work: &(impl Fn(usize, &mut Shard<R>, Tokens<R>) + Sync),
-) {
-    match shards {
-        [] => {}
-        [shard] => work(first, shard, tokens),
-        _ => {
-            let half = shards.len() / 2;
-            let (left, right) = shards.split_at_mut(half);
-            let (own, others) = tokens.split_at(right[0].tokens.start - left[0].tokens.start);
-            rayon::join(|| in_parallel(first, left, own, work), || in_parallel(first + half, right, others, work));
-        }
-    }
-}
-
 /// The sentences of a shard: their tokens within the batch, and within the shard.
 fn sentences<'a>(
     ends: &'a [usize],
@@ -534,9 +479,4 @@ fn sentences<'a>(
         *start = ends[i];
         Some((range.clone(), range.start - first..range.end - first))
     })
-}
-
-/// Adds `row` to every row of `x`.
-fn add_rows<R: Real>(x: &mut [R], row: &[R]) {
-    x.chunks_exact_mut(row.len()).for_each(|x| add(x, row));
 }

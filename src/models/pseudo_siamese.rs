@@ -12,11 +12,11 @@ use crate::kernels::update::add;
 use crate::kernels::{Buffer, Room};
 use crate::layers::embedding::lookup;
 use crate::layers::losses::{DropoutPenalty, LabelSoftmax};
-use crate::layers::recurrent::{fill_rows, sum_rows, transpose, view, view_mut};
+use crate::layers::matrix::{fill_rows, sum_rows, transpose, view, view_mut};
+use crate::layers::shards;
 use crate::layers::window::{Part, Uses};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::real::Real;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -209,17 +209,18 @@ impl PseudoSiamese {
         let scale = 1.0 / examples as f64;
         let Space { shards, sigmoid, relu, output, uses, .. } = space;
         let shards = &mut shards[..examples.div_ceil(SHARD)];
-        shards.par_iter_mut().with_max_len(1).enumerate().for_each(|(i, shard)| {
-            shard.examples = i * SHARD..examples.min((i + 1) * SHARD);
-            self.forward(shard, ids, table, output, w);
-            self.backward(shard, targets, scale, [sigmoid, relu], w);
-        });
-
-        // Shards are added in their order, whoever computed them.
+        shards::each(
+            shards,
+            (),
+            |_| 0,
+            |i, shard, ()| {
+                shard.examples = i * SHARD..examples.min((i + 1) * SHARD);
+                self.forward(shard, ids, table, output, w);
+                self.backward(shard, targets, scale, [sigmoid, relu], w);
+            },
+        );
         let shards = &*shards;
-        let dense = &mut g.arena.all_mut()[..shards[0].gradients.all().len()];
-        dense.copy_from_slice(shards[0].gradients.all());
-        shards[1..].iter().for_each(|shard| add(dense, shard.gradients.all()));
+        shards::sum(g.arena.all_mut(), shards, |shard| shard.gradients.all());
         if let Some(words) = self.words.filter(|_| !self.config.freeze) {
             let table = g.table_mut(words);
             let embed = self.config.embed;
@@ -305,7 +306,8 @@ impl PseudoSiamese {
         let mut output = Buffer::zeros(self.config.hidden * labels);
         transpose(&mut output, w.matrix(self.output.0));
         let mut y = vec![R::zero(); ids.len() * labels];
-        y.par_chunks_mut(SHARD * labels).zip(ids.par_chunks(SHARD)).for_each(|(y, ids)| {
+        shards::blocks(&mut y, labels, SHARD, |rows, y| {
+            let ids = &ids[rows];
             let mut space = self.space::<R>(ids.len());
             let shard = &mut space.shards[0];
             shard.examples = 0..ids.len();

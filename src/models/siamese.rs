@@ -10,14 +10,13 @@
 use crate::blas::{add_product, product};
 use crate::kernels::activation::Activation;
 use crate::kernels::pairs::{squared_distances, squared_distances_backward};
-use crate::kernels::update::add;
 use crate::kernels::{Buffer, Room};
 use crate::layers::embedding::lookup;
-use crate::layers::recurrent::{fill_rows, sum_rows, transpose, view, view_mut};
+use crate::layers::matrix::{fill_rows, sum_rows, transpose, view, view_mut};
+use crate::layers::shards;
 use crate::layers::window::{Part, Uses};
 use crate::params::{Arena, Gradients, Layout, P, Role};
 use crate::real::Real;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -186,18 +185,19 @@ impl Siamese {
             transpose(&mut space.hidden, w.matrix(self.hidden));
         }
         let (shards, transposed) = (&mut space.shards[..space.in_use], &space.hidden);
-        shards.par_iter_mut().with_max_len(1).enumerate().for_each(|(i, shard)| {
-            shard.pairs = i * SHARD..pairs.min((i + 1) * SHARD);
-            self.forward(shard, batch, w);
-            self.loss(shard, batch, 1.0 / pairs as f64);
-            self.backward(shard, transposed);
-        });
-
-        // Shards are added in their order, whoever computed them.
+        shards::each(
+            shards,
+            (),
+            |_| 0,
+            |i, shard, ()| {
+                shard.pairs = i * SHARD..pairs.min((i + 1) * SHARD);
+                self.forward(shard, batch, w);
+                self.loss(shard, batch, 1.0 / pairs as f64);
+                self.backward(shard, transposed);
+            },
+        );
         let shards = &*shards;
-        let dense = &mut g.arena.all_mut()[..shards[0].gradients.all().len()];
-        dense.copy_from_slice(shards[0].gradients.all());
-        shards[1..].iter().for_each(|shard| add(dense, shard.gradients.all()));
+        shards::sum(g.arena.all_mut(), shards, |shard| shard.gradients.all());
         if !self.config.freeze {
             let table = g.table_mut(self.words);
             let embed = self.config.embed;
@@ -272,8 +272,8 @@ impl Siamese {
     pub fn encode<R: Real>(&self, ids: &[u32], w: &Arena<R>) -> Vec<R> {
         let Config { embed, hidden, .. } = self.config;
         let mut h = vec![R::zero(); ids.len() * hidden];
-        h.par_chunks_mut(BLOCK * hidden).zip(ids.par_chunks(BLOCK)).for_each(|(h, ids)| {
-            self.hidden(h, &mut vec![R::zero(); ids.len() * embed], ids, w);
+        shards::blocks(&mut h, hidden, BLOCK, |rows, h| {
+            self.hidden(h, &mut vec![R::zero(); rows.len() * embed], &ids[rows], w);
         });
         h
     }
@@ -282,9 +282,8 @@ impl Siamese {
     pub fn distances<R: Real>(&self, first: &[u32], second: &[u32], w: &Arena<R>) -> Vec<R> {
         assert_eq!(first.len(), second.len());
         let mut distances = vec![R::zero(); first.len()];
-        let pairs = first.par_chunks(BLOCK).zip(second.par_chunks(BLOCK));
-        distances.par_chunks_mut(BLOCK).zip(pairs).for_each(|(d, (first, second))| {
-            squared_distances(d, &self.encode(first, w), &self.encode(second, w));
+        shards::blocks(&mut distances, 1, BLOCK, |pairs, d| {
+            squared_distances(d, &self.encode(&first[pairs.clone()], w), &self.encode(&second[pairs], w));
             d.iter_mut().for_each(|d| *d = d.sqrt());
         });
         distances

@@ -7,17 +7,21 @@
 //! A row of pre-activations is \[q | r | z | n\]: the product with the state makes the first three columns, that with the input the
 //! last three, each at once, and so do the gradients of U and W. PyTorch's z is 1 − z.
 
-use super::{Cell, Columns};
+use super::{Block, Columns, Step};
 use crate::kernels::gates;
 use crate::real::Real;
+
+/// A row of its pre-activations.
+const BLOCKS: &[Block] =
+    &[Block::value("recurrent candidate"), Block::gate("reset"), Block::gate("update"), Block::value("candidate")];
 
 /// Without parameters of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Gru;
 
-impl<R: Real> Cell<R> for Gru {
+impl<R: Real> Step<R> for Gru {
     fn columns(&self) -> Columns {
-        Columns { total: 4, input: 1..4, recurrent: 0..3 }
+        Columns { blocks: BLOCKS, input: 1..4, recurrent: 0..3, carried: 0..0 }
     }
 
     fn forward(&self, h: &mut [R], a: &mut [R], before: &[R], units: usize) {

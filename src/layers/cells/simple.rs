@@ -4,17 +4,20 @@
 //!
 //! δ = ∂J/∂h ∘ f'(h)
 
-use super::{Cell, Columns};
+use super::{Block, Columns, Step};
 use crate::kernels::activation::Activation;
 use crate::real::Real;
+
+/// A row of its pre-activations.
+const BLOCKS: &[Block] = &[Block::value("state")];
 
 /// f is σ, tanh or relu.
 #[derive(Clone, Copy, Debug)]
 pub struct Simple(pub Activation);
 
-impl<R: Real> Cell<R> for Simple {
+impl<R: Real> Step<R> for Simple {
     fn columns(&self) -> Columns {
-        Columns { total: 1, input: 0..1, recurrent: 0..1 }
+        Columns { blocks: BLOCKS, input: 0..1, recurrent: 0..1, carried: 0..0 }
     }
 
     fn forward(&self, h: &mut [R], a: &mut [R], _before: &[R], _units: usize) {

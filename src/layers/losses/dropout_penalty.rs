@@ -10,7 +10,7 @@
 use crate::blas::{add_product, product};
 use crate::kernels::update::add;
 use crate::kernels::{Buffer, Room};
-use crate::layers::recurrent::{sum_rows, transpose, view, view_mut};
+use crate::layers::matrix::{sum_rows, transpose, view, view_mut};
 use crate::real::Real;
 use ndarray::{ArrayView2, ArrayViewMut2};
 

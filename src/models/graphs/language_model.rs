@@ -2,7 +2,8 @@
 
 use super::{ModelGraph, Variables, masked};
 use crate::graph::{Builder, Error, Node, Side};
-use crate::layers::net::{Kind, Unit};
+use crate::kernels::activation::Activation;
+use crate::layers::recurrence::{Cell, Unit};
 use crate::models::LanguageModel;
 use crate::models::language_model::{Config, Loss};
 
@@ -66,16 +67,16 @@ pub fn language_model(model: &LanguageModel, unrolled: Unrolled) -> Result<Model
             }
             // What every layer of a gated-feedback net sees; those of others see their own state.
             let star = match config.cell {
-                Kind::GatedFeedback => b.concat(Side::Columns, &states).named(format!("h*{t}")),
+                Cell::GatedFeedback(_) => b.concat(Side::Columns, &states).named(format!("h*{t}")),
                 _ => states[0],
             };
             for (l, before) in std::mem::take(&mut states).into_iter().enumerate() {
                 let x = masked(b, dropout, &format!("mask{l}.{t}"), states.last().copied().unwrap_or(e));
                 let name = |what: &str| format!("{what}{t}.{l}");
                 let state = match config.cell {
-                    Kind::Rnn => simple(config, v, x, before, l),
-                    Kind::Gru => gru(config, v, x, before, l, &name),
-                    Kind::GatedFeedback => feedback(config, v, x, before, star, l, &name),
+                    Cell::Rnn(activation) => simple(activation, v, x, before, l),
+                    Cell::Gru => gru(config, v, x, before, l, &name),
+                    Cell::GatedFeedback(unit) => feedback((config, unit), v, x, before, star, l, &name),
                 };
                 states.push(state.named(name("h")));
             }
@@ -98,9 +99,9 @@ pub fn language_model(model: &LanguageModel, unrolled: Unrolled) -> Result<Model
 }
 
 /// h = f(xW + h₋U + b)
-fn simple<'b>(config: &Config, v: &Variables<'b>, x: Node<'b>, before: Node<'b>, l: usize) -> Node<'b> {
+fn simple<'b>(activation: Activation, v: &Variables<'b>, x: Node<'b>, before: Node<'b>, l: usize) -> Node<'b> {
     let [w, u, bias] = ["input", "recurrent", "bias"].map(|name| v.get(&format!("layer{l}.{name}")));
-    (x.dot(w) + before.dot(u) + bias).apply(config.activation)
+    (x.dot(w) + before.dot(u) + bias).apply(activation)
 }
 
 /// Part `i` of columns in parts of `units`.
@@ -134,7 +135,7 @@ fn gru<'b>(
 
 /// gⁱ = σ(x w_gⁱ + h* u_gⁱ)    v = Σᵢ gⁱ hⁱ₋ Uⁱ    h = tanh(xW + b + v), or a GRU whose candidate is tanh(xW + b + r ∘ v)
 fn feedback<'b>(
-    config: &Config,
+    (config, unit): (&Config, Unit),
     v: &Variables<'b>,
     x: Node<'b>,
     before: Node<'b>,
@@ -150,7 +151,7 @@ fn feedback<'b>(
     let sent = |i: usize| part(g, i, 1) * of(star, i).dot(of(recurrent(i), l));
     let fed = (1..layers).fold(sent(0), |sum, i| sum + sent(i)).named(name("v"));
     let a = x.dot(w) + bias;
-    match config.unit {
+    match unit {
         Unit::Tanh => (a + fed).tanh(),
         Unit::Gru => {
             let own = |i: usize| before.dot(of(recurrent(l), layers + i));

@@ -7,14 +7,15 @@
 //!
 //! Products with h*, for all layers and gates, come first in a step, as they wait for nothing; then layer upon layer.
 
-use super::norms::{Norms, norm};
-use super::recurrent::{clear_rows, sum_rows, view, view_mut};
-use crate::blas::{Packed, Precision};
+use super::{Gates, Masks, Prepared, Recurrence, Tape, mean};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::multiply;
-use crate::kernels::gates::{Feedback, FeedbackGradient, feedback, feedback_backward};
-use crate::kernels::{Buffer, update::add};
-use crate::params::{Arena, Layout, P, Role, Tensor};
+use crate::kernels::gates::{self, FeedbackGradient, feedback, feedback_backward};
+use crate::kernels::{Buffer, Room, update::add};
+use crate::layers::cells::Block;
+use crate::layers::matrix::{clear_rows, sum_rows, view, view_mut};
+use crate::layers::norms::{Norms, norm};
+use crate::params::{Arena, Layout, P, Role};
 use crate::real::Real;
 use ndarray::{Axis, s};
 use std::ops::Range;
@@ -32,10 +33,13 @@ struct Layer {
     bias: P,
 }
 
+/// What gated units keep.
+const GATED: &[Block] = &[Block::gate("reset"), Block::gate("update"), Block::value("candidate")];
+
 /// The weights of all layers.
 #[derive(Clone, Debug)]
-pub struct Weights {
-    shape: Feedback,
+pub(super) struct Weights {
+    shape: gates::Feedback,
     layers: Vec<Layer>,
     /// u_gⁱʲ in column j·L + i: \[L·H, L·L\]
     gates: P,
@@ -44,7 +48,7 @@ pub struct Weights {
 impl Weights {
     /// Adds the tensors of a net.
     pub fn add(layout: &mut Layout, inputs: usize, units: usize, layers: usize, gru: bool) -> Self {
-        let shape = Feedback { units, layers, layer: 0, gru };
+        let shape = gates::Feedback { units, layers, layer: 0, gru };
         let all = (0..layers).map(|l| {
             let (name, rows) = (format!("layer{l}"), if l == 0 { inputs } else { units });
             Layer {
@@ -58,59 +62,20 @@ impl Weights {
         Weights { shape, layers: all, gates: layout.add("gates", layers * units, layers * layers, Role::Weight) }
     }
 
-    fn at(&self, layer: usize) -> Feedback {
-        Feedback { layer, ..self.shape }
+    /// What [`Prepared`] holds: three of each layer, then those of all gates.
+    pub fn matrices(&self) -> Vec<P> {
+        let layers = self.layers.iter().flat_map(|l| [l.input, l.gates, l.recurrent]);
+        layers.chain([self.gates]).collect()
+    }
+
+    fn at(&self, layer: usize) -> gates::Feedback {
+        gates::Feedback { layer, ..self.shape }
     }
 }
 
-/// A matrix for products forward and, transposed, backward.
-struct Pair<R> {
-    forward: Packed<R>,
-    back: Packed<R>,
-}
-
-impl<R: Real> Pair<R> {
-    fn new(layout: &Layout, p: P, precision: Precision) -> Self {
-        let Tensor { rows, columns, .. } = *layout.tensor(p);
-        Pair { forward: Packed::new(rows, columns, precision), back: Packed::new(columns, rows, precision) }
-    }
-
-    fn refresh(&mut self, w: &Arena<R>, p: P, back: bool) {
-        if back {
-            rayon::join(|| self.forward.pack(w.matrix(p)), || self.back.pack(w.matrix(p).reversed_axes()));
-        } else {
-            self.forward.pack(w.matrix(p));
-        }
-    }
-}
-
-/// The weights packed for the products of a step.
-pub struct Prepared<R> {
-    /// Of each layer: input, gates, recurrent.
-    layers: Vec<[Pair<R>; 3]>,
-    gates: Pair<R>,
-    precision: Precision,
-}
-
-impl<R: Real> Prepared<R> {
-    /// Room for the weights; products are as precise as said, those of gradients too.
-    pub fn new(layout: &Layout, p: &Weights, precision: Precision) -> Self {
-        let pair = |p| Pair::new(layout, p, precision);
-        let layers = p.layers.iter().map(|l| [l.input, l.gates, l.recurrent].map(pair));
-        Prepared { layers: layers.collect(), gates: pair(p.gates), precision }
-    }
-
-    /// Takes the present weights: for the way there, and if `back`, for the way back too.
-    pub fn refresh(&mut self, w: &Arena<R>, p: &Weights, back: bool) {
-        for (pairs, l) in self.layers.iter_mut().zip(&p.layers) {
-            pairs.iter_mut().zip([l.input, l.gates, l.recurrent]).for_each(|(pair, p)| pair.refresh(w, p, back));
-        }
-        self.gates.refresh(w, p.gates, back);
-    }
-}
-
-/// What the net keeps of T steps for b lanes; inputs and states of the layers are the caller's.
-pub struct Unrolled<R> {
+/// What the net keeps of T steps for b lanes.
+pub(super) struct Feedback<R> {
+    p: Weights,
     lanes: usize,
     /// Pre-activations of a layer.
     width: usize,
@@ -118,6 +83,8 @@ pub struct Unrolled<R> {
     before: Buffer<R>,
     /// For each layer, pre-activations, then what the units keep, then their gradient: \[T·b, width\].
     a: Vec<Buffer<R>>,
+    /// Factors of dropout of each layer's output but the last: \[T·b, H\].
+    mask: Vec<Buffer<R>>,
     /// hⁱ₋Uⁱʲ of all pairs, then their gradient: \[T·b, L·sent\].
     q: Buffer<R>,
     /// s, then g, then ∂s: \[T·b, L·L\].
@@ -131,65 +98,53 @@ pub struct Unrolled<R> {
     dv: Buffer<R>,
 }
 
-impl<R: Real> Unrolled<R> {
-    /// Room for up to `steps`.
-    pub fn new(steps: usize, lanes: usize, p: &Weights) -> Self {
-        let Feedback { units, layers, .. } = p.shape;
-        let rows = steps * lanes;
-        Unrolled {
+impl<R: Real> Feedback<R> {
+    /// Room for up to `steps` of `lanes`.
+    pub fn new(room: &mut Room, p: &Weights, steps: usize, lanes: usize) -> Self {
+        let gates::Feedback { units, layers, .. } = p.shape;
+        let (rows, width) = (steps * lanes, p.shape.width());
+        Feedback {
             lanes,
-            width: p.shape.width(),
-            before: Buffer::zeros(rows * layers * units),
-            a: (0..layers).map(|_| Buffer::zeros(rows * p.shape.width())).collect(),
-            q: Buffer::zeros(rows * layers * p.shape.sent()),
-            g: Buffer::zeros(rows * layers * layers),
-            carry: Buffer::zeros(lanes * layers * units),
-            dh: Buffer::zeros(layers * lanes * units),
-            dx: Buffer::zeros(lanes * units),
-            dv: Buffer::zeros(units),
+            width,
+            before: room.zeros(rows * layers * units),
+            a: (0..layers).map(|_| room.zeros(rows * width)).collect(),
+            q: room.zeros(rows * layers * p.shape.sent()),
+            g: room.zeros(rows * layers * layers),
+            mask: (1..layers).map(|_| room.zeros(rows * units)).collect(),
+            carry: room.zeros(lanes * layers * units),
+            dh: room.zeros(layers * lanes * units),
+            dx: room.zeros(lanes * units),
+            dv: room.zeros(units),
+            p: p.clone(),
         }
     }
+}
 
-    /// Elements that [`Unrolled::new`] takes.
-    pub fn len(steps: usize, lanes: usize, p: &Weights) -> usize {
-        let Feedback { units, layers, .. } = p.shape;
-        let a_row = layers * (units + p.shape.width() + p.shape.sent() + layers);
-        steps * lanes * a_row + (2 * layers + 1) * lanes * units + units
-    }
-
-    /// What the units of layer `l` keep of `rows`: \[rows, width\].
-    pub fn kept(&self, l: usize, rows: usize) -> &[R] {
-        &self.a[l][..rows * self.width]
-    }
-
-    /// The gates of `rows`: \[rows, L·L\].
-    pub fn gates(&self, rows: usize) -> &[R] {
-        &self.g[..rows * self.a.len() * self.a.len()]
-    }
-
-    /// Runs the net over the steps of `x[0]` \[T·b, D\] from `state`, \[b, H\] of each layer; `h` \[T·b, H\] of each gets its states.
-    /// The inputs of the layers above, `x[1]` …, become h ∘ `mask` of the layer below. Where `reset` holds, h* is zero.
-    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
-    pub fn forward(
+impl<R: Real> Recurrence<R> for Feedback<R> {
+    /// The inputs of the layers above the first become h ∘ mask of the layer below. Where `reset` holds, h* is zero.
+    fn forward(
         &mut self,
-        h: &mut [Buffer<R>],
-        x: &mut [Buffer<R>],
-        mask: &[Buffer<R>],
+        tape: &mut Tape<R>,
         rows: usize,
-        state: &[Buffer<R>],
         reset: &dyn Fn(usize) -> bool,
+        masks: Masks,
         w: &Arena<R>,
         prepared: &Prepared<R>,
-        p: &Weights,
     ) {
-        let Feedback { units, layers, .. } = p.shape;
+        let (p, Tape { state, x, h, .. }) = (&self.p, tape);
+        let gates::Feedback { units, layers, .. } = p.shape;
         let (b, width, sent, star) = (self.lanes, p.shape.width(), p.shape.sent(), layers * units);
+        for (l, mask) in self.mask.iter_mut().enumerate() {
+            mask.fill(R::one());
+            masks.apply(l + 1, b * units, &mut mask[..rows * units]);
+        }
         for row in self.a[0][..rows * width].chunks_exact_mut(width) {
             row.copy_from_slice(w.slice(p.layers[0].bias));
         }
         let inputs = w.matrix(p.layers[0].input).nrows();
         let first = view(&x[0][..rows * inputs], rows, inputs);
-        prepared.layers[0][0].forward.add_product(view_mut(&mut self.a[0][..rows * width], rows, width), first);
+        let of_gates = prepared.last();
+        prepared.layer::<3>(0)[0].forward.add_product(view_mut(&mut self.a[0][..rows * width], rows, width), first);
         for t in 0..rows / b {
             let at = |width: usize| t * b * width..(t + 1) * b * width;
             let before = &mut self.before[at(star)];
@@ -202,17 +157,19 @@ impl<R: Real> Unrolled<R> {
             clear_rows(before, star, |lane| reset(t * b + lane));
             let before = view(before, b, star);
             let (q, g) = (&mut self.q[at(layers * sent)], &mut self.g[at(layers * layers)]);
-            for (l, [_, _, recurrent]) in prepared.layers.iter().enumerate() {
+            for l in 0..layers {
+                let [_, _, recurrent] = prepared.layer(l);
                 let q = view_mut(q, b, layers * sent);
                 recurrent.forward.product(q.slice_move(s![.., sends(l, sent)]), before.slice(s![.., sends(l, units)]));
             }
-            prepared.gates.forward.product(view_mut(g, b, layers * layers), before);
-            for (l, [input, gates, _]) in prepared.layers.iter().enumerate() {
+            of_gates.forward.product(view_mut(g, b, layers * layers), before);
+            for l in 0..layers {
+                let [input, gates, _] = prepared.layer(l);
                 let a = &mut self.a[l][at(width)];
                 if l > 0 {
                     let x = &mut x[l][at(units)];
                     x.copy_from_slice(&h[l - 1][at(units)]);
-                    multiply(x, &mask[l - 1][at(units)]);
+                    multiply(x, &self.mask[l - 1][at(units)]);
                     for row in a.chunks_exact_mut(width) {
                         row.copy_from_slice(w.slice(p.layers[l].bias));
                     }
@@ -229,25 +186,20 @@ impl<R: Real> Unrolled<R> {
         }
     }
 
-    /// The way back through the steps of the last [`Unrolled::forward`]: from `dtop` = ∂J/∂h of the highest layer \[T·b, H\] the
-    /// gradients of the weights, written to `g`, and ∂J/∂x \[T·b, D\]; where asked for, the norms of ∂J/∂h.
-    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
-    pub fn backward(
+    fn backward(
         &mut self,
-        dx: &mut [R],
-        dtop: &[R],
-        h: &[Buffer<R>],
-        x: &[Buffer<R>],
-        mask: &[Buffer<R>],
+        tape: &mut Tape<R>,
+        rows: usize,
         reset: &dyn Fn(usize) -> bool,
+        _masks: Masks,
         prepared: &Prepared<R>,
         g: &mut Arena<R>,
         mut norms: Option<&mut Norms>,
-        p: &Weights,
     ) {
-        let Feedback { units, layers, .. } = p.shape;
+        let (p, Tape { x, h, dh: dtop, dx, .. }) = (&self.p, tape);
+        let gates::Feedback { units, layers, .. } = p.shape;
         let (b, width, sent, star) = (self.lanes, p.shape.width(), p.shape.sent(), layers * units);
-        let (rows, pairs) = (dtop.len() / units, layers * layers);
+        let (pairs, of_gates) = (layers * layers, prepared.last());
         self.carry.fill(R::zero());
         for t in (0..rows / b).rev() {
             let at = |width: usize| t * b * width..(t + 1) * b * width;
@@ -278,18 +230,19 @@ impl<R: Real> Unrolled<R> {
                 };
                 feedback_backward(p.at(l), operands);
                 if l > 0 {
-                    let [input, gates, _] = &prepared.layers[l];
+                    let [input, gates, _] = prepared.layer(l);
                     let s = view(s, b, pairs);
                     input.back.product(view_mut(&mut self.dx, b, units), view(a, b, width));
                     gates.back.add_product(view_mut(&mut self.dx, b, units), s.slice(s![.., sends(l, layers)]));
-                    multiply(&mut self.dx, &mask[l - 1][at(units)]);
+                    multiply(&mut self.dx, &self.mask[l - 1][at(units)]);
                     add(&mut below[(l - 1) * b * units..], &self.dx);
                 }
             }
             if t > 0 {
                 let (q, s) = (view(q, b, layers * sent), view(s, b, pairs));
-                prepared.gates.back.add_product(view_mut(&mut self.carry, b, star), s);
-                for (l, [_, _, recurrent]) in prepared.layers.iter().enumerate() {
+                of_gates.back.add_product(view_mut(&mut self.carry, b, star), s);
+                for l in 0..layers {
+                    let [_, _, recurrent] = prepared.layer(l);
                     let carry = view_mut(&mut self.carry, b, star);
                     recurrent
                         .back
@@ -314,10 +267,30 @@ impl<R: Real> Unrolled<R> {
             precision.product(g.matrix_mut(tensors.recurrent), own.t(), q.slice(s![.., sends(l, sent)]));
             sum_rows(g.slice_mut(tensors.bias), a);
         }
-        let inputs = dx.len() / rows;
-        let [input, gates, _] = &prepared.layers[0];
+        let inputs = g.layout().tensor(p.layers[0].input).rows;
+        let (dx, [input, gates, _]) = (&mut dx[..rows * inputs], prepared.layer(0));
         input.back.product(view_mut(dx, rows, inputs), view(&self.a[0][..rows * width], rows, width));
         gates.back.add_product(view_mut(dx, rows, inputs), s.slice(s![.., sends(0, layers)]));
+    }
+
+    fn state_width(&self) -> usize {
+        self.p.shape.units
+    }
+
+    fn state_after(&self, state: &mut [R], _layer: usize, h: &[R], _t: usize) {
+        state.copy_from_slice(h);
+    }
+
+    fn gates(&self, rows: usize) -> Gates {
+        let gates::Feedback { units, layers, gru, .. } = self.p.shape;
+        let mut gates = Gates::default();
+        if gru {
+            self.a.iter().for_each(|a| gates.add(&a[..rows * self.width], GATED, units));
+        }
+        let g = &self.g[..rows * layers * layers];
+        let of = |i: usize, j: usize| mean(g, layers * layers, j * layers + i..j * layers + i + 1);
+        gates.feedback = (0..layers).map(|i| (0..layers).map(|j| of(i, j)).collect()).collect();
+        gates
     }
 }
 

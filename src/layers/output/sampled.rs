@@ -14,12 +14,15 @@
 //! that draw their own words have as many products of τ tokens instead of one, and as many times the rows to gather and to update:
 //! B·S of them, while the arithmetic is the same. Their samples are independent, so that the noise of a step's gradient is less.
 
-use super::full_softmax::{FullSoftmax, Gradient, Own, Tile};
+use super::full::{FullSoftmax, Gradient, Own, Tile};
 use super::sampler::Sampler;
+use super::{OutputLayer, Tables};
 use crate::blas::Precision;
-use crate::kernels::Buffer;
 use crate::kernels::softmax::{add_scaled_rows, dot_rows, scaled_rows};
-use crate::layers::embedding::lookup;
+use crate::kernels::{Buffer, Room};
+use crate::layers::embedding::{Order, lookup};
+use crate::layers::shards::Division;
+use crate::params::{Arena, Gradients};
 use crate::profile::{Part, span};
 use crate::real::Real;
 use crate::rng::Stream;
@@ -47,7 +50,7 @@ pub enum Draws {
     Unique,
 }
 
-/// Whose a sample is.
+/// Whether a sample is shared, or drawn per lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Negatives {
@@ -65,7 +68,7 @@ pub struct Recipe {
     pub objective: Objective,
     /// How a sample is drawn.
     pub draws: Draws,
-    /// Whose it is.
+    /// Whether it is shared, or drawn per lane.
     pub negatives: Negatives,
     /// S: words drawn.
     pub samples: usize,
@@ -77,8 +80,8 @@ const PIECE: usize = 64;
 /// A sampled output layer with its working memory.
 pub struct Sampled<R> {
     samples: Samples<R>,
-    /// Lanes of each shard of the batch, whose tokens lie step by step; none where all lanes share a sample.
-    shards: Vec<usize>,
+    /// The lanes of the batch, whose tokens lie shard by shard, and step by step in a shard; none where all share a sample.
+    lanes: Option<Division>,
     /// The targets' rows of U \[N, H\] and logits \[N\], later ∂J/∂ of them.
     target_rows: Buffer<R>,
     logits: Buffer<R>,
@@ -114,62 +117,55 @@ struct Samples<R> {
     hits: Vec<(u32, u32)>,
 }
 
+impl Recipe {
+    /// Words drawn in a step, for a batch of `lanes`.
+    pub fn words(self, lanes: usize) -> usize {
+        self.samples * if self.negatives == Negatives::PerLane { lanes } else { 1 }
+    }
+}
+
 impl<R: Real> Sampled<R> {
-    /// Room for `tokens` at a time, of a batch whose shards have so many lanes each; products are as precise as said.
-    pub fn new(
+    /// Memory, made in `room`, for `tokens` at a time of a batch whose lanes are divided so; products are in `precision`.
+    pub fn within(
+        room: &mut Room,
         recipe: Recipe,
         sampler: Arc<Sampler>,
         tokens: usize,
         units: usize,
-        shards: &[usize],
+        lanes: Division,
         precision: Precision,
     ) -> Self {
         let Recipe { objective, draws, negatives, samples } = recipe;
         assert!(samples > 0 && (objective == Objective::Softmax || draws == Draws::WithReplacement));
-        let lanes: usize = shards.iter().sum();
-        let (all, lane) = match negatives {
-            Negatives::Shared => (samples, 0),
-            Negatives::PerLane => (samples * lanes, tokens / lanes),
-        };
+        let all = recipe.words(lanes.all);
+        let lane = if negatives == Negatives::PerLane { tokens / lanes.all } else { 0 };
         let at_once = if lane > 0 { lane } else { tokens };
         let samples = Samples {
             recipe,
             sampler,
             units,
-            softmax: FullSoftmax::new(at_once, units, samples).precision(precision),
-            ids: Vec::with_capacity(all),
-            drawn: Vec::with_capacity(all / samples),
-            counts: Vec::with_capacity(all),
-            rows: Buffer::zeros(samples * units),
-            bias: Buffer::zeros(samples),
-            drows: Buffer::zeros(all * units),
-            dbias: Buffer::zeros(all),
-            hits: Vec::with_capacity(at_once),
+            softmax: FullSoftmax::within(room, at_once, units, samples, Tile::default(), true, precision),
+            ids: room.vec(all),
+            drawn: room.vec(all / samples),
+            counts: room.vec(all),
+            rows: room.zeros(samples * units),
+            bias: room.zeros(samples),
+            drows: room.zeros(all * units),
+            dbias: room.zeros(all),
+            hits: room.vec(at_once),
         };
         Sampled {
             samples,
-            shards: if lane > 0 { shards.to_vec() } else { Vec::new() },
-            target_rows: Buffer::zeros(tokens * units),
-            logits: Buffer::zeros(tokens),
+            lanes: (lane > 0).then_some(lanes),
+            target_rows: room.zeros(tokens * units),
+            logits: room.zeros(tokens),
             lane: Lane {
-                h: Buffer::zeros(lane * units),
-                dh: Buffer::zeros(lane * units),
-                targets: Vec::with_capacity(lane),
-                logits: Buffer::zeros(lane),
+                h: room.zeros(lane * units),
+                dh: room.zeros(lane * units),
+                targets: room.vec(lane),
+                logits: room.zeros(lane),
             },
         }
-    }
-
-    /// Words drawn in a step, for a batch of `lanes`.
-    pub fn words(recipe: Recipe, lanes: usize) -> usize {
-        recipe.samples * if recipe.negatives == Negatives::PerLane { lanes } else { 1 }
-    }
-
-    /// Bytes of [`Sampled::new`], but for a little.
-    pub fn bytes(recipe: Recipe, tokens: usize, units: usize, lanes: usize) -> usize {
-        let at_once = if recipe.negatives == Negatives::PerLane { tokens / lanes } else { tokens };
-        (recipe.samples + Self::words(recipe, lanes) + tokens) * (units + 1) * size_of::<R>()
-            + FullSoftmax::<R>::bytes(at_once, units, recipe.samples, Tile::default(), true)
     }
 
     /// Draws the samples of a step: `stream` gives the random numbers of each, which is 0 alone where it is shared, otherwise a lane.
@@ -177,7 +173,7 @@ impl<R: Real> Sampled<R> {
         self.samples.ids.clear();
         self.samples.drawn.clear();
         self.samples.counts.clear();
-        let count = self.shards.iter().sum::<usize>().max(1);
+        let count = self.lanes.map_or(1, |lanes| lanes.all);
         (0..count as u32).for_each(|sample| self.samples.draw(stream(sample)));
     }
 
@@ -197,10 +193,9 @@ impl<R: Real> Sampled<R> {
             }
         });
         drop(drawing);
-        let loss = if self.shards.is_empty() {
-            self.samples.loss(0, tokens, dh, h, targets, &mut self.logits[..tokens], u, b)
-        } else {
-            self.lanes_losses(dh, h, targets, u, b)
+        let loss = match self.lanes {
+            None => self.samples.loss(0, tokens, dh, h, targets, &mut self.logits[..tokens], u, b),
+            Some(lanes) => self.lanes_losses(lanes, dh, h, targets, u, b),
         };
         let _span = span(Part::States);
         let logits = &self.logits[..tokens];
@@ -215,12 +210,12 @@ impl<R: Real> Sampled<R> {
     }
 
     /// Lane after lane: its tokens are gathered from the steps, and what comes of them goes back to where they lie.
-    fn lanes_losses(&mut self, dh: &mut [R], h: &[R], targets: &[u32], u: &[R], b: &[R]) -> f64 {
-        let Sampled { samples, shards, logits, lane, .. } = self;
+    fn lanes_losses(&mut self, lanes: Division, dh: &mut [R], h: &[R], targets: &[u32], u: &[R], b: &[R]) -> f64 {
+        let Sampled { samples, logits, lane, .. } = self;
         let (units, tokens) = (samples.units, targets.len());
-        let steps = tokens / shards.iter().sum::<usize>();
+        let steps = tokens / lanes.all;
         let (mut total, mut sample, mut first) = (0.0, 0, 0);
-        for &lanes in &*shards {
+        for lanes in lanes.shards().map(|shard| shard.len()) {
             for place in 0..lanes {
                 let token = |t: usize| first + t * lanes + place;
                 lane.targets.clear();
@@ -338,5 +333,58 @@ impl<R: Real> Samples<R> {
         self.softmax.set_words(drawn);
         let own = Own { logits, hits: &self.hits, logistic: objective != Objective::Softmax };
         self.softmax.own_loss(1.0 / tokens as f64, gradient, h, own, &self.rows[..drawn * units], &self.bias[..drawn])
+    }
+}
+
+/// The layer of a model.
+pub(super) struct OverSample<R> {
+    tables: Tables,
+    layer: Sampled<R>,
+    /// The words drawn, with the targets, by word; and the list of those words.
+    order: Order,
+    rows: Vec<u32>,
+}
+
+impl<R: Real> OverSample<R> {
+    /// For `tokens` and as many words `drawn`.
+    pub fn new(room: &mut Room, tables: &Tables, layer: Sampled<R>, tokens: usize, drawn: usize) -> Self {
+        OverSample {
+            tables: tables.clone(),
+            layer,
+            order: Order::new(room, tokens + drawn),
+            rows: room.vec(tokens + drawn),
+        }
+    }
+}
+
+impl<R: Real> OutputLayer<R> for OverSample<R> {
+    fn touch(&mut self, g: &mut Gradients<R>, targets: &[u32], stream: &dyn Fn(u32) -> Stream) {
+        self.layer.draw(stream);
+        self.order.sort(self.layer.ids().iter().chain(targets).copied(), &mut self.rows);
+        for p in [self.tables.output, self.tables.bias] {
+            self.rows.clone_into(g.table_mut(p).list());
+        }
+    }
+
+    fn loss(&mut self, g: &mut Gradients<R>, dh: &mut [R], h: &[R], targets: &[u32], w: &Arena<R>) -> f64 {
+        let (Tables { output, bias, .. }, units) = (&self.tables, self.layer.samples.units);
+        let loss = self.layer.loss(dh, h, targets, w.slice(*output), w.slice(*bias));
+        let (drawn, (rows, biases)) = (self.layer.ids().len(), self.layer.gradients(targets.len()));
+        for (&p, width, [drawn_rows, own]) in [(output, units, rows), (bias, 1, biases)] {
+            let of = |i: usize| match i.checked_sub(drawn) {
+                None => &drawn_rows[i * width..][..width],
+                Some(token) => &own[token * width..][..width],
+            };
+            self.order.lookup_backward(g.table_mut(p).parts_mut().1, width, of);
+        }
+        loss
+    }
+
+    fn states_gradient(&mut self, _dh: &mut [R], _h: &[R], _targets: &[u32], _w: &Arena<R>) {
+        panic!("a model is looked at over the whole vocabulary");
+    }
+
+    fn log_probabilities(&mut self, _out: &mut [f64], _h: &[R], _targets: &[u32], _w: &Arena<R>) {
+        panic!("a model is evaluated over the whole vocabulary");
     }
 }

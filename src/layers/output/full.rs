@@ -11,10 +11,12 @@
 //! 3. per group: ∂θᵀ = e^… · scale − y/N, then ∂b, ∂U += ∂θᵀ h and a share of ∂hᵀ = Uᵀ ∂θᵀ;
 //! 4. per strip of tokens: the shares are added in the order of the groups.
 
+use super::{OutputLayer, Tables};
 use crate::blas::{Precision, Shared};
-use crate::kernels::Buffer;
 use crate::kernels::softmax::{exp_columns, gather_columns, join_blocks, logistic_columns, scale_columns};
-use crate::layers::recurrent::{view, view_mut};
+use crate::kernels::{Buffer, Room};
+use crate::layers::matrix::{view, view_mut};
+use crate::params::{Arena, Gradients};
 use crate::profile::{Part as Of, span, task};
 use crate::real::{LANES, Real};
 use ndarray::s;
@@ -79,7 +81,7 @@ pub struct FullSoftmax<R> {
     shares: Buffer<R>,
     /// The target's biased logit of each token of a chunk, written by the group that has it.
     target: Vec<Vec<(u32, R)>>,
-    losses: Vec<f64>,
+    losses: Buffer<f64>,
 }
 
 /// The own targets of one chunk.
@@ -89,14 +91,6 @@ struct Part<'a> {
     first: usize,
     hits: &'a [(u32, u32)],
     logistic: bool,
-}
-
-/// Elements of the buffers for some number of tokens.
-struct Room {
-    chunk: usize,
-    stride: usize,
-    transposed: usize,
-    logits: usize,
 }
 
 /// Where the gradients go: \[N, H\], \[V, H\] and \[V\]; all are overwritten.
@@ -123,57 +117,54 @@ pub struct Own<'a, R> {
 const NEVER: f64 = -1e30;
 
 impl<R: Real> FullSoftmax<R> {
-    /// Room for `tokens` at a time.
+    /// Memory for `tokens` at a time.
     pub fn new(tokens: usize, units: usize, words: usize) -> Self {
-        Self::with_tile(tokens, units, words, Tile::default())
+        let tile = Tile::default();
+        Room::make(|room| Self::within(room, tokens, units, words, tile, true, Precision::F32))
     }
 
-    /// The same, with parts of the logits of a given size.
-    pub fn with_tile(tokens: usize, units: usize, words: usize, tile: Tile) -> Self {
-        Self::with(tokens, units, words, tile, true)
-    }
-
-    /// The same without gradients, in a little memory for any number of words.
-    pub fn without_gradient(tokens: usize, units: usize, words: usize, tile: Tile) -> Self {
-        Self::with(tokens, units, words, tile, false)
-    }
-
-    /// With products as precise as said.
-    pub fn precision(self, precision: Precision) -> Self {
-        let (units, chunk) = (self.units, self.chunk);
-        let states = [Shared::new(units, chunk, precision), Shared::new(chunk, units, precision)];
-        FullSoftmax { precision, states, ..self }
-    }
-
-    fn with(tokens: usize, units: usize, words: usize, tile: Tile, training: bool) -> Self {
+    /// The same made in `room`, with parts of the logits of a given size and products of that precision; without `training` it has no
+    /// gradients, and takes a little memory for any number of words.
+    pub fn within(
+        room: &mut Room,
+        tokens: usize,
+        units: usize,
+        words: usize,
+        tile: Tile,
+        training: bool,
+        precision: Precision,
+    ) -> Self {
+        let precision = if training { precision } else { Precision::F32 };
         let (group, block) = Self::rows(words, tile);
         // With fewer words there may be more groups, as they are divided more evenly.
         let (groups, blocks) = (words.div_ceil(8).min(GROUPS), group.div_ceil(block));
         let most = Self::most(words, tile, training);
-        let Room { chunk, stride, transposed, logits } = Self::room(tokens, units, words, tile, training);
+        let (chunk, stride) = Self::chunk(tokens.min(most), most);
+        // Each chunk of fewer tokens than the largest may be filled up, and its rows kept apart.
+        let transposed = (tokens + 2 * LANES * tokens.div_ceil(most)) * units;
+        let rows = if training { words } else { words.div_ceil(group) * block };
         FullSoftmax {
             units,
             words,
             tile,
             training,
-            precision: Precision::F32,
-            states: [(); 2].map(|()| Shared::new(0, 0, Precision::F32)),
+            precision,
+            states: [(units, chunk), (chunk, units)].map(|(k, n)| Shared::new(room, k, n, precision)),
             most,
             chunk,
             stride,
             columns: chunk,
             group,
             block,
-            transposed: Buffer::zeros(transposed),
-            logits: Buffer::zeros(logits),
+            transposed: room.zeros(transposed),
+            logits: room.zeros(rows * stride),
             // One more for targets of the tokens' own.
-            largest: Buffer::zeros((groups * blocks + 1) * chunk),
-            sums: Buffer::zeros((groups * blocks + 1) * chunk),
-            totals: Buffer::zeros(chunk),
-            shares: Buffer::zeros(if training { groups * units * stride } else { 0 }),
-            // Not `vec![…; groups]`: a clone of a Vec has no spare room.
-            target: (0..groups).map(|_| Vec::with_capacity(chunk)).collect(),
-            losses: vec![0.0; chunk],
+            largest: room.zeros((groups * blocks + 1) * chunk),
+            sums: room.zeros((groups * blocks + 1) * chunk),
+            totals: room.zeros(chunk),
+            shares: room.zeros(if training { groups * units * stride } else { 0 }),
+            target: (0..groups).map(|_| room.vec(chunk)).collect(),
+            losses: room.zeros(chunk),
         }
     }
 
@@ -193,25 +184,6 @@ impl<R: Real> FullSoftmax<R> {
     fn chunk(tokens: usize, most: usize) -> (usize, usize) {
         let chunk = tokens.div_ceil(tokens.div_ceil(most).max(1)).next_multiple_of(LANES);
         (chunk, if (chunk / LANES).is_multiple_of(2) { chunk + LANES } else { chunk })
-    }
-
-    /// What up to `tokens` need.
-    fn room(tokens: usize, units: usize, words: usize, tile: Tile, training: bool) -> Room {
-        let most = Self::most(words, tile, training);
-        let (chunk, stride) = Self::chunk(tokens.min(most), most);
-        let (group, block) = Self::rows(words, tile);
-        let rows = if training { words } else { words.div_ceil(group) * block };
-        // Each chunk of fewer tokens than the largest may be filled up, and its rows kept apart.
-        let transposed = (tokens + 2 * LANES * tokens.div_ceil(most)) * units;
-        Room { chunk, stride, transposed, logits: rows * stride }
-    }
-
-    /// Bytes of working memory that [`FullSoftmax::with_tile`] takes, or with no `training` [`FullSoftmax::without_gradient`], but for
-    /// a little.
-    pub fn bytes(tokens: usize, units: usize, words: usize, tile: Tile, training: bool) -> usize {
-        let Room { stride, transposed, logits, .. } = Self::room(tokens, units, words, tile, training);
-        let shares = if training { GROUPS * units * stride } else { 0 };
-        (transposed + logits + shares) * size_of::<R>()
     }
 
     /// Changes V to another number, up to that of [`FullSoftmax::new`].
@@ -490,5 +462,31 @@ impl<R: Real> FullSoftmax<R> {
         dh.par_chunks_mut(LANES * units)
             .enumerate()
             .for_each(|(strip, dh)| gather_columns(dh, shares, stride, units, strip * LANES));
+    }
+}
+
+/// The layer of a model.
+pub(super) struct Full<R> {
+    pub tables: Tables,
+    pub layer: FullSoftmax<R>,
+}
+
+impl<R: Real> OutputLayer<R> for Full<R> {
+    fn loss(&mut self, g: &mut Gradients<R>, dh: &mut [R], h: &[R], targets: &[u32], w: &Arena<R>) -> f64 {
+        let Tables { output, bias, .. } = self.tables;
+        let [doutput, dbias] = g.arena.slices_mut([output, bias]);
+        let gradient = Gradient { h: dh, output: doutput, bias: dbias };
+        self.layer.loss(gradient, h, targets, w.slice(output), w.slice(bias))
+    }
+
+    fn states_gradient(&mut self, dh: &mut [R], h: &[R], targets: &[u32], w: &Arena<R>) {
+        let (u, b) = (w.slice(self.tables.output), w.slice(self.tables.bias));
+        let (mut output, mut bias) = (Buffer::zeros(u.len()), Buffer::zeros(b.len()));
+        self.layer.loss(Gradient { h: dh, output: &mut output, bias: &mut bias }, h, targets, u, b);
+    }
+
+    fn log_probabilities(&mut self, out: &mut [f64], h: &[R], targets: &[u32], w: &Arena<R>) {
+        let (u, b) = (w.slice(self.tables.output), w.slice(self.tables.bias));
+        self.layer.log_probabilities(out, h, targets, u, b);
     }
 }

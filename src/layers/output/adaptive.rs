@@ -11,13 +11,14 @@
 //! so the tables are dense, and their updates walk them; but they are narrow: with 641,611 words and 256 units the four tables have
 //! a tenth of the parameters of one output matrix.
 
+use super::OutputLayer;
 use super::clusters::Tail;
-use super::full_softmax::{FullSoftmax, Gradient, Tile};
-use crate::blas::{Packed, Precision, add_product, product};
-use crate::kernels::Buffer;
-use crate::kernels::update::add;
-use crate::layers::recurrent::{view, view_mut};
-use crate::params::{Arena, Layout, P, Role};
+use super::full::{FullSoftmax, Gradient, Tile};
+use super::tables::Tables;
+use crate::blas::{Packed, Precision};
+use crate::kernels::{Buffer, Room, update::add};
+use crate::layers::matrix::{view, view_mut};
+use crate::params::{Arena, Gradients};
 use crate::profile::{Part as Of, span};
 use crate::real::Real;
 use ndarray::s;
@@ -26,47 +27,6 @@ use std::ops::Range;
 
 /// Tokens, or rows of a projection, that one task works on.
 const PIECE: usize = 32;
-
-/// Where the tensors are.
-#[derive(Clone, Debug)]
-pub struct AdaptiveTables {
-    /// U₀: \[words of the head + tails, H\]
-    pub output: P,
-    /// b₀
-    pub bias: P,
-    tails: Vec<TailTables>,
-}
-
-/// Of one tail.
-#[derive(Clone, Copy, Debug)]
-struct TailTables {
-    /// Pᵢ: \[H, width\]
-    projection: P,
-    /// Uᵢ: \[words, width\]
-    output: P,
-    /// bᵢ
-    bias: P,
-}
-
-impl AdaptiveTables {
-    /// Adds the tensors for `words` words on `units` units.
-    pub fn add(layout: &mut Layout, words: usize, units: usize, tails: &[Tail]) -> Self {
-        let classes = tails.first().map_or(words, |tail| tail.first) + tails.len();
-        let output = layout.add("output", classes, units, Role::Output);
-        let bias = layout.add("output.bias", 1, classes, Role::Bias);
-        let tail = |(i, range): (usize, Range<usize>)| TailTables {
-            projection: layout.add(format!("tail{i}.projection"), units, tails[i].width, Role::Weight),
-            output: layout.add(format!("tail{i}.output"), range.len(), tails[i].width, Role::Output),
-            bias: layout.add(format!("tail{i}.bias"), 1, range.len(), Role::Bias),
-        };
-        AdaptiveTables { output, bias, tails: Tail::ranges(tails, words).enumerate().map(tail).collect() }
-    }
-
-    /// The tails' biases.
-    pub fn tail_biases(&self) -> impl DoubleEndedIterator<Item = P> {
-        self.tails.iter().map(|tail| tail.bias)
-    }
-}
 
 /// One tail's working memory.
 struct Part<R> {
@@ -98,8 +58,9 @@ pub struct AdaptiveSoftmax<R> {
 }
 
 impl<R: Real> AdaptiveSoftmax<R> {
-    /// Room for `tokens` at a time; for gradients too if `training`, with products as precise as said.
-    pub fn new(
+    /// Memory, made in `room`, for `tokens` at a time; for gradients too if `training`, with products in `precision`.
+    pub fn within(
+        room: &mut Room,
         tokens: usize,
         units: usize,
         words: usize,
@@ -107,57 +68,37 @@ impl<R: Real> AdaptiveSoftmax<R> {
         training: bool,
         precision: Precision,
     ) -> Self {
-        let layer = |units, words| match training {
-            true => FullSoftmax::new(tokens, units, words).precision(precision),
-            false => FullSoftmax::without_gradient(tokens, units, words, Tile::default()),
-        };
+        let precision = if training { precision } else { Precision::F32 };
         let back = |n: usize| if training { n } else { 0 };
+        let layer = |room: &mut Room, units, words| {
+            FullSoftmax::within(room, tokens, units, words, Tile::default(), training, precision)
+        };
+        let head = layer(room, units, tails.first().map_or(words, |tail| tail.first) + tails.len());
         let part = |(words, tail): (Range<usize>, &Tail)| Part {
             width: tail.width,
-            softmax: layer(tail.width, words.len()),
+            softmax: layer(room, tail.width, words.len()),
             words,
-            tokens: Vec::with_capacity(tokens),
-            targets: Vec::with_capacity(tokens),
-            projected: Buffer::zeros(tokens * tail.width),
-            dprojected: Buffer::zeros(back(tokens * tail.width)),
-            back: Packed::new(back(tail.width), units, precision),
+            tokens: room.vec(tokens),
+            targets: room.vec(tokens),
+            projected: room.zeros(tokens * tail.width),
+            dprojected: room.zeros(back(tokens * tail.width)),
+            back: Packed::new(room, back(tail.width), units, precision),
             precision,
         };
         AdaptiveSoftmax {
             units,
-            head: layer(units, tails.first().map_or(words, |tail| tail.first) + tails.len()),
+            head,
             tails: Tail::ranges(tails, words).zip(tails).map(part).collect(),
-            classes: Vec::with_capacity(tokens),
-            h: Buffer::zeros(tokens * units),
-            dh: Buffer::zeros(back(tokens * units)),
-            within: Vec::with_capacity(tokens),
+            classes: room.vec(tokens),
+            h: room.zeros(tokens * units),
+            dh: room.zeros(back(tokens * units)),
+            within: room.vec(tokens),
         }
-    }
-
-    /// Bytes of [`AdaptiveSoftmax::new`], but for a little.
-    pub fn bytes(tokens: usize, units: usize, words: usize, tails: &[Tail], training: bool) -> usize {
-        let ways = if training { 2 } else { 1 };
-        let part = |(range, tail): (Range<usize>, &Tail)| {
-            FullSoftmax::<R>::bytes(tokens, tail.width, range.len(), Tile::default(), training)
-                + ways * tokens * tail.width * size_of::<R>()
-        };
-        let classes = tails.first().map_or(words, |tail| tail.first) + tails.len();
-        FullSoftmax::<R>::bytes(tokens, units, classes, Tile::default(), training)
-            + Tail::ranges(tails, words).zip(tails).map(part).sum::<usize>()
-            + ways * tokens * units * size_of::<R>()
     }
 
     /// The mean cross-entropy of `targets` \[N\] given states `h` \[N, H\], in nats. ∂J/∂h goes to `dh`, the gradients of the tensors
     /// `p` to `g`; all are overwritten.
-    pub fn loss(
-        &mut self,
-        g: &mut Arena<R>,
-        dh: &mut [R],
-        h: &[R],
-        targets: &[u32],
-        p: &AdaptiveTables,
-        w: &Arena<R>,
-    ) -> f64 {
+    pub fn loss(&mut self, g: &mut Arena<R>, dh: &mut [R], h: &[R], targets: &[u32], p: &Tables, w: &Arena<R>) -> f64 {
         let (units, scale) = (self.units, 1.0 / targets.len() as f64);
         self.sort(targets);
         let [output, bias] = g.slices_mut([p.output, p.bias]);
@@ -201,7 +142,7 @@ impl<R: Real> AdaptiveSoftmax<R> {
     }
 
     /// ln ŷₖ of each of `targets` \[N\], given states `h` \[N, H\].
-    pub fn log_probabilities(&mut self, out: &mut [f64], h: &[R], targets: &[u32], p: &AdaptiveTables, w: &Arena<R>) {
+    pub fn log_probabilities(&mut self, out: &mut [f64], h: &[R], targets: &[u32], p: &Tables, w: &Arena<R>) {
         self.sort(targets);
         self.head.log_probabilities(out, h, &self.classes, w.slice(p.output), w.slice(p.bias));
         for (tail, p) in self.tails.iter_mut().zip(&p.tails) {
@@ -217,28 +158,6 @@ impl<R: Real> AdaptiveSoftmax<R> {
             for (&t, within) in tail.tokens.iter().zip(&self.within) {
                 out[t as usize] += within;
             }
-        }
-    }
-
-    /// ln ŷ of all words \[V\], given one state `h` \[H\].
-    pub fn distribution(&self, out: &mut [R], h: &[R], p: &AdaptiveTables, w: &Arena<R>) {
-        let logits = |u: P, b: P, h: &[R]| -> Vec<f64> {
-            let mut logits = w.slice(b).to_vec();
-            let words = logits.len();
-            add_product(view_mut(&mut logits, 1, words), view(h, 1, h.len()), w.matrix(u).t());
-            let logits: Vec<f64> = logits.iter().map(|x| x.f64()).collect();
-            let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let total = largest + logits.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
-            logits.into_iter().map(|x| x - total).collect()
-        };
-        let head = logits(p.output, p.bias, h);
-        let words = head.len() - self.tails.len();
-        out[..words].iter_mut().zip(&head).for_each(|(out, &x)| *out = R::of(x));
-        for ((tail, p), class) in self.tails.iter().zip(&p.tails).zip(&head[words..]) {
-            let mut projected = vec![R::zero(); tail.width];
-            product(view_mut(&mut projected, 1, tail.width), view(h, 1, h.len()), w.matrix(p.projection));
-            let within = logits(p.output, p.bias, &projected);
-            out[tail.words.clone()].iter_mut().zip(within).for_each(|(out, x)| *out = R::of(x + class));
         }
     }
 
@@ -278,5 +197,25 @@ impl<R: Real> Part<R> {
             }
             precision.product(view_mut(projected, tokens.len(), width), view(own, tokens.len(), units), projection);
         });
+    }
+}
+
+/// The layer of a model.
+pub(super) struct Adaptive<R> {
+    pub tables: Tables,
+    pub layer: AdaptiveSoftmax<R>,
+}
+
+impl<R: Real> OutputLayer<R> for Adaptive<R> {
+    fn loss(&mut self, g: &mut Gradients<R>, dh: &mut [R], h: &[R], targets: &[u32], w: &Arena<R>) -> f64 {
+        self.layer.loss(&mut g.arena, dh, h, targets, &self.tables, w)
+    }
+
+    fn states_gradient(&mut self, dh: &mut [R], h: &[R], targets: &[u32], w: &Arena<R>) {
+        self.layer.loss(&mut Arena::zeros(w.layout()), dh, h, targets, &self.tables, w);
+    }
+
+    fn log_probabilities(&mut self, out: &mut [f64], h: &[R], targets: &[u32], w: &Arena<R>) {
+        self.layer.log_probabilities(out, h, targets, &self.tables, w);
     }
 }

@@ -1,0 +1,411 @@
+//! The recurrent part of a model: which cells there are, the nets that they make, and dropout between their layers.
+//!
+//! A net has its weights ([`Net`]), those packed for the products of one step ([`Prepared`]), and for each shard of the lanes what its
+//! steps read and write ([`Tape`]) and what its kind keeps beside that (`Recurrence`).
+
+mod gated_feedback;
+mod stack;
+
+pub use stack::Weights;
+
+use super::cells::{Block, Gru, Simple, Stacked};
+use super::norms::Norms;
+use crate::blas::{Packed, Precision};
+use crate::kernels::activation::Activation;
+use crate::kernels::dropout::{Keep, dropout_backward, scale};
+use crate::kernels::{Buffer, Room};
+use crate::params::{Arena, Layout, P, Tensor};
+use crate::real::Real;
+use crate::rng::{Place, Purpose};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// The recurrent cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A non-linearity of input and state: --activation (Elman 1990)
+    Rnn,
+    /// Gated recurrent units (Cho et al. 2014)
+    Gru,
+    /// Every layer feeds all layers of the next step, through gates (Chung et al. 2015)
+    GatedFeedback,
+}
+
+/// The units of a gated-feedback net.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// tanh
+    Tanh,
+    /// Gated recurrent units
+    Gru,
+}
+
+/// A recurrent cell with what there is to choose of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// A non-linearity of input and state (Elman 1990).
+    Rnn(Activation),
+    /// Gated recurrent units (Cho et al. 2014).
+    Gru,
+    /// Every layer feeds all layers of the next step, through gates (Chung et al. 2015).
+    GatedFeedback(Unit),
+}
+
+impl Cell {
+    /// The cell of a kind, with the choice that this kind has.
+    pub fn new(kind: Kind, activation: Activation, unit: Unit) -> Cell {
+        match kind {
+            Kind::Rnn => Cell::Rnn(activation),
+            Kind::Gru => Cell::Gru,
+            Kind::GatedFeedback => Cell::GatedFeedback(unit),
+        }
+    }
+
+    /// Its kind.
+    pub fn kind(self) -> Kind {
+        match self {
+            Cell::Rnn(_) => Kind::Rnn,
+            Cell::Gru => Kind::Gru,
+            Cell::GatedFeedback(_) => Kind::GatedFeedback,
+        }
+    }
+
+    /// The non-linearity of [`Cell::Rnn`]; others have their own, and tanh among them.
+    pub fn activation(self) -> Activation {
+        match self {
+            Cell::Rnn(activation) => activation,
+            _ => Activation::Tanh,
+        }
+    }
+
+    /// The units of [`Cell::GatedFeedback`], by default gated.
+    pub fn unit(self) -> Unit {
+        match self {
+            Cell::GatedFeedback(unit) => unit,
+            _ => Unit::Gru,
+        }
+    }
+}
+
+/// With tanh for [`Kind::Rnn`], and gated units for [`Kind::GatedFeedback`].
+impl From<Kind> for Cell {
+    fn from(kind: Kind) -> Cell {
+        Cell::new(kind, Activation::Tanh, Unit::Gru)
+    }
+}
+
+/// Sizes of a recurrent net, and its cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The cell.
+    pub cell: Cell,
+    /// D: width of the inputs.
+    pub inputs: usize,
+    /// H: units of a layer.
+    pub units: usize,
+    /// Layers.
+    pub layers: usize,
+}
+
+/// A net: its shape and where its tensors are.
+pub struct Net {
+    shape: Shape,
+    weights: Kinds,
+}
+
+/// The tensors of a net, by its kind.
+enum Kinds {
+    Stack(Stacked, Vec<Weights>),
+    Feedback(gated_feedback::Weights),
+}
+
+/// A matrix for products forward and, transposed, backward.
+struct Pair<R> {
+    p: P,
+    forward: Packed<R>,
+    back: Packed<R>,
+}
+
+/// The matrices of a net, packed for the products of one step: as many for each layer, then others.
+pub struct Prepared<R> {
+    pairs: Vec<Pair<R>>,
+    precision: Precision,
+}
+
+impl<R: Real> Prepared<R> {
+    /// Those of one layer, of which there are N.
+    fn layer<const N: usize>(&self, layer: usize) -> &[Pair<R>; N] {
+        self.pairs[layer * N..].first_chunk().expect("the net has the layer")
+    }
+
+    /// The last one.
+    fn last(&self) -> &Pair<R> {
+        self.pairs.last().expect("a net has matrices")
+    }
+}
+
+/// What the steps of a net read and write, for T steps of b lanes.
+pub struct Tape<R> {
+    /// b
+    pub lanes: usize,
+    /// The states that the next steps begin with, \[b, S\] for each layer.
+    pub state: Vec<Buffer<R>>,
+    /// ∂J/∂h of the highest layer, before [`Net::backward`]: \[T·b, H\].
+    pub dh: Buffer<R>,
+    /// The input of each layer, dropout included: \[T·b, D or H\].
+    x: Vec<Buffer<R>>,
+    /// The outputs of each layer: \[T·b, H\].
+    h: Vec<Buffer<R>>,
+    /// Gradients of inputs: \[T·b, max(D, H)\].
+    dx: Buffer<R>,
+}
+
+/// What a net of one kind keeps of T steps for b lanes, beside a [`Tape`], and how it runs.
+trait Recurrence<R: Real>: Send + Sync {
+    /// See [`Net::forward`].
+    fn forward(
+        &mut self,
+        tape: &mut Tape<R>,
+        rows: usize,
+        reset: &dyn Fn(usize) -> bool,
+        masks: Masks,
+        w: &Arena<R>,
+        prepared: &Prepared<R>,
+    );
+
+    /// See [`Net::backward`]; the gradient of the inputs goes to `tape.dx`, the mask of the inputs not yet applied.
+    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
+    fn backward(
+        &mut self,
+        tape: &mut Tape<R>,
+        rows: usize,
+        reset: &dyn Fn(usize) -> bool,
+        masks: Masks,
+        prepared: &Prepared<R>,
+        g: &mut Arena<R>,
+        norms: Option<&mut Norms>,
+    );
+
+    /// S: width of a layer's state.
+    fn state_width(&self) -> usize;
+
+    /// The state \[b, S\] of a layer after step `t`, whose output is `h` \[b, H\].
+    fn state_after(&self, state: &mut [R], layer: usize, h: &[R], t: usize);
+
+    /// The means of the gates in the `rows` of the last pass forward.
+    fn gates(&self, rows: usize) -> Gates;
+}
+
+/// A net's working memory for one shard of the lanes.
+pub struct Memory<R: Real> {
+    /// What its steps read and write.
+    pub tape: Tape<R>,
+    units: usize,
+    recurrence: Box<dyn Recurrence<R>>,
+}
+
+/// The dropout masks of one step in one shard of the lanes, or the lack of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Masks {
+    /// In training: the kept share, the run's seed, and the optimizer step.
+    pub training: Option<(Keep, u64, u64)>,
+    /// What all values are multiplied by when there are no masks.
+    pub at_test: f64,
+    /// Whether all time steps have the same mask (Gal and Ghahramani 2016).
+    pub variational: bool,
+    /// Number of the shard.
+    pub shard: usize,
+}
+
+/// Means of gates over steps, lanes and units.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Gates {
+    /// r of each layer, with gated units: how much of the state goes into the candidate.
+    pub reset: Vec<f64>,
+    /// z of each layer, with gated units: how much of the state is replaced.
+    pub update: Vec<f64>,
+    /// gⁱʲ of a gated-feedback net: row i, column j.
+    pub feedback: Vec<Vec<f64>>,
+}
+
+impl Masks {
+    /// Multiplies the output of layer `layer` (0: the inputs) by its mask; `step_len` elements belong to one time step.
+    /// Its own backward.
+    pub fn apply<R: Real>(&self, layer: usize, step_len: usize, x: &mut [R]) {
+        match self.training {
+            Some((keep, seed, step)) => {
+                let place = Place::new(seed, Purpose::Dropout, step, (layer << 16 | self.shard) as u32);
+                let same = if self.variational { step_len } else { x.len() };
+                x.chunks_mut(same.max(1)).for_each(|x| dropout_backward(keep, place, x));
+            }
+            None => scale(R::of(self.at_test), x),
+        }
+    }
+}
+
+impl Gates {
+    /// Adds those of a layer, from rows of `blocks` of `units` columns.
+    fn add<R: Real>(&mut self, rows: &[R], blocks: &[Block], units: usize) {
+        for (i, block) in blocks.iter().enumerate().filter(|(_, block)| block.is_gate) {
+            let means = match block.name {
+                "reset" => &mut self.reset,
+                "update" => &mut self.update,
+                name => panic!("{name} is a gate that nobody shows"),
+            };
+            means.push(mean(rows, blocks.len() * units, i * units..(i + 1) * units));
+        }
+    }
+}
+
+impl Net {
+    /// Adds the tensors of a net to a layout.
+    pub fn add(layout: &mut Layout, shape: Shape) -> Net {
+        let Shape { inputs, units, layers, .. } = shape;
+        let cell = match shape.cell {
+            Cell::Rnn(activation) => Stacked::Simple(Simple(activation)),
+            Cell::Gru => Stacked::Gru(Gru),
+            Cell::GatedFeedback(unit) => {
+                let weights = gated_feedback::Weights::add(layout, inputs, units, layers, unit == Unit::Gru);
+                return Net { shape, weights: Kinds::Feedback(weights) };
+            }
+        };
+        let columns = cell.columns();
+        let of = |l| if l == 0 { inputs } else { units };
+        let layer = |l| Weights::add(layout, &format!("layer{l}"), of(l), units, &columns);
+        Net { shape, weights: Kinds::Stack(cell, (0..layers).map(layer).collect()) }
+    }
+
+    /// The tensors of each layer of a stack; none of a gated-feedback net.
+    pub fn stack(&self) -> &[Weights] {
+        match &self.weights {
+            Kinds::Stack(_, all) => all,
+            Kinds::Feedback(_) => &[],
+        }
+    }
+
+    /// Room for the packed weights; `precision` is that of all products, those of gradients too.
+    pub fn prepared<R: Real>(&self, room: &mut Room, layout: &Layout, precision: Precision) -> Prepared<R> {
+        let matrices = match &self.weights {
+            Kinds::Stack(_, all) => all.iter().flat_map(Weights::matrices).collect(),
+            Kinds::Feedback(weights) => weights.matrices(),
+        };
+        let pair = |p: P| {
+            let Tensor { rows, columns, .. } = *layout.tensor(p);
+            let forward = Packed::new(room, rows, columns, precision);
+            Pair { p, forward, back: Packed::new(room, columns, rows, precision) }
+        };
+        Prepared { pairs: matrices.into_iter().map(pair).collect(), precision }
+    }
+
+    /// Packs the present weights, for the way there, and if `back`, for the way back too.
+    pub fn prepare<R: Real>(&self, prepared: &mut Prepared<R>, w: &Arena<R>, back: bool) {
+        prepared.pairs.par_iter_mut().with_max_len(1).for_each(|Pair { p, forward, back: backward }| {
+            let matrix = w.matrix(*p);
+            if back {
+                rayon::join(|| forward.pack(matrix), || backward.pack(matrix.t()));
+            } else {
+                forward.pack(matrix);
+            }
+        });
+    }
+
+    /// Working memory for up to `steps` of `lanes`; the states are zero.
+    pub fn memory<R: Real>(&self, room: &mut Room, steps: usize, lanes: usize) -> Memory<R> {
+        let Shape { inputs, units, layers, .. } = self.shape;
+        let rows = steps * lanes;
+        let recurrence: Box<dyn Recurrence<R>> = match &self.weights {
+            Kinds::Stack(cell, all) => Box::new(stack::Stack::new(room, *cell, all, [inputs, units], [steps, lanes])),
+            Kinds::Feedback(weights) => Box::new(gated_feedback::Feedback::new(room, weights, steps, lanes)),
+        };
+        let tape = Tape {
+            lanes,
+            state: (0..layers).map(|_| room.zeros(lanes * recurrence.state_width())).collect(),
+            dh: room.zeros(rows * units),
+            x: (0..layers).map(|l| room.zeros(rows * if l == 0 { inputs } else { units })).collect(),
+            h: (0..layers).map(|_| room.zeros(rows * units)).collect(),
+            dx: room.zeros(rows * inputs.max(units)),
+        };
+        Memory { tape, units, recurrence }
+    }
+
+    /// Runs the net over `rows` inputs. Where `reset` (row of a step and lane) holds, the state before is zero.
+    pub fn forward<R: Real>(
+        &self,
+        m: &mut Memory<R>,
+        rows: usize,
+        reset: &dyn Fn(usize) -> bool,
+        masks: Masks,
+        w: &Arena<R>,
+        prepared: &Prepared<R>,
+    ) {
+        let inputs = self.shape.inputs;
+        masks.apply(0, m.tape.lanes * inputs, &mut m.tape.x[0][..rows * inputs]);
+        m.recurrence.forward(&mut m.tape, rows, reset, masks, w, prepared);
+    }
+
+    /// The way back through the `rows` of the last [`Net::forward`], from `dh`, which is used up: the gradients of the weights,
+    /// written to `g`, and where asked for the norms of ∂J/∂h. Returns ∂J of the inputs \[rows, D\].
+    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
+    pub fn backward<'m, R: Real>(
+        &self,
+        m: &'m mut Memory<R>,
+        rows: usize,
+        reset: &dyn Fn(usize) -> bool,
+        masks: Masks,
+        prepared: &Prepared<R>,
+        g: &mut Arena<R>,
+        norms: Option<&mut Norms>,
+    ) -> &'m [R] {
+        m.recurrence.backward(&mut m.tape, rows, reset, masks, prepared, g, norms);
+        let inputs = self.shape.inputs;
+        let dx = &mut m.tape.dx[..rows * inputs];
+        masks.apply(0, m.tape.lanes * inputs, dx);
+        dx
+    }
+}
+
+impl<R: Real> Memory<R> {
+    /// The inputs of `rows`, to be filled before [`Net::forward`].
+    pub fn inputs(&mut self, rows: usize, width: usize) -> &mut [R] {
+        &mut self.tape.x[0][..rows * width]
+    }
+
+    /// The outputs of the highest layer: \[T·b, H\].
+    pub fn top(&self) -> &[R] {
+        self.tape.h.last().expect("a net has a layer")
+    }
+
+    /// What [`Net::backward`] returned last: ∂J of the inputs.
+    pub fn dx(&self) -> &[R] {
+        &self.tape.dx
+    }
+
+    /// Makes the state after the first `steps` steps the one that the next begin with.
+    pub fn carry(&mut self, steps: usize) {
+        for (l, (state, h)) in self.tape.state.iter_mut().zip(&self.tape.h).enumerate() {
+            let step_len = self.tape.lanes * self.units;
+            let t = steps - 1;
+            self.recurrence.state_after(state, l, &h[t * step_len..][..step_len], t);
+        }
+    }
+
+    /// Makes the state of one lane zero.
+    pub fn forget(&mut self, lane: usize) {
+        let width = self.recurrence.state_width();
+        self.tape.state.iter_mut().for_each(|state| state[lane * width..][..width].fill(R::zero()));
+    }
+
+    /// The means of the gates in the `rows` of the last [`Net::forward`].
+    pub fn gates(&self, rows: usize) -> Gates {
+        self.recurrence.gates(rows)
+    }
+}
+
+/// The mean of some columns of rows of `width`.
+fn mean<R: Real>(x: &[R], width: usize, columns: std::ops::Range<usize>) -> f64 {
+    let rows = x.chunks_exact(width);
+    let count = (rows.len() * columns.len()) as f64;
+    rows.flat_map(|row| &row[columns.clone()]).map(|x| x.f64()).sum::<f64>() / count
+}

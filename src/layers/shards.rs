@@ -1,0 +1,142 @@
+//! Shards: the parts of a batch that are worked on in parallel, and the sum of their gradients.
+//!
+//! The configuration and the data decide how a batch is divided, never the number of threads, and what shards have computed is
+//! added in their order, whoever computed it. So results do not depend on threads. Models know no other way to be parallel.
+
+use super::matrix::Rows;
+use crate::kernels::update::add;
+use crate::real::Real;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Elements of a sum of gradients that one task adds.
+const PIECE: usize = 1 << 14;
+
+/// The lanes of a batch, in shards of as many each; the last one has what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// All of them.
+    pub all: usize,
+    /// Those of a shard.
+    pub each: usize,
+}
+
+impl Division {
+    /// The lanes of every shard.
+    pub fn shards(self) -> impl Iterator<Item = Range<usize>> {
+        (0..self.all).step_by(self.each).map(move |first| first..self.all.min(first + self.each))
+    }
+
+    /// The shard that a lane is in, and its place there.
+    pub fn place(self, lane: usize) -> (usize, usize) {
+        (lane / self.each, lane % self.each)
+    }
+}
+
+/// What is divided among shards, a row or more to each.
+pub trait Split: Send + Sized {
+    /// The first `rows` rows, and the others.
+    fn split_at(self, rows: usize) -> (Self, Self);
+}
+
+/// Nothing.
+impl Split for () {
+    fn split_at(self, _rows: usize) -> (Self, Self) {
+        ((), ())
+    }
+}
+
+impl<T: Send> Split for Rows<'_, T> {
+    fn split_at(self, rows: usize) -> (Self, Self) {
+        Rows::split_at(self, rows)
+    }
+}
+
+/// Calls `work` for every shard, in parallel: with its number, and with those rows of `all` that are its own, of which it has as many
+/// as `rows` says.
+pub fn each<S: Send, A: Split>(
+    shards: &mut [S],
+    all: A,
+    rows: impl Fn(&S) -> usize + Sync,
+    work: impl Fn(usize, &mut S, A) + Sync,
+) {
+    divide(0, shards, all, &rows, &work);
+}
+
+fn divide<S: Send, A: Split>(
+    first: usize,
+    shards: &mut [S],
+    all: A,
+    rows: &(impl Fn(&S) -> usize + Sync),
+    work: &(impl Fn(usize, &mut S, A) + Sync),
+) {
+    match shards {
+        [] => {}
+        [shard] => work(first, shard, all),
+        _ => {
+            let half = shards.len() / 2;
+            let (left, right) = shards.split_at_mut(half);
+            let (own, others) = all.split_at(left.iter().map(rows).sum());
+            rayon::join(|| divide(first, left, own, rows, work), || divide(first + half, right, others, rows, work));
+        }
+    }
+}
+
+/// The first elements of `sum` become the sum of the shards' own, added in the order of the shards.
+pub fn sum<R: Real, S: Sync>(sum: &mut [R], shards: &[S], of: impl Fn(&S) -> &[R] + Sync) {
+    let (first, others) = shards.split_first().expect("a batch has a shard");
+    blocks(&mut sum[..of(first).len()], 1, PIECE, |piece, sum| {
+        sum.copy_from_slice(&of(first)[piece.clone()]);
+        others.iter().for_each(|shard| add(sum, &of(shard)[piece.clone()]));
+    });
+}
+
+/// Calls `work` for blocks of up to `rows` rows of `out`, in parallel: with the numbers of the rows, and with them.
+pub fn blocks<T: Send>(out: &mut [T], width: usize, rows: usize, work: impl Fn(Range<usize>, &mut [T]) + Sync) {
+    let each = |(i, block): (usize, &mut [T])| work(i * rows..i * rows + block.len() / width, block);
+    out.par_chunks_mut(rows * width).enumerate().for_each(each);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Room;
+    use crate::layers::matrix::Matrix;
+
+    /// Every shard gets its number and its own rows, and the sum is that of the shards in their order, to the last bit.
+    #[test]
+    fn shards_have_their_rows_and_are_added_in_order() {
+        let sizes = [3, 1, 4, 1, 5];
+        let mut matrix = Room::make(|room| Matrix::<u32>::new(room, 14, 2));
+        let mut shards: Vec<(usize, Vec<f32>)> = sizes.iter().map(|&n| (n, vec![0.0; PIECE + 3])).collect();
+        each(
+            &mut shards,
+            matrix.rows(14),
+            |shard| shard.0,
+            |i, shard, rows| {
+                assert_eq!(rows.values.len(), 2 * sizes[i]);
+                rows.values.fill(i as u32);
+                // Large numbers and small ones: another order would round in another way.
+                shard.1.iter_mut().enumerate().for_each(|(j, x)| *x = [1e8, 1.3, -1e8, 0.7, 3e-3][(i + j) % 5]);
+            },
+        );
+        let wanted: Vec<u32> = sizes.iter().zip(0..).flat_map(|(&n, i)| vec![i; 2 * n]).collect();
+        assert_eq!(matrix.rows(14).values, wanted);
+        let mut total = vec![9.0; PIECE + 7];
+        sum(&mut total, &shards, |shard| &shard.1);
+        for (j, &x) in total[..PIECE + 3].iter().enumerate() {
+            assert_eq!(x.to_bits(), (shards[1..].iter().fold(shards[0].1[j], |sum, shard| sum + shard.1[j])).to_bits());
+        }
+        assert_eq!(total[PIECE + 3..], [9.0; 4], "what is not the shards' own stays");
+    }
+
+    #[test]
+    fn blocks_know_their_rows() {
+        let mut out = [0; 14];
+        blocks(&mut out, 2, 3, |rows, block| {
+            block.iter_mut().enumerate().for_each(|(i, x)| *x = rows.start + i / 2);
+            assert_eq!(block.len(), 2 * rows.len());
+        });
+        assert_eq!(out, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]);
+    }
+}

@@ -1,0 +1,113 @@
+//! Making the working memory of a language model, and dividing a window among its shards.
+
+use super::config::Config;
+use super::model::LanguageModel;
+use super::space::{Shard, Space, Window};
+use crate::blas::Precision;
+use crate::kernels::Room;
+use crate::layers::embedding::Order;
+use crate::layers::matrix::Matrix;
+use crate::layers::output::Sizes;
+use crate::params::Arena;
+use crate::real::Real;
+use std::sync::Arc;
+
+/// The output layer that working memory is made with.
+#[derive(Clone, Copy)]
+enum Output<'a> {
+    /// None.
+    None,
+    /// Over all words, to evaluate.
+    Reads,
+    /// Over all words, with gradients.
+    Learns,
+    /// The model's own, for the words' counts.
+    InTraining(&'a [u64]),
+}
+
+impl LanguageModel {
+    /// Working memory for windows of up to `steps` × `lanes`, with the loss over all words; the states are zero.
+    pub fn space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
+        Room::make(|room| self.space_in(room, steps, lanes, Output::Learns))
+    }
+
+    /// The same without room for gradients of the output layer.
+    pub fn evaluation_space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
+        Room::make(|room| self.space_in(room, steps, lanes, Output::Reads))
+    }
+
+    /// The same without an output layer over all words: for logits of the words that are asked for.
+    pub fn state_space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
+        Room::make(|room| self.space_in(room, steps, lanes, Output::None))
+    }
+
+    /// The same to train with the model's loss, for the words' counts.
+    pub fn training_space<R: Real>(&self, steps: usize, lanes: usize, counts: &[u64]) -> Space<R> {
+        Room::make(|room| self.space_in(room, steps, lanes, Output::InTraining(counts)))
+    }
+
+    /// Bytes of [`LanguageModel::evaluation_space`], or with `training` of [`LanguageModel::training_space`], but for a little.
+    pub fn space_bytes<R: Real>(&self, steps: usize, lanes: usize, training: bool) -> usize {
+        let output = if training { Output::InTraining(&[]) } else { Output::Reads };
+        let Config { words, precision, ref loss, .. } = self.config;
+        let beside = if training { precision.thread_bytes() + loss.sampler_bytes(words) } else { 0 };
+        beside + Room::count(|room| self.space_in::<R>(room, steps, lanes, output))
+    }
+
+    fn space_in<R: Real>(&self, room: &mut Room, steps: usize, all: usize, output: Output) -> Space<R> {
+        assert!(steps > 0 && all > 0);
+        let Config { words, hidden: units, ref loss, sizes, .. } = self.config;
+        let (lanes, tokens, tables) = (sizes.division(all), steps * all, &self.output);
+        let learns = matches!(output, Output::Learns | Output::InTraining(_));
+        let precision = if learns { self.config.precision } else { Precision::F32 };
+        if !room.counts() {
+            precision.begin_threads::<R>();
+        }
+        let local = Arc::new(self.layout.before(self.embedding));
+        let shard = |room: &mut Room, lanes: usize| Shard {
+            first: 0,
+            inputs: room.vec(steps * lanes),
+            net: self.net.memory(room, steps, lanes),
+            gradients: Arena::within(room, &local),
+        };
+        let mut shards = room.many(all / lanes.each, |room| shard(room, lanes.each));
+        if !all.is_multiple_of(lanes.each) {
+            shards.push(shard(room, all % lanes.each));
+        }
+        shards.iter_mut().zip(lanes.shards()).for_each(|(shard, lanes)| shard.first = lanes.start);
+        let sizes = Sizes { words, units, steps, lanes, tile: sizes.tile() };
+        Space {
+            lanes,
+            shards,
+            prepared: self.net.prepared(room, &self.layout, precision),
+            output: match output {
+                Output::None => None,
+                Output::Reads => Some(loss.over_all_words(room, tables, sizes, false, precision)),
+                Output::Learns => Some(loss.over_all_words(room, tables, sizes, true, precision)),
+                Output::InTraining(counts) => Some(loss.in_training(room, tables, sizes, counts, precision)),
+            },
+            top: Matrix::new(room, tokens, units),
+            dtop: Matrix::new(room, tokens, units),
+            targets: room.vec(tokens),
+            order: Order::new(room, tokens),
+            rows: room.vec(tokens),
+            touched: false,
+        }
+    }
+
+    /// Takes the words of a window, shard by shard.
+    pub(super) fn read<R: Real>(&self, space: &mut Space<R>, window: Window) {
+        let Space { lanes, shards, targets, .. } = space;
+        let steps = window.inputs.len() / lanes.all;
+        assert!(window.inputs.len() == steps * lanes.all && window.targets.len() == window.inputs.len());
+        assert!(window.loss_from < steps, "a window has a target that counts");
+        targets.clear();
+        for shard in shards {
+            let (first, own) = (shard.first, shard.lanes());
+            let row = |t: usize| t * lanes.all + first..t * lanes.all + first + own;
+            shard.inputs.clear();
+            (0..steps).for_each(|t| shard.inputs.extend_from_slice(&window.inputs[row(t)]));
+            (window.loss_from..steps).for_each(|t| targets.extend_from_slice(&window.targets[row(t)]));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The recurrent language model, as its equations say.
+//!
+//! e⁽ᵗ⁾ = L_{x(t)}    h⁽ᵗ⁾ = net(h⁽ᵗ⁻¹⁾, m ∘ e⁽ᵗ⁾)    θ⁽ᵗ⁾ = (m ∘ h⁽ᵗ⁾)Uₒᵀ + b₂    J = −Σ log softmax(θ⁽ᵗ⁾)_{x(t+1)} / N
+//!
+//! and back: ∂h from the output layer, ∂e from the net, ∂L_w = Σ ∂e⁽ᵗ⁾ over the t with x⁽ᵗ⁾ = w.
+
+use super::config::Config;
+use super::space::{Shard, Space, Window};
+use crate::kernels::dropout::Keep;
+use crate::layers::embedding::lookup;
+use crate::layers::norms::Norms;
+use crate::layers::output::Tables;
+use crate::layers::recurrence::{Masks, Net, Prepared, Shape, Weights};
+use crate::layers::shards;
+use crate::models::initial::{Init, shares};
+use crate::params::{Arena, Gradients, Layout, P, Role};
+use crate::profile::{Part, span, task};
+use crate::real::Real;
+use crate::rng::{Purpose, Stream};
+use std::sync::Arc;
+
+/// The model: its configuration and where its tensors are.
+pub struct LanguageModel {
+    pub(super) config: Config,
+    pub(super) layout: Arc<Layout>,
+    pub(super) net: Net,
+    pub(super) embedding: P,
+    pub(super) output: Tables,
+}
+
+/// What dropout needs to know of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Noise {
+    /// The kept share.
+    pub keep: Keep,
+    /// The run's seed.
+    pub seed: u64,
+    /// The optimizer step.
+    pub step: u64,
+}
+
+impl LanguageModel {
+    /// The model of a configuration.
+    pub fn new(config: Config) -> Self {
+        let Config { words, embed, hidden, layers, cell, tie, .. } = config;
+        assert!(words > 0 && embed > 0 && hidden > 0 && layers > 0, "every size is at least 1");
+        assert!(!tie || embed == hidden, "tied weights have one width");
+        let mut layout = Layout::default();
+        // The recurrent tensors come first: a shard's gradients are an arena of just those.
+        let net = Net::add(&mut layout, Shape { cell, inputs: embed, units: hidden, layers });
+        let table = (!tie).then(|| layout.add("embedding", words, embed, Role::Table));
+        let output = config.loss.add(&mut layout, words, hidden, tie);
+        let embedding = table.unwrap_or(output.output);
+        LanguageModel { layout: Arc::new(layout), net, embedding, output, config }
+    }
+
+    /// The tensors.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The words' table.
+    pub fn words(&self) -> P {
+        self.embedding
+    }
+
+    /// L \[V, D\], the output weights \[V, H\] and their bias \[V\]; with [`super::Loss::Adaptive`] the latter two are the head's.
+    pub fn tables(&self) -> [P; 3] {
+        [self.embedding, self.output.output, self.output.bias]
+    }
+
+    /// The tensors of each layer of a stack; none of a gated-feedback net.
+    pub fn stack(&self) -> &[Weights] {
+        self.net.stack()
+    }
+
+    /// Words drawn in a training step of so many lanes.
+    pub fn samples(&self, lanes: usize) -> usize {
+        self.config.loss.recipe().map_or(0, |recipe| recipe.words(lanes))
+    }
+
+    /// Weights to begin training with: by `init`, for the words' counts.
+    pub fn begin<R: Real>(&self, init: Init, seed: u64, counts: &[u64]) -> Arena<R> {
+        let mut w = Arena::zeros(&self.layout);
+        init.fill(&mut w, seed);
+        shares(&mut w, &self.output, counts, self.ln_z().unwrap_or(0.0));
+        w
+    }
+
+    /// What the next step with this window and noise will touch: draws its sample, and lists the rows of tables in `g`. So that
+    /// they can be made ready ([`crate::train::optimizer::Optimizer::catch_up`]) before [`LanguageModel::step`] reads them.
+    pub fn touch<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, window: Window, noise: Noise) {
+        self.read(space, window);
+        space.touched = true;
+        let Space { shards, order, output, targets, rows, .. } = space;
+        let words = shards.iter().flat_map(|shard| &shard.inputs).copied();
+        order.sort(words, if self.config.tie { rows } else { g.table_mut(self.embedding).list() });
+        let stream = |sample| Stream::new(noise.seed, Purpose::Negatives, noise.step, sample);
+        output.as_mut().expect("a step has a loss").touch(g, targets, &stream);
+    }
+
+    /// The mean loss of a window's counted targets, in nats, and its gradient. The same window and noise as the
+    /// [`LanguageModel::touch`] before it, if there was one.
+    pub fn step<R: Real>(
+        &self,
+        g: &mut Gradients<R>,
+        space: &mut Space<R>,
+        window: Window,
+        noise: Noise,
+        w: &Arena<R>,
+    ) -> f64 {
+        if !std::mem::take(&mut space.touched) {
+            self.touch(g, space, window, noise);
+            space.touched = false;
+        }
+        self.forward(space, window, Some(noise), w);
+        let Space { output, top, dtop, targets, .. } = space;
+        let (tokens, output) = (targets.len(), output.as_mut().expect("a step has a loss"));
+        let loss = output.loss(g, dtop.rows(tokens).values, top.first(tokens), targets, w);
+        self.backward(g, space, window, noise);
+        loss
+    }
+
+    /// Runs the net over a window that was read; the counted tokens of its highest layer go to `space.top`.
+    pub(super) fn forward<R: Real>(&self, space: &mut Space<R>, window: Window, noise: Option<Noise>, w: &Arena<R>) {
+        let Config { embed, hidden, layers, .. } = self.config;
+        let counted = window.inputs.len() / space.lanes.all - window.loss_from;
+        {
+            let _span = span(Part::Pack);
+            self.net.prepare(&mut space.prepared, w, noise.is_some());
+        }
+        let _span = span(Part::Forward);
+        let (prepared, top) = (&space.prepared, space.top.rows(counted * space.lanes.all));
+        shards::each(
+            &mut space.shards,
+            top,
+            |shard| counted * shard.lanes(),
+            |i, shard, top| {
+                let _task = task(Part::Forward);
+                let (rows, lanes, masks) = (shard.inputs.len(), shard.lanes(), self.masks(noise, i));
+                let Shard { inputs, net, .. } = shard;
+                lookup(net.inputs(rows, embed), inputs, w.slice(self.embedding), embed);
+                self.net.forward(net, rows, &|row| Some(inputs[row]) == self.config.reset_at, masks, w, prepared);
+                top.values.copy_from_slice(&net.top()[window.loss_from * lanes * hidden..rows * hidden]);
+                masks.apply(layers, lanes * hidden, top.values);
+            },
+        );
+    }
+
+    /// From ∂J/∂(m ∘ h) of the counted tokens to the gradients of the net and of L.
+    fn backward<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, window: Window, noise: Noise) {
+        let Space { lanes, shards, prepared, dtop, targets, order, .. } = space;
+        let (steps, embed) = (window.inputs.len() / lanes.all, self.config.embed);
+        let counted = steps - window.loss_from;
+        {
+            let _span = span(Part::Backward);
+            let dtop = dtop.rows(targets.len());
+            shards::each(
+                shards,
+                dtop,
+                |shard| counted * shard.lanes(),
+                |i, shard, dtop| {
+                    let _task = task(Part::Backward);
+                    self.net_backward(shard, dtop.values, self.masks(Some(noise), i), prepared, None);
+                },
+            );
+        }
+        {
+            let _span = span(Part::Sum);
+            shards::sum(g.arena.all_mut(), shards, |shard| shard.gradients.all());
+        }
+        let (shards, shard_len) = (&*shards, lanes.each * steps);
+        let de = |token: usize| &shards[token / shard_len].net.dx()[token % shard_len * embed..][..embed];
+        if self.config.tie {
+            order.add_to_table(g.arena.slice_mut(self.output.output), embed, de);
+        } else {
+            order.lookup_backward(g.table_mut(self.embedding).parts_mut().1, embed, de);
+        }
+    }
+
+    /// The net's way back in one shard, whose last tokens count.
+    pub(super) fn net_backward<R: Real>(
+        &self,
+        shard: &mut Shard<R>,
+        dtop: &[R],
+        masks: Masks,
+        prepared: &Prepared<R>,
+        norms: Option<&mut Norms>,
+    ) {
+        let Config { hidden, layers, reset_at, .. } = self.config;
+        let lanes = shard.lanes();
+        let Shard { inputs, net, gradients, .. } = shard;
+        let dh = &mut net.tape.dh[..inputs.len() * hidden];
+        let (before, counted) = dh.split_at_mut(inputs.len() * hidden - dtop.len());
+        before.fill(R::zero());
+        counted.copy_from_slice(dtop);
+        masks.apply(layers, lanes * hidden, counted);
+        let reset = |row: usize| Some(inputs[row]) == reset_at;
+        self.net.backward(net, inputs.len(), &reset, masks, prepared, gradients, norms);
+    }
+
+    /// The masks of one shard: in training with `noise`.
+    pub(super) fn masks(&self, noise: Option<Noise>, shard: usize) -> Masks {
+        let training = noise.map(|noise| (noise.keep, noise.seed, noise.step));
+        Masks { training, at_test: self.config.at_test, variational: self.config.variational, shard }
+    }
+}

@@ -1,0 +1,121 @@
+//! Reading with a language model: probabilities, logits, states, and what it does inside.
+
+use super::model::LanguageModel;
+use super::space::{Space, Window};
+use crate::blas::product;
+use crate::kernels::softmax::dot_rows;
+use crate::kernels::update::add;
+use crate::layers::matrix::{view, view_mut};
+use crate::layers::norms::Norms;
+use crate::layers::output::{Loss, Recipe};
+use crate::layers::recurrence::Gates;
+use crate::params::Arena;
+use crate::real::Real;
+
+impl LanguageModel {
+    /// ln ŷ of every counted target of a window, \[counted steps, B\], step by step.
+    pub fn log_probabilities<R: Real>(&self, out: &mut [f64], space: &mut Space<R>, window: Window, w: &Arena<R>) {
+        self.follow(space, window, w);
+        let tokens = space.targets.len();
+        assert_eq!(out.len(), tokens);
+        let mut by_shard = vec![0.0; tokens];
+        let output = space.output.as_mut().expect("evaluation is over the whole vocabulary");
+        output.log_probabilities(&mut by_shard, space.top.first(tokens), &space.targets, w);
+        space.by_lane(out, &by_shard);
+    }
+
+    /// The logit of every counted target of the last window, \[counted steps, B\], step by step: no sum over words.
+    pub fn target_logits<R: Real>(&self, out: &mut [f64], space: &Space<R>, w: &Arena<R>) {
+        assert!(self.output.are_whole(), "a word's logit is in one table");
+        let (hidden, u, b) = (self.config.hidden, w.slice(self.output.output), w.slice(self.output.bias));
+        let tokens = space.targets.iter().zip(space.top.first(space.targets.len()).chunks_exact(hidden));
+        let logit = |(&word, h): (&u32, &[R])| {
+            let mut dot = [R::zero()];
+            dot_rows(&mut dot, h, &u[word as usize * hidden..][..hidden], hidden);
+            (dot[0] + b[word as usize]).f64()
+        };
+        space.by_lane(out, &tokens.map(logit).collect::<Vec<f64>>());
+    }
+
+    /// How the loss of a window's counted targets depends on the states: the norm of ∂J/∂h at each step, for each layer, over the
+    /// lanes of the first shard; and the means of the gates. The working memory is that of [`LanguageModel::space`].
+    pub fn watch<R: Real>(&self, space: &mut Space<R>, window: Window, w: &Arena<R>) -> (Norms, Gates) {
+        self.follow(space, window, w);
+        self.net.prepare(&mut space.prepared, w, true);
+        let Space { shards, prepared, output, top, dtop, targets, .. } = space;
+        let (tokens, output) = (targets.len(), output.as_mut().expect("the loss is over the whole vocabulary"));
+        output.states_gradient(dtop.rows(tokens).values, top.first(tokens), targets, w);
+        let shard = &mut shards[0];
+        let rows = shard.inputs.len();
+        let gates = shard.net.gates(rows);
+        let mut norms = vec![Vec::new(); self.config.layers];
+        let counted = rows - window.loss_from * shard.lanes();
+        self.net_backward(shard, dtop.first(counted), self.masks(None, 0), prepared, Some(&mut norms));
+        (norms, gates)
+    }
+
+    /// Runs the recurrent part over a window without dropout, for [`LanguageModel::target_logits`].
+    pub fn follow<R: Real>(&self, space: &mut Space<R>, window: Window, w: &Arena<R>) {
+        self.read(space, window);
+        self.forward(space, window, None, w);
+    }
+
+    /// Lane 0 reads a word, for [`LanguageModel::logits`].
+    pub fn read_word<R: Real>(&self, space: &mut Space<R>, word: u32, w: &Arena<R>) {
+        assert_eq!(space.lanes.all, 1);
+        let window = Window { inputs: &[word], targets: &[0], loss_from: 0 };
+        self.follow(space, window, w);
+        self.carry(space, 1);
+    }
+
+    /// Scores of the word after those read so far by lane 0, for all words \[V\]. Each is ln ŷ but for a number that is the same
+    /// for all.
+    pub fn next_logits<R: Real>(&self, out: &mut [R], space: &Space<R>, w: &Arena<R>) {
+        match self.config.loss {
+            Loss::Adaptive { .. } => self.output.distribution(out, space.top.first(1), w),
+            Loss::Full | Loss::Sampled { .. } => self.logits(out, space, 0, w),
+        }
+    }
+
+    /// The logits of some words, from `first` on, after those read so far by lane 0.
+    pub fn logits<R: Real>(&self, out: &mut [R], space: &Space<R>, first: usize, w: &Arena<R>) {
+        assert!(self.output.are_whole(), "a word's logit is in one table");
+        let (words, hidden) = (out.len(), self.config.hidden);
+        let u = view(&w.slice(self.output.output)[first * hidden..][..words * hidden], words, hidden);
+        product(view_mut(out, 1, words), view(space.top.first(1), 1, hidden), u.t());
+        add(out, &w.slice(self.output.bias)[first..][..words]);
+    }
+
+    /// Reads `inputs` \[T, B\] without predicting: the next window begins after them.
+    pub fn advance<R: Real>(&self, space: &mut Space<R>, inputs: &[u32], w: &Arena<R>) {
+        let steps = inputs.len() / space.lanes.all;
+        assert!(steps > 0, "there is something to read");
+        let window = Window { inputs, targets: inputs, loss_from: steps - 1 };
+        self.follow(space, window, w);
+        self.carry(space, steps);
+    }
+
+    /// Makes the state of one lane zero.
+    pub fn forget_lane<R: Real>(&self, space: &mut Space<R>, lane: usize) {
+        let (shard, place) = space.lanes.place(lane);
+        space.shards[shard].net.forget(place);
+    }
+
+    /// What is learned from which sample, if it is from a sample.
+    pub fn recipe(&self) -> Option<Recipe> {
+        self.config.loss.recipe()
+    }
+
+    /// The ln Z that the model was trained to have for every state, if it was: o − ln Z of a word is about ln ŷ then.
+    pub fn ln_z(&self) -> Option<f64> {
+        self.config.loss.ln_z()
+    }
+
+    /// Makes the state after the first `steps` of the last window the one that the next window begins with.
+    pub fn carry<R: Real>(&self, space: &mut Space<R>, steps: usize) {
+        if steps == 0 {
+            return;
+        }
+        space.shards.iter_mut().for_each(|shard| shard.net.carry(steps));
+    }
+}

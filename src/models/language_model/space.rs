@@ -1,0 +1,96 @@
+//! The working memory of a language model: what each shard of a batch keeps.
+
+use crate::layers::embedding::Order;
+use crate::layers::matrix::Matrix;
+use crate::layers::output::OutputLayer;
+use crate::layers::recurrence::{Memory, Prepared};
+use crate::layers::shards::Division;
+use crate::params::Arena;
+use crate::real::Real;
+
+/// One window of text for B lanes: inputs and targets are \[T, B\], step by step.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// x⁽ᵗ⁾
+    pub inputs: &'a [u32],
+    /// x⁽ᵗ⁺¹⁾
+    pub targets: &'a [u32],
+    /// The first step whose targets count.
+    pub loss_from: usize,
+}
+
+/// What one shard of lanes keeps of a window.
+pub(super) struct Shard<R: Real> {
+    /// The lane of the batch that it begins with.
+    pub first: usize,
+    pub inputs: Vec<u32>,
+    pub net: Memory<R>,
+    pub gradients: Arena<R>,
+}
+
+/// Working memory for windows of up to T steps and B lanes.
+pub struct Space<R: Real> {
+    pub(super) lanes: Division,
+    pub(super) shards: Vec<Shard<R>>,
+    pub(super) prepared: Prepared<R>,
+    /// Where there is none, it is for [`super::LanguageModel::target_logits`] and [`super::LanguageModel::logits`].
+    pub(super) output: Option<Box<dyn OutputLayer<R>>>,
+    /// The output layer's side, tokens that count only: m ∘ h and its gradient \[N, H\], and the targets \[N\].
+    pub(super) top: Matrix<R>,
+    pub(super) dtop: Matrix<R>,
+    pub(super) targets: Vec<u32>,
+    /// The tokens by their words, and the list of those words where no gradient has it.
+    pub(super) order: Order,
+    pub(super) rows: Vec<u32>,
+    /// Whether [`super::LanguageModel::touch`] was called for the next step.
+    pub(super) touched: bool,
+}
+
+impl<R: Real> Shard<R> {
+    pub fn lanes(&self) -> usize {
+        self.net.tape.lanes
+    }
+}
+
+impl<R: Real> Space<R> {
+    /// Numbers of the counted tokens, which lie shard by shard, as \[counted steps, B\].
+    pub(super) fn by_lane(&self, out: &mut [f64], by_shard: &[f64]) {
+        assert_eq!(out.len(), by_shard.len());
+        let counted = by_shard.len() / self.lanes.all;
+        let mut from = 0;
+        for shard in &self.shards {
+            for t in 0..counted {
+                let lanes = shard.lanes();
+                out[t * self.lanes.all + shard.first..][..lanes].copy_from_slice(&by_shard[from..][..lanes]);
+                from += lanes;
+            }
+        }
+    }
+
+    /// Forgets all states: the next window begins at zero.
+    pub fn reset(&mut self) {
+        self.states_mut().for_each(|state| state.fill(R::zero()));
+    }
+
+    /// Begins where the first `lanes` lanes of another memory of the same model are; the state of the other lanes is left as it is.
+    pub fn take_lanes(&mut self, from: &Space<R>, lanes: usize) {
+        for lane in 0..lanes {
+            let ((to, place), (shard, other)) = (self.lanes.place(lane), from.lanes.place(lane));
+            let (to, from) = (&mut self.shards[to], &from.shards[shard]);
+            for (to, state) in to.net.tape.state.iter_mut().zip(&from.net.tape.state) {
+                let width = state.len() / from.lanes();
+                to[place * width..][..width].copy_from_slice(&state[other * width..][..width]);
+            }
+        }
+    }
+
+    /// The states that the next window begins with, a slice for each shard and layer.
+    pub fn states(&self) -> impl Iterator<Item = &[R]> {
+        self.shards.iter().flat_map(|shard| shard.net.tape.state.iter().map(|state| &state[..]))
+    }
+
+    /// The same, to be restored.
+    pub fn states_mut(&mut self) -> impl Iterator<Item = &mut [R]> {
+        self.shards.iter_mut().flat_map(|shard| shard.net.tape.state.iter_mut().map(|state| &mut state[..]))
+    }
+}
