@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Notice {
     /// The file; none where it is not about one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     pub file: Option<PathBuf>,
     /// Line number from 1; 0 where the whole file is meant.
     #[serde(skip_serializing_if = "is_zero")]
@@ -24,6 +24,11 @@ pub struct Notice {
     /// The option that decides it, and how, as `--word-column 2 takes the words from column 2`; empty if none does.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub option: String,
+}
+
+/// A path need not be UTF-8, which JSON is.
+fn as_text<S: serde::Serializer>(file: &Option<PathBuf>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&shown(file.as_deref().unwrap_or(Path::new(""))))
 }
 
 fn is_zero(line: &usize) -> bool {
@@ -101,8 +106,12 @@ impl Notices {
                 None => Error::Usage(format!("{found}: refused by --strict; {option}")),
             });
         }
-        (self.say)(&notice.to_string());
-        self.lock().push(notice);
+        let mut all = self.lock();
+        // Of a stream that is read in parts, each may show the same.
+        if !all.contains(&notice) {
+            (self.say)(&notice.to_string());
+            all.push(notice);
+        }
         Ok(())
     }
 

@@ -25,7 +25,7 @@ pub struct Demo {
     /// Directory to make [default: wordmill-demo, or wordmill-demo-2 …]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Worker threads, 0 for one a core
+    /// Worker threads, 0: one per core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }

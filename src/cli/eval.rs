@@ -40,7 +40,7 @@ pub struct Eval {
     /// Directory of the model
     #[arg(value_name = "DIR")]
     model: PathBuf,
-    /// Text, one sentence a line; for a tagger, one token a line; for a Siamese net, pairs; for a pseudo-Siamese
+    /// Text, one sentence per line; for a tagger, one token per line; for a Siamese net, pairs; for a pseudo-Siamese
     /// net, words with labels or CSV; for a classifier, CSV
     #[arg(value_name = "FILE")]
     text: PathBuf,
@@ -70,7 +70,7 @@ pub struct Eval {
     strip_marks: bool,
     #[command(flatten)]
     inputs: InputOptions,
-    /// Worker threads, 0 for one a core
+    /// Worker threads, 0: one per core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
@@ -262,7 +262,7 @@ impl Eval {
         });
         let part = of_lines.map_or(String::new(), |all| format!(", a fixed random subset of {all}"));
         Ok(format!(
-            "perplexity {perplexity:.3}{known}\nloss {loss:.5} nats a word, {bits_per_word:.4} bits a word{ln_z}\n\
+            "perplexity {perplexity:.3}{known}\nloss {loss:.5} nats per word, {bits_per_word:.4} bits per word{ln_z}\n\
              {tokens} words in {lines} lines{part} (line ends counted), {unknown} unknown ({:.2} %)",
             100.0 * unknown_rate
         ))

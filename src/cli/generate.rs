@@ -51,7 +51,7 @@ pub struct Generate {
     /// Seed of the draws
     #[arg(long, default_value = "1")]
     seed: u64,
-    /// Print a JSON object a sentence: text, words drawn, whether the sentence ended by itself, and the prompt's unknown words
+    /// Print a JSON object per sentence: text, words drawn, whether the sentence ended by itself, and the prompt's unknown words
     #[arg(long)]
     json: bool,
 }

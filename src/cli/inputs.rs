@@ -38,6 +38,9 @@ fn encoding(label: &str) -> std::result::Result<String, String> {
 }
 
 impl InputOptions {
+    /// Those that decide what is read of a file: a resumed run must share them with the one that it continues.
+    pub const NAMES: [&str; 3] = ["encoding", "bad-utf8", "unicode-spaces"];
+
     /// The front that files come through. Warnings go to standard error, unless `quiet`.
     pub fn inputs(&self, quiet: bool) -> Inputs {
         let warn = move |text: &str| {

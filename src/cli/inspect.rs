@@ -37,7 +37,7 @@ pub struct Inspect {
     /// Directory of the model
     #[arg(value_name = "DIR")]
     model: PathBuf,
-    /// Text, one sentence a line, for a language model
+    /// Text, one sentence per line, for a language model
     #[arg(value_name = "FILE")]
     text: Option<PathBuf>,
     /// Words that the gradient is followed back

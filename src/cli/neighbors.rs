@@ -31,7 +31,7 @@ pub struct Neighbors {
     /// Neighbors of each word
     #[arg(long, short = 'n', default_value = "10", value_parser = super::values::size, value_name = "N")]
     count: usize,
-    /// Print a JSON object a word
+    /// Print a JSON object per word
     #[arg(long)]
     json: bool,
 }

@@ -155,8 +155,8 @@ impl Evaluation {
         let percent = |part: usize, of: usize| {
             if of == 0 { "-".to_owned() } else { format!("{:.2}", 100.0 * part as f64 / of as f64) }
         };
-        let loss =
-            loss.map_or("not defined: the net knows none of the labels".to_owned(), |x| format!("{x:.4} nats a word"));
+        let loss = loss
+            .map_or("not defined: the net knows none of the labels".to_owned(), |x| format!("{x:.4} nats per word"));
         let mut text = format!(
             "{words} words, {right} right: accuracy {:.2} %\nloss {loss}\n\n{:width$}  {:>6}  {:>9}  {:>8}",
             100.0 * accuracy,

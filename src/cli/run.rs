@@ -69,7 +69,7 @@ pub struct RunOptions {
     /// Seed of all random numbers
     #[arg(long, default_value = "1", value_parser = seed)]
     pub seed: u64,
-    /// Worker threads, 0 for one a core; the result does not depend on them
+    /// Worker threads, 0: one per core; the result does not depend on them
     #[arg(long, default_value = "0", value_parser = threads)]
     pub threads: usize,
     /// Minutes between checkpoints within an epoch
@@ -165,7 +165,7 @@ impl RunOptions {
         let (writer, mut checkpoint) = Writer::resume(&self.out)?;
         writer.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
         checkpoint.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
-        check_same(&mut checkpoint, toml, &[fixed, &FIXED].concat())?;
+        check_same(&mut checkpoint, toml, &[fixed, &FIXED, &InputOptions::NAMES].concat())?;
         Ok(Opened { writer, checkpoint: Some(checkpoint) })
     }
 

@@ -51,7 +51,7 @@ pub struct Score {
     json: bool,
     #[command(flatten)]
     inputs: InputOptions,
-    /// Worker threads, 0 for one a core
+    /// Worker threads, 0: one per core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }

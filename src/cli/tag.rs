@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// Tag a text with a trained tagger: CoNLL lines with one column more, or plain text
 ///
-/// CoNLL: one token a line, its word in the first column, an empty line after a sentence; every line is written again, tokens with
-/// the predicted tag as one more column. With --text: one sentence a line, words separated by white space. From standard input,
+/// CoNLL: one token per line, its word in the first column, an empty line after a sentence; every line is written again, tokens with
+/// the predicted tag as one more column. With --text: one sentence per line, words separated by white space. From standard input,
 /// what is complete is tagged and written at once: lines with --text, else sentences at the empty line behind them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -33,7 +33,7 @@ pub struct TagText {
     /// File to tag, - for standard input [default: standard input]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The input is plain text, one sentence a line
+    /// The input is plain text, one sentence per line
     #[arg(long)]
     text: bool,
     /// How tagged plain text is written
@@ -43,7 +43,7 @@ pub struct TagText {
     form: FormOptions,
     #[command(flatten)]
     inputs: InputOptions,
-    /// Worker threads, 0 for one a core
+    /// Worker threads, 0: one per core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
@@ -53,7 +53,7 @@ pub struct TagText {
 enum Output {
     /// Each line as it is, entities in brackets: [PER John] lives in [LOC New York] .
     Inline,
-    /// A word, a tab and its tag a line, an empty line after each sentence
+    /// A word, a tab and its tag per line, an empty line after each sentence
     Column,
 }
 

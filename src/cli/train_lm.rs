@@ -38,7 +38,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Train a recurrent language model on text: one sentence a line, words separated by spaces
+/// Train a recurrent language model on text: one sentence per line, words separated by spaces
 ///
 /// The defaults suit a text of a million words. The best model on the validation text is what eval, generate and score use.
 #[derive(Clone, Debug, clap::Args, Serialize)]
@@ -178,7 +178,7 @@ pub struct LmOptions {
     /// Seed of all random numbers
     #[arg(long, default_value = "1", value_parser = seed)]
     seed: u64,
-    /// Worker threads, 0 for one a core; the result does not depend on them
+    /// Worker threads, 0: one per core; the result does not depend on them
     #[arg(long, default_value = "0", value_parser = threads)]
     pub threads: usize,
     /// Threads and sizes that wordmill tune found to be fast for such a model: its file, or auto for the one in its usual place
@@ -198,7 +198,7 @@ pub struct LmOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     block: Option<usize>,
     /// What the operands of matrix products are rounded to in training: with bf16 a processor that has AVX-512 BF16 reads up to 1.6 times
-    /// as many words a second, and learns as well
+    /// as many words/s, and learns as well
     ///
     /// Weights, sums and the optimizer stay f32, and validation is in f32.
     #[arg(long, default_value = "f32", value_enum)]
@@ -612,7 +612,7 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
         inputs.warn(Notice::new(warning))?;
     }
     if let Some(checkpoint) = &mut checkpoint {
-        check_same(checkpoint, &options.to_toml()?, &FIXED)?;
+        check_same(checkpoint, &options.to_toml()?, &[&FIXED[..], &InputOptions::NAMES].concat())?;
     }
 
     let marks = Marks { strip: options.strip_marks, unk_token: options.unk_token.clone() };

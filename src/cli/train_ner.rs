@@ -32,7 +32,7 @@ use std::path::PathBuf;
 /// What --batch counts.
 const BATCH: &str = "Tokens of a step; with --objective sentence, of as many sentences as have so many on average";
 
-/// Train a tagger on CoNLL files: one token a line, its word in the first column, its tag in the last
+/// Train a tagger on CoNLL files: one token per line, its word in the first column, its tag in the last
 ///
 /// The defaults suit texts of some ten to some hundred thousand words. The best model on the validation text is what eval and
 /// tag use.

@@ -453,7 +453,7 @@ impl Conll {
         // Most tags are the tag of the row before: its text and number.
         let mut last: Option<(&str, u32)> = None;
         let (look, form) = (self.look, self.form);
-        let (mut open, mut count) = (false, 0);
+        let (mut open, mut begin, mut count) = (false, 0, 0);
         for (index, (start, line)) in lines(text).enumerate() {
             count = index + 1;
             let number = self.before + count;
@@ -463,7 +463,7 @@ impl Conll {
             }
             if odd || is_separator(line) || is_document(line) {
                 if open {
-                    self.close(text);
+                    self.close(text, begin);
                     open = false;
                 }
                 if is_document(line) {
@@ -473,9 +473,10 @@ impl Conll {
             }
             let mut fields = look.fields(line, form);
             if fields.count > look.columns && fields.last.is_empty() && form.tags == Column::Last {
-                // A tab too many at its end.
+                // Tabs too many at its end.
+                let surplus = line.len() - line.trim_end_matches('\t').len();
                 let count = fields.count;
-                fields = Fields { count, ..look.fields(line.trim_end_matches('\t'), form) };
+                fields = Fields { count, ..look.fields(&line[..line.len() - surplus.min(count - look.columns)], form) };
             }
             if line.starts_with('#') && look.is_comment(line, &fields, !open)
                 || form.word > 1 && look.numbered && is_range(fields.first)
@@ -522,16 +523,18 @@ impl Conll {
                 self.odd.empty_words.add(number);
             }
             self.rows.push(Row { start: start + offset, bytes, tag });
-            open = true;
+            if !open {
+                (open, begin) = (true, number);
+            }
         }
         if open {
-            self.close(text);
+            self.close(text, begin);
         }
         Ok(count)
     }
 
-    /// Ends a sentence, and cuts it where it is too long.
-    fn close(&mut self, text: &str) {
+    /// Ends a sentence that began in `line`, and cuts it where it is too long.
+    fn close(&mut self, text: &str, line: usize) {
         let from = self.ends.last().copied().unwrap_or(0);
         let (to, longest) = (self.rows.len(), self.form.longest);
         if to - from > longest {
@@ -540,8 +543,7 @@ impl Conll {
                 &text[row.start..row.start + row.bytes as usize]
             };
             let cut = cuts(word, from..to, longest);
-            let before = &text.as_bytes()[..self.rows[from].start];
-            self.odd.cut.add(1 + self.before + before.iter().filter(|b| **b == b'\n').count());
+            self.odd.cut.add(line);
             self.odd.pieces += cut.len() + 1;
             self.ends.extend(cut);
         }
@@ -1070,7 +1072,7 @@ mod tests {
         let text = "#\turl\t[date]\t\n1\ta\tO\tO\n\n#\tb\tO\tO\n## id\ta b\n2\tc\tO\tO\n";
         assert_eq!(words(&parse(text, Column::Last).unwrap()), [vec!["1"], vec!["#", "2"]]);
         // They do not decide what separates fields, nor the number of columns.
-        assert_eq!(words(&parse("#\tx\n# y z\na O\n", Column::Last).unwrap()), [["a"]]);
+        assert_eq!(words(&parse("#\tx\n# y z\na B-x\n", Column::Last).unwrap()), [["a"]]);
         // If nothing else is there, they are rows.
         assert_eq!(words(&parse("#a\n\n#\n", Column::Absent).unwrap()), [["#a"], ["#"]]);
     }

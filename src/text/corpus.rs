@@ -1,7 +1,7 @@
 //! Text files as ids. A file is mapped into memory, cut into pieces of a fixed size and read in parallel; what comes out
 //! does not depend on the pieces or on the number of threads.
 //!
-//! A text holds one sentence a line, its words separated by white space: space, tab, form feed, carriage return.
+//! A text holds one sentence per line, its words separated by white space: space, tab, form feed, carriage return.
 //! [`EOS`] is implied at the end of every line, empty ones included. CRLF, a byte order mark at the beginning of a line, spaces at
 //! either end of a line or several in a row, and a missing end of the last line make no difference. A word that is
 //! literally [`UNK`](super::vocabulary::UNK) or [`EOS`] is that special word.
@@ -170,11 +170,12 @@ impl Lines {
         known.sort_unstable();
         known.dedup();
         let strange = firsts.len() >= 3 && unknown * 10 >= firsts.len() * 9 && others * 2 < all;
-        let unique = firsts.len() >= 20 && (unknown + known.len()) * 20 >= firsts.len() * 19;
+        let unique =
+            firsts.len() >= 20 && unknown * 2 >= firsts.len() && (unknown + known.len()) * 20 >= firsts.len() * 19;
         if !strange && !unique {
             return Ok(());
         }
-        let what = if strange { "unknown" } else { "each another" };
+        let what = if strange { "unknown" } else { "all different" };
         let notice =
             Notice::of_file(path, 1, format!("the first words of nearly all lines are {what}: utterance ids?"));
         inputs.warn(notice.done("scored as words").option("--ids keeps them apart and prints them before the scores"))
@@ -317,7 +318,7 @@ fn warn_of_head(path: &Path, file: &[u8], inputs: &Inputs) -> Result<()> {
 fn number_words(path: &Path, file: &[u8], cut: Cut) -> Result<(Numbered, Seen)> {
     let text = Text::check(path, file, cut)?;
     if text.tokens == text.lines {
-        return Err(Error::input(path, 0, "no words", "a text, one sentence a line"));
+        return Err(Error::input(path, 0, "no words", "a text, one sentence per line"));
     }
     let mut ids = vec![0; text.tokens];
     let mut parts = split(&mut ids, text.pieces.iter().map(|piece| piece.tokens));
@@ -390,7 +391,7 @@ fn encode_content(path: &Path, mut file: Content, vocabulary: &Vocabulary, cut: 
 fn encode_words(path: &Path, file: &[u8], vocabulary: &Vocabulary, cut: Cut) -> Result<(Lines, Seen)> {
     let text = Text::check(path, file, cut)?;
     if text.tokens == 0 {
-        return Err(Error::input(path, 0, "an empty file", "a text, one sentence a line"));
+        return Err(Error::input(path, 0, "an empty file", "a text, one sentence per line"));
     }
     let (mut ids, mut starts) = (vec![0; text.tokens], vec![0; text.lines + 1]);
     let ids_of = split(&mut ids, text.pieces.iter().map(|piece| piece.tokens));
@@ -490,7 +491,7 @@ impl<'a> Piece<'a> {
     fn check(bytes: &'a [u8]) -> std::result::Result<Self, (usize, Fault)> {
         let text = std::str::from_utf8(bytes);
         let good = text.map_or_else(|e| e.valid_up_to(), str::len);
-        let nul = bytes[..good].iter().position(|&byte| byte == 0);
+        let nul = if bytes[..good].contains(&0) { bytes.iter().position(|&byte| byte == 0) } else { None };
         let good = nul.unwrap_or(good);
         if let Some(at) = long_word(&bytes[..good]) {
             return Err((at, Fault::LongWord));
@@ -890,12 +891,12 @@ mod tests {
     fn refuses_what_is_no_text() {
         let long = "x".repeat(LONGEST_WORD + 1);
         let cases: [(&[u8], &str); 12] = [
-            (b"", ": found no words, expected a text, one sentence a line"),
+            (b"", ": found no words, expected a text, one sentence per line"),
             (b"\xEF\xBB\xBF", ": found no words,"),
             (b" \n\r\n", ": found no words,"),
             (b"a b\nc \xFFd\n", ":2: found invalid UTF-8 (0xFF) at byte offset 6, expected UTF-8 text"),
             (b"\xEF\xBB\xBFa\n\n\xC3", ":3: found invalid UTF-8 (0xC3) at byte offset 3,"),
-            (b"\xFF\xFEa\0\n\0", ":1: found invalid UTF-8 (0xFF) at byte offset 0,"),
+            (b"\xFFa\n", ":1: found invalid UTF-8 (0xFF) at byte offset 0,"),
             (b"a\n\n b\0\n\xFF", ":3: found a NUL byte at byte offset 5, expected text, not a binary file"),
             (
                 format!("a\n{long}").leak().as_bytes(),

@@ -412,7 +412,7 @@ pub fn number(field: &str, decimal_comma: bool) -> Field {
         let only_comma = !decimal_comma && field.contains(',') && !field.contains('.');
         return if only_comma { Field::Thousands(x) } else { Field::Number(x) };
     }
-    if let Some(part) = field.strip_suffix('%') {
+    if let Some(part) = field.strip_suffix('%').filter(|part| !part.ends_with('%')) {
         return match number(part.trim_end(), decimal_comma) {
             Field::Number(x) => Field::Number(x / 100.0),
             Field::Thousands(x) => Field::Thousands(x / 100.0),

@@ -112,7 +112,8 @@ pub fn read<const N: usize>(
     }
     if columns.is_empty() && width > N {
         let names = chosen.map(|column| (column + 1).to_string());
-        let named = if header { format!(" (`{}`)", first[label]) } else { String::new() };
+        let named =
+            if header { first.get(label).map_or(String::new(), |name| format!(" (`{name}`)")) } else { String::new() };
         let done = format!(
             "columns {} are taken for the words, column {}{named} for the label",
             names[..N - 1].join(" and "),

@@ -306,7 +306,9 @@ impl Plan {
             sample[begin + 1..].iter().map(|(_, row)| row).filter(|row| row.len() == columns).collect();
         let header = Plan::header(path, *line, &fields, &below, reading, style, inputs)?;
         let mut names = if header { fields } else { (1..=columns).map(|n| format!("column{n}")).collect() };
-        let rows = if header { &below[..] } else { &[&[&first][..], &below].concat()[..] };
+        // With --header no, a first row of another width is no sample of the columns.
+        let begin = usize::from(first.len() == columns);
+        let rows = if header { &below[..] } else { &[&[&first][..begin], &below].concat()[..] };
         let mut plan = Plan {
             first: if header { line + 1 } else { *line },
             names: Vec::new(),
@@ -707,7 +709,9 @@ impl Filling<'_> {
         // Whether columns go on numbering the rows.
         let (values, base) = (&self.table.values[from..], &self.table.base);
         let n = number_of_row as f64;
-        self.counting.retain(|&(place, start)| f64::from(values[place]) + base[place] == start + n);
+        // What is kept of them is rounded beyond 2^24 rows.
+        let rounded = |x: f64, base: f64| (x - base) as f32;
+        self.counting.retain(|&(place, start)| values[place] == rounded(start + n, base[place]));
         let known = match self.reading {
             Reading::Like { names, .. } => names.len(),
             Reading::Train { .. } => usize::MAX,

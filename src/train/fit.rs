@@ -234,7 +234,6 @@ impl<T: Task> Fit<'_, T> {
             };
             return if self.state.step > 0 { Err(Error::Usage(what)) } else { Ok(()) };
         }
-        let before = largest(&self.w);
         let (mut clock, mut saved) = (Instant::now(), Instant::now());
         let mut epoch = u64::MAX;
         while self.state.step < last && !self.state.finished {
@@ -266,7 +265,7 @@ impl<T: Task> Fit<'_, T> {
                 clock = Instant::now();
             }
             if self.state.finished || self.state.step == last {
-                self.check_end(&mut g, before)?;
+                self.check_end(&mut g)?;
             }
             self.state.finished |= self.state.step == last;
             let (stop, asked) = (self.signals.stop(), self.signals.take_save());
@@ -342,8 +341,8 @@ impl<T: Task> Fit<'_, T> {
     }
 
     /// What the last step did is seen in no later one: a run whose weights are worth nothing after it must not end as if all were
-    /// well. `before` is the largest weight that the run began with.
-    fn check_end(&mut self, g: &mut Gradients<f32>, before: f32) -> Result<()> {
+    /// well.
+    fn check_end(&mut self, g: &mut Gradients<f32>) -> Result<()> {
         let _span = span(Part::Validation);
         let step = self.state.step;
         let loss = self.task.loss_after(g, step - 1, &self.w);
@@ -355,7 +354,7 @@ impl<T: Task> Fit<'_, T> {
                 let guess = (classes as f64).ln();
                 format!("the loss is {} nats, {guess:.1} being that of a guess among {classes}", short(loss))
             }
-            None if largest(&self.w) > MOST_GROWTH * before.max(1.0) => {
+            None if largest(&self.w) > LARGEST_WEIGHT => {
                 format!("the largest weight is {}", short(largest(&self.w).into()))
             }
             _ => return Ok(()),
@@ -495,8 +494,8 @@ fn worthless(classes: usize) -> f64 {
     3.0 * (classes as f64).ln() + 20.0
 }
 
-/// How many times the largest weight at the beginning, or 1, one may be at the end, where no loss tells.
-const MOST_GROWTH: f32 = 1e4;
+/// A weight that no useful model has, where no loss tells: those of very small numbers may be large.
+const LARGEST_WEIGHT: f32 = 1e8;
 
 /// The largest weight, without its sign.
 fn largest(w: &Arena<f32>) -> f32 {

@@ -112,7 +112,7 @@ fn a_dash_is_standard_input() {
     let piped = desk.feed("tag ner", TAGS).works().out;
     assert_eq!(piped, desk.feed("tag ner -", TAGS).works().out);
     assert_eq!(desk.feed("tag ner --text", "he saw Paris\n").works().out.lines().count(), 1);
-    desk.feed("tag ner", "a\tb\n\tc\td\n").refuses(3, &["standard input:2: found 3 columns"]);
+    desk.feed("tag ner", "a\tb\n\tc\td\n").works().warns(&["standard input:2: 1 empty word"]);
 }
 
 #[cfg(unix)]
