@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::Command;
 use wordmill::blas::Precision;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::losses::{Draws, Negatives, Objective as Learned, Tail};
-use wordmill::layers::net::Kind;
+use wordmill::layers::output::{Draws, Negatives, Objective as Learned, Tail};
+use wordmill::layers::recurrence::Kind;
 use wordmill::models::language_model::{self, Loss, Window};
 use wordmill::models::ner::{self, Objective, Table};
 use wordmill::models::{
@@ -152,7 +152,7 @@ fn language_model() {
             embed: 5,
             hidden: 7,
             layers: 2,
-            cell,
+            cell: cell.into(),
             loss,
             reset_at: Some(3),
             precision: Precision::F32,
@@ -206,7 +206,14 @@ fn language_model() {
 #[test]
 fn lanes_move() {
     for cell in [Kind::Gru, Kind::GatedFeedback] {
-        let config = language_model::Config { words: 31, embed: 5, hidden: 7, layers: 2, cell, ..Default::default() };
+        let config = language_model::Config {
+            words: 31,
+            embed: 5,
+            hidden: 7,
+            layers: 2,
+            cell: cell.into(),
+            ..Default::default()
+        };
         let model = LanguageModel::new(config);
         let mut w = Arena::<f32>::zeros(model.layout());
         fill_uniform(&mut w, 0.9, 3);
