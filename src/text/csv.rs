@@ -1,6 +1,6 @@
 //! Rows and fields of CSV files, as RFC 4180, spreadsheets, pandas and R write them.
 
-use super::Inputs;
+use super::{Inputs, encodings};
 use super::signatures;
 use crate::error::{Error, Result};
 use std::io::{BufRead, BufReader, Cursor, Read};
@@ -327,7 +327,8 @@ impl<'p, R: BufRead> Records<'p, R> {
             row.text = String::from_utf8(text).map_err(|e| {
                 let (bytes, at) = (e.as_bytes(), e.utf8_error().valid_up_to());
                 let line = begin + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
-                Error::input(self.path, line, format!("the byte 0x{:02X}", bytes[at]), "UTF-8")
+                let expected = format!("UTF-8 text; {}", encodings(&bytes[at..]));
+                Error::input(self.path, line, format!("invalid UTF-8 (0x{:02X})", bytes[at]), expected)
             })?;
             if quoted {
                 row.tidy(self.separator);
