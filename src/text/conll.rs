@@ -711,7 +711,12 @@ impl Conll {
         let others = self.look.columns - usize::from(self.form.tags != Column::Absent && self.look.columns > 0);
         (self.form.word == 1 && others > 1 && self.counts_tokens()).then(|| {
             let notice = Notice::of_file(&self.path, self.line(0), "the words are numbers that count: 1, 2, 3 …");
-            notice.done("taken for words").option("--word-column 2 takes the words from column 2")
+            let tags = if others > 2 {
+                ", and --column N the tags from column N, which may be another than the last"
+            } else {
+                ""
+            };
+            notice.done("taken for words").option(format!("--word-column 2 takes the words from column 2{tags}"))
         })
     }
 
