@@ -5,7 +5,7 @@
 //! - Lines that are empty or hold only white space, that of Unicode and marks without width included, end a sentence, and so do lines
 //!   that begin with the field `-DOCSTART-`, however many fields follow.
 //! - A line that begins with `#` is a comment unless it is a row of the file's form: `#word O` and `# O` are tokens, `# sent_id = 1`,
-//!   `#⇥url⇥[date]⇥` and `## prose` are none (see [`Look::is_comment`]).
+//!   `#⇥url⇥[date]⇥` and `## prose` are none (see `Look::is_comment`).
 //! - Where tokens are numbered in the first column and words are in another, the ranges (`1-2`) and empty nodes (`8.1`) of CoNLL-U are
 //!   no tokens.
 //! - Only a line feed ends a line; a carriage return before it and a byte-order mark at the beginning are dropped. The
