@@ -491,7 +491,7 @@ impl<T: Task> Fit<'_, T> {
 
 /// A cross-entropy over so many classes that nothing worth saving has: far above that of a guess.
 fn worthless(classes: usize) -> f64 {
-    3.0 * (classes as f64).ln() + 10.0
+    4.0 * (classes as f64).ln() + 10.0
 }
 
 /// A weight that no useful model has, where no loss tells: those of very small numbers may be large.
