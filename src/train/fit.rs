@@ -495,7 +495,7 @@ fn worthless(classes: usize) -> f64 {
 }
 
 /// A weight that no useful model has, where no loss tells: those of very small numbers may be large.
-const LARGEST_WEIGHT: f32 = 1e6;
+const LARGEST_WEIGHT: f32 = 1e4;
 
 /// The largest weight, without its sign.
 fn largest(w: &Arena<f32>) -> f32 {
