@@ -100,10 +100,12 @@ impl Notices {
     /// Under `--strict`, if an option decides it.
     pub fn warn(&self, notice: Notice) -> Result<()> {
         if self.strict && !notice.option.is_empty() {
-            let Notice { file, line, found, option, .. } = notice;
+            let Notice { file, line, found, done, option } = notice;
+            // Where it is --strict itself that decides, going without it is the way.
+            let way = if option.starts_with("--strict") { format!("without it: {done}") } else { option };
             return Err(match file {
-                Some(file) => Error::input(file, line, found, format!("nothing odd under --strict; {option}")),
-                None => Error::Usage(format!("{found}: refused by --strict; {option}")),
+                Some(file) => Error::input(file, line, found, format!("nothing odd under --strict; {way}")),
+                None => Error::Usage(format!("{found}: refused by --strict; {way}")),
             });
         }
         let mut all = self.lock();

@@ -328,7 +328,6 @@ fn what_is_there_is_not_overwritten() {
     fs::write(&empty, "").unwrap();
     refuse(train(&empty, copy.path(), &["--force"]), 3, &["empty.txt"]);
     refuse(train(valid, copy.path(), &["--force", "--valid", empty.to_str().unwrap()]), 3, &["empty.txt"]);
-    refuse(train(valid, copy.path(), &["--force", "--tau", "99999"]), 3, &["tokens"]);
     refuse(train(valid, copy.path(), &["--force", "--hidden", "1048576", "--layers", "64"]), 2, &["memory"]);
     refuse(train(valid, copy.path(), &["--force", "--resume"]), 2, &["give one of them"]);
     refuse(train(valid, copy.path(), &["--resume", "--hidden", "11"]), 2, &["--hidden 11", "has 10"]);

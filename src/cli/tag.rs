@@ -87,7 +87,7 @@ impl TagText {
         } else {
             let unit = if self.text { Unit::Line } else { Unit::Sentence };
             let mut parts = Parts::new(std::io::stdin(), unit);
-            while let Some(bytes) = parts.next().map_err(|e| Error::io(path, "reading", e))? {
+            while let Some(bytes) = parts.next_part().map_err(|e| Error::io(path, "reading", e))? {
                 tagging.part(tagging.utf8(bytes)?, output, out)?;
                 // Whoever wrote the sentence may wait for its tags.
                 out.flush().map_err(output_failed)?;

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::kernels::dropout::Keep;
 use crate::models::ner::Objective;
 use crate::models::{Init, Ner, ner};
+use crate::notices::Notice;
 use crate::params::Arena;
 use crate::text::Inputs;
 use crate::text::conll::Form;
@@ -360,6 +361,12 @@ pub fn train_ner(options: &NerOptions, inputs: &Inputs) -> Result<Summary> {
             if let Some(vectors) = &vectors {
                 let coverage = load_vectors(w.slice_mut(net.words()), vectors, encoder.words.words());
                 progress.say(&format!("vectors: {coverage}"));
+                if coverage.exact + coverage.lower + coverage.digits == 0
+                    && let Some(path) = &options.vectors
+                {
+                    let notice = Notice::of_file(path, 0, "no vector of a word of the training text");
+                    inputs.warn(notice.done("all words begin as without --vectors"))?;
+                }
             }
             w
         }

@@ -372,6 +372,7 @@ impl Ner {
     }
 
     /// From the tables to the scores θ, their bias not yet added.
+    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn forward<R: Real>(
         &self,
         index: usize,

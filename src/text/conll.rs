@@ -5,7 +5,7 @@
 //! - Lines that are empty or hold only white space, that of Unicode and marks without width included, end a sentence, and so do lines
 //!   that begin with the field `-DOCSTART-`, however many fields follow.
 //! - A line that begins with `#` is a comment unless it is a row of the file's form: `#word O` and `# O` are tokens, `# sent_id = 1`,
-//!   `#⇥url⇥[date]⇥` and `## prose` are none (see [`Look::is_comment`]).
+//!   `#⇥url⇥[date]⇥` and `## prose` are none (see `Look::is_comment`).
 //! - Where tokens are numbered in the first column and words are in another, the ranges (`1-2`) and empty nodes (`8.1`) of CoNLL-U are
 //!   no tokens.
 //! - Only a line feed ends a line; a carriage return before it and a byte-order mark at the beginning are dropped. The
@@ -711,7 +711,12 @@ impl Conll {
         let others = self.look.columns - usize::from(self.form.tags != Column::Absent && self.look.columns > 0);
         (self.form.word == 1 && others > 1 && self.counts_tokens()).then(|| {
             let notice = Notice::of_file(&self.path, self.line(0), "the words are numbers that count: 1, 2, 3 …");
-            notice.done("taken for words").option("--word-column 2 takes the words from column 2")
+            let tags = if others > 2 {
+                ", and --column N the tags from column N, which may be another than the last"
+            } else {
+                ""
+            };
+            notice.done("taken for words").option(format!("--word-column 2 takes the words from column 2{tags}"))
         })
     }
 

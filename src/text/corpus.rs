@@ -170,8 +170,7 @@ impl Lines {
         known.sort_unstable();
         known.dedup();
         let strange = firsts.len() >= 3 && unknown * 10 >= firsts.len() * 9 && others * 2 < all;
-        let unique =
-            firsts.len() >= 20 && unknown * 2 >= firsts.len() && (unknown + known.len()) * 20 >= firsts.len() * 19;
+        let unique = firsts.len() >= 20 && (unknown + known.len()) * 20 >= firsts.len() * 19;
         if !strange && !unique {
             return Ok(());
         }

@@ -1,7 +1,8 @@
 //! Rows and fields of CSV files, as RFC 4180, spreadsheets, pandas and R write them.
 
-use super::Inputs;
+use super::inputs::stream_failed;
 use super::signatures;
+use super::{Inputs, encodings};
 use crate::error::{Error, Result};
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::ops::Range;
@@ -172,7 +173,7 @@ pub fn open<'p>(
 ) -> Result<Opened<'p, impl Read + use<>>> {
     let mut rest = inputs.stream_text(path)?;
     let mut head = Vec::new();
-    rest.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|e| Error::io(path, "reading", e))?;
+    rest.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|e| stream_failed(path, e))?;
     let whole = head.len() < HEAD;
     if head.starts_with(b"\xEF\xBB\xBF") {
         head.drain(..3);
@@ -303,7 +304,7 @@ impl<'p, R: BufRead> Records<'p, R> {
 
     fn line(&mut self) -> Result<bool> {
         self.raw.clear();
-        let read = self.input.read_until(b'\n', &mut self.raw).map_err(|e| Error::io(self.path, "reading", e))?;
+        let read = self.input.read_until(b'\n', &mut self.raw).map_err(|e| stream_failed(self.path, e))?;
         self.lines += usize::from(read > 0);
         Ok(read > 0)
     }
@@ -327,7 +328,8 @@ impl<'p, R: BufRead> Records<'p, R> {
             row.text = String::from_utf8(text).map_err(|e| {
                 let (bytes, at) = (e.as_bytes(), e.utf8_error().valid_up_to());
                 let line = begin + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
-                Error::input(self.path, line, format!("the byte 0x{:02X}", bytes[at]), "UTF-8")
+                let expected = format!("UTF-8 text; {}", encodings(&bytes[at..]));
+                Error::input(self.path, line, format!("invalid UTF-8 (0x{:02X})", bytes[at]), expected)
             })?;
             if quoted {
                 row.tidy(self.separator);

@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{BufReader, Cursor, ErrorKind, Read};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -209,7 +209,7 @@ impl Inputs {
         loop {
             let mut head = Vec::new();
             let taken = file.by_ref().take(HEAD as u64).read_to_end(&mut head);
-            taken.map_err(failed)?;
+            taken.map_err(|e| stream_failed(path, e))?;
             let packing = Packing::of(&head);
             if packing.is_none() {
                 refuse(path, &head)?;
@@ -345,6 +345,17 @@ impl Inputs {
         let done = if bad == BadUtf8::Replace { "replaced by U+FFFD" } else { "left out" };
         self.warn(Notice::of_file(path, line, found).done(done))?;
         file.becomes(text.into_bytes())
+    }
+}
+
+/// The error of reading a stream of the file at `path`: what unpacks it finds damage, which the system never reports in this way.
+pub(super) fn stream_failed(path: &Path, error: std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other => {
+            let found = format!("a damaged archive ({error})");
+            Error::input(path, 0, found, "a whole one: gzip -t or zstd -t tests it")
+        }
+        _ => Error::io(path, "reading", error),
     }
 }
 

@@ -62,7 +62,7 @@ impl Parts {
     ///
     /// # Errors
     /// Those of the stream.
-    pub fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub fn next_part(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             let Ok(chunk) = self.chunks.recv() else {
                 self.searched = 0;
@@ -116,7 +116,7 @@ mod tests {
         let (reader, mut writer) = io::pipe().unwrap();
         let mut parts = Parts::new(reader, Unit::Sentence);
         writer.write_all(b"a O\nb O\n \r\nc").unwrap();
-        let mut next = || parts.next().unwrap().map(|part| String::from_utf8(part).unwrap());
+        let mut next = || parts.next_part().unwrap().map(|part| String::from_utf8(part).unwrap());
         assert_eq!(next().as_deref(), Some("a O\nb O\n \r\n"));
         writer.write_all(b" O\n\n").unwrap();
         assert_eq!(next().as_deref(), Some("c O\n\n"));
@@ -132,7 +132,7 @@ mod tests {
         for unit in [Unit::Line, Unit::Sentence] {
             let mut parts = Parts::new(io::Cursor::new(text.clone()), unit);
             let mut all = Vec::new();
-            while let Some(part) = parts.next().unwrap() {
+            while let Some(part) = parts.next_part().unwrap() {
                 assert!(part.ends_with(b"\n"));
                 all.extend(part);
             }

@@ -158,7 +158,7 @@ pub fn link(bytes: &[u8]) -> Option<&str> {
     let target = std::str::from_utf8(bytes.get(..bytes.len().min(HEAD))?).ok()?.trim_end_matches(['\r', '\n']);
     let alone = bytes.len() < HEAD && !target.bytes().any(|byte| byte.is_ascii_whitespace() || byte == 0);
     let path =
-        ["/", "../", "./"].iter().any(|start| target.starts_with(start)) && target.trim_matches(['.', '/']) != "";
+        ["/", "../", "./"].iter().any(|start| target.starts_with(start)) && !target.trim_matches(['.', '/']).is_empty();
     (alone && path && target.matches('/').count() >= 1 && target.len() > 3).then_some(target)
 }
 

@@ -21,6 +21,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::Inputs;
 use super::conll::is_markup;
+use super::inputs::stream_failed;
 use super::words::{Coverage, Digits, Form, resolve};
 use crate::notices::Notice;
 use crate::{Error, Result};
@@ -116,7 +117,7 @@ impl Vectors {
     pub fn parse(path: impl AsRef<Path>, mut file: impl Read, wanted: Wanted, inputs: &Inputs) -> Result<Vectors> {
         let path = path.as_ref();
         let mut head = Vec::new();
-        file.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|e| Error::io(path, "reading", e))?;
+        file.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|e| stream_failed(path, e))?;
         check_head(path, &head)?;
         let header = header(path, &head)?;
         let format = match header {
@@ -304,7 +305,7 @@ struct Reader<'p, R> {
 
 impl<R: Read> Reader<'_, R> {
     fn io(&self, e: std::io::Error) -> Error {
-        Error::io(self.path, "reading", e)
+        stream_failed(self.path, e)
     }
 
     /// Warns of what was left out, or refuses the file if that is most of it.

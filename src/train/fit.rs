@@ -491,11 +491,11 @@ impl<T: Task> Fit<'_, T> {
 
 /// A cross-entropy over so many classes that nothing worth saving has: far above that of a guess.
 fn worthless(classes: usize) -> f64 {
-    3.0 * (classes as f64).ln() + 20.0
+    4.0 * (classes as f64).ln() + 10.0
 }
 
 /// A weight that no useful model has, where no loss tells: those of very small numbers may be large.
-const LARGEST_WEIGHT: f32 = 1e8;
+const LARGEST_WEIGHT: f32 = 1e4;
 
 /// The largest weight, without its sign.
 fn largest(w: &Arena<f32>) -> f32 {

@@ -74,8 +74,8 @@ fn comment_lines() {
     }
     text += "#hope O\n# O\n#x B-PER\n\n# O\n# newdoc\nit O\n";
     let (desk, run) = trained(&text, "");
-    run.works().is_silent();
-    let report = desk.run("eval m train.conll --json").works().is_silent().json();
+    run.works().warns_of_nothing();
+    let report = desk.run("eval m train.conll --json").works().warns_of_nothing().json();
     assert_eq!(report["tokens"], 4 * 5 + 5);
     has(&[("LOC", 4), ("PER", 5)], &report);
     // Comments stay as they are, tokens get a column.
@@ -94,15 +94,15 @@ fn comment_lines() {
 fn comments_of_as_many_columns_as_rows() {
     let text = "#\thttp://a.b/c\t[2010-07-04]\t\n1\tAnn\tB-PER\tO\n2\tin\tO\tO\n3\tRome\tB-LOC\tO\n\n".repeat(3);
     let (desk, run) = trained(&text, "--word-column 2 --column 3");
-    run.works().is_silent();
-    let report = desk.run("eval m train.conll --json").works().is_silent().json();
+    run.works().warns_of_nothing();
+    let report = desk.run("eval m train.conll --json").works().warns_of_nothing().json();
     has(&[("LOC", 3), ("PER", 3)], &report);
 }
 
 #[test]
 fn a_comment_with_a_tab_does_not_turn_the_separator() {
     let (_, run) = trained(&format!("#\tof\tsomebody\n{}", in_tags(PLAIN)), "");
-    assert_eq!(run.works().is_silent().json()["tokens"], 20);
+    assert_eq!(run.works().warns_of_nothing().json()["tokens"], 20);
 }
 
 #[test]
@@ -111,12 +111,12 @@ fn token_numbers_first() {
     let (desk, run) = trained(&sentence.repeat(4), "");
     run.works().warns(&["train.conll:1", "1, 2, 3", "--word-column 2"]);
     train(&desk, "--strict").refuses(3, &["--word-column 2"]);
-    train(&desk, "--word-column 2").works().is_silent();
+    train(&desk, "--word-column 2").works().warns_of_nothing();
     // Saved with the model: eval and tag find the words.
-    let report = desk.run("eval m train.conll --json").works().is_silent();
+    let report = desk.run("eval m train.conll --json").works().warns_of_nothing();
     assert_eq!(report.json()["tokens"], 12);
     assert!(desk.run("neighbors m Rome Ann -n 1").works().out.contains("Ann"));
-    let tagged = desk.run("tag m train.conll").works().is_silent().out;
+    let tagged = desk.run("tag m train.conll").works().warns_of_nothing().out;
     assert!(tagged.lines().filter(|line| !line.is_empty()).all(|line| line.split('\t').count() == 4), "{tagged}");
     desk.file("words", "Ann\nin\n");
     desk.run("tag m words").refuses(3, &["words:1", "column 2 (--word-column N)"]);
@@ -178,7 +178,7 @@ fn bilou_bmes_and_their_like() {
     }
     let long = "a B-X\nb M-X\nc E-X\nd S-X\n\n".repeat(3);
     let (desk, run) = trained(&long, "");
-    run.works().is_silent();
+    run.works().warns_of_nothing();
     has(&[("X", 6)], &desk.run("eval m train.conll --json").works().json());
 }
 
@@ -203,7 +203,7 @@ fn prefixes_written_otherwise() {
         ["B:PER", "I:PER", "O", "B:LOC", "O"],
     ] {
         let (desk, run) = trained(&in_tags(tags), "");
-        run.works().is_silent();
+        run.works().warns_of_nothing();
         let report = desk.run("eval m train.conll --json").works().json();
         assert_eq!(report["scheme"], "iob2");
         has(&[("LOC", 4), ("PER", 4)], &report);
@@ -248,7 +248,7 @@ fn empty_fields_are_named() {
 fn tokens_that_are_a_space() {
     let text = "\u{acbd}\tB-OG\n\u{ae30}\tI-OG\n \tO\n\u{b420}\tO\n\n".repeat(3);
     let (desk, run) = trained(&text, "");
-    run.works().is_silent();
+    run.works().warns_of_nothing();
     assert_eq!(desk.run("eval m train.conll --json").works().json()["tokens"], 12);
     let tagged = desk.run("tag m train.conll").works().out;
     assert_eq!(tagged.lines().filter(|line| line.starts_with(" \tO\t")).count(), 3);
@@ -274,7 +274,7 @@ fn the_tag_first_and_the_word_last() {
         .collect();
     let (desk, run) = trained(&text, "");
     run.refuses(3, &["train.conll:1", "tags in column 1 and words in column 2", "--column 1 --word-column 2"]);
-    train(&desk, "--column 1 --word-column 2").works().is_silent();
+    train(&desk, "--column 1 --word-column 2").works().warns_of_nothing();
     has(&[("LOC", 4), ("PER", 4)], &desk.run("eval m train.conll --json").works().json());
     desk.run("tag m train.conll").works();
 }

@@ -41,7 +41,7 @@ fn the_index_column_of_pandas_is_left_out() {
         // A test file of a split has other numbers, and eval looks for columns by their names.
         desk.file("e.csv", format!("{name},a,b,label\n977,1,1,cat\n12,-1,-1,dog\n"));
         assert_eq!(desk.run("eval m e.csv --json").works().json()["examples"], 2);
-        softmax(&desk, &text, "--keep-index").works().is_silent();
+        softmax(&desk, &text, "--keep-index").works().warns_of_nothing();
         assert_eq!(features(&desk).as_array().unwrap().len(), 3);
         softmax(&desk, &text, "--strict").refuses(3, &["t.csv:1", "--keep-index keeps it"]);
     }
@@ -53,7 +53,7 @@ fn the_index_column_of_pandas_is_left_out() {
     softmax(&desk, &text, "").works().warns(&["column column1 numbers the rows from 1", "--keep-index"]);
     // What goes on otherwise is a measurement.
     let text = "id,a,b,label\n".to_owned() + &rows(20, |i, x, y, k| format!("{},{x},{y},{k}\n", i.min(17)));
-    softmax(&desk, &text, "").works().is_silent();
+    softmax(&desk, &text, "").works().warns_of_nothing();
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_header_with_a_number_among_its_names() {
         let names: Vec<&str> = header.split(',').take(2).collect();
         assert_eq!(features(&desk), serde_json::json!(names));
         assert_eq!(desk.run("eval m t.csv --json").works().json()["examples"], 20);
-        softmax(&desk, &text, "--header yes").works().is_silent();
+        softmax(&desk, &text, "--header yes").works().warns_of_nothing();
     }
     let text = "0,1,label\n".to_owned() + &rows(20, |_, x, y, k| format!("{x},{y},{k}\n"));
     softmax(&desk, &text, "--header no").works();
@@ -81,14 +81,14 @@ fn the_class_in_the_first_column() {
     let text = "kind,a,b\n".to_owned() + &rows(20, |_, x, y, k| format!("{k},{x},{y}\n"));
     softmax(&desk, &text, "").works().warns(&["t.csv:1: the class in column kind", "--label b takes the other"]);
     assert_eq!(columns(&desk)["classes"], serde_json::json!(["cat", "dog"]));
-    softmax(&desk, &text, "--label kind").works().is_silent();
+    softmax(&desk, &text, "--label kind").works().warns_of_nothing();
     let text = "label,a,b\n".to_owned() + &rows(20, |_, x, y, k| format!("{},{x},{y}\n", u8::from(k == "cat")));
     softmax(&desk, &text, "").works().warns(&["the class in column label, as its name says"]);
     assert_eq!(columns(&desk)["columns"]["label"], "label");
     // Kaggle's images without names: the last pixel is the same in all.
     let text = rows(20, |i, x, y, _| format!("{},{x},{y},0\n", i % 3));
     softmax(&desk, &text, "").refuses(3, &["found the class 0 only", "--label COLUMN names another"]);
-    softmax(&desk, &text, "--label 1").works().is_silent();
+    softmax(&desk, &text, "--label 1").works().warns_of_nothing();
 }
 
 #[test]
@@ -105,10 +105,10 @@ fn drop_leaves_columns_out() {
     let desk = Desk::new();
     let text = "name,a,town,b,label\n".to_owned() + &rows(20, |i, x, y, k| format!("n{i},{x},Rome,{y},{k}\n"));
     softmax(&desk, &text, "").refuses(3, &["t.csv:2: found `n0` in column name", "--drop name,town"]);
-    softmax(&desk, &text, "--drop name,town").works().is_silent();
+    softmax(&desk, &text, "--drop name,town").works().warns_of_nothing();
     assert_eq!(features(&desk), serde_json::json!(["a", "b"]));
-    desk.run("eval m t.csv").works().is_silent();
-    softmax(&desk, &text, "--drop 1,3").works().is_silent();
+    desk.run("eval m t.csv").works().warns_of_nothing();
+    softmax(&desk, &text, "--drop 1,3").works().warns_of_nothing();
     softmax(&desk, &text, "--drop name,city").refuses(3, &["expected a column city"]);
     softmax(&desk, &text, "--drop label").refuses(3, &["found `n0`"]);
     softmax(&desk, &text, "--drop label --label label").refuses(2, &["--drop leaves out column label"]);
@@ -175,7 +175,7 @@ fn a_class_that_only_valid_or_test_has() {
     assert!(desk.run("eval m v.csv").works().out.contains("cow"));
     desk.run(&format!("train pseudo-siamese --train t.csv --valid v.csv --out p --hidden 3 {SMALL}"))
         .works()
-        .is_silent();
+        .warns_of_nothing();
     assert_eq!(desk.run("eval p v.csv --json").works().json()["unknown_class"], 2);
 }
 
@@ -247,11 +247,11 @@ fn what_spreadsheets_write_around_a_table() {
         assert_eq!(desk.run("eval m t.csv --json").works().json()["examples"], 20);
     };
     // What says the separator; a separator and empty columns at the ends; empty rows.
-    softmax(&desk, "sep=;\n".to_owned() + &table(";", ""), "").works().is_silent();
+    softmax(&desk, "sep=;\n".to_owned() + &table(";", ""), "").works().warns_of_nothing();
     fits(&desk);
     softmax(&desk, table(",", ",,"), "").works().warns(&["columns without name or content", "left out"]);
     fits(&desk);
-    softmax(&desk, table(",", "").replace("k\n", "k\n,,\n\n") + ",,\n,,\n", "").works().is_silent();
+    softmax(&desk, table(",", "").replace("k\n", "k\n,,\n\n") + ",,\n,,\n", "").works().warns_of_nothing();
     fits(&desk);
     // Titles above, a line of sums and notes below.
     softmax(&desk, "Animals of 2024,,\n,,\n".to_owned() + &table(",", ""), "")
@@ -271,7 +271,7 @@ fn what_spreadsheets_write_around_a_table() {
     // Quotes around everything.
     softmax(&desk, table("\",\"", "\"").lines().map(|line| format!("\"{line}\n")).collect::<String>(), "")
         .works()
-        .is_silent();
+        .warns_of_nothing();
     fits(&desk);
 }
 
@@ -280,10 +280,10 @@ fn encodings_packings_and_line_ends_of_tables() {
     let desk = Desk::new();
     let text = "größe,b,k\n".to_owned() + &rows(20, |_, x, y, k| format!("{x},{y},{k}\n"));
     let latin: Vec<u8> = text.chars().map(|c| c as u32 as u8).collect();
-    softmax(&desk, &latin, "").refuses(3, &["t.csv:1: found the byte 0xF6", "UTF-8"]);
-    softmax(&desk, &latin, "--encoding latin1").works().is_silent();
+    softmax(&desk, &latin, "").refuses(3, &["t.csv:1: found invalid UTF-8 (0xF6)", "--encoding latin1"]);
+    softmax(&desk, &latin, "--encoding latin1").works().warns_of_nothing();
     assert_eq!(features(&desk), serde_json::json!(["größe", "b"]));
-    softmax(&desk, text.replace('\n', "\r"), "").works().is_silent();
+    softmax(&desk, text.replace('\n', "\r"), "").works().warns_of_nothing();
     assert_eq!(features(&desk), serde_json::json!(["größe", "b"]));
     let utf16: Vec<u8> = [0xFEFF].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
     softmax(&desk, utf16, "").works();
@@ -304,9 +304,9 @@ fn separators_that_only_some_lines_use() {
     // Separators at the ends of some lines, and columns that are only aligned.
     let ends =
         "a,b,k\n".to_owned() + &rows(20, |i, x, y, k| format!("{x},{y},{k}{}\n", if i % 3 == 0 { ",," } else { "" }));
-    softmax(&desk, &ends, "").works().is_silent();
+    softmax(&desk, &ends, "").works().warns_of_nothing();
     let aligned = "  a    b  k\n".to_owned() + &rows(20, |_, x, y, k| format!("{x:>6}  {y:>6}  {k}\n"));
-    softmax(&desk, &aligned, "").works().is_silent();
+    softmax(&desk, &aligned, "").works().warns_of_nothing();
     assert_eq!(features(&desk), serde_json::json!(["a", "b"]));
     // What no separator explains is refused.
     softmax(&desk, "a,b,k\n1,2,x\n1,2,y\n3,4\n", "")
@@ -425,11 +425,13 @@ fn simlex_999_with_ten_columns() {
 fn comments_semicolons_and_spaces_in_lists_of_pairs() {
     let desk = Desk::new();
     vectors(&desk);
-    siamese(&desk, "# by two people\n#\n## 2001\ncord\tsmile\t0.02\nnoon\tstring\t0.04\n", "").works().is_silent();
+    siamese(&desk, "# by two people\n#\n## 2001\ncord\tsmile\t0.02\nnoon\tstring\t0.04\n", "")
+        .works()
+        .warns_of_nothing();
     assert_eq!(desk.run("eval s p.tsv --json").works().json()["pairs"], 2);
-    siamese(&desk, "cord;smile;0.02\nnoon;string;0.04\n", "").works().is_silent();
-    siamese(&desk, "cord smile 0.02\nnoon  string 0.04\n", "").works().is_silent();
-    siamese(&desk, "#word1\tword2\tscore\ncord\tsmile\t0.02\n#tag\tstring\t0.04\n", "").works().is_silent();
+    siamese(&desk, "cord;smile;0.02\nnoon;string;0.04\n", "").works().warns_of_nothing();
+    siamese(&desk, "cord smile 0.02\nnoon  string 0.04\n", "").works().warns_of_nothing();
+    siamese(&desk, "#word1\tword2\tscore\ncord\tsmile\t0.02\n#tag\tstring\t0.04\n", "").works().warns_of_nothing();
     assert_eq!(desk.run("eval s p.tsv --json").works().json()["pairs"], 2, "#tag is a word");
 }
 
@@ -462,5 +464,5 @@ fn words_with_labels_below_a_header() {
     ]);
     train(more, "--columns 1,3 --strict").works();
     // `word label` may be a row like another.
-    train("word\tO\nlabel\tO\nRome\tTOWN\n", "").works().is_silent();
+    train("word\tO\nlabel\tO\nRome\tTOWN\n", "").works().warns_of_nothing();
 }

@@ -26,7 +26,7 @@ const TAGS: &str = "w\tO\nParis\tB-LOC\n\nhe\tO\nJohn\tB-PER\n";
 fn model() -> (Desk, serde_json::Value) {
     let desk = Desk::new();
     desk.file("t.txt", text(60));
-    let run = desk.run(&format!("train lm --train t.txt --out lm --json {SMALL_LM}")).works().is_silent();
+    let run = desk.run(&format!("train lm --train t.txt --out lm --json {SMALL_LM}")).works().warns_of_nothing();
     let summary = run.json();
     (desk, summary)
 }
@@ -178,7 +178,7 @@ fn other_encodings_are_an_option_and_named_where_they_are_needed() {
 
     // It belongs to the run.
     let run = format!("train lm --train l.txt --encoding latin1 --out e {SMALL_LM}");
-    desk.run(&run).works().is_silent();
+    desk.run(&run).works().warns_of_nothing();
     desk.run("train lm --out e --resume --max-steps 3").works();
 }
 
@@ -265,9 +265,9 @@ fn line_ends_marks_and_controls_of_other_systems() {
         ("a mark within", format!("\u{feff}{one}\u{feff}{two}")),
     ] {
         desk.file("x", &same);
-        let run = desk.run("eval lm x --json").works().is_silent();
+        let run = desk.run("eval lm x --json").works().warns_of_nothing();
         assert_eq!(run.json()["perplexity"].as_f64(), Some(plain), "{name}");
-        desk.run(&format!("train lm --train x --out o --force {SMALL_LM}")).works().is_silent();
+        desk.run(&format!("train lm --train x --out o --force {SMALL_LM}")).works().warns_of_nothing();
     }
     // What looks like a space or like nothing is part of words, and named.
     for (odd, what) in [
@@ -284,13 +284,13 @@ fn line_ends_marks_and_controls_of_other_systems() {
         let found = ["x:61: words: 1 with", what, "--unicode-spaces"];
         desk.run("eval lm x").works().warns(&found);
         desk.run(&format!("train lm --train x --out o --force {SMALL_LM}")).works().warns(&found);
-        desk.run("eval lm x --unicode-spaces").works().is_silent();
+        desk.run("eval lm x --unicode-spaces").works().warns_of_nothing();
     }
     desk.file("spaced", lines.replace(' ', "\u{a0}").replace('\n', "\u{2028}"));
     assert_eq!(perplexity(&desk, "spaced", "--unicode-spaces"), plain);
     // Joiners are letters of some languages.
     desk.file("x", format!("{lines}می\u{200c}خواهم\n"));
-    desk.run("eval lm x").works().is_silent();
+    desk.run("eval lm x").works().warns_of_nothing();
 
     // The same for tables.
     for same in [
@@ -300,7 +300,7 @@ fn line_ends_marks_and_controls_of_other_systems() {
         format!("{TAGS}\u{1a}"),
     ] {
         desk.file("c", &same);
-        desk.run(&format!("train ner --train c --out n --force {SMALL_NER}")).works().is_silent();
+        desk.run(&format!("train ner --train c --out n --force {SMALL_NER}")).works().warns_of_nothing();
         assert_eq!(desk.run("tag n c").works().out.split_whitespace().filter(|field| *field == "Paris").count(), 1);
     }
     desk.file("c", TAGS.replace("he\tO\nJohn", "he\tO\rJohn"));

@@ -351,7 +351,7 @@ fn nfs_keeps_removed_checkpoints_that_are_open() {
     run_failing(&desk, "held", &format!("{line} --force")).unwrap().works();
     desk.run("train lm --out m --resume --epochs 6 -q").works();
     assert_eq!(partial(), 0, "{:?}", names());
-    desk.run("eval m text").works().is_silent();
+    desk.run("eval m text").works().warns_of_nothing();
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn a_file_system_that_does_not_know_its_size() {
     let Some(run) = run_failing(&desk, "statvfs=0", &format!("train lm --train text --out m {SMALL_LM}")) else {
         return;
     };
-    run.works().is_silent();
+    run.works().warns_of_nothing();
     // One that knows that it is full is.
     let run = run_failing(&desk, "statvfs=full", &format!("train lm --train text --out n {SMALL_LM}")).unwrap();
     run.refuses(6, &["found 0.0 MB free on the disk"]);
@@ -401,7 +401,7 @@ fn a_directory_that_cannot_be_synced() {
     desk.file("text", text(40));
     let line = format!("train lm --train text --out m {SMALL_LM}");
     let Some(run) = run_failing(&desk, "fsync-directory=EINVAL", &line) else { return };
-    run.works().is_silent();
+    run.works().warns_of_nothing();
     // A disk that fails under a file is another thing.
     let run = run_failing(&desk, "fsync-file=EIO", &format!("train lm --train text --out n {SMALL_LM}")).unwrap();
     run.refuses(6, &["saving the checkpoint failed"]);
@@ -420,18 +420,18 @@ fn what_file_managers_leave_is_passed_over() {
     };
     fs::create_dir(desk.path().join("m")).unwrap();
     litter("m");
-    desk.run(&format!("train lm --train text --out m {SMALL_LM}")).works().is_silent();
+    desk.run(&format!("train lm --train text --out m {SMALL_LM}")).works().warns_of_nothing();
     // Within a checkpoint too, which is used, continued, replaced and removed as if it were not there.
     litter("m/step-000000000002");
     for line in ["eval m text", "eval m/step-000000000002 text", "score m text"] {
-        desk.run(line).works().is_silent();
+        desk.run(line).works().warns_of_nothing();
     }
     for steps in [3, 4, 5] {
-        desk.run(&format!("train lm --out m --resume --max-steps {steps}")).works().is_silent();
+        desk.run(&format!("train lm --out m --resume --max-steps {steps}")).works().warns_of_nothing();
     }
     let steps = |dir: &str| fs::read_dir(desk.path().join(dir)).unwrap().flatten();
     assert_eq!(steps("m").filter(|entry| entry.file_name().to_string_lossy().starts_with("step-")).count(), 2);
-    desk.run(&format!("train lm --train text --out m {SMALL_LM} --force")).works().is_silent();
+    desk.run(&format!("train lm --train text --out m {SMALL_LM} --force")).works().warns_of_nothing();
     assert!(desk.path().join("m/.DS_Store").exists() && desk.path().join("m/lost+found").exists());
     // A file of somebody's is not.
     desk.file("m/dear.txt", "x");
@@ -563,7 +563,7 @@ fn a_checkpoint_removed_while_it_is_opened() {
     desk.run(&format!("train lm --train text --out n {SMALL_LM} --max-steps 3 -q")).works();
     fs::rename(desk.path().join("n/step-000000000003"), desk.path().join("next")).unwrap();
     let Some(run) = run_failing(&desk, "removed", "score m few") else { return };
-    let found = run.works().is_silent().out;
+    let found = run.works().warns_of_nothing().out;
     assert_eq!(newest(&desk.path().join("m")), Some(3), "the library had no effect");
     assert_eq!(found, desk.run("score m few").works().out);
 }
@@ -684,7 +684,7 @@ fn pytorch_files_from_elsewhere() {
         desk.file("x.safetensors", bytes);
         let run = desk.run("import x.safetensors --vocab vocab --out x --force").works();
         if told.is_empty() {
-            run.is_silent()
+            run.warns_of_nothing()
         } else {
             run.warns(told)
         };

@@ -93,7 +93,7 @@ impl Run {
 
     /// Expects no warning.
     #[track_caller]
-    pub fn is_silent(self) -> Self {
+    pub fn warns_of_nothing(self) -> Self {
         assert!(!self.err.lines().any(|line| line.starts_with("warning: ")), "{}", self.err);
         self
     }

@@ -6,7 +6,7 @@ use crate::program::{Desk, SMALL_LM, text};
 fn model() -> Desk {
     let desk = Desk::new();
     desk.file("t.txt", text(60));
-    desk.run(&format!("train lm --train t.txt --out lm {SMALL_LM}")).works().is_silent();
+    desk.run(&format!("train lm --train t.txt --out lm {SMALL_LM}")).works().warns_of_nothing();
     desk
 }
 
@@ -28,19 +28,19 @@ fn marks_around_lines_are_warned_of_and_stripped() {
         desk.run(&format!("train lm --train m.txt --out m --force {SMALL_LM}")).works().warns(&named);
         // A model that has learned them misses them.
         if behind != "<eos>" {
-            desk.run("eval m m.txt").works().is_silent();
+            desk.run("eval m m.txt").works().warns_of_nothing();
             desk.run("eval m t.txt").works().warns(&["t.txt:1: lines without", before, behind]);
         }
-        assert_eq!(desk.run("score lm m.txt --strip-marks").works().is_silent().out, plain);
+        assert_eq!(desk.run("score lm m.txt --strip-marks").works().warns_of_nothing().out, plain);
         // The run's option is the model's.
         desk.run(&format!("train lm --train m.txt --strip-marks --valid m.txt --out m --force {SMALL_LM}"))
             .works()
-            .is_silent();
-        assert_eq!(desk.run("score m m.txt").works().is_silent().out, plain);
-        assert_eq!(desk.run("score m t.txt").works().is_silent().out, plain);
-        desk.run("eval m m.txt").works().is_silent();
-        desk.run("train lm --out m --resume --max-steps 3").works().is_silent();
-        desk.run(&format!("generate m --prompt {before}")).works().is_silent();
+            .warns_of_nothing();
+        assert_eq!(desk.run("score m m.txt").works().warns_of_nothing().out, plain);
+        assert_eq!(desk.run("score m t.txt").works().warns_of_nothing().out, plain);
+        desk.run("eval m m.txt").works().warns_of_nothing();
+        desk.run("train lm --out m --resume --max-steps 3").works().warns_of_nothing();
+        desk.run(&format!("generate m --prompt {before}")).works().warns_of_nothing();
     }
     desk.run(&format!("train lm --train m.txt --out x --strict {SMALL_LM}")).refuses(3, &["--strip-marks"]);
 }
@@ -53,9 +53,9 @@ fn other_unknown_words_are_warned_of_and_taken_for_it() {
         let told = [&format!("u.txt: the word `{token}` occurs 60 times"), "--unk-token"];
         desk.run(&format!("train lm --train u.txt --out u --force {SMALL_LM}")).works().warns(&told);
         let run = format!("train lm --train u.txt --out u --force {SMALL_LM} --unk-token {token}");
-        desk.run(&run).works().is_silent();
+        desk.run(&run).works().warns_of_nothing();
         assert_eq!(desk.run("eval u u.txt --json").works().json()["unknown"], 60);
-        desk.run("train lm --out u --resume --max-steps 3").works().is_silent();
+        desk.run("train lm --out u --resume --max-steps 3").works().warns_of_nothing();
     }
     let run = format!("train lm --train u.txt --out x --unk-token <none> {SMALL_LM}");
     desk.run(&run).works().warns(&["u.txt: no word <none>, which --unk-token names"]);
@@ -64,10 +64,10 @@ fn other_unknown_words_are_warned_of_and_taken_for_it() {
 #[test]
 fn utterance_ids_are_kept_or_warned_of() {
     let desk = model();
-    let plain = desk.run("score lm t.txt").works().is_silent().out;
+    let plain = desk.run("score lm t.txt").works().warns_of_nothing().out;
     let kaldi: String = text(60).lines().enumerate().map(|(i, line)| format!("utt-{i} {line}\n")).collect();
     desk.file("text", &kaldi);
-    let scored = desk.run("score lm text --ids").works().is_silent().out;
+    let scored = desk.run("score lm text --ids").works().warns_of_nothing().out;
     let expected: String = plain.lines().enumerate().map(|(i, score)| format!("utt-{i} {score}\n")).collect();
     assert_eq!(scored, expected);
     let first = desk.run("score lm text --ids --json").works().out;
@@ -82,7 +82,7 @@ fn utterance_ids_are_kept_or_warned_of() {
     desk.file("w.txt", format!("{}\n", words.join(" ")).repeat(10));
     desk.run(&format!("train lm --train w.txt --out w {SMALL_LM}")).works();
     desk.file("n.txt", words.iter().map(|word| format!("{word} w1 w2 w3\n")).collect::<String>());
-    desk.run("score w n.txt").works().warns(&["n.txt:1: the first words of nearly all lines are each another"]);
+    desk.run("score w n.txt").works().warns(&["n.txt:1: the first words of nearly all lines are all different"]);
     // And in a text to learn from.
     let told = ["k.txt:1: nearly all lines begin with a word that occurs only there"];
     desk.file("k.txt", kaldi);
@@ -162,7 +162,7 @@ fn generate_says_which_words_are_unknown() {
     let mut command = desk.command(["generate", "lm", "--json", "--prompt", "the dog"]);
     let run = crate::program::Run::of(command.output().unwrap()).works();
     assert_eq!(run.json()["unknown"], serde_json::json!(["dog"]));
-    desk.run("generate lm --prompt the --json").works().is_silent();
+    desk.run("generate lm --prompt the --json").works().warns_of_nothing();
 }
 
 #[test]
