@@ -93,10 +93,18 @@ fn place(line: usize) -> String {
     if line == 0 { String::new() } else { format!(":{line}") }
 }
 
+/// The name of standard output in errors.
+pub const STANDARD_OUTPUT: &str = "standard output";
+
 impl Error {
     /// A system error on `path` while `action` ("reading", "writing", …).
     pub fn io(path: impl AsRef<Path>, action: &'static str, source: std::io::Error) -> Self {
         Error::Io { path: path.as_ref().to_owned(), action, source }
+    }
+
+    /// A failed write to standard output.
+    pub fn output(source: std::io::Error) -> Self {
+        Error::io(STANDARD_OUTPUT, "writing", source)
     }
 
     /// Wrong content of `path` at `line` (from 1; 0: the whole file).

@@ -11,7 +11,8 @@
 //! | 3 | [`layers`] | each with its backward directly below its forward |
 //! | 4 | [`graph`], then [`models`] | computation graphs; what the layers make together |
 //! | 5 | [`text`], [`train`] | text as ids; optimizers, the training loop, checkpoints. Neither knows the other |
-//! | 6 | [`cli`] | where text, model and training meet |
+//! | 6 | [`tasks`] | where text, model and training meet |
+//! | 7 | [`cli`] | flags and printing |
 //!
 //! Everything is generic over [`Real`]: `f32` trains, and `f64` proves the same code against finite differences. No result
 //! depends on the number of threads: work is divided by the configuration and the data, and sums are made in a fixed order.
@@ -56,6 +57,7 @@
 //! ```
 
 pub mod blas;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod error;
 pub mod graph;
@@ -68,6 +70,7 @@ pub mod pool;
 pub mod profile;
 pub mod real;
 pub mod rng;
+pub mod tasks;
 pub mod text;
 pub mod train;
 

@@ -4,6 +4,7 @@
 use crate::error::{Error, Result, shown};
 use serde::Serialize;
 use std::fmt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -125,6 +126,12 @@ impl Notices {
     fn lock(&self) -> MutexGuard<'_, Vec<Notice>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Prints a line on standard error. If that is full or gone, nothing else changes: results and exit code are what they are.
+pub fn say(line: &str) {
+    // In one write, so that lines of other processes do not come between.
+    _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 #[cfg(test)]

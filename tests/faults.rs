@@ -476,7 +476,7 @@ fn not_finite_anywhere() {
                                 plan,
                                 saver: Saver::new(Writer::create(temp.path(), false).expect("a new directory")),
                                 metrics: Metrics::create(temp.path()).expect("a new file"),
-                                progress: Progress::new(Style::choose(true)),
+                                progress: Progress::new(Style::Quiet),
                                 signals: signals.clone(),
                             };
                             fit.run().expect("all is finite");

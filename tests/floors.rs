@@ -1,5 +1,5 @@
 //! The layout of the source: a file imports only from the floors below its own, files make no circle, nothing is unsafe
-//! above the first, and models leave threads to the layers.
+//! above the first, models leave threads to the layers, and the command line is known in cli/ only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,6 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["graph"],
     &["models"],
     &["text", "train"],
+    &["tasks"],
     &["cli"],
 ];
 
@@ -26,7 +27,11 @@ const UNSAFE: &[&str] = &["blas", "kernels"];
 const DECLARES_UNSAFE: &str = "real";
 
 /// Modules that may use rayon. Models are parallel over shards and blocks (`layers::shards`) and know no other way.
-const PARALLEL: &[&str] = &["blas", "cli", "layers", "pool", "profile", "text", "train"];
+const PARALLEL: &[&str] = &["blas", "cli", "layers", "pool", "profile", "tasks", "text", "train"];
+
+/// Crates that only the program needs, and the one use that may be made of them elsewhere: an option's values are those of an enum.
+const OF_THE_PROGRAM: &[&str] = &["clap", "indicatif"];
+const OF_AN_ENUM: &str = "feature=\"cli\",derive(clap::ValueEnum)";
 
 /// A path of names, as `["text", "corpus"]`; a module's from the crate's root on.
 type Names = Vec<String>;
@@ -99,6 +104,9 @@ impl Source {
             if scan.uses_rayon && !PARALLEL.contains(&module[0].as_str()) {
                 faults.push(format!("{} uses rayon", module.join("::")));
             }
+            if scan.reads_command_lines && module[0] != "cli" {
+                faults.push(format!("{} uses what is for the command line", module.join("::")));
+            }
         }
         faults
     }
@@ -168,6 +176,7 @@ struct Scan {
     found: Vec<Mention>,
     is_unsafe: bool,
     uses_rayon: bool,
+    reads_command_lines: bool,
 }
 
 impl Scan {
@@ -178,8 +187,15 @@ impl Scan {
             _ => None,
         };
         let children = file.items.iter().filter_map(child).collect();
-        let mut scan =
-            Scan { module, children, in_tests: false, found: Vec::new(), is_unsafe: false, uses_rayon: false };
+        let mut scan = Scan {
+            module,
+            children,
+            in_tests: false,
+            found: Vec::new(),
+            is_unsafe: false,
+            uses_rayon: false,
+            reads_command_lines: false,
+        };
         scan.visit_file(&file);
         scan
     }
@@ -204,6 +220,7 @@ impl Scan {
 
     fn note(&mut self, path: &[String], handed_on: bool) {
         self.uses_rayon |= path[0] == "rayon";
+        self.reads_command_lines |= OF_THE_PROGRAM.contains(&path[0].as_str());
         if let Some(path) = self.absolute(path) {
             self.found.push(Mention { path, in_tests: self.in_tests, handed_on });
         }
@@ -277,6 +294,16 @@ impl<'ast> Visit<'ast> for Scan {
         visit::visit_path(self, path);
     }
 
+    fn visit_attribute(&mut self, attr: &'ast syn::Attribute) {
+        self.visit_path(attr.path());
+        if let syn::Meta::List(list) = &attr.meta {
+            let text: String = list.tokens.to_string().split_whitespace().collect();
+            if !(attr.path().is_ident("cfg_attr") && text == OF_AN_ENUM) {
+                self.tokens(list.tokens.clone());
+            }
+        }
+    }
+
     fn visit_macro(&mut self, mac: &'ast syn::Macro) {
         self.tokens(mac.tokens.clone());
         visit::visit_macro(self, mac);
@@ -337,6 +364,12 @@ fn wrong_sources_are_found() {
         ("graph", "use {rayon::join, std::fs};"),
         ("models", "use ::rayon as other;"),
         ("models", "fn f() { assert!(rayon::current_num_threads() > 1) }"),
+        ("tasks::siamese", "use clap::Args;"),
+        ("tasks::siamese", "use crate::cli::run::RunFlags;"),
+        ("train::schedule", "#[derive(Clone, clap::ValueEnum)] enum Kind { A }"),
+        ("train::schedule", "#[cfg_attr(feature = \"cli\", derive(clap::Args))] struct Plan;"),
+        ("text", "enum E { #[clap::value(name = \"a\")] A }"),
+        ("train", "fn f() { indicatif::ProgressBar::hidden() }"),
     ] {
         assert_eq!(told(module, text), 1, "{module}: {text}");
     }
@@ -348,6 +381,8 @@ fn wrong_sources_are_found() {
         ("kernels", "macro_rules! kernel { () => { $crate::blas::product() } }"),
         ("layers", "use rayon::prelude::*;"),
         ("models", "use crate::layers::shards; // rayon::join"),
+        ("train::schedule", "#[derive(Clone)] #[cfg_attr(feature = \"cli\", derive(clap::ValueEnum))] enum Kind { A }"),
+        ("cli", "use clap::Args; #[derive(clap::Args)] struct Flags;"),
     ] {
         assert_eq!(told(module, text), 0, "{module}: {text}");
     }

@@ -8,8 +8,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use wordmill::cli::language_model::{Trained, score};
-use wordmill::cli::ner::Tagger;
+use wordmill::tasks::Model as _;
+use wordmill::tasks::language_model::Trained;
+use wordmill::tasks::score::score;
+use wordmill::tasks::tagger::Tagger;
 use wordmill::text::Lines;
 
 /// A checkpoint's directory, and its files but the manifest: name, bytes and hash.

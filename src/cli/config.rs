@@ -5,8 +5,8 @@
 //! command line wins. `--preset NAME` stands for a file of the program's own, which comes before either. A key that is not an option, or has a value that the option does not take, is an error that
 //! names its line.
 
-use super::saved;
 use crate::error::{Error, Result};
+use crate::tasks::saved;
 use clap::builder::ValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command, ValueEnum};

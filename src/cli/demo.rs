@@ -1,15 +1,16 @@
 //! `wordmill demo`
 
-use super::generate::Generate;
-use super::language_model::{Evaluator, Trained};
-use super::ner::{Tagger, evaluate, read_tagged};
-use super::softmax;
-use super::train_lm::{LmOptions, train_lm};
-use super::train_ner::NerOptions;
-use super::train_softmax::{SoftmaxOptions, train_softmax};
-use super::{output_failed, train_ner};
+use super::bar::progress;
+use super::run::TrainFlags;
+use super::train_lm::LmFlags;
+use super::train_ner::NerFlags;
+use super::train_softmax::SoftmaxFlags;
 use crate::error::{Error, Result};
 use crate::pool::pool;
+use crate::tasks::generate::{Draws, Generator};
+use crate::tasks::language_model::{Evaluator, Trained};
+use crate::tasks::tagger::{Tagger, evaluate, read_tagged};
+use crate::tasks::{Model, softmax};
 use crate::text::blobs::Blobs;
 use crate::text::conll::{Conll, Form};
 use crate::text::grammar::Grammar;
@@ -47,12 +48,13 @@ struct Line<O: clap::Args> {
     options: O,
 }
 
-/// Options as a command line gives them.
-fn options<O: clap::Args>(fixed: &[&str], paths: [(&str, &Path); 3]) -> O {
+/// Trains as a command line says.
+fn train<F: TrainFlags + clap::Args>(fixed: &[&str], paths: [(&str, &Path); 3], quiet: bool) -> Result<()> {
     let fixed = ["train"].iter().chain(fixed).map(Into::into);
     let paths = paths.into_iter().flat_map(|(name, path)| [name.into(), path.into()]);
     let args: Vec<std::ffi::OsString> = fixed.chain(paths).collect();
-    Line::<O>::try_parse_from(args).expect("the demo's options are right").options
+    let flags = Line::<F>::try_parse_from(args).expect("the demo's options are right").options;
+    flags.train(&Inputs::default(), progress(quiet)).map(|_| ())
 }
 
 impl Demo {
@@ -64,7 +66,7 @@ impl Demo {
             let path = dir.join(name);
             std::fs::write(&path, text).map_err(|e| Error::io(&path, "writing", e))?;
         }
-        let mut say = |line: String| writeln!(out, "{line}").and_then(|()| out.flush()).map_err(output_failed);
+        let mut say = |line: String| writeln!(out, "{line}").and_then(|()| out.flush()).map_err(Error::output);
         let grammar = Grammar::bundled();
         say(format!(
             "A made-up newspaper: {} words by a hidden Markov source of {} states.\n",
@@ -97,13 +99,12 @@ impl Demo {
         say: &mut dyn FnMut(String) -> Result<()>,
     ) -> Result<()> {
         say("A recurrent net learns to predict it, word by word.\n".into())?;
-        let (train, valid, test, model) =
+        let (text, valid, test, model) =
             (dir.join("train.txt"), dir.join("valid.txt"), dir.join("test.txt"), dir.join("lm"));
         let fixed = ["--embed=64", "--hidden=160", "--epochs=8", "--lr=0.004", "--keep-prob=0.8", "--schedule=linear"];
-        let options: LmOptions = options(&fixed, [("--train", &train), ("--valid", &valid), ("--out", &model)]);
         let inputs = Inputs::default();
         let (trained, loss) = pool.install(|| {
-            train_lm(&options, &inputs)?;
+            train::<LmFlags>(&fixed, [("--train", &text), ("--valid", &valid), ("--out", &model)], false)?;
             let trained = Trained::load(&model)?;
             let corpus = Corpus::read_with(&test, &trained.vocabulary, &inputs)?;
             let mut evaluator = Evaluator::new(&trained.model, corpus.ids.len());
@@ -119,7 +120,9 @@ impl Demo {
             loss.exp()
         ))?;
         say("\nSome sentences that the model writes:".into())?;
-        Generate::demo(&trained, 5).into_iter().try_for_each(|sentence| say(format!("  {sentence}")))
+        let mut writer = Generator::new(&trained, None);
+        let draws = Draws { words: 40, temperature: 0.8, ..Draws::default() };
+        (0..5).try_for_each(|number| say(format!("  {}", writer.sentence("", &draws, number).text)))
     }
 
     fn tagger(
@@ -130,17 +133,15 @@ impl Demo {
         say: &mut dyn FnMut(String) -> Result<()>,
     ) -> Result<()> {
         say("\nAnother net learns to find people, organisations, places and other names in it.\n".into())?;
-        let (train, valid, test, model) =
+        let (text, valid, test, model) =
             (dir.join("train.conll"), dir.join("valid.conll"), dir.join("test.conll"), dir.join("tagger"));
-        let options: NerOptions =
-            options(&["--epochs=4"], [("--train", &train), ("--valid", &valid), ("--out", &model)]);
         let (found, best) = pool.install(|| {
-            train_ner::train_ner(&options, &Inputs::default())?;
+            train::<NerFlags>(&["--epochs=4"], [("--train", &text), ("--valid", &valid), ("--out", &model)], false)?;
             let tagger = Tagger::load(&model)?;
             let mut kinds = tagger.config.labels.kinds.clone();
             let tagged =
                 read_tagged(&test, Form::default(), Some(tagger.config.labels.scheme), &mut kinds, &Inputs::default())?;
-            let found = tagger.evaluate(&tagged, &kinds, &Inputs::default())?;
+            let found = tagger.evaluate_tagged(&tagged, &kinds, &Inputs::default())?;
             let best = evaluate(&source_tags(grammar, &tagged.file, &mut kinds), &tagged, &kinds);
             Ok::<_, Error>((found.conlleval.overall.f1, best.conlleval.overall.f1))
         })?;
@@ -159,18 +160,17 @@ impl Demo {
         say: &mut dyn FnMut(String) -> Result<()>,
     ) -> Result<()> {
         say("\nA softmax classifier learns to tell points around five centres from each other.\n".into())?;
-        let [train, valid, test] =
+        let [text, valid, test] =
             ["points-train.csv", "points-valid.csv", "points-test.csv"].map(|name| dir.join(name));
         let drawn = [2000, 500, 2000].into_iter().zip(0..).map(|(n, part)| Blobs::draw(n, 1, part)).collect::<Vec<_>>();
-        for (path, points) in [&train, &valid, &test].into_iter().zip(&drawn) {
+        for (path, points) in [&text, &valid, &test].into_iter().zip(&drawn) {
             std::fs::write(path, points.csv()).map_err(|e| Error::io(path, "writing", e))?;
         }
         let model = dir.join("points");
-        let options: SoftmaxOptions =
-            options(&["--epochs=20", "--quiet"], [("--train", &train), ("--valid", &valid), ("--out", &model)]);
         let found = pool.install(|| {
-            train_softmax(&options, &Inputs::default())?;
-            softmax::Trained::load(&model)?.evaluate(&test, &Inputs::default())
+            let paths: [(&str, &Path); 3] = [("--train", &text), ("--valid", &valid), ("--out", &model)];
+            train::<SoftmaxFlags>(&["--epochs=20", "--quiet"], paths, true)?;
+            softmax::Trained::load(&model)?.evaluate_rows(&test, &Inputs::default())
         })?;
         say(format!(
             "Points that it has not seen, accuracy:\n  after training    {:7.2} %\n  \

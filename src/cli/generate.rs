@@ -1,16 +1,13 @@
 //! `wordmill generate`
 
-use super::language_model::Trained;
-use super::output_failed;
 use super::values::positive;
 use crate::error::{Error, Result};
-use crate::models::language_model::Space;
+use crate::notices::say;
 use crate::pool::pool;
-use crate::rng::{Purpose, Stream};
-use crate::text::marks::Marks;
+use crate::tasks::Model;
+use crate::tasks::generate::{Draws, Generator, Sentence};
+use crate::tasks::language_model::Trained;
 use crate::text::vocabulary::UNK;
-use rand::RngExt;
-use serde::Serialize;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -56,28 +53,10 @@ pub struct Generate {
     json: bool,
 }
 
-/// What the model makes of a prompt.
-#[derive(Serialize)]
-struct Sentence {
-    text: String,
-    words: usize,
-    ended: bool,
-    /// Words of the prompt that the model does not know.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    unknown: Vec<String>,
-}
-
-impl Sentence {
-    /// Says which words of the prompt are unknown.
-    fn warn(&self) {
-        if !self.unknown.is_empty() {
-            // If nobody can read it, there is nothing else to do.
-            _ = writeln!(
-                io::stderr(),
-                "warning: unknown words in the prompt: {}; read as {UNK}",
-                self.unknown.join(" ")
-            );
-        }
+/// Says which words of the prompt are unknown.
+fn warn(sentence: &Sentence) {
+    if !sentence.unknown.is_empty() {
+        say(&format!("warning: unknown words in the prompt: {}; read as {UNK}", sentence.unknown.join(" ")));
     }
 }
 
@@ -94,16 +73,16 @@ impl Generate {
             }
             for number in 0..self.sentences {
                 let prompt = self.prompt.as_deref().unwrap_or_default();
-                let sentence = writer.sentence(prompt, &self, number);
+                let sentence = writer.sentence(prompt, &self.draws(), number);
                 if number == 0 {
-                    sentence.warn();
+                    warn(&sentence);
                 }
                 let written = if self.json {
                     serde_json::to_writer(&mut *out, &sentence).map_err(Into::into).and_then(|()| writeln!(out))
                 } else {
                     writeln!(out, "{}", sentence.text)
                 };
-                written.map_err(output_failed)?;
+                written.map_err(Error::output)?;
             }
             Ok(())
         })
@@ -121,163 +100,26 @@ impl Generate {
         trained.self_normalised(&self.model).map(Some)
     }
 
-    /// Sentences for the demo.
-    pub fn demo(trained: &Trained, sentences: u64) -> Vec<String> {
-        let options = Generate {
-            model: PathBuf::new(),
-            prompt: None,
-            words: 40,
-            sentences,
-            temperature: 0.8,
-            top_k: None,
-            self_normalised: false,
-            unknown: false,
-            seed: 1,
-            json: false,
-        };
-        let mut writer = Generator::new(trained, None);
-        (0..sentences).map(|number| writer.sentence("", &options, number).text).collect()
+    fn draws(&self) -> Draws {
+        let &Generate { words, temperature, top_k, unknown, seed, .. } = self;
+        Draws { words, temperature, top_k, unknown, seed }
     }
 
     fn converse(&self, writer: &mut Generator, out: &mut (dyn Write + Send)) -> Result<()> {
         let mut line = String::new();
         for number in 0.. {
-            write!(out, "> ").and_then(|()| out.flush()).map_err(output_failed)?;
+            write!(out, "> ").and_then(|()| out.flush()).map_err(Error::output)?;
             line.clear();
             let read =
                 io::stdin().lock().read_line(&mut line).map_err(|e| Error::io("standard input", "reading", e))?;
             if read == 0 {
-                writeln!(out).map_err(output_failed)?;
+                writeln!(out).map_err(Error::output)?;
                 break;
             }
-            let sentence = writer.sentence(line.trim(), self, number);
-            sentence.warn();
-            writeln!(out, "{}", sentence.text).map_err(output_failed)?;
+            let sentence = writer.sentence(line.trim(), &self.draws(), number);
+            warn(&sentence);
+            writeln!(out, "{}", sentence.text).map_err(Error::output)?;
         }
         Ok(())
     }
-}
-
-/// Writes sentences, one after the other.
-struct Generator<'a> {
-    trained: &'a Trained,
-    space: Space<f32>,
-    /// Where the scores are taken for normalised.
-    ln_z: Option<f64>,
-    logits: Vec<f32>,
-    order: Vec<u32>,
-}
-
-/// Words whose scores are computed together, where they are not needed of all.
-const BLOCK: usize = 512;
-/// Draws until one falls on a word, where the words' probabilities sum to less than 1.
-const TRIES: usize = 100;
-
-impl<'a> Generator<'a> {
-    fn new(trained: &'a Trained, ln_z: Option<f64>) -> Self {
-        let words = trained.vocabulary.len();
-        Generator {
-            trained,
-            space: match ln_z {
-                Some(_) => trained.model.state_space(1, 1),
-                None => trained.model.evaluation_space(1, 1),
-            },
-            ln_z,
-            logits: vec![0.0; if ln_z.is_some() { BLOCK.min(words) } else { words }],
-            order: Vec::with_capacity(words),
-        }
-    }
-
-    /// `prompt` and what the model makes of it.
-    fn sentence(&mut self, prompt: &str, options: &Generate, number: u64) -> Sentence {
-        let Trained { model, w, vocabulary } = self.trained;
-        let mut random = Stream::new(options.seed, Purpose::Generate, number, 0);
-        self.space.reset();
-        let mut prompt: Vec<&str> = prompt.split_ascii_whitespace().collect();
-        if vocabulary.strips_marks() {
-            // A mark at its end would not be followed by anything.
-            prompt = Marks::stripped(&prompt).to_vec();
-        }
-        let mut text = prompt.join(" ");
-        model.read_word(&mut self.space, vocabulary.eos(), w);
-        let mut unknown: Vec<String> = Vec::new();
-        for word in prompt {
-            let id = vocabulary.id_or_unk(word);
-            if id == vocabulary.unk() && word != UNK && !unknown.iter().any(|known| known == word) {
-                unknown.push(word.to_owned());
-            }
-            model.read_word(&mut self.space, id, w);
-        }
-        let (mut words, mut ended) = (0, false);
-        while words < options.words {
-            let word = match self.ln_z {
-                Some(ln_z) => self.walk(ln_z, options, &mut random),
-                None => {
-                    model.next_logits(&mut self.logits, &self.space, w);
-                    if !options.unknown {
-                        self.logits[vocabulary.unk() as usize] = f32::NEG_INFINITY;
-                    }
-                    draw(&mut self.order, &self.logits, options, &mut random)
-                }
-            };
-            if word == vocabulary.eos() {
-                ended = true;
-                break;
-            }
-            words += 1;
-            if !text.is_empty() {
-                text.push(' ');
-            }
-            text.push_str(vocabulary.word(word));
-            model.read_word(&mut self.space, word, w);
-        }
-        Sentence { text, words, ended, unknown }
-    }
-
-    /// A word drawn by e^(o − ln Z): down the vocabulary, the frequent words first, until the probabilities seen reach a random
-    /// number. Where all together are less than 1 it may lie beyond, and another is drawn; what is beyond 1 is never reached.
-    fn walk(&mut self, ln_z: f64, options: &Generate, random: &mut Stream) -> u32 {
-        let Trained { model, w, vocabulary } = self.trained;
-        for _ in 0..TRIES {
-            let mut left = random.random::<f64>();
-            for first in (0..vocabulary.len()).step_by(BLOCK) {
-                let block = BLOCK.min(vocabulary.len() - first);
-                let logits = &mut self.logits[..block];
-                model.logits(logits, &self.space, first, w);
-                for (word, &logit) in (first as u32..).zip(logits.iter()) {
-                    if word != vocabulary.unk() || options.unknown {
-                        left -= (f64::from(logit) - ln_z).exp();
-                        if left < 0.0 {
-                            return word;
-                        }
-                    }
-                }
-            }
-        }
-        vocabulary.eos()
-    }
-}
-
-/// A word drawn from softmax(logits / temperature), of the likeliest K if so asked.
-fn draw(order: &mut Vec<u32>, logits: &[f32], options: &Generate, random: &mut Stream) -> u32 {
-    order.clear();
-    order.extend(0..logits.len() as u32);
-    let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
-    if let Some(k) = options.top_k.filter(|&k| k < order.len()) {
-        order.select_nth_unstable_by(k - 1, by_logit);
-        order.truncate(k);
-        order.sort_unstable();
-    }
-    let largest = order.iter().fold(f32::NEG_INFINITY, |a, &i| a.max(logits[i as usize]));
-    let weight = |i: u32| (f64::from(logits[i as usize] - largest) / options.temperature).exp();
-    let total: f64 = order.iter().map(|&i| weight(i)).sum();
-    let mut left = random.random::<f64>() * total;
-    for &i in order.iter() {
-        left -= weight(i);
-        if left < 0.0 {
-            return i;
-        }
-    }
-    // Rounding may leave a little over: the likeliest word takes it.
-    order.iter().copied().min_by(by_logit).unwrap_or(0)
 }

@@ -1,15 +1,12 @@
 //! `wordmill info`
 
-use super::output_failed;
 use crate::blas;
-use crate::error::Result;
-use crate::kernels::{Buffer, Isa, isa};
-use crate::layers::matrix::{view, view_mut};
-use crate::pool::pool;
-use rayon::prelude::*;
+use crate::error::{Error, Result};
+use crate::kernels::{Isa, isa};
+use crate::tasks::speed::measure;
 use serde::Serialize;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Show what this build is and how fast this machine multiplies
 #[derive(Debug, clap::Args)]
@@ -68,7 +65,7 @@ impl Info {
         } else {
             report.print(out)
         };
-        written.map_err(output_failed)
+        written.map_err(Error::output)
     }
 }
 
@@ -84,28 +81,4 @@ impl Report {
         }
         Ok(())
     }
-}
-
-/// GFLOP/s of `threads` threads that multiply matrices of their own.
-pub fn measure(backend: blas::Backend, threads: usize, time: Duration) -> Result<f64> {
-    const N: usize = 1024;
-    let rate: f64 = pool(threads)?.install(|| {
-        let work = |_: usize| {
-            let (mut a, mut b, mut c) = (Buffer::zeros(N * N), Buffer::zeros(N * N), Buffer::zeros(N * N));
-            a.iter_mut()
-                .zip(b.iter_mut())
-                .enumerate()
-                .for_each(|(i, (a, b))| (*a, *b) = ((i % 7) as f32, (i % 5) as f32));
-            let start = Instant::now();
-            let mut done = 0;
-            // One at least, on however busy a machine.
-            while done == 0 || start.elapsed() < time {
-                blas::product_on(backend, view_mut(&mut c, N, N), view(&a, N, N), view(&b, N, N), false);
-                done += 1;
-            }
-            f64::from(done) / start.elapsed().as_secs_f64()
-        };
-        (0..threads).into_par_iter().with_max_len(1).map(work).sum()
-    });
-    Ok(2.0 * (N * N * N) as f64 * rate / 1e9)
 }

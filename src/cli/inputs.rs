@@ -1,13 +1,12 @@
 //! The options for input files, the same for every command that reads any.
 
-use super::output_failed;
-use crate::error::Result;
-use crate::notices::Notices;
+use crate::error::{Error, Result};
+use crate::notices::{Notices, say};
 use crate::text::Inputs;
 use crate::text::inputs::{BadUtf8, Decoding};
 use encoding_rs::Encoding;
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io::Write;
 
 /// How input files are read.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
@@ -38,9 +37,6 @@ fn encoding(label: &str) -> std::result::Result<String, String> {
 }
 
 impl InputOptions {
-    /// Those that decide what is read of a file: a resumed run must share them with the one that it continues.
-    pub const NAMES: [&str; 3] = ["encoding", "bad-utf8", "unicode-spaces"];
-
     /// The front that files come through. Warnings go to standard error, unless `quiet`.
     pub fn inputs(&self, quiet: bool) -> Inputs {
         let warn = move |text: &str| {
@@ -57,12 +53,6 @@ impl InputOptions {
     }
 }
 
-/// Prints a line on standard error. If that is full or gone, nothing else changes: results and exit code are what they are.
-pub fn say(line: &str) {
-    // In one write, so that lines of other processes do not come between.
-    _ = io::stderr().write_all(format!("{line}\n").as_bytes());
-}
-
 /// `result` as a JSON object with all warnings in its member `warnings`.
 pub fn json(result: &impl Serialize, inputs: &Inputs) -> String {
     let mut object = serde_json::to_value(result).expect("a plain struct of numbers is JSON");
@@ -70,7 +60,8 @@ pub fn json(result: &impl Serialize, inputs: &Inputs) -> String {
     object.to_string()
 }
 
-/// Prints [`json`] in a line.
-pub fn print_json(result: &impl Serialize, inputs: &Inputs, out: &mut dyn Write) -> Result<()> {
-    writeln!(out, "{}", json(result, inputs)).map_err(output_failed)
+/// Prints a result as JSON in a line, or as `text`, which ends its lines itself.
+pub fn print(out: &mut dyn Write, json: bool, result: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+    let text = if json { format!("{}\n", serde_json::to_string(result).expect("results are JSON")) } else { text() };
+    out.write_all(text.as_bytes()).map_err(Error::output)
 }

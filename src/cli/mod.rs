@@ -1,30 +1,22 @@
 //! The command line: what the user says, and how errors are told.
 
+mod bar;
 mod columns;
 mod complexity;
 pub mod config;
 mod demo;
 mod eval;
 mod exchange;
+mod form;
 mod generate;
 mod graph;
 mod info;
 mod inputs;
 mod inspect;
-pub mod language_model;
-mod lexicon;
-mod memory;
 mod neighbors;
-pub mod ner;
 pub mod panics;
-mod profile;
-mod pseudo_siamese;
-mod regression;
 mod run;
-mod saved;
 mod score;
-mod siamese;
-mod softmax;
 mod synth;
 mod tag;
 mod train;
@@ -34,12 +26,12 @@ mod train_pseudo_siamese;
 mod train_siamese;
 mod train_softmax;
 mod tune;
-mod tuning;
 mod values;
-mod vectors;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, STANDARD_OUTPUT};
 use crate::kernels::Isa;
+use crate::notices::say;
+use crate::tasks::saved::OPTIONS;
 use crate::train::checkpoint::{ModelDir, Purpose};
 use crate::train::signals::Signals;
 use clap::error::ErrorKind;
@@ -82,12 +74,15 @@ enum Verb {
 }
 
 impl Verb {
-    /// Does it; results go to `out`, everything else to standard error.
-    fn run(self, out: &mut (dyn Write + Send)) -> Result<()> {
+    /// Does it; results go to `out`, everything else to standard error. `before` is the command of a run that is continued.
+    fn run(self, before: Option<Verb>, out: &mut (dyn Write + Send)) -> Result<()> {
         // A wrong WORDMILL_ISA is told here, before any kernel runs.
         Isa::chosen()?;
         match self {
-            Verb::Train(verb) => verb.run(out),
+            Verb::Train(verb) => {
+                let before = before.and_then(|before| if let Verb::Train(train) = before { Some(train) } else { None });
+                verb.run(before, out)
+            }
             Verb::Eval(verb) => verb.run(out),
             Verb::Generate(verb) => verb.run(out),
             Verb::Score(verb) => verb.run(out),
@@ -113,8 +108,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return tell(&error);
     }
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout());
-    let cli = match parse(args) {
-        Ok(cli) => cli,
+    let (cli, before) = match parse(args) {
+        Ok(parsed) => parsed,
         Err(Stop::Help(help)) => {
             // Nobody may be listening; there is nothing else to do.
             _ = help.print();
@@ -122,7 +117,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(Stop::Error(error)) => return tell(&error),
     };
-    match cli.verb.run(&mut out).and_then(|()| out.flush().map_err(output_failed)) {
+    match cli.verb.run(before.map(|cli| cli.verb), &mut out).and_then(|()| out.flush().map_err(Error::output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => tell(&error),
     }
@@ -145,25 +140,32 @@ pub fn definition() -> Command {
     values(Cli::command())
 }
 
-fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, Stop> {
-    let args = resumed(args.into_iter().collect()).map_err(Stop::Error)?;
-    let mut command = definition();
-    let args = config::expand(args, &mut command).map_err(Stop::Error)?;
-    let cli = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
-    cli.map_err(|e| match e.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Stop::Help(e)
-        }
-        _ => Stop::Error(Error::Usage(one_line(&e))),
-    })
+/// The command; with `train … --resume` also that of the run to be continued.
+fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<(Cli, Option<Cli>), Stop> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let before = resumed(&args).map_err(Stop::Error)?;
+    // The options that it was trained with come before the user's own.
+    args.extend(before.iter().flat_map(|args| args[3..].iter().cloned()));
+    let command_line = |args: Vec<OsString>| {
+        let mut command = definition();
+        let args = config::expand(args, &mut command).map_err(Stop::Error)?;
+        let cli = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+        cli.map_err(|e| match e.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Stop::Help(e),
+            _ => Stop::Error(Error::Usage(one_line(&e))),
+        })
+    };
+    Ok((command_line(args)?, before.map(command_line).transpose()?))
 }
 
-/// With `train … --resume --out DIR`, the options that DIR was trained with come before the user's own.
-fn resumed(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
-    let has = |name: &str| args.iter().any(|arg| arg == name);
-    if !(has("train") && has("--resume")) {
-        return Ok(args);
-    }
+/// Of `train KIND … --resume --out DIR`, the command `wordmill train KIND --config FILE` of the run in DIR.
+fn resumed(args: &[OsString]) -> Result<Option<Vec<OsString>>> {
+    let train = args.iter().position(|arg| arg == "train");
+    let Some(kind) = train.and_then(|at| args.get(at + 1)).filter(|_| args.iter().any(|arg| arg == "--resume")) else {
+        return Ok(None);
+    };
     let out = args.iter().enumerate().find_map(|(i, arg)| match arg.to_str()?.strip_prefix("--out")? {
         "" => args.get(i + 1).map(PathBuf::from),
         value => value.strip_prefix('=').map(PathBuf::from),
@@ -176,21 +178,12 @@ fn resumed(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
         return Err(Error::Usage(what.into()));
     }
     let checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
-    let options = checkpoint.path().join(saved::OPTIONS);
+    let options = checkpoint.path().join(OPTIONS);
     if !options.is_file() {
         return Err(Error::model(out, "was not made by training here, so that there is no run to be continued"));
     }
-    args.push("--config".into());
-    args.push(options.into());
-    Ok(args)
-}
-
-/// The name of standard output in errors.
-const STANDARD_OUTPUT: &str = "standard output";
-
-/// What a failed write to standard output is, for verbs to return.
-pub fn output_failed(error: io::Error) -> Error {
-    Error::io(STANDARD_OUTPUT, "writing", error)
+    let command = ["wordmill".into(), "train".into(), kind.clone(), "--config".into(), options.into()];
+    Ok(Some(command.to_vec()))
 }
 
 /// Prints `error` as one line on standard error and gives its exit code. That nobody reads standard output any more,
@@ -203,7 +196,7 @@ fn tell(error: &Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let line = error.to_string().replace(['\n', '\r'], " ");
-    inputs::say(&format!("wordmill: {line}"));
+    say(&format!("wordmill: {line}"));
     ExitCode::from(error.exit_code())
 }
 
@@ -247,8 +240,8 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_no_error() {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        assert_eq!(tell(&output_failed(gone())), ExitCode::SUCCESS);
+        assert_eq!(tell(&Error::output(gone())), ExitCode::SUCCESS);
         assert_ne!(tell(&Error::io("file", "writing", gone())), ExitCode::SUCCESS);
-        assert_ne!(tell(&output_failed(io::ErrorKind::StorageFull.into())), ExitCode::SUCCESS);
+        assert_ne!(tell(&Error::output(io::ErrorKind::StorageFull.into())), ExitCode::SUCCESS);
     }
 }

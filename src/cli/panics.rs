@@ -58,7 +58,7 @@ fn text(payload: &dyn Any) -> &str {
 
 /// What is reported, in one line.
 fn line(panic: &str, command: &[OsString]) -> String {
-    let command: Vec<String> = command.iter().map(|word| super::run::quoted(word.as_ref())).collect();
+    let command: Vec<String> = command.iter().map(|word| crate::tasks::run::quoted(word.as_ref())).collect();
     let text = format!(
         "this is a bug of wordmill {}, not of your data: {panic}; please report this line, which holds the version and the command \
          line (the data are not needed): {}; checkpoints saved before are kept",

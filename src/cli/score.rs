@@ -1,10 +1,11 @@
 //! `wordmill score`
 
 use super::inputs::InputOptions;
-use super::language_model::{Trained, score};
-use super::output_failed;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pool::pool;
+use crate::tasks::Model;
+use crate::tasks::language_model::Trained;
+use crate::tasks::score::score;
 use crate::text::Lines;
 use std::io::Write;
 use std::path::PathBuf;
@@ -93,7 +94,7 @@ impl Score {
             } else {
                 writeln!(out, "{score:.6}")
             };
-            written.map_err(output_failed)?;
+            written.map_err(Error::output)?;
         }
         Ok(())
     }

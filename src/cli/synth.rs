@@ -1,7 +1,6 @@
 //! `wordmill synth`
 
-use super::output_failed;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::text::grammar::{Grammar, synth};
 use std::io::Write;
 use std::path::PathBuf;
@@ -39,9 +38,9 @@ impl Synth {
         let drawn = synth(&grammar, self.tokens, self.seed, &self.out, self.force)?;
         let [train, valid, test] = drawn.words;
         writeln!(out, "{train} words to learn from, {valid} to validate on, {test} to test on")
-            .map_err(output_failed)?;
+            .map_err(Error::output)?;
         for file in &drawn.files {
-            writeln!(out, "{}", file.display()).map_err(output_failed)?;
+            writeln!(out, "{}", file.display()).map_err(Error::output)?;
         }
         Ok(())
     }

@@ -1,54 +1,39 @@
 //! `wordmill train`
 
-use super::train_lm::{LmOptions, train_lm};
-use super::train_ner::{NerOptions, train_ner};
-use super::train_pseudo_siamese::{PseudoSiameseOptions, train_pseudo_siamese};
-use super::train_siamese::{SiameseOptions, train_siamese};
-use super::train_softmax::{SoftmaxOptions, train_softmax};
+use super::run::train;
+use super::train_lm::LmFlags;
+use super::train_ner::NerFlags;
+use super::train_pseudo_siamese::PseudoSiameseFlags;
+use super::train_siamese::SiameseFlags;
+use super::train_softmax::SoftmaxFlags;
 use crate::error::Result;
-use crate::pool::pool;
 use std::io::Write;
 
 /// Train a model
 #[derive(Debug, clap::Subcommand)]
 pub enum Train {
-    Lm(Box<LmOptions>),
-    Ner(Box<NerOptions>),
-    Siamese(Box<SiameseOptions>),
-    PseudoSiamese(Box<PseudoSiameseOptions>),
-    Softmax(Box<SoftmaxOptions>),
+    Lm(Box<LmFlags>),
+    Ner(Box<NerFlags>),
+    Siamese(Box<SiameseFlags>),
+    PseudoSiamese(Box<PseudoSiameseFlags>),
+    Softmax(Box<SoftmaxFlags>),
 }
 
 impl Train {
-    /// Does it; a summary goes to `out`.
-    pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        match self {
-            Train::Lm(options) => {
-                let threads = options.threads;
-                let inputs = options.inputs.inputs(options.quiet);
-                let summary = pool(threads)?.install(|| train_lm(&options, &inputs))?;
-                summary.print(&options, &inputs, out)
-            }
-            Train::Ner(options) => {
-                let inputs = options.run.inputs.inputs(options.run.quiet);
-                let summary = pool(options.run.threads)?.install(|| train_ner(&options, &inputs))?;
-                summary.print(&options, &inputs, out)
-            }
-            Train::PseudoSiamese(options) => {
-                let inputs = options.run.inputs.inputs(options.run.quiet);
-                let summary = pool(options.run.threads)?.install(|| train_pseudo_siamese(&options, &inputs))?;
-                summary.print(&options.run, &options.next(), &inputs, out)
-            }
-            Train::Softmax(options) => {
-                let inputs = options.run.inputs.inputs(options.run.quiet);
-                let summary = pool(options.run.threads)?.install(|| train_softmax(&options, &inputs))?;
-                summary.print(&options.run, &options.next(), &inputs, out)
-            }
-            Train::Siamese(options) => {
-                let inputs = options.run.inputs.inputs(options.run.quiet);
-                let summary = pool(options.run.threads)?.install(|| train_siamese(&options, &inputs))?;
-                summary.print(&options.run, &options.next(), &inputs, out)
-            }
+    /// Does it; a summary goes to `out`. `before` are the options of the run that is continued.
+    pub fn run(self, before: Option<Train>, out: &mut dyn Write) -> Result<()> {
+        /// Those of the same kind of model.
+        macro_rules! of {
+            ($kind:ident) => {
+                before.as_ref().and_then(|before| if let Train::$kind(flags) = before { Some(&**flags) } else { None })
+            };
+        }
+        match &self {
+            Train::Lm(flags) => train(&**flags, of!(Lm), out),
+            Train::Ner(flags) => train(&**flags, of!(Ner), out),
+            Train::Siamese(flags) => train(&**flags, of!(Siamese), out),
+            Train::PseudoSiamese(flags) => train(&**flags, of!(PseudoSiamese), out),
+            Train::Softmax(flags) => train(&**flags, of!(Softmax), out),
         }
     }
 }

@@ -1,22 +1,17 @@
 //! `wordmill train pseudo-siamese`
 
 use super::columns::ColumnOptions;
-use super::lexicon::Lexicon;
-use super::memory::Needs;
-use super::pseudo_siamese::{Encoded, PseudoSiameseTask, Sees, Trained};
-use super::run::{RunOptions, Summary, absolute, options_file, to_toml};
-use super::saved::{CONFIG, PseudoSiameseConfig as Config, Saved, VOCABULARY};
+use super::inputs::InputOptions;
+use super::run::{ExampleFlags, RunFlags, TrainFlags};
 use super::values::{not_negative, share, size};
 use crate::error::{Error, Result};
-use crate::models::pseudo_siamese;
-use crate::models::{Init, PseudoSiamese};
-use crate::params::Arena;
+use crate::tasks::pseudo_siamese::train::WordSource;
+use crate::tasks::pseudo_siamese::{Plan, Sees, train};
+use crate::tasks::run::Summary;
 use crate::text::Inputs;
-use crate::text::labelled::LabelledWords;
-use crate::train::progress::{Progress, Style};
-use crate::train::signals::Signals;
+use crate::train::progress::Progress;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Train a pseudo-Siamese net on words with labels, word TAB label, or on a CSV file: numbers in columns, and the label of each row
 ///
@@ -31,7 +26,19 @@ Examples:
   wordmill train pseudo-siamese --train words.tsv --vectors glove.6B.50d.txt --out kinds --freeze-vectors --dropout-penalty 0.5
   wordmill train pseudo-siamese --train iris.csv --label species --out irises
   wordmill inspect kinds --svg gradients.svg")]
-pub struct PseudoSiameseOptions {
+pub struct PseudoSiameseFlags {
+    #[command(flatten)]
+    #[serde(flatten)]
+    fixed: PseudoSiameseFixed,
+    #[command(flatten)]
+    #[serde(flatten)]
+    run: RunFlags,
+}
+
+/// Options that a resumed run must share with the one it continues.
+#[derive(Clone, Debug, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PseudoSiameseFixed {
     /// Words to learn from, or without --vectors the rows of a CSV file
     #[arg(long, value_name = "FILE")]
     train: PathBuf,
@@ -68,179 +75,63 @@ pub struct PseudoSiameseOptions {
     l2: f64,
     #[command(flatten)]
     #[serde(flatten)]
-    pub run: RunOptions,
+    examples: ExampleFlags,
 }
 
-/// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 9] =
-    ["train", "valid", "vectors", "max-vocab", "freeze-vectors", "columns", "hidden", "dropout-penalty", "l2"];
-
-/// What a run learns from.
-struct Data {
-    train: Encoded,
-    valid: Option<Encoded>,
-    labels: Vec<String>,
-    sees: Sees<Lexicon>,
-}
-
-impl PseudoSiameseOptions {
-    /// For `--config`, and to be read again on resuming.
-    fn to_toml(&self) -> Result<String> {
-        to_toml(&PseudoSiameseOptions {
-            train: absolute(&self.train)?,
-            valid: self.valid.as_deref().map(absolute).transpose()?,
-            vectors: self.vectors.as_deref().map(absolute).transpose()?,
-            run: self.run.saved()?,
-            ..self.clone()
+impl PseudoSiameseFlags {
+    /// What they ask for.
+    fn plan(&self) -> Result<Plan> {
+        let fixed = &self.fixed;
+        let source = match &fixed.vectors {
+            Some(vectors) => Sees::Words(WordSource {
+                vectors: vectors.clone(),
+                max_vocab: fixed.max_vocab.unwrap_or(20_000),
+                freeze: fixed.freeze_vectors,
+                columns: fixed.word_columns.clone(),
+            }),
+            None => Sees::Columns(fixed.columns.choice()),
+        };
+        Ok(Plan {
+            valid: fixed.valid.clone(),
+            source,
+            hidden: fixed.hidden,
+            dropout_penalty: fixed.dropout_penalty,
+            run: fixed.examples.plan(fixed.l2, &self.run, self)?,
+            ..Plan::new(&fixed.train, &self.run.out)
         })
+    }
+}
+
+impl TrainFlags for PseudoSiameseFlags {
+    type Fixed = PseudoSiameseFixed;
+
+    fn parts(&self) -> (&PseudoSiameseFixed, &RunFlags, &InputOptions) {
+        (&self.fixed, &self.run, &self.fixed.examples.inputs)
     }
 
     fn check(&self) -> Result<()> {
-        let usage = |what: &str| Err(Error::Usage(what.into()));
-        if self.vectors.is_some() && self.columns.given() {
-            let names = ColumnOptions::NAMES.join(", --");
-            return usage(&format!("--{names} are for the columns of a CSV file; --vectors is for words"));
+        let fixed = &self.fixed;
+        let of_words = fixed.max_vocab.is_some() || fixed.freeze_vectors || !fixed.word_columns.is_empty();
+        match &fixed.vectors {
+            Some(_) if fixed.columns.given() => {
+                let names = ColumnOptions::NAMES.join(", --");
+                let what = format!("--{names} are for the columns of a CSV file; --vectors is for words");
+                Err(Error::Usage(what))
+            }
+            None if of_words => {
+                let what =
+                    "--max-vocab, --freeze-vectors and --columns are for words, which --vectors names the vectors of";
+                Err(Error::Usage(what.into()))
+            }
+            _ => Ok(()),
         }
-        if self.vectors.is_none() && (self.max_vocab.is_some() || self.freeze_vectors || !self.word_columns.is_empty())
-        {
-            return usage(
-                "--max-vocab, --freeze-vectors and --columns are for words, which --vectors names the vectors of",
-            );
-        }
-        self.run.check(self.valid.is_some())
     }
 
-    /// What to try with the model.
-    pub fn next(&self) -> String {
+    fn train(&self, inputs: &Inputs, progress: Progress) -> Result<Summary> {
+        train(&self.plan()?, inputs, progress)
+    }
+
+    fn next(&self) -> String {
         format!("wordmill inspect {}", self.run.out.display())
     }
-}
-
-impl Data {
-    /// Words, and what `vectors` has of them.
-    fn of_words(options: &PseudoSiameseOptions, vectors: &Path, inputs: &Inputs) -> Result<Self> {
-        let train = LabelledWords::read(&options.train, &options.word_columns, inputs)?;
-        let valid =
-            options.valid.as_ref().map(|path| LabelledWords::read(path, &options.word_columns, inputs)).transpose()?;
-        let labels = train.labels();
-        if labels.len() < 2 {
-            let found = format!("the label {} only", labels[0]);
-            return Err(Error::input(&options.train, 0, found, "at least two labels"));
-        }
-        let words =
-            train.words.iter().chain(valid.iter().flat_map(|valid| &valid.words)).map(|word| word.word.as_str());
-        let lexicon = Lexicon::read(vectors, options.max_vocab.unwrap_or(20_000), words, inputs)?;
-        let encode = |file: &LabelledWords| Encoded::words(file, &lexicon.words, &labels, inputs);
-        let (train, valid) = (encode(&train)?, valid.as_ref().map(encode).transpose()?);
-        Ok(Data { train, valid, labels, sees: Sees::Words(lexicon) })
-    }
-
-    /// The rows of CSV files.
-    fn of_rows(options: &PseudoSiameseOptions, inputs: &Inputs) -> Result<Self> {
-        let (train, columns) = options.columns.read(&options.train, inputs).map_err(|error| match error {
-            Error::Input { path, line, found, expected } => Error::Input {
-                path,
-                line,
-                found,
-                expected: format!("{expected} (or --vectors, for words with labels)"),
-            },
-            other => other,
-        })?;
-        let valid = options.valid.as_ref().map(|path| columns.read(path, &train.names, inputs)).transpose()?;
-        let labels = train.names.clone();
-        Ok(Data { train: Encoded::rows(train), valid: valid.map(Encoded::rows), labels, sees: Sees::Columns(columns) })
-    }
-}
-
-/// Trains, inside a pool of threads.
-pub fn train_pseudo_siamese(options: &PseudoSiameseOptions, inputs: &Inputs) -> Result<Summary> {
-    let run = &options.run;
-    options.check()?;
-    let progress = Progress::new(Style::choose(run.quiet));
-    let mut progress =
-        if options.vectors.is_some() { progress } else { progress.without_perplexity().counting("examples") };
-    let signals = Signals::install()?;
-    run.check_there(&[
-        ("train", Some(&options.train)),
-        ("valid", options.valid.as_ref()),
-        ("vectors", options.vectors.as_ref()),
-    ])?;
-    // The inputs are read before a model is replaced.
-    let Data { train, valid, labels, sees } = match &options.vectors {
-        Some(vectors) => Data::of_words(options, vectors, inputs)?,
-        None => Data::of_rows(options, inputs)?,
-    };
-    let (words, embed) = match &sees {
-        Sees::Words(lexicon) => (Some(lexicon.words.len()), lexicon.width()),
-        Sees::Columns(columns) => (None, columns.count()),
-    };
-    let with = |hidden: usize| {
-        PseudoSiamese::new(pseudo_siamese::Config {
-            words,
-            embed,
-            hidden,
-            labels: labels.len(),
-            freeze: options.freeze_vectors || words.is_none(),
-            dropout_penalty: options.dropout_penalty,
-        })
-    };
-    let net = with(options.hidden);
-    let bytes = |needs: Needs| {
-        let net = with(needs.hidden.unwrap_or(options.hidden));
-        let training = PseudoSiameseTask::bytes(&net, &train, valid.as_ref(), needs);
-        match &sees {
-            Sees::Words(lexicon) => lexicon.beside(net.layout(), training),
-            Sees::Columns(_) => training,
-        }
-    };
-    run.check_memory([Some(options.hidden), None], bytes, &mut progress, inputs)?;
-    let columns = match &sees {
-        Sees::Words(_) => None,
-        Sees::Columns(columns) => Some(columns.clone()),
-    };
-    let config = Config { net: net.config().clone(), labels, columns };
-
-    let toml = options.to_toml()?;
-    let mut opened = run.open(&toml, &[&FIXED[..], &ColumnOptions::NAMES].concat(), inputs)?;
-    let (examples, labels, parameters) = (train.len(), config.labels.len(), net.layout().parameters());
-    progress.say(&match &sees {
-        Sees::Words(lexicon) => format!(
-            "{examples} words of {labels} labels, {} words with vectors of {embed} numbers, {parameters} parameters, {} of them trained",
-            lexicon.words.len() - 3,
-            net.trained().parameters()
-        ),
-        Sees::Columns(_) => format!("{examples} examples of {embed} numbers, {labels} labels, {parameters} parameters"),
-    });
-    let w = match &mut opened.checkpoint {
-        None => {
-            let mut w = Arena::zeros(net.layout());
-            Init::Xavier.fill(&mut w, run.seed);
-            if let (Sees::Words(lexicon), Some(table)) = (&sees, net.words()) {
-                lexicon.fill(w.slice_mut(table));
-            }
-            w
-        }
-        Some(checkpoint) => {
-            let before = Trained::read(checkpoint)?;
-            let same_input = match (&before.sees, &sees) {
-                (Sees::Words(before), Sees::Words(now)) => before.words() == now.words.words(),
-                (Sees::Columns(before), Sees::Columns(now)) => now.continues(before),
-                _ => false,
-            };
-            if before.config.net != config.net || before.config.labels != config.labels || !same_input {
-                let what = if words.is_some() { "words and vectors" } else { "rows" };
-                let expected = format!("the {what} that the run to be continued learns from");
-                return Err(Error::input(&options.train, 0, "others", expected));
-            }
-            before.w
-        }
-    };
-    let mut files = vec![(CONFIG, Saved::PseudoSiamese(config).to_json()), options_file(&toml)];
-    if let Sees::Words(lexicon) = sees {
-        files.push((VOCABULARY, lexicon.words.text().into_bytes()));
-    }
-    let optimizer = run.optimizer(options.l2, net.trained());
-    let mut task = PseudoSiameseTask::new(&net, train, valid, run.batch, run.seed, files);
-    let data = [("train", Some(&options.train)), ("valid", options.valid.as_ref())];
-    run.fit("pseudo-siamese", &data, inputs, &mut task, w, optimizer, opened, (progress, signals))
 }

@@ -1,19 +1,14 @@
 //! `wordmill train siamese`
 
-use super::lexicon::Lexicon;
-use super::memory::Needs;
-use super::run::{RunOptions, Summary, absolute, options_file, to_toml};
-use super::saved::{CONFIG, Saved, SiameseConfig as Config, VOCABULARY};
-use super::siamese::{Encoded, SiameseTask, Trained};
+use super::inputs::InputOptions;
+use super::run::{ExampleFlags, RunFlags, TrainFlags};
 use super::values::{not_negative, positive, size};
-use crate::error::{Error, Result};
-use crate::models::siamese::{self, Loss};
-use crate::models::{Init, Siamese};
-use crate::params::Arena;
+use crate::error::Result;
+use crate::models::siamese::Loss;
+use crate::tasks::run::Summary;
+use crate::tasks::siamese::{Plan, train};
 use crate::text::Inputs;
-use crate::text::pairs::{Grades, Pairs};
-use crate::train::progress::{Progress, Style};
-use crate::train::signals::Signals;
+use crate::train::progress::Progress;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -31,7 +26,19 @@ Examples:
   wordmill train siamese --pairs pairs.tsv --vectors glove.6B.50d.txt --out twins --hidden 50 --margin 2
   wordmill train siamese --pairs pairs.tsv --vectors glove.6B.50d.txt --out same --loss source   all words become one
   wordmill train siamese --out twins --resume --epochs 60")]
-pub struct SiameseOptions {
+pub struct SiameseFlags {
+    #[command(flatten)]
+    #[serde(flatten)]
+    fixed: SiameseFixed,
+    #[command(flatten)]
+    #[serde(flatten)]
+    run: RunFlags,
+}
+
+/// Options that a resumed run must share with the one it continues.
+#[derive(Clone, Debug, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SiameseFixed {
     /// Pairs to learn from
     #[arg(long, value_name = "FILE")]
     pairs: PathBuf,
@@ -67,7 +74,7 @@ pub struct SiameseOptions {
     l2: f64,
     #[command(flatten)]
     #[serde(flatten)]
-    pub run: RunOptions,
+    examples: ExampleFlags,
 }
 
 /// The loss.
@@ -80,112 +87,38 @@ enum LossKind {
     Source,
 }
 
-/// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 10] =
-    ["pairs", "valid", "columns", "vectors", "max-vocab", "train-vectors", "hidden", "loss", "margin", "l2"];
-
-impl SiameseOptions {
-    /// For `--config`, and to be read again on resuming.
-    fn to_toml(&self) -> Result<String> {
-        to_toml(&SiameseOptions {
-            pairs: absolute(&self.pairs)?,
-            valid: self.valid.as_deref().map(absolute).transpose()?,
-            vectors: absolute(&self.vectors)?,
-            run: self.run.saved()?,
-            ..self.clone()
+impl SiameseFlags {
+    /// What they ask for.
+    fn plan(&self) -> Result<Plan> {
+        let fixed = &self.fixed;
+        Ok(Plan {
+            valid: fixed.valid.clone(),
+            columns: fixed.columns.clone(),
+            max_vocab: fixed.max_vocab,
+            train_vectors: fixed.train_vectors,
+            hidden: fixed.hidden,
+            loss: match fixed.loss {
+                LossKind::Contrastive => Loss::Contrastive { margin: fixed.margin },
+                LossKind::Source => Loss::Source,
+            },
+            run: fixed.examples.plan(fixed.l2, &self.run, self)?,
+            ..Plan::new(&fixed.pairs, &fixed.vectors, &self.run.out)
         })
-    }
-
-    /// What to try with the model.
-    pub fn next(&self) -> String {
-        format!("wordmill neighbors {} WORD", self.run.out.display())
     }
 }
 
-/// Trains, inside a pool of threads.
-pub fn train_siamese(options: &SiameseOptions, inputs: &Inputs) -> Result<Summary> {
-    let run = &options.run;
-    run.check(options.valid.is_some())?;
-    let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity().counting("pairs");
-    let signals = Signals::install()?;
-    run.check_there(&[
-        ("pairs", Some(&options.pairs)),
-        ("valid", options.valid.as_ref()),
-        ("vectors", Some(&options.vectors)),
-    ])?;
-    // The inputs are read before a model is replaced.
-    let train = Pairs::read(&options.pairs, &options.columns, inputs)?;
-    let valid = options.valid.as_ref().map(|path| Pairs::read(path, &options.columns, inputs)).transpose()?;
-    let words = train.words().chain(valid.iter().flat_map(Pairs::words));
-    let lexicon = Lexicon::read(&options.vectors, options.max_vocab, words, inputs)?;
-    let grades = Grades::of(train.pairs.iter().map(|pair| pair.label));
-    let loss = match options.loss {
-        LossKind::Source => Loss::Source,
-        LossKind::Contrastive if grades.is_one() => {
-            let found = format!("the label {} only", grades.low);
-            return Err(Error::input(&options.pairs, 0, found, "pairs that are alike and pairs that are not"));
-        }
-        LossKind::Contrastive => Loss::Contrastive { margin: options.margin },
-    };
-    let encode = |pairs: &Pairs| Encoded::new(pairs, &lexicon.words, grades, inputs);
-    let encoded = encode(&train)?;
-    if options.loss == LossKind::Contrastive && Grades::of(encoded.labels()).is_one() {
-        let left = encoded.len();
-        let found = format!("one label only in the {left} pairs whose words have vectors, of {}", train.pairs.len());
-        return Err(Error::input(&options.pairs, 0, found, "pairs that are alike and pairs that are not"));
-    }
-    let encoded_valid = valid.as_ref().map(encode).transpose()?;
-    if let (Some(encoded), Some(valid)) = (&encoded_valid, &valid)
-        && Grades::of(encoded.labels()).is_one()
-    {
-        return Err(Error::input(&valid.path, 0, "one label only", "pairs of two labels at least"));
-    }
-    let with = |hidden: usize| {
-        let (words, embed, freeze) = (lexicon.words.len(), lexicon.width(), !options.train_vectors);
-        Siamese::new(siamese::Config { words, embed, hidden, loss, freeze })
-    };
-    let net = with(options.hidden);
-    let config = Config { net: net.config().clone(), grades };
-    let bytes = |needs: Needs| {
-        let net = with(needs.hidden.unwrap_or(options.hidden));
-        lexicon.beside(net.layout(), SiameseTask::bytes(&net, &encoded, encoded_valid.as_ref(), needs))
-    };
-    run.check_memory([Some(options.hidden), None], bytes, &mut progress, inputs)?;
+impl TrainFlags for SiameseFlags {
+    type Fixed = SiameseFixed;
 
-    let toml = options.to_toml()?;
-    let mut opened = run.open(&toml, &FIXED, inputs)?;
-    progress.say(&format!(
-        "{} pairs, {} words with vectors of {} numbers, {} parameters, {} of them trained",
-        encoded.len(),
-        lexicon.words.len() - 3,
-        lexicon.width(),
-        net.layout().parameters(),
-        net.trained().parameters()
-    ));
-    let w = match &mut opened.checkpoint {
-        None => {
-            let mut w = Arena::zeros(net.layout());
-            Init::Xavier.fill(&mut w, run.seed);
-            lexicon.fill(w.slice_mut(net.words()));
-            w
-        }
-        Some(checkpoint) => {
-            let before = Trained::read(checkpoint)?;
-            if before.config != config || before.words.words() != lexicon.words.words() {
-                let expected = "the pairs and vectors that the run to be continued learns from";
-                return Err(Error::input(&options.pairs, 0, "others", expected));
-            }
-            before.w
-        }
-    };
-    let files = vec![
-        (CONFIG, Saved::Siamese(config).to_json()),
-        (VOCABULARY, lexicon.words.text().into_bytes()),
-        options_file(&toml),
-    ];
-    drop(lexicon);
-    let optimizer = run.optimizer(options.l2, net.trained());
-    let mut task = SiameseTask::new(&net, encoded, encoded_valid, run.batch, run.seed, files);
-    let data = [("pairs", Some(&options.pairs)), ("valid", options.valid.as_ref())];
-    run.fit("siamese", &data, inputs, &mut task, w, optimizer, opened, (progress, signals))
+    fn parts(&self) -> (&SiameseFixed, &RunFlags, &InputOptions) {
+        (&self.fixed, &self.run, &self.fixed.examples.inputs)
+    }
+
+    fn train(&self, inputs: &Inputs, progress: Progress) -> Result<Summary> {
+        train(&self.plan()?, inputs, progress)
+    }
+
+    fn next(&self) -> String {
+        format!("wordmill neighbors {} WORD", self.run.out.display())
+    }
 }

@@ -1,18 +1,14 @@
 //! `wordmill train softmax`
 
 use super::columns::ColumnOptions;
-use super::memory::Needs;
-use super::run::{RunOptions, Summary, absolute, options_file, to_toml};
-use super::saved::{CONFIG, Saved, SoftmaxConfig as Config};
-use super::softmax::{Examples, SoftmaxTask, Trained};
+use super::inputs::InputOptions;
+use super::run::{ExampleFlags, RunFlags, TrainFlags};
 use super::values::{not_negative, share};
-use crate::error::{Error, Result};
-use crate::models::{SoftmaxRegression, softmax_regression};
-use crate::params::Arena;
+use crate::error::Result;
+use crate::tasks::run::Summary;
+use crate::tasks::softmax::{Plan, train};
 use crate::text::Inputs;
-use crate::text::table::Table;
-use crate::train::progress::{Progress, Style};
-use crate::train::signals::Signals;
+use crate::train::progress::Progress;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -32,7 +28,19 @@ Examples:
   wordmill train softmax --train train.csv --valid valid.csv --out classes --epochs 300
   wordmill train softmax --train train.csv --valid valid.csv --out classes --dropout-penalty 0.3 --l2 0
   wordmill train softmax --out classes --resume --epochs 600")]
-pub struct SoftmaxOptions {
+pub struct SoftmaxFlags {
+    #[command(flatten)]
+    #[serde(flatten)]
+    fixed: SoftmaxFixed,
+    #[command(flatten)]
+    #[serde(flatten)]
+    run: RunFlags,
+}
+
+/// Options that a resumed run must share with the one it continues.
+#[derive(Clone, Debug, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SoftmaxFixed {
     /// Examples to learn from
     #[arg(long, value_name = "CSV")]
     train: PathBuf,
@@ -51,79 +59,36 @@ pub struct SoftmaxOptions {
     l2: f64,
     #[command(flatten)]
     #[serde(flatten)]
-    pub run: RunOptions,
+    examples: ExampleFlags,
 }
 
-/// Options that a resumed run must share with the one it continues.
-const FIXED: [&str; 4] = ["train", "valid", "dropout-penalty", "l2"];
-
-impl SoftmaxOptions {
-    /// For `--config`, and to be read again on resuming.
-    fn to_toml(&self) -> Result<String> {
-        to_toml(&SoftmaxOptions {
-            train: absolute(&self.train)?,
-            valid: self.valid.as_deref().map(absolute).transpose()?,
-            run: self.run.saved()?,
-            ..self.clone()
+impl SoftmaxFlags {
+    /// What they ask for.
+    fn plan(&self) -> Result<Plan> {
+        let fixed = &self.fixed;
+        Ok(Plan {
+            valid: fixed.valid.clone(),
+            columns: fixed.columns.choice(),
+            dropout_penalty: fixed.dropout_penalty,
+            run: fixed.examples.plan(fixed.l2, &self.run, self)?,
+            ..Plan::new(&fixed.train, &self.run.out)
         })
     }
-
-    /// What to try with the model.
-    pub fn next(&self) -> String {
-        let file = self.valid.as_ref().unwrap_or(&self.train);
-        format!("wordmill eval {} {}", self.run.out.display(), file.display())
-    }
 }
 
-/// Trains, inside a pool of threads.
-pub fn train_softmax(options: &SoftmaxOptions, inputs: &Inputs) -> Result<Summary> {
-    let run = &options.run;
-    run.check(options.valid.is_some())?;
-    let mut progress = Progress::new(Style::choose(run.quiet)).without_perplexity().counting("examples");
-    let signals = Signals::install()?;
-    run.check_there(&[("train", Some(&options.train)), ("valid", options.valid.as_ref())])?;
-    // The inputs are read before a model is replaced.
-    let (train, columns) = options.columns.read(&options.train, inputs)?;
-    let valid = options.valid.as_ref().map(|path| columns.read(path, &train.names, inputs)).transpose()?;
-    let features = train.features.len();
-    let config = Config {
-        net: softmax_regression::Config {
-            features,
-            classes: train.names.len(),
-            dropout_penalty: options.dropout_penalty,
-        },
-        columns,
-        classes: train.names.clone(),
-    };
-    let net = SoftmaxRegression::new(config.net.clone());
-    let bytes = |needs: Needs| SoftmaxTask::bytes(&net, train.len(), valid.as_ref().map(Table::len), needs);
-    run.check_memory([None; 2], bytes, &mut progress, inputs)?;
+impl TrainFlags for SoftmaxFlags {
+    type Fixed = SoftmaxFixed;
 
-    let toml = options.to_toml()?;
-    let mut opened = run.open(&toml, &[&FIXED[..], &ColumnOptions::NAMES].concat(), inputs)?;
-    progress.say(&format!(
-        "{} examples of {features} numbers, {} classes, {} parameters",
-        train.len(),
-        train.names.len(),
-        net.layout().parameters()
-    ));
-    let w = match &mut opened.checkpoint {
-        // The loss has one lowest place: the way there may begin anywhere, also where every class is equally likely.
-        None => Arena::zeros(net.layout()),
-        Some(checkpoint) => {
-            let before = Trained::read(checkpoint)?;
-            let Config { net, columns, classes } = &before.config;
-            if *net != config.net || *classes != config.classes || !config.columns.continues(columns) {
-                let expected = "those that the run to be continued learns from";
-                return Err(Error::input(&options.train, 0, "other examples", expected));
-            }
-            before.w
-        }
-    };
-    let (train, valid) = (Examples::new(train), valid.map(Examples::new));
-    let files = vec![(CONFIG, Saved::Softmax(config).to_json()), options_file(&toml)];
-    let optimizer = run.optimizer(options.l2, net.layout());
-    let mut task = SoftmaxTask::new(&net, train, valid, run.batch, run.seed, files);
-    let data = [("train", Some(&options.train)), ("valid", options.valid.as_ref())];
-    run.fit("softmax", &data, inputs, &mut task, w, optimizer, opened, (progress, signals))
+    fn parts(&self) -> (&SoftmaxFixed, &RunFlags, &InputOptions) {
+        (&self.fixed, &self.run, &self.fixed.examples.inputs)
+    }
+
+    fn train(&self, inputs: &Inputs, progress: Progress) -> Result<Summary> {
+        train(&self.plan()?, inputs, progress)
+    }
+
+    fn next(&self) -> String {
+        let file = self.fixed.valid.as_ref().unwrap_or(&self.fixed.train);
+        format!("wordmill eval {} {}", self.run.out.display(), file.display())
+    }
 }

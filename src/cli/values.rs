@@ -1,18 +1,6 @@
 //! What options take, beyond clap's own types.
 
-use crate::blas::Precision;
-use crate::error::Error;
-use crate::kernels::isa;
 use std::result::Result;
-
-/// An error if this machine does not have it.
-pub fn check_precision(precision: Precision) -> Result<(), Error> {
-    if precision.available() {
-        return Ok(());
-    }
-    let what = format!("--precision bf16 needs a processor with AVX-512 BF16; this one is used with {}", isa());
-    Err(Error::Usage(what))
-}
 
 /// A size from 1 to 2²⁰.
 pub fn size(text: &str) -> Result<usize, String> {

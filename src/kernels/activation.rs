@@ -5,7 +5,8 @@ use crate::real::{Real, Simd};
 use serde::{Deserialize, Serialize};
 
 /// The non-linearity of a simple recurrent unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
     /// σ(z) = 1 / (1 + e⁻ᶻ)

@@ -9,7 +9,8 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 /// How weight matrices begin. Word vectors are uniform in ±0.1 and biases zero in any case; see [`shares`] for those of words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
     /// Uniform in ±1/√n, for n inputs

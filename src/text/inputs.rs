@@ -23,7 +23,8 @@ pub fn is_standard_input(path: &Path) -> bool {
 }
 
 /// What is done with bytes that are not UTF-8.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum BadUtf8 {
     /// The file is refused

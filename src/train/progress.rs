@@ -1,29 +1,31 @@
 //! What a person sees while a model learns, on standard error: standard output is for results.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// How progress is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// Not at all.
     Quiet,
     /// A line now and then.
     Lines,
     /// A bar that is drawn over itself.
-    Bar,
+    Bar(Box<dyn Bar>),
 }
 
-impl Style {
-    /// A bar on a terminal, lines elsewhere, nothing if `quiet`.
-    pub fn choose(quiet: bool) -> Self {
-        match (quiet, std::io::stderr().is_terminal()) {
-            (true, _) => Style::Quiet,
-            (false, true) => Style::Bar,
-            (false, false) => Style::Lines,
-        }
-    }
+/// What a terminal shows of an epoch.
+pub trait Bar: Send {
+    /// Begins with `done` of `words` done.
+    fn begin(&mut self, epoch: &str, words: u64, done: u64);
+
+    /// So much is done; `state` is shown beside it.
+    fn show(&mut self, done: u64, state: String);
+
+    /// Takes the bar away while `print` prints.
+    fn suspend(&mut self, print: &mut dyn FnMut());
+
+    /// Takes it away.
+    fn clear(&mut self);
 }
 
 /// Between two lines.
@@ -34,7 +36,6 @@ const DRAW: Duration = Duration::from_millis(200);
 /// The progress of one epoch after the other.
 pub struct Progress {
     style: Style,
-    bar: ProgressBar,
     out: Box<dyn Write + Send>,
     epoch: String,
     total: u64,
@@ -53,10 +54,8 @@ impl Progress {
 
     fn to(style: Style, out: Box<dyn Write + Send>) -> Self {
         let now = Instant::now();
-        let bar = ProgressBar::hidden();
         Progress {
             style,
-            bar,
             out,
             epoch: String::new(),
             total: 0,
@@ -87,13 +86,8 @@ impl Progress {
         (self.total, self.started_at) = (words, done);
         self.started = Instant::now();
         self.shown = self.started;
-        if self.style == Style::Bar {
-            let target = ProgressDrawTarget::stderr_with_hz(10);
-            self.bar = ProgressBar::with_draw_target(Some(words), target).with_position(done);
-            let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {percent:>3}%  {msg}");
-            self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-            self.bar.set_prefix(self.epoch.clone());
-            self.bar.tick();
+        if let Style::Bar(bar) = &mut self.style {
+            bar.begin(&self.epoch, words, done);
         }
     }
 
@@ -103,7 +97,7 @@ impl Progress {
         let every = match self.style {
             Style::Quiet => return,
             Style::Lines => LINE,
-            Style::Bar => DRAW,
+            Style::Bar(_) => DRAW,
         };
         let now = Instant::now();
         if now.duration_since(self.shown) < every {
@@ -115,9 +109,8 @@ impl Progress {
         let perplexity = if self.perplexity { format!("  perplexity {}", short(loss.exp())) } else { String::new() };
         let unit = self.unit;
         let state = format!("{speed:.0} {unit}/s  loss {loss:.3}{perplexity}  {} left", time(left));
-        if self.style == Style::Bar {
-            self.bar.set_position(done);
-            self.bar.set_message(state);
+        if let Style::Bar(bar) = &mut self.style {
+            bar.show(done, state);
         } else {
             let percent = 100.0 * done as f64 / self.total.max(1) as f64;
             let epoch = &self.epoch;
@@ -128,19 +121,21 @@ impl Progress {
 
     /// Prints a line, above the bar if there is one.
     pub fn say(&mut self, line: &str) {
-        match self.style {
+        let out = &mut self.out;
+        // Nobody may be listening any more.
+        let mut print = || _ = writeln!(out, "{line}");
+        match &mut self.style {
             Style::Quiet => {}
-            Style::Bar => {
-                let out = &mut self.out;
-                _ = self.bar.suspend(|| writeln!(out, "{line}"));
-            }
-            Style::Lines => _ = writeln!(self.out, "{line}"),
+            Style::Bar(bar) => bar.suspend(&mut print),
+            Style::Lines => print(),
         }
     }
 
     /// Takes the bar away.
     pub fn finish(&mut self) {
-        self.bar.finish_and_clear();
+        if let Style::Bar(bar) = &mut self.style {
+            bar.clear();
+        }
     }
 }
 

@@ -1,8 +1,14 @@
 //! Siamese nets on pairs of words: where the net and files of pairs meet.
 
+pub mod train;
+
+pub use train::{Plan, train};
+
+use super::epochs::Batches;
 use super::lexicon::{LeftOut, check_sizes, read_words};
 use super::memory::{self, Needs};
-use super::run::Batches;
+use super::model::{Measured, Measuring, Model};
+use super::neighbors::Points;
 use super::saved::{Saved, SiameseConfig as Config, read_arena};
 use crate::error::Result;
 use crate::models::Siamese;
@@ -11,11 +17,12 @@ use crate::params::{Arena, Gradients, Layout};
 use crate::text::Inputs;
 use crate::text::pairs::{Grades, Pairs};
 use crate::text::ranking::{Roc, roc, spearman};
-use crate::text::words::{Form, WordIndex};
+use crate::text::words::{END, Form, WordIndex};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::fit::{Outcome, SmallFile, Task};
 use crate::train::schedule::{Measure, Score};
 use serde::Serialize;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Pairs as the net takes them.
@@ -151,9 +158,8 @@ pub struct Trained {
     pub words: WordIndex,
 }
 
-impl Trained {
-    /// Reads a checkpoint. Nothing large is allocated before the file is known to hold it.
-    pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
+impl Model for Trained {
+    fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let config = match Saved::read(checkpoint)? {
             Saved::Siamese(config) => config,
             other => return Err(other.wrong_kind(checkpoint.path(), "Siamese nets (wordmill train siamese)")),
@@ -164,6 +170,30 @@ impl Trained {
         let net = Siamese::new(config.net.clone());
         let w = read_arena(checkpoint, net.layout())?;
         Ok(Trained { config, net, w, words })
+    }
+
+    fn weights(&self) -> &Arena<f32> {
+        &self.w
+    }
+
+    fn vectors(&self) -> Option<Points<'_>> {
+        Some(Points::indexed(&self.words, self.w.slice(self.net.words())))
+    }
+
+    /// Where the net puts the words.
+    fn places(&self) -> Option<Points<'_>> {
+        let all: Vec<u32> = (0..self.words.len() as u32).collect();
+        let table = self.net.encode(&all, &self.w).into();
+        Some(Points { table, by_distance: true, from: END as usize + 1, ..self.vectors()? })
+    }
+
+    fn evaluate(&self, file: &Path, how: &Measuring, inputs: &Inputs) -> Result<Measured> {
+        let pairs = Pairs::read(file, &how.columns, inputs)?;
+        let pairs = Encoded::new(&pairs, &self.words, self.config.grades, inputs)?;
+        let bytes = |threads| self.net.distances_bytes::<f32>(pairs.len(), threads);
+        memory::check_threads("evaluation", bytes, inputs)?;
+        let found = pairs.evaluate(&self.net, &self.w);
+        Ok(Measured::new(&found, found.text(), None))
     }
 }
 

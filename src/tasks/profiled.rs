@@ -1,6 +1,6 @@
 //! `--profile`: where the time of a training run went, as a table, as JSON, and as a trace.
 
-use super::info::measure;
+use super::speed::measure;
 use crate::blas::{Backend, Precision};
 use crate::error::{Error, Result};
 use crate::profile::{self, Part, Profile, Total};

@@ -1,9 +1,9 @@
 //! What a checkpoint holds beside its tensors.
 
 use super::columns::Columns;
-use super::inputs::say;
 use crate::error::{Error, Result};
 use crate::models::language_model;
+use crate::notices::say;
 use crate::params::{Arena, Layout};
 use crate::text::conll::Form;
 use crate::text::pairs::Grades;
@@ -181,28 +181,4 @@ pub fn is_set(checkpoint: &mut Checkpoint, key: &str) -> Result<bool> {
     let text = String::from_utf8_lossy(&checkpoint.read(OPTIONS)?).into_owned();
     let table = text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()))?;
     Ok(table.get(key).and_then(toml::Value::as_bool).unwrap_or(false))
-}
-
-/// Options that name files of data.
-const DATA: [&str; 4] = ["train", "valid", "pairs", "vectors"];
-
-/// An error if one of the options `fixed` differs between the run of `checkpoint` and `now`, as TOML.
-pub fn check_same(checkpoint: &mut Checkpoint, now: &str, fixed: &[&str]) -> Result<()> {
-    let path = checkpoint.path().join(OPTIONS);
-    let text = String::from_utf8_lossy(&checkpoint.read(OPTIONS)?).into_owned();
-    let parse = |text: &str| text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()));
-    let (before, now) = (parse(&text)?, parse(now)?);
-    for key in fixed {
-        let show = |table: &toml::Table| table.get(*key).map_or("nothing".to_owned(), |value| value.to_string());
-        let same = match (before.get(*key), now.get(*key)) {
-            // Data may have moved: what they hold is compared when they are read.
-            (Some(_), Some(_)) if DATA.contains(key) => true,
-            (before, now) => before == now,
-        };
-        if !same {
-            let (now, before) = (show(&now), show(&before));
-            return Err(Error::Usage(format!("--{key} {now}: the run to be continued has {before}")));
-        }
-    }
-    Ok(())
 }

@@ -1,9 +1,15 @@
 //! Pseudo-Siamese nets on words with labels, or on rows of numbers: where the net and its files meet.
 
+pub mod train;
+
+pub use train::{Plan, train};
+
 use super::columns::{self, Columns};
+use super::epochs::Batches;
 use super::lexicon::{LeftOut, check_sizes, read_words};
 use super::memory::{self, Needs};
-use super::run::Batches;
+use super::model::{Measured, Measuring, Model};
+use super::neighbors::Points;
 use super::saved::{PseudoSiameseConfig as Config, Saved, check_fit, read_arena};
 use crate::error::Result;
 use crate::layers::losses::largest;
@@ -14,11 +20,12 @@ use crate::params::{Arena, Gradients, Layout, P};
 use crate::text::Inputs;
 use crate::text::labelled::LabelledWords;
 use crate::text::table::Table;
-use crate::text::words::{Form, WordIndex};
+use crate::text::words::{END, Form, WordIndex};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::fit::{Outcome, SmallFile, Task};
 use crate::train::schedule::{Measure, Score};
 use serde::Serialize;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A label that the net does not know: it is always missed.
@@ -186,16 +193,16 @@ pub struct Trained {
 }
 
 /// What a net sees.
-pub enum Sees<W> {
+#[derive(Clone, Debug)]
+pub enum Sees<W, C = Columns> {
     /// Words.
     Words(W),
     /// Numbers, in columns of a CSV file.
-    Columns(Columns),
+    Columns(C),
 }
 
-impl Trained {
-    /// Reads a checkpoint. Nothing large is allocated before the file is known to hold it.
-    pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
+impl Model for Trained {
+    fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let config = match Saved::read(checkpoint)? {
             Saved::PseudoSiamese(config) => config,
             other => {
@@ -222,10 +229,29 @@ impl Trained {
         Ok(Trained { config, net, w, sees })
     }
 
-    /// Its words and their vectors, if it is of words.
-    pub fn vectors(&self) -> Option<(&WordIndex, &[f32])> {
+    fn weights(&self) -> &Arena<f32> {
+        &self.w
+    }
+
+    fn vectors(&self) -> Option<Points<'_>> {
         let Sees::Words(words) = &self.sees else { return None };
-        Some((words, self.w.slice(self.net.words()?)))
+        Some(Points { from: END as usize + 1, ..Points::indexed(words, self.w.slice(self.net.words()?)) })
+    }
+
+    fn evaluate(&self, file: &Path, how: &Measuring, inputs: &Inputs) -> Result<Measured> {
+        let Trained { config, net, w, sees } = self;
+        match sees {
+            Sees::Words(words) => {
+                let file = LabelledWords::read(file, &how.columns, inputs)?;
+                let found = Encoded::words(&file, words, &config.labels, inputs)?.evaluate(net, &config.labels, w);
+                Ok(Measured::new(&found, found.text(), None))
+            }
+            Sees::Columns(columns) => {
+                let table = columns.read(file, &config.labels, inputs)?;
+                let classes = table.names.clone();
+                Ok(Encoded::rows(table).evaluate_rows(net, &classes, w).measured())
+            }
+        }
     }
 }
 

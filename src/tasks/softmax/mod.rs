@@ -1,9 +1,15 @@
 //! Softmax classifiers on tables of numbers: where the model and CSV files meet.
 
+pub mod train;
+
+pub use train::{Plan, train};
+
 use super::columns::Evaluation;
+use super::epochs::Batches;
 use super::memory::{self, Needs};
-use super::run::Batches;
-use super::saved::{self, Saved, SoftmaxConfig as Config, check_fit, read_arena};
+use super::model::{Measured, Measuring, Model};
+use super::neighbors::Points;
+use super::saved::{Saved, SoftmaxConfig as Config, check_fit, read_arena};
 use crate::error::Result;
 use crate::layers::losses::largest;
 use crate::models::SoftmaxRegression;
@@ -82,13 +88,15 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// Loads the best checkpoint of a model directory; warnings go to standard error.
-    pub fn load(dir: &Path) -> Result<Self> {
-        Self::read(&mut saved::open(dir)?)
+    /// How well it does on a file.
+    pub fn evaluate_rows(&self, path: &Path, inputs: &Inputs) -> Result<Evaluation> {
+        let Config { columns, classes, .. } = &self.config;
+        Ok(Examples::new(columns.read(path, classes, inputs)?).evaluate(&self.net, &self.w))
     }
+}
 
-    /// Reads a checkpoint. Nothing large is allocated before the file is known to hold it.
-    pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
+impl Model for Trained {
+    fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let config = match Saved::read(checkpoint)? {
             Saved::Softmax(config) => config,
             other => return Err(other.wrong_kind(checkpoint.path(), "softmax classifiers (wordmill train softmax)")),
@@ -101,10 +109,16 @@ impl Trained {
         Ok(Trained { config, net, w })
     }
 
-    /// How well it does on a file.
-    pub fn evaluate(&self, path: &Path, inputs: &Inputs) -> Result<Evaluation> {
-        let Config { columns, classes, .. } = &self.config;
-        Ok(Examples::new(columns.read(path, classes, inputs)?).evaluate(&self.net, &self.w))
+    fn weights(&self) -> &Arena<f32> {
+        &self.w
+    }
+
+    fn vectors(&self) -> Option<Points<'_>> {
+        None
+    }
+
+    fn evaluate(&self, file: &Path, _: &Measuring, inputs: &Inputs) -> Result<Measured> {
+        Ok(self.evaluate_rows(file, inputs)?.measured())
     }
 }
 

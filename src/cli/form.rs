@@ -1,0 +1,34 @@
+//! Options for the columns of CoNLL files, the same for every command that reads any.
+
+use super::values::size;
+use crate::tasks::model::FormChoice;
+use serde::Serialize;
+
+/// Where words and tags are in a CoNLL file.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FormOptions {
+    /// For taggers: column of the words, from 1 [default: the first; for a trained model, that of its training text]
+    #[arg(long, value_name = "N", value_parser = column)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    word_column: Option<usize>,
+    /// For taggers: cut sentences of more tokens than N, after full stops where there are any [default: 2000, or as in training]
+    #[arg(long, value_name = "N", value_parser = size)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_sentence: Option<usize>,
+}
+
+impl FormOptions {
+    /// What is chosen; `tags` is the column of the tags.
+    pub fn choice(&self, tags: Option<usize>) -> FormChoice {
+        FormChoice { words: self.word_column, tags, longest: self.max_sentence }
+    }
+}
+
+/// A column.
+pub fn column(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..) => Ok(n),
+        _ => Err("expected a column's number, from 1".into()),
+    }
+}

@@ -1,0 +1,33 @@
+//! A model of whatever kind.
+
+use super::model::Model;
+use super::saved::{self, Saved};
+use super::{language_model, pseudo_siamese, siamese, softmax, tagger};
+use crate::error::Result;
+use crate::train::checkpoint::Checkpoint;
+use std::path::Path;
+
+/// What a model directory holds, and the model; warnings go to standard error.
+///
+/// # Errors
+/// There is no checkpoint in it that can be read.
+pub fn load(dir: &Path) -> Result<(Saved, Box<dyn Model>)> {
+    let mut checkpoint = saved::open(dir)?;
+    let saved = Saved::read(&mut checkpoint)?;
+    let model = read(&saved, &mut checkpoint)?;
+    Ok((saved, model))
+}
+
+/// The model of a checkpoint that holds such a one.
+///
+/// # Errors
+/// The checkpoint cannot be read.
+pub fn read(saved: &Saved, checkpoint: &mut Checkpoint) -> Result<Box<dyn Model>> {
+    Ok(match saved {
+        Saved::LanguageModel(_) => Box::new(language_model::Trained::read(checkpoint)?),
+        Saved::Ner(_) => Box::new(tagger::Tagger::read(checkpoint)?),
+        Saved::Siamese(_) => Box::new(siamese::Trained::read(checkpoint)?),
+        Saved::PseudoSiamese(_) => Box::new(pseudo_siamese::Trained::read(checkpoint)?),
+        Saved::Softmax(_) => Box::new(softmax::Trained::read(checkpoint)?),
+    })
+}

@@ -1,0 +1,474 @@
+//! Language models to PyTorch and back.
+//!
+//! PyTorch's weights are ours transposed. Its GRU has the gates in the order r, z, n with 1 − z in the place of z, so that the
+//! weights and biases of z are negated (σ(−a) = 1 − σ(a)); the bias of q = h₋U_q + b_q is the third part of `bias_hh`.
+
+use super::language_model::Trained;
+use super::saved::{CONFIG, Saved, VOCABULARY};
+use crate::error::{Error, Result};
+use crate::kernels::activation::Activation;
+use crate::layers::recurrence::{Cell, Kind, Unit};
+use crate::models::LanguageModel;
+use crate::models::language_model::{Config, Loss};
+use crate::notices::Notice;
+use crate::params::{Arena, P};
+use crate::text::{Inputs, Vocabulary};
+use crate::train::fit::save_model;
+use crate::train::tensor_file::{self, Header, Tensor};
+use crate::train::writer::Writer;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, Write};
+use std::mem::take;
+use std::path::{Path, PathBuf};
+
+/// The name of the note in a file that tells the non-linearity.
+const NOTE: &str = "activation";
+
+/// A matrix or bias under PyTorch's name.
+struct Named {
+    name: String,
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+/// Names and shapes of PyTorch's tensors of a model: per layer weight_ih, weight_hh, bias_ih, bias_hh; then embedding, output and its
+/// bias.
+fn names_of(config: &Config) -> Vec<(String, Vec<usize>)> {
+    let Config { words, embed, hidden, layers, .. } = *config;
+    let rows = if config.cell == Cell::Gru { 3 * hidden } else { hidden };
+    let layer = |l: usize| {
+        let inputs = if l == 0 { embed } else { hidden };
+        [
+            (format!("rnn.weight_ih_l{l}"), vec![rows, inputs]),
+            (format!("rnn.weight_hh_l{l}"), vec![rows, hidden]),
+            (format!("rnn.bias_ih_l{l}"), vec![rows]),
+            (format!("rnn.bias_hh_l{l}"), vec![rows]),
+        ]
+    };
+    let tables = [
+        ("embedding.weight".to_owned(), vec![words, embed]),
+        ("output.weight".to_owned(), vec![words, hidden]),
+        ("output.bias".to_owned(), vec![words]),
+    ];
+    (0..layers).flat_map(layer).chain(tables).collect()
+}
+
+/// The same tensors, all zero, after `check` has allowed each of them.
+fn tensors_of(config: &Config, check: impl Fn(&str, &[usize]) -> Result<()>) -> Result<Vec<Named>> {
+    let names = names_of(config);
+    names.iter().try_for_each(|(name, shape)| check(name, shape))?;
+    Ok(names.into_iter().map(|(name, shape)| Named { data: vec![0.0; shape.iter().product()], name, shape }).collect())
+}
+
+/// Where a block of H rows of PyTorch's matrix is in ours: the block of columns, and its sign.
+type Places = [(usize, f32); 3];
+/// Rows r, z, n of weight_ih in W = [r | z | n], and of weight_hh in U = [q | r | z].
+const INPUT: Places = [(0, 1.0), (1, -1.0), (2, 1.0)];
+const RECURRENT: Places = [(1, 1.0), (2, -1.0), (0, 1.0)];
+/// Where bias_ih and bias_hh have them in ours, [q | r | z | n], which are the sums of theirs.
+const BIASES: [Places; 2] = [[(1, 1.0), (2, -1.0), (3, 1.0)], [(1, 1.0), (2, -1.0), (0, 1.0)]];
+/// The same of a cell with one block.
+const BIAS: [Places; 2] = [INPUT, INPUT];
+
+/// Calls `f` with the places of equal elements, PyTorch's [rows, columns] and ours [columns, …], and the sign between them.
+fn transposed(units: usize, blocks: usize, columns: usize, places: &Places, mut f: impl FnMut(usize, usize, f32)) {
+    for (block, &(place, sign)) in places[..blocks].iter().enumerate() {
+        for unit in 0..units {
+            for column in 0..columns {
+                let theirs = (block * units + unit) * columns + column;
+                f(theirs, (column * blocks + place) * units + unit, sign);
+            }
+        }
+    }
+}
+
+/// Calls `f` with the places of the biases: 0 for bias_ih and 1 for bias_hh, the place there, that in ours, and the sign.
+fn biases(units: usize, blocks: usize, mut f: impl FnMut(usize, usize, usize, f32)) {
+    let all = if blocks == 3 { BIASES } else { BIAS };
+    for (which, places) in all.iter().enumerate() {
+        for (block, &(place, sign)) in places[..blocks].iter().enumerate() {
+            (0..units).for_each(|unit| f(which, block * units + unit, place * units + unit, sign));
+        }
+    }
+}
+
+/// Refuses what PyTorch's nn.RNN and nn.GRU do not have.
+fn refuse(config: &Config) -> Result<()> {
+    let what = match config.cell {
+        Cell::GatedFeedback(_) => "a gated-feedback net",
+        Cell::Rnn(Activation::Sigmoid) => "sigmoid units",
+        _ if matches!(config.loss, Loss::Adaptive { .. }) => "an output layer in parts",
+        _ if config.reset_at.is_some() => "states that are reset at the end of a sentence",
+        _ => return Ok(()),
+    };
+    Err(Error::Usage(format!("PyTorch's nn.RNN and nn.GRU have nothing like {what}: this model cannot be exported")))
+}
+
+/// The tensors of a language model. What is multiplied at test time, after dropout without scaling, goes into the weights.
+fn to_pytorch(model: &LanguageModel, w: &Arena<f32>) -> Vec<Named> {
+    let config = model.config();
+    let (units, blocks) = (config.hidden, if config.cell == Cell::Gru { 3 } else { 1 });
+    let mut all = tensors_of(config, |_, _| Ok(())).expect("all are allowed");
+    let factor = config.at_test as f32;
+    for (l, p) in model.stack().iter().enumerate() {
+        let [ih, hh, bih, bhh] = &mut all[4 * l..][..4] else { unreachable!("four tensors a layer") };
+        let (input, recurrent, bias) = (w.slice(p.input), w.slice(p.recurrent), w.slice(p.bias));
+        transposed(units, blocks, ih.shape[1], &INPUT, |i, j, sign| ih.data[i] = sign * factor * input[j]);
+        let places = if blocks == 3 { &RECURRENT } else { &INPUT };
+        transposed(units, blocks, units, places, |i, j, sign| hh.data[i] = sign * recurrent[j]);
+        // All of a sum goes to the first of its parts.
+        let mut rest = bias.to_vec();
+        biases(units, blocks, |which, i, j, sign| [&mut *bih, &mut *bhh][which].data[i] = sign * take(&mut rest[j]));
+    }
+    let [embedding, output, bias] = &mut all[4 * config.layers..] else { unreachable!("three tables") };
+    let [l, u, b] = model.tables();
+    embedding.data.copy_from_slice(w.slice(l));
+    output.data.iter_mut().zip(w.slice(u)).for_each(|(x, y)| *x = factor * y);
+    bias.data.copy_from_slice(w.slice(b));
+    all
+}
+
+/// The other way: fills `w`.
+fn of_pytorch(model: &LanguageModel, w: &mut Arena<f32>, all: &[Named]) {
+    let config = model.config();
+    let (units, blocks) = (config.hidden, if config.cell == Cell::Gru { 3 } else { 1 });
+    for (l, p) in model.stack().iter().enumerate() {
+        let [ih, hh, bih, bhh] = &all[4 * l..][..4] else { unreachable!("four tensors a layer") };
+        let input = w.slice_mut(p.input);
+        transposed(units, blocks, ih.shape[1], &INPUT, |i, j, sign| input[j] = sign * ih.data[i]);
+        let recurrent = w.slice_mut(p.recurrent);
+        let places = if blocks == 3 { &RECURRENT } else { &INPUT };
+        transposed(units, blocks, units, places, |i, j, sign| recurrent[j] = sign * hh.data[i]);
+        let bias = w.slice_mut(p.bias);
+        bias.fill(0.0);
+        biases(units, blocks, |which, i, j, sign| bias[j] += sign * [bih, bhh][which].data[i]);
+    }
+    let [embedding, output, bias] = &all[4 * config.layers..] else { unreachable!("three tables") };
+    let [l, u, b] = model.tables();
+    let mut put = |p: P, x: &Named| w.slice_mut(p).copy_from_slice(&x.data);
+    put(l, embedding);
+    put(b, bias);
+    if !config.tie {
+        put(u, output);
+    }
+}
+
+/// Writes the weights of a model as a safetensors file with the names of torch.nn, and its words beside it; returns the path of these.
+///
+/// # Errors
+/// PyTorch has no such model, or a file is there already or cannot be written.
+pub fn export(trained: &Trained, to: &Path) -> Result<PathBuf> {
+    let Trained { model, w, vocabulary } = trained;
+    refuse(model.config())?;
+    let named = to_pytorch(model, w);
+    let tensors: Vec<Tensor> =
+        named.iter().map(|x| Tensor { name: &x.name, shape: &x.shape, data: x.data.as_slice().into() }).collect();
+    let activation = format!("{:?}", model.config().cell.activation()).to_lowercase();
+    let notes = [("format", "pt".to_owned()), (NOTE, activation)];
+    let words = to.with_extension("vocab.txt");
+    let write = |path: &Path, write: &dyn Fn(&mut BufWriter<File>) -> std::io::Result<()>| {
+        let file = File::create_new(path).map_err(|e| Error::io(path, "making the file", e))?;
+        let mut file = BufWriter::new(file);
+        write(&mut file).and_then(|()| file.flush()).map_err(|e| Error::io(path, "writing", e))
+    };
+    if let Some(path) = [to, &words].into_iter().find(|path| path.exists()) {
+        return Err(Error::input(path, 0, "a file that is there already", "the name of a new file"));
+    }
+    let written = write(to, &|file| tensor_file::write(file, &notes, &tensors))
+        .and_then(|()| write(&words, &|file| vocabulary.write_to(file)));
+    if written.is_err() {
+        // Half an export is none; what cannot be removed is told by the next one.
+        _ = std::fs::remove_file(to);
+        _ = std::fs::remove_file(&words);
+    }
+    written.map(|()| words)
+}
+
+/// A model from elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// A safetensors file of its weights.
+    pub file: &'a Path,
+    /// The file of its words, with their counts.
+    pub words: &'a Path,
+    /// The non-linearity of an nn.RNN, where it is not what the file says.
+    pub activation: Option<Activation>,
+}
+
+/// Makes a model directory `out` of PyTorch's weights, in the place of what is there if `force`; returns the number of its parameters.
+///
+/// # Errors
+/// The files are not those of such a model, or the directory cannot be written.
+pub fn import(source: &Source, out: &Path, force: bool, inputs: &Inputs) -> Result<usize> {
+    Writer::check_free(out, force)?;
+    let vocabulary = Vocabulary::read(source.words)?;
+    let path = source.file;
+    if path.is_dir() {
+        return Err(Error::input(path, 0, "a directory", "a safetensors file"));
+    }
+    let mut file = File::open(path).map_err(|e| Error::io(path, "reading", e))?;
+    refuse_pickles(&mut file, path)?;
+    let header = Header::read(&mut file, path)?;
+    let theirs = Theirs::of(&header, path)?;
+    let mut config = config(&header, &theirs, vocabulary.len(), source)?;
+    let mut all = tensors_of(&config, |name, shape| theirs.check(name, shape, path))?;
+    let mut zero = Vec::new();
+    for x in &mut all {
+        match theirs.find(&x.name) {
+            Some((name, _)) => header.read_as_f32(&mut file, path, name, &mut x.data)?,
+            // Of tied weights there is one table; biases may be missing.
+            None if x.name.ends_with(".weight") => {}
+            None => zero.push(x.name.clone()),
+        }
+        if x.data.iter().any(|x| !x.is_finite()) {
+            let found = format!("{} with a value that is not finite", x.name);
+            return Err(Error::input(path, 0, found, "finite weights"));
+        }
+    }
+    if !zero.is_empty() {
+        inputs.warn(Notice::of_file(path, 0, format!("no {}", zero.join(", "))).done("taken as zeros"))?;
+    }
+    let [embedding, output, _] = &mut all[config.layers * 4..] else { unreachable!("three tables") };
+    if theirs.find(&embedding.name).is_none() {
+        embedding.data.copy_from_slice(&output.data);
+    }
+    config.tie |= embedding.shape == output.shape && embedding.data == output.data;
+    let model = LanguageModel::new(config);
+    let mut w = Arena::zeros(model.layout());
+    of_pytorch(&model, &mut w, &all);
+    let mut words = Vec::new();
+    vocabulary.write_to(&mut words).map_err(|e| Error::io(out, "listing the vocabulary", e))?;
+    let saved = Saved::LanguageModel(model.config().clone()).to_json();
+    let writer = Writer::create(out, force)?;
+    writer.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
+    save_model(&writer, &w, &[(CONFIG, &saved), (VOCABULARY, &words)])?;
+    Ok(model.layout().parameters())
+}
+
+/// What the names and shapes of the tensors say.
+fn config(header: &Header, theirs: &Theirs, words: usize, source: &Source) -> Result<Config> {
+    let path = source.file;
+    let shape = |name: &str| theirs.find(name).map(|(_, shape)| shape);
+    let matrix = |name: &str| match theirs.find(name) {
+        Some((_, &[rows, columns])) if rows > 0 && columns > 0 => Ok((rows, columns)),
+        Some((name, other)) => Err(Error::input(path, 0, format!("{name} of shape {other:?}"), "a matrix")),
+        None => {
+            let all: Vec<&str> = theirs.names.values().map(|(name, _)| name.as_str()).take(12).collect();
+            let found = format!("no tensor {name} among {}", all.join(", "));
+            Err(Error::input(path, 0, found, "those of an nn.Embedding, an nn.RNN or nn.GRU and an nn.Linear"))
+        }
+    };
+    let (recurrent, hidden) = matrix("rnn.weight_hh_l0")?;
+    let cell = match recurrent / hidden {
+        _ if recurrent % hidden != 0 => None,
+        1 => Some(Kind::Rnn),
+        3 => Some(Kind::Gru),
+        _ => None,
+    };
+    let Some(cell) = cell else {
+        let lstm = if recurrent == 4 * hidden { ", as an nn.LSTM has, which is not here" } else { "" };
+        let found = format!("rnn.weight_hh_l0 of shape [{recurrent}, {hidden}]{lstm}");
+        return Err(Error::input(path, 0, found, "that of an nn.RNN [H, H] or an nn.GRU [3H, H]"));
+    };
+    // Tied weights are one table, under the name of either.
+    let table =
+        if shape("embedding.weight").is_none() && shape("output.weight").is_some() { "output" } else { "embedding" };
+    let (rows, embed) = matrix(&format!("{table}.weight"))?;
+    if rows != words {
+        let found = format!("{table}.weight with {rows} rows");
+        let expected = format!("one for each of the {words} words of {}", source.words.display());
+        return Err(Error::input(path, 0, found, expected));
+    }
+    let layers = (0..).take_while(|l| shape(&format!("rnn.weight_hh_l{l}")).is_some()).count();
+    let noted = match header.note(NOTE) {
+        Some("relu") => Activation::Relu,
+        Some("tanh") | None => Activation::Tanh,
+        Some(other) if source.activation.is_none() => {
+            let found = format!("a note that the activation is {other:?}");
+            return Err(Error::input(path, 0, found, "tanh or relu; or give --activation"));
+        }
+        Some(_) => Activation::Tanh,
+    };
+    let tie = shape("output.weight").is_none() || shape("embedding.weight").is_none();
+    if tie && embed != hidden {
+        let other = if table == "output" { "embedding" } else { "output" };
+        let found = format!("no {other}.weight, and word vectors of width {embed}");
+        return Err(Error::input(path, 0, found, format!("width {hidden}, as tied weights have")));
+    }
+    if layers > 64 {
+        return Err(Error::input(path, 0, format!("{layers} layers"), "at most 64"));
+    }
+    if source.activation.is_some() && cell != Kind::Rnn {
+        return Err(Error::Usage("--activation is for an nn.RNN; the file holds an nn.GRU".into()));
+    }
+    let activation = source.activation.unwrap_or(noted);
+    let cell = Cell::new(cell, activation, Unit::Gru);
+    let config = Config { words, embed, hidden, layers, cell, tie, ..Config::default() };
+    let expected = names_of(&config);
+    match theirs.names.iter().find(|(ours, _)| !expected.iter().any(|(name, _)| name == *ours)) {
+        Some((_, (name, _))) => {
+            let expected = "only an nn.Embedding, an nn.RNN or nn.GRU in one direction, and an nn.Linear";
+            Err(Error::input(path, 0, format!("the tensor {name}, which has no place in such a model"), expected))
+        }
+        None => Ok(config),
+    }
+}
+
+/// The tensors of a file from elsewhere, under our names.
+struct Theirs {
+    /// Our name: theirs, and the shape.
+    names: BTreeMap<String, (String, Vec<usize>)>,
+}
+
+impl Theirs {
+    /// An error if two tensors are the same one of ours.
+    fn of(header: &Header, path: &Path) -> Result<Self> {
+        let mut names = BTreeMap::new();
+        for (name, shape) in header.shapes() {
+            let ours = our_name(&name);
+            if let Some((before, _)) = names.insert(ours.clone(), (name.clone(), shape)) {
+                let found = format!("{before} and {name}, both of which may be {ours}");
+                return Err(Error::input(path, 0, found, "one of them"));
+            }
+        }
+        Ok(Theirs { names })
+    }
+
+    /// Their name and the shape of the tensor that we call `name`.
+    fn find(&self, name: &str) -> Option<(&str, &[usize])> {
+        self.names.get(name).map(|(name, shape)| (name.as_str(), shape.as_slice()))
+    }
+
+    /// An error if that tensor is there and has another shape, or is a matrix of the recurrent layers and not there.
+    fn check(&self, name: &str, expected: &[usize], path: &Path) -> Result<()> {
+        let found = match self.find(name) {
+            Some((_, shape)) if shape == expected => return Ok(()),
+            Some((name, shape)) => format!("{name} of shape {shape:?}"),
+            None if name.starts_with("rnn.weight") => format!("no tensor {name}"),
+            None => return Ok(()),
+        };
+        Err(Error::input(path, 0, found, format!("one of shape {expected:?}, as the others ask for")))
+    }
+}
+
+/// What we call a tensor that is called `name` in a file from elsewhere: wrappers of a model put something before it, and its layers have
+/// names that are usual, as encoder and decoder in PyTorch's own example of a language model.
+fn our_name(name: &str) -> String {
+    const EMBEDDINGS: [&str; 9] = [
+        "embedding",
+        "embeddings",
+        "encoder",
+        "embed",
+        "emb",
+        "embedding_layer",
+        "word_embedding",
+        "word_embeddings",
+        "wte",
+    ];
+    const OUTPUTS: [&str; 11] =
+        ["output", "decoder", "out", "fc", "fc_out", "linear", "head", "lm_head", "proj", "output_layer", "classifier"];
+    let mut rest = name;
+    // Of DataParallel and DistributedDataParallel, torch.compile, Lightning.
+    while let Some(inner) = ["module.", "_orig_mod.", "model."].iter().find_map(|prefix| rest.strip_prefix(prefix)) {
+        rest = inner;
+    }
+    let (layer, last) = rest.rsplit_once('.').unwrap_or(("", rest));
+    if ["weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l"].iter().any(|start| last.starts_with(start)) {
+        return format!("rnn.{last}");
+    }
+    match last {
+        "weight" if EMBEDDINGS.contains(&layer) => "embedding.weight".to_owned(),
+        "weight" | "bias" if OUTPUTS.contains(&layer) => format!("output.{last}"),
+        _ => rest.to_owned(),
+    }
+}
+
+/// Names what torch.save writes, with the command that makes a safetensors file of it.
+fn refuse_pickles(file: &mut File, path: &Path) -> Result<()> {
+    let mut start = Vec::new();
+    let read = file.take(512).read_to_end(&mut start).and_then(|_| file.rewind());
+    read.map_err(|e| Error::io(path, "reading", e))?;
+    // A zip archive of which the first entry is data.pkl or beside it; before PyTorch 1.6 a bare pickle of protocol 2.
+    let archive = start.starts_with(b"PK\x03\x04");
+    if !archive && !start.starts_with(b"\x80\x02") {
+        return Ok(());
+    }
+    if archive && start.windows(4).any(|name| name == b".npy") {
+        return Err(Error::input(
+            path,
+            0,
+            "an archive of NumPy arrays",
+            "a safetensors file of an nn.Module's state_dict",
+        ));
+    }
+    let python = |path: &Path| format!("'{}'", path.display().to_string().replace('\\', "\\\\").replace('\'', "\\'"));
+    let (from, to) = (python(path), python(&path.with_extension("safetensors")));
+    let command = format!(
+        "python -c \"import torch; from safetensors.torch import save_file; x = torch.load({from}, map_location='cpu', weights_only=True); \
+         x = x.get('state_dict', x.get('model', x)); save_file({{k: v.clone().contiguous() for k, v in x.items()}}, {to})\""
+    );
+    Err(Error::input(path, 0, "a pickle of PyTorch", format!("a safetensors file, as made by: {command}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::language_model::Window;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// What is written is read, of any sizes.
+        #[test]
+        fn any_model_goes_there_and_back(
+            (words, hidden, layers) in (3usize..9, 1usize..7, 1usize..4),
+            (embed, gru, tie) in (1usize..7, any::<bool>(), any::<bool>()),
+            seed in any::<u64>(),
+        ) {
+            let (cell, embed) = (if gru { Cell::Gru } else { Cell::Rnn(Activation::Tanh) }, if tie { hidden } else { embed });
+            let model = LanguageModel::new(Config { words, embed, hidden, layers, cell, tie, ..Config::default() });
+            let mut w = Arena::<f32>::zeros(model.layout());
+            crate::models::Init::Uniform.fill(&mut w, seed);
+            let mut again = Arena::zeros(model.layout());
+            of_pytorch(&model, &mut again, &to_pytorch(&model, &w));
+            prop_assert_eq!(again.all(), w.all());
+        }
+    }
+
+    #[test]
+    fn there_and_back() {
+        for (cell, tie) in [(Cell::Rnn(Activation::Tanh), false), (Cell::Gru, false), (Cell::Gru, true)] {
+            let embed = if tie { 4 } else { 3 };
+            let config = Config { words: 7, embed, hidden: 4, layers: 2, cell, tie, ..Config::default() };
+            let model = LanguageModel::new(config.clone());
+            let mut w = Arena::<f32>::zeros(model.layout());
+            crate::models::Init::Uniform.fill(&mut w, 1);
+            for (p, tensor) in model.layout().tensors() {
+                let bias = tensor.rows == 1;
+                w.slice_mut(p).iter_mut().enumerate().for_each(|(i, x)| *x += if bias { i as f32 * 0.01 } else { 0.0 });
+            }
+            let mut again = Arena::zeros(model.layout());
+            of_pytorch(&model, &mut again, &to_pytorch(&model, &w));
+            assert_eq!(again.all(), w.all(), "{cell:?}");
+
+            // A model that multiplies at test time gives the same probabilities when it does not, with the exported weights.
+            let config = Config { tie: false, embed: 4, ..config };
+            let model = LanguageModel::new(Config { at_test: 0.5, ..config.clone() });
+            let plain = LanguageModel::new(config);
+            let mut w = Arena::<f32>::zeros(model.layout());
+            crate::models::Init::Uniform.fill(&mut w, 2);
+            let mut folded = Arena::zeros(plain.layout());
+            of_pytorch(&plain, &mut folded, &to_pytorch(&model, &w));
+            let of = |model: &LanguageModel, w: &Arena<f32>| {
+                let mut out = [0.0; 3];
+                let window = Window { inputs: &[1, 2, 6], targets: &[2, 6, 0], loss_from: 0 };
+                model.log_probabilities(&mut out, &mut model.space(3, 1), window, w);
+                out
+            };
+            for (a, b) in of(&model, &w).into_iter().zip(of(&plain, &folded)) {
+                assert!((a - b).abs() < 1e-6, "{a} {b}");
+            }
+        }
+    }
+}

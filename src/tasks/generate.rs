@@ -1,0 +1,169 @@
+//! Sentences that a language model writes.
+
+use super::language_model::Trained;
+use crate::models::language_model::Space;
+use crate::rng::{Purpose, Stream};
+use crate::text::marks::Marks;
+use crate::text::vocabulary::UNK;
+use rand::RngExt;
+use serde::Serialize;
+
+/// How words are drawn.
+#[derive(Clone, Debug)]
+pub struct Draws {
+    /// Most words of a sentence that are drawn.
+    pub words: usize,
+    /// Below 1 plays safe, above 1 takes risks.
+    pub temperature: f64,
+    /// Draw from so many of the likeliest words only.
+    pub top_k: Option<usize>,
+    /// Whether the unknown word may be drawn.
+    pub unknown: bool,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Default for Draws {
+    fn default() -> Self {
+        Draws { words: 100, temperature: 1.0, top_k: None, unknown: false, seed: 1 }
+    }
+}
+
+/// What the model makes of a prompt.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sentence {
+    /// The prompt and what follows.
+    pub text: String,
+    /// Words drawn.
+    pub words: usize,
+    /// Whether it ended by itself.
+    pub ended: bool,
+    /// Words of the prompt that the model does not know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
+}
+
+/// Writes sentences, one after the other.
+pub struct Generator<'a> {
+    trained: &'a Trained,
+    space: Space<f32>,
+    /// Where the scores are taken for normalised.
+    ln_z: Option<f64>,
+    logits: Vec<f32>,
+    order: Vec<u32>,
+}
+
+/// Words whose scores are computed together, where they are not needed of all.
+const BLOCK: usize = 512;
+/// Draws until one falls on a word, where the words' probabilities sum to less than 1.
+const TRIES: usize = 100;
+
+impl<'a> Generator<'a> {
+    /// Memory to write with; with `ln_z` the words' scores are taken for normalised by it, and drawn from as they are.
+    pub fn new(trained: &'a Trained, ln_z: Option<f64>) -> Self {
+        let words = trained.vocabulary.len();
+        Generator {
+            trained,
+            space: match ln_z {
+                Some(_) => trained.model.state_space(1, 1),
+                None => trained.model.evaluation_space(1, 1),
+            },
+            ln_z,
+            logits: vec![0.0; if ln_z.is_some() { BLOCK.min(words) } else { words }],
+            order: Vec::with_capacity(words),
+        }
+    }
+
+    /// `prompt` and what the model makes of it, as the draws of sentence `number` say.
+    pub fn sentence(&mut self, prompt: &str, options: &Draws, number: u64) -> Sentence {
+        let Trained { model, w, vocabulary } = self.trained;
+        let mut random = Stream::new(options.seed, Purpose::Generate, number, 0);
+        self.space.reset();
+        let mut prompt: Vec<&str> = prompt.split_ascii_whitespace().collect();
+        if vocabulary.strips_marks() {
+            // A mark at its end would not be followed by anything.
+            prompt = Marks::stripped(&prompt).to_vec();
+        }
+        let mut text = prompt.join(" ");
+        model.read_word(&mut self.space, vocabulary.eos(), w);
+        let mut unknown: Vec<String> = Vec::new();
+        for word in prompt {
+            let id = vocabulary.id_or_unk(word);
+            if id == vocabulary.unk() && word != UNK && !unknown.iter().any(|known| known == word) {
+                unknown.push(word.to_owned());
+            }
+            model.read_word(&mut self.space, id, w);
+        }
+        let (mut words, mut ended) = (0, false);
+        while words < options.words {
+            let word = match self.ln_z {
+                Some(ln_z) => self.walk(ln_z, options, &mut random),
+                None => {
+                    model.next_logits(&mut self.logits, &self.space, w);
+                    if !options.unknown {
+                        self.logits[vocabulary.unk() as usize] = f32::NEG_INFINITY;
+                    }
+                    draw(&mut self.order, &self.logits, options, &mut random)
+                }
+            };
+            if word == vocabulary.eos() {
+                ended = true;
+                break;
+            }
+            words += 1;
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(vocabulary.word(word));
+            model.read_word(&mut self.space, word, w);
+        }
+        Sentence { text, words, ended, unknown }
+    }
+
+    /// A word drawn by e^(o − ln Z): down the vocabulary, the frequent words first, until the probabilities seen reach a random
+    /// number. Where all together are less than 1 it may lie beyond, and another is drawn; what is beyond 1 is never reached.
+    fn walk(&mut self, ln_z: f64, options: &Draws, random: &mut Stream) -> u32 {
+        let Trained { model, w, vocabulary } = self.trained;
+        for _ in 0..TRIES {
+            let mut left = random.random::<f64>();
+            for first in (0..vocabulary.len()).step_by(BLOCK) {
+                let block = BLOCK.min(vocabulary.len() - first);
+                let logits = &mut self.logits[..block];
+                model.logits(logits, &self.space, first, w);
+                for (word, &logit) in (first as u32..).zip(logits.iter()) {
+                    if word != vocabulary.unk() || options.unknown {
+                        left -= (f64::from(logit) - ln_z).exp();
+                        if left < 0.0 {
+                            return word;
+                        }
+                    }
+                }
+            }
+        }
+        vocabulary.eos()
+    }
+}
+
+/// A word drawn from softmax(logits / temperature), of the likeliest K if so asked.
+fn draw(order: &mut Vec<u32>, logits: &[f32], options: &Draws, random: &mut Stream) -> u32 {
+    order.clear();
+    order.extend(0..logits.len() as u32);
+    let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    if let Some(k) = options.top_k.filter(|&k| k < order.len()) {
+        order.select_nth_unstable_by(k - 1, by_logit);
+        order.truncate(k);
+        order.sort_unstable();
+    }
+    let largest = order.iter().fold(f32::NEG_INFINITY, |a, &i| a.max(logits[i as usize]));
+    let weight = |i: u32| (f64::from(logits[i as usize] - largest) / options.temperature).exp();
+    let total: f64 = order.iter().map(|&i| weight(i)).sum();
+    let mut left = random.random::<f64>() * total;
+    for &i in order.iter() {
+        left -= weight(i);
+        if left < 0.0 {
+            return i;
+        }
+    }
+    // Rounding may leave a little over: the likeliest word takes it.
+    order.iter().copied().min_by(by_logit).unwrap_or(0)
+}

@@ -1,0 +1,224 @@
+//! How well a language model predicts a text.
+
+use super::Trained;
+use crate::error::Result;
+use crate::models::LanguageModel;
+use crate::models::language_model::{Space, Window};
+use crate::params::Arena;
+use crate::tasks::memory;
+use crate::tasks::model::Measuring;
+use crate::text::{Corpus, Inputs, Subset};
+use crate::train::signals::Signals;
+use serde::Serialize;
+use std::path::Path;
+use std::time::Instant;
+
+/// Lanes and steps of an evaluation, and the steps that a lane reads before its own part begins: the states of a GRU remember
+/// hundreds of words.
+pub(in crate::tasks) const LANES: usize = 64;
+pub(in crate::tasks) const STEPS: usize = 32;
+const BURN_IN: usize = 512;
+/// Words that a lane has at least, if the text has more.
+const LEAST: usize = 512;
+
+/// Evaluates on a text in parallel lanes: every word is a target once, and every lane begins by reading the words before its
+/// part, so that the result is that of one pass to about four digits, whatever the number of lanes.
+pub struct Evaluator {
+    space: Space<f32>,
+    lanes: usize,
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+    out: Vec<f64>,
+    /// Ends an evaluation when a signal is raised.
+    pub(super) signals: Option<Signals>,
+    /// The targets' logits, of a model that learns to be normalised.
+    logits: Vec<f64>,
+}
+
+/// What an evaluation finds.
+#[derive(Clone, Copy, Debug)]
+pub struct Evaluated {
+    /// The mean loss in nats.
+    pub loss: f64,
+    /// The mean and the standard deviation of ln Z, the logarithm of the sum of e^o over the words, of a model that learns to keep it
+    /// where [`LanguageModel::ln_z`] says.
+    pub ln_z: Option<(f64, f64)>,
+    /// The mean loss of known words only, without the ends of lines; none if there is none.
+    pub known: Option<f64>,
+}
+
+impl Evaluator {
+    /// Lanes for a text of `words`.
+    fn lanes(words: usize) -> usize {
+        (words / LEAST).clamp(1, LANES)
+    }
+
+    /// Working memory to evaluate texts of `words` words.
+    pub fn new(model: &LanguageModel, words: usize) -> Self {
+        let lanes = Self::lanes(words);
+        let n = STEPS * lanes;
+        Evaluator {
+            space: model.evaluation_space(STEPS, lanes),
+            lanes,
+            inputs: vec![0; n],
+            targets: vec![0; n],
+            out: vec![0.0; n],
+            signals: None,
+            logits: vec![0.0; if model.ln_z().is_some() { n } else { 0 }],
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.signals.as_ref().is_some_and(|signals| signals.stop().is_some())
+    }
+
+    /// Bytes of [`Evaluator::new`].
+    pub fn bytes(model: &LanguageModel, words: usize) -> usize {
+        model.space_bytes::<f32>(STEPS, Self::lanes(words), false)
+    }
+
+    /// Measures all words of `ids`, each given those before it; the first follows `eos`. Words other than `unk` and `eos` are also
+    /// measured apart. The loss is NaN if a signal that
+    /// [`crate::train::fit::Task::heed`] has told it of has ended it.
+    pub fn evaluate(&mut self, model: &LanguageModel, w: &Arena<f32>, ids: &[u32], [unk, eos]: [u32; 2]) -> Evaluated {
+        let (lanes, length) = (self.lanes, ids.len().div_ceil(self.lanes));
+        // The word before target i, for all i that a lane may reach.
+        let before = |i: isize| if i < 1 { eos } else { *ids.get(i as usize - 1).unwrap_or(&eos) };
+        self.space.reset();
+        let fill = |inputs: &mut [u32], targets: &mut [u32], from: isize| {
+            for (i, (input, target)) in inputs.iter_mut().zip(targets).enumerate() {
+                let at = (i % lanes * length) as isize + from + (i / lanes) as isize;
+                (*input, *target) = (before(at), before(at + 1));
+            }
+        };
+        let burn_in = BURN_IN.min(length) as isize;
+        let mut at = -burn_in;
+        while at < 0 && !self.is_stopped() {
+            let n = STEPS.min(-at as usize) * lanes;
+            fill(&mut self.inputs[..n], &mut self.targets[..n], at);
+            model.advance(&mut self.space, &self.inputs[..n], w);
+            at += (n / lanes) as isize;
+            if at == 0 {
+                // The first lane has nothing before it.
+                model.forget_lane(&mut self.space, 0);
+            }
+        }
+        let (mut total, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        let (mut of_known, mut known) = (0.0, 0_u64);
+        for at in (0..length).step_by(STEPS) {
+            if self.is_stopped() {
+                return Evaluated { loss: f64::NAN, ln_z: None, known: None };
+            }
+            let steps = STEPS.min(length - at);
+            let n = steps * lanes;
+            fill(&mut self.inputs[..n], &mut self.targets[..n], at as isize);
+            let window = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: 0 };
+            model.log_probabilities(&mut self.out[..n], &mut self.space, window, w);
+            let counted = |i: &usize| (i % lanes) * length + at + i / lanes < ids.len();
+            total -= (0..n).filter(counted).map(|i| self.out[i]).sum::<f64>();
+            for i in (0..n).filter(counted).filter(|&i| ![unk, eos].contains(&self.targets[i])) {
+                of_known -= self.out[i];
+                known += 1;
+            }
+            if !self.logits.is_empty() {
+                model.target_logits(&mut self.logits[..n], &self.space, w);
+                for ln_z in (0..n).filter(counted).map(|i| self.logits[i] - self.out[i]) {
+                    sum += ln_z;
+                    squares += ln_z * ln_z;
+                }
+            }
+            model.carry(&mut self.space, steps);
+        }
+        let n = ids.len() as f64;
+        let ln_z = (!self.logits.is_empty()).then(|| (sum / n, (squares / n - (sum / n).powi(2)).max(0.0).sqrt()));
+        Evaluated { loss: total / n, ln_z, known: (known > 0).then(|| of_known / known as f64) }
+    }
+}
+
+/// How well a model predicts a text.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// e to the mean loss.
+    pub perplexity: f64,
+    /// The mean loss in nats.
+    pub loss: f64,
+    /// The mean loss in bits.
+    pub bits_per_word: f64,
+    /// Of known words only, without the ends of lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_of_known_words: Option<f64>,
+    /// Of a model of --loss nce: the mean of ln Z over the text, its standard deviation, and what it was trained to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ln_z: Option<[f64; 3]>,
+    /// Words, ends of lines included.
+    pub tokens: usize,
+    /// Lines.
+    pub lines: u64,
+    /// Lines of the whole text, where a subset of them was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_lines: Option<u64>,
+    /// Words that the model does not know.
+    pub unknown: u64,
+    /// Their share.
+    pub unknown_rate: f64,
+    /// How fast they were read.
+    pub words_per_second: f64,
+}
+
+impl Trained {
+    /// Measures the model on the text in `file`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or there is no memory.
+    pub fn evaluate_text(&self, file: &Path, how: &Measuring, inputs: &Inputs) -> Result<Evaluation> {
+        let strips = how.strip_marks || self.vocabulary.strips_marks();
+        let vocabulary = &self.vocabulary.clone().stripping_marks(strips);
+        let mut corpus = Corpus::read_with(file, vocabulary, inputs)?;
+        corpus.warn_of_unknown(file, inputs)?;
+        let (unk, eos) = (vocabulary.unk(), vocabulary.eos());
+        let mut of_lines = None;
+        if let Some(tokens) = how.tokens {
+            let Subset { ids, lines, of_lines: all, .. } = Subset::choose(&corpus.ids, eos, tokens);
+            let unknown = ids.iter().filter(|&&id| id == unk).count() as u64;
+            corpus = Corpus { ids, unknown, lines };
+            of_lines = Some(all);
+        }
+        let bytes = Evaluator::bytes(&self.model, corpus.ids.len());
+        memory::check_threads("evaluation", |_| bytes, inputs)?;
+        let start = Instant::now();
+        let mut evaluator = Evaluator::new(&self.model, corpus.ids.len());
+        let Evaluated { loss, ln_z, known } = evaluator.evaluate(&self.model, &self.w, &corpus.ids, [unk, eos]);
+        Ok(Evaluation {
+            perplexity: loss.exp(),
+            loss,
+            bits_per_word: loss / std::f64::consts::LN_2,
+            perplexity_of_known_words: known.map(f64::exp),
+            ln_z: ln_z.zip(self.model.ln_z()).map(|((mean, deviation), taken)| [mean, deviation, taken]),
+            tokens: corpus.ids.len(),
+            lines: corpus.lines,
+            of_lines,
+            unknown: corpus.unknown,
+            unknown_rate: corpus.unknown_rate(),
+            words_per_second: corpus.ids.len() as f64 / start.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+impl Evaluation {
+    /// For people.
+    pub fn text(&self) -> String {
+        let Evaluation { perplexity, loss, bits_per_word, tokens, lines, unknown, .. } = self;
+        let ln_z = self.ln_z.map_or(String::new(), |[mean, deviation, taken]| {
+            format!("\nln Z {mean:.4} ± {deviation:.4}, trained to be {taken}")
+        });
+        let known = self.perplexity_of_known_words.map_or(String::new(), |perplexity| {
+            format!("\nperplexity {perplexity:.3} without unknown words and ends of lines")
+        });
+        let part = self.of_lines.map_or(String::new(), |all| format!(", a fixed random subset of {all}"));
+        format!(
+            "perplexity {perplexity:.3}{known}\nloss {loss:.5} nats per word, {bits_per_word:.4} bits per word{ln_z}\n\
+             {tokens} words in {lines} lines{part} (line ends counted), {unknown} unknown ({:.2} %)",
+            100.0 * self.unknown_rate
+        )
+    }
+}

@@ -1,0 +1,324 @@
+//! Training of a language model on a text.
+
+use super::task::{LmData, LmTask};
+use super::{Trained, check_precision};
+use crate::error::{Error, Result};
+use crate::kernels::dropout::Keep;
+use crate::layers::output::{Tail, clusters};
+use crate::models::language_model::{Config, Loss, Sizes};
+use crate::models::{Init, LanguageModel};
+use crate::notices::Notice;
+use crate::tasks::memory;
+use crate::tasks::run::{self, Run, Summary};
+use crate::tasks::saved::{Saved, VOCABULARY};
+use crate::tasks::tuning::{self, Subject, Tuning};
+use crate::text::marks::Marks;
+use crate::text::{Corpus, Inputs, Lanes, Subset, Vocabulary, Windows};
+use crate::train::optimizer::Rule;
+use crate::train::progress::Progress;
+use std::path::PathBuf;
+
+/// What is learned from which text, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The text: one sentence per line, words separated by spaces.
+    pub train: PathBuf,
+    /// Text to measure perplexity on after every epoch.
+    pub valid: Option<PathBuf>,
+    /// Validate on about so many words only.
+    pub eval_tokens: Option<usize>,
+    /// Words seen less often are unknown.
+    pub min_count: u64,
+    /// Keep the most frequent words only.
+    pub max_vocab: Option<usize>,
+    /// Marks of other tools in the text.
+    pub marks: Marks,
+    /// The model, but for what the text decides: its words, the id of `reset_at`, and the tails of an adaptive softmax.
+    pub model: Config,
+    /// Words that the tails of an adaptive softmax begin with; without them, those that make a step shortest.
+    pub cutoffs: Option<Vec<usize>>,
+    /// What the units of each tail are divided by, to make those of the next.
+    pub tail_divisor: usize,
+    /// Begin every sentence with a state of zero.
+    pub reset_at_eos: bool,
+    /// BPTT length: steps that a gradient goes back in time.
+    pub tau: usize,
+    /// Steps the window advances.
+    pub stride: usize,
+    /// Dropout.
+    pub keep: Keep,
+    /// Probability that a lane begins a window with a state of zero.
+    pub forget: f64,
+    /// How weights begin.
+    pub init: Init,
+    /// A file of what is fast on this machine, of which threads and sizes are taken.
+    pub tuning: Option<PathBuf>,
+    /// Threads to learn with in place of those of `tuning`; 0: none.
+    pub threads: usize,
+    /// The run.
+    pub run: run::Plan,
+}
+
+impl Plan {
+    /// The defaults of the program: a simple recurrent net.
+    pub fn new(train: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
+        Plan {
+            train: train.into(),
+            valid: None,
+            eval_tokens: None,
+            min_count: 1,
+            max_vocab: None,
+            marks: Marks::default(),
+            model: Config::default(),
+            cutoffs: None,
+            tail_divisor: 4,
+            reset_at_eos: false,
+            tau: 10,
+            stride: 10,
+            keep: Keep::inverted(0.9),
+            forget: 0.01,
+            init: Init::Uniform,
+            tuning: None,
+            threads: 0,
+            run: run::Plan { rate: 0.004, clip: 5.0, epochs: 5, ..run::Plan::new(out) },
+        }
+    }
+
+    /// Whether a step learns from a sample of the words.
+    fn samples(&self) -> bool {
+        matches!(self.model.loss, Loss::Sampled { .. })
+    }
+
+    /// The loss for words with `counts`: the tails of an adaptive softmax are chosen, or as asked for.
+    fn loss(&self, counts: &[u64]) -> Result<Loss> {
+        if !matches!(self.model.loss, Loss::Adaptive { .. }) {
+            return Ok(self.model.loss.clone());
+        }
+        let hidden = self.model.hidden;
+        let Some(cutoffs) = &self.cutoffs else {
+            let tails = clusters::choose(counts, hidden, self.tail_divisor, self.stride * self.run.batch);
+            return Ok(Loss::Adaptive { tails });
+        };
+        match cutoffs.last().filter(|&&last| last >= counts.len()) {
+            Some(last) => Err(Error::Usage(format!(
+                "--cutoffs {last}: expected less than the {} words of the text",
+                counts.len()
+            ))),
+            None => Ok(Loss::Adaptive { tails: clusters::tails_at(cutoffs, hidden, self.tail_divisor) }),
+        }
+    }
+
+    /// The model, for a vocabulary of `words` words.
+    fn model(&self, words: usize, eos: u32, loss: Loss) -> LanguageModel {
+        let reset_at = self.reset_at_eos.then_some(eos);
+        LanguageModel::new(Config { words, reset_at, loss, ..self.model.clone() })
+    }
+
+    /// Takes what [`Plan::tuning`] says for a vocabulary of `words`, where the plan does not say it itself.
+    fn tune(&mut self, words: usize, run: &mut Run) -> Result<()> {
+        let Some(path) = &self.tuning else { return Ok(()) };
+        let path = tuning::place(path)?;
+        let Config { precision, embed, hidden, layers, .. } = self.model;
+        let subject = Subject {
+            isa: Subject::isa(),
+            precision,
+            cell: self.model.cell.kind(),
+            sampled: self.model.loss != Loss::Full,
+            words,
+            embed,
+            hidden,
+            layers,
+            tau: self.tau,
+            batch: self.run.batch,
+        };
+        let tuning = Tuning::read(&path)?;
+        let Some(entry) = tuning.find(&subject) else {
+            let kind = if subject.sampled { "with a sampled loss" } else { "with the full softmax" };
+            let model = format!("no {:?} {kind} in {precision:?} on {}", subject.cell, subject.isa);
+            return Err(Error::input(&path, 0, model.to_lowercase(), "an entry for one, as wordmill tune makes"));
+        };
+        let (found, Sizes { shard, chunk, block }) = (entry.sizes, self.model.sizes);
+        self.model.sizes =
+            Sizes { shard: shard.or(found.shard), chunk: chunk.or(found.chunk), block: block.or(found.block) };
+        if self.threads == 0 {
+            self.threads = entry.threads;
+        }
+        let Sizes { shard, chunk, block } = self.model.sizes;
+        for (name, value) in [("shard", shard), ("chunk", chunk), ("block", block), ("threads", Some(self.threads))] {
+            value.into_iter().for_each(|value| run.note(name, value));
+        }
+        run.threads = Some(self.threads);
+        Ok(())
+    }
+
+    /// Makes the batch smaller, and then the windows shorter, where the text has not as many words.
+    fn fit_batch(&mut self, tokens: usize, inputs: &Inputs) -> Result<()> {
+        let targets = tokens.saturating_sub(1);
+        let batch = &mut self.run.batch;
+        let fits = batch.checked_mul(self.tau).is_some_and(|needed| needed <= targets);
+        if fits || targets == 0 {
+            return Ok(());
+        }
+        let given = format!("{tokens} words, fewer than --batch {batch} lanes of --tau {} steps need", self.tau);
+        self.tau = self.tau.min(targets);
+        self.stride = self.stride.min(self.tau);
+        *batch = (targets / self.tau).max(1);
+        let fits = format!("--batch {batch} --tau {}", self.tau);
+        let notice = Notice::of_file(&self.train, 0, given).done(format!("trained with {fits}"));
+        inputs.warn(notice.option(format!("{fits} asks for this")))
+    }
+
+    /// Bytes that training allocates: weights, gradients and optimizer states, the working memory of steps and evaluation, and that of
+    /// saving.
+    fn bytes(&self, model: &LanguageModel, valid: Option<usize>) -> usize {
+        let batch = self.run.batch;
+        let touched = self.tau * batch + model.samples(batch);
+        memory::learning_bytes(model.layout(), model.layout(), self.run.optimizer, touched, 0)
+            + model.space_bytes::<f32>(self.tau, batch, true)
+            + LmTask::evaluation_bytes(model, valid)
+    }
+
+    /// Options with which the run would fit in `room` bytes, each alone.
+    fn what_fits(&self, vocabulary: &Vocabulary, valid: Option<usize>, room: usize) -> Vec<String> {
+        let fits = |plan: &Plan, words: usize| {
+            // Cutoffs may lie beyond fewer words.
+            let Ok(loss) = plan.loss(&vocabulary.counts()[..words]) else { return false };
+            let model = plan.model(words, vocabulary.eos().min(words as u32 - 1), loss);
+            memory::predicted_peak(plan.bytes(&model, valid)) <= room
+        };
+        let words = vocabulary.len();
+        let with = |change: &dyn Fn(&mut Plan)| {
+            let mut plan = self.clone();
+            change(&mut plan);
+            fits(&plan, words)
+        };
+        let tie = self.model.tie;
+        let hidden = memory::largest(self.model.hidden, |hidden| {
+            with(&|plan| {
+                plan.model.hidden = hidden;
+                // With --tie, words are as wide.
+                plan.model.embed = if tie { hidden } else { plan.model.embed };
+            })
+        });
+        let embed = memory::largest(self.model.embed, |embed| !tie && with(&|plan| plan.model.embed = embed));
+        let cheaper = |rule: Rule| self.run.optimizer != rule && with(&|plan| plan.run.optimizer = rule);
+        let most = memory::largest(words, |most| fits(self, most)).filter(|&most| most >= 3);
+        let rowwise = cheaper(Rule::AdagradRowwise).then(|| "--optimizer adagrad-rowwise".to_owned());
+        let sgd = cheaper(Rule::Sgd).then(|| "--optimizer sgd".to_owned());
+        let named = [("--hidden", hidden), ("--embed", embed), ("--max-vocab", most)];
+        let numbers = named.into_iter().filter_map(|(name, most)| Some(format!("{name} {}", most?)));
+        numbers.chain(rowwise).chain(sgd).collect()
+    }
+}
+
+/// Trains, inside a pool of threads.
+///
+/// # Errors
+/// What is wrong with the plan, the text or the directory; a signal; a loss that is not finite.
+pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
+    check_precision(plan.model.precision)?;
+    let progress = if plan.samples() { progress.without_perplexity() } else { progress };
+    let data = [("train", Some(plan.train.as_path())), ("valid", plan.valid.as_deref())];
+    let mut run = Run::begin(&plan.run, "lm", data, &[], inputs, progress)?;
+    let mut plan = plan.clone();
+
+    let (vocabulary, corpus) = Corpus::read_training(&plan.train, plan.min_count, plan.max_vocab, &plan.marks, inputs)?;
+    if let Some(token) = &plan.marks.unk_token
+        && corpus.unknown == 0
+    {
+        let found = format!("no word {token}, which --unk-token names");
+        inputs.warn(Notice::of_file(&plan.train, 0, found).done("there are no unknown words"))?;
+    }
+    if let Loss::Sampled { samples, .. } = plan.model.loss
+        && samples >= vocabulary.len()
+    {
+        let words = vocabulary.len();
+        inputs.warn(Notice::new(format!("--samples {samples} of {words} words: --loss full costs no more")))?;
+    }
+    let mut valid = None;
+    if let Some(path) = plan.valid.as_deref() {
+        let corpus = Corpus::read_with(path, &vocabulary, inputs)?;
+        corpus.warn_of_unknown(path, inputs)?;
+        valid = Some(corpus.ids);
+    }
+    if let (Some(ids), Some(tokens)) = (&mut valid, plan.eval_tokens) {
+        let subset = Subset::choose(ids, vocabulary.eos(), tokens);
+        run.progress.say(&format!("validating on {subset}"));
+        *ids = subset.ids;
+    }
+    plan.tune(vocabulary.len(), &mut run)?;
+    // What is saved is the batch as given: a run that is continued makes it smaller again.
+    plan.fit_batch(corpus.ids.len(), inputs)?;
+    let plan = &plan;
+    let lanes = Lanes::new(&plan.train, &corpus.ids, plan.run.batch, plan.tau)?;
+    let windows = Windows::new(lanes.length(), plan.tau, plan.stride)?;
+    // The tails of a run that goes on are its own, however they would be chosen now.
+    let loss = match run.checkpoint.as_mut().map(Saved::read).transpose()? {
+        Some(Saved::LanguageModel(Config { loss: Loss::Adaptive { tails }, .. }))
+            if Tail::fit(&tails, vocabulary.len()) =>
+        {
+            Loss::Adaptive { tails }
+        }
+        _ => plan.loss(vocabulary.counts())?,
+    };
+    let model = plan.model(vocabulary.len(), vocabulary.eos(), loss);
+    let mut words = Vec::new();
+    vocabulary.write_to(&mut words).map_err(|e| Error::io(&plan.run.out, "listing the vocabulary", e))?;
+    let unknown = 100.0 * corpus.unknown as f64 / corpus.ids.len() as f64;
+    run.progress.say(&format!(
+        "{} words of text, {} in the vocabulary, {unknown:.2} % unknown",
+        corpus.ids.len(),
+        vocabulary.len()
+    ));
+    if let Loss::Adaptive { tails } = &model.config().loss {
+        run.progress.say(&shown(tails, vocabulary.counts()));
+    }
+    let valid_words = valid.as_ref().map(Vec::len);
+    let predicted = memory::predicted_peak(plan.bytes(&model, valid_words));
+    let (parameters, mb) = (model.layout().parameters(), predicted as f64 / 1e6);
+    run.progress.say(&format!("{parameters} parameters; predicted peak memory {mb:.0} MB"));
+    memory::check("training", predicted, |room| plan.what_fits(&vocabulary, valid_words, room), inputs)?;
+    run.open()?;
+
+    let files = run.files(&Saved::LanguageModel(model.config().clone()), vec![(VOCABULARY, words)])?;
+    let mut task = LmTask::new(LmData {
+        model: &model,
+        lanes,
+        windows,
+        tau: plan.tau,
+        valid: valid.as_deref(),
+        counts: vocabulary.counts(),
+        special: [vocabulary.unk(), vocabulary.eos()],
+        keep: plan.keep,
+        forget: plan.forget,
+        seed: plan.run.seed,
+        files,
+    });
+    let w = match run.before::<Trained>()? {
+        Some(before) => {
+            let counts = before.vocabulary.counts() == vocabulary.counts();
+            if !counts || !before.vocabulary.words().eq(vocabulary.words()) {
+                let expected = "the one that the run to be continued learns from";
+                return Err(Error::input(&plan.train, 0, "another text", expected));
+            }
+            before.w
+        }
+        None => model.begin(plan.init, plan.run.seed, vocabulary.counts()),
+    };
+    let optimizer = plan.run.optimizer(model.layout());
+    let summary = run.fit(&mut task, w, optimizer, model.config().precision)?;
+    Ok(Summary { words: Some(vocabulary.len()), ..summary })
+}
+
+/// The tails of an adaptive softmax, with the share of the text that each has.
+fn shown(tails: &[Tail], counts: &[u64]) -> String {
+    let share = |words: &[u64]| 100.0 * words.iter().sum::<u64>() as f64 / counts.iter().sum::<u64>().max(1) as f64;
+    let Some(head) = tails.first().map(|tail| tail.first) else {
+        return "adaptive softmax: no tails, as they would not make a step shorter".into();
+    };
+    let mut text = format!("adaptive softmax: {head} words in the head ({:.1} % of the text)", share(&counts[..head]));
+    for (words, tail) in Tail::ranges(tails, counts.len()).zip(tails) {
+        text += &format!("; {} on {} units ({:.1} %)", words.len(), tail.width, share(&counts[words]));
+    }
+    text
+}

@@ -1,0 +1,30 @@
+//! Where text, model and training meet: all that the program does, without its command line.
+
+pub mod any;
+pub mod columns;
+pub mod complexity;
+pub mod epochs;
+pub mod exchange_pytorch;
+pub mod exchange_word2vec;
+pub mod generate;
+pub mod graphs;
+pub mod inspect;
+pub mod language_model;
+pub mod lexicon;
+pub mod memory;
+pub mod model;
+pub mod neighbors;
+pub mod profiled;
+pub mod pseudo_siamese;
+pub mod regression;
+pub mod run;
+pub mod saved;
+pub mod score;
+pub mod siamese;
+pub mod softmax;
+pub mod speed;
+pub mod tagger;
+pub mod tune;
+pub mod tuning;
+
+pub use model::Model;

@@ -1,0 +1,72 @@
+//! Which words of a model lie near each other.
+
+use crate::kernels::pairs::squared_distances;
+use crate::text::words::{Form, WordIndex};
+use std::borrow::Cow;
+
+/// The words of a model as points.
+pub struct Points<'a> {
+    /// The words.
+    pub words: Vec<&'a str>,
+    /// Their vectors: \[words, width\].
+    pub table: Cow<'a, [f32]>,
+    /// What finds a word in other forms too; without it, only as it is.
+    pub index: Option<&'a WordIndex>,
+    /// Whether near is by distance, not by direction.
+    pub by_distance: bool,
+    /// Words before this one stand for no word of a text.
+    pub from: usize,
+}
+
+impl<'a> Points<'a> {
+    /// Words that are near by direction, and found as they are.
+    pub fn new(words: Vec<&'a str>, table: &'a [f32]) -> Self {
+        Points { words, table: table.into(), index: None, by_distance: false, from: 0 }
+    }
+
+    /// The words of an index, which are also found in other forms.
+    pub fn indexed(index: &'a WordIndex, table: &'a [f32]) -> Self {
+        let words = index.words().iter().map(String::as_str).collect();
+        Points { index: Some(index), ..Points::new(words, table) }
+    }
+
+    /// The numbers of a vector.
+    pub fn width(&self) -> usize {
+        self.table.len() / self.words.len()
+    }
+
+    /// The row of a word.
+    pub fn row(&self, word: &str) -> Option<usize> {
+        match self.index {
+            None => self.words.iter().position(|known| *known == word),
+            Some(index) => match index.find(word) {
+                (_, Form::Unknown) => None,
+                (row, _) => Some(row as usize),
+            },
+        }
+    }
+
+    /// All other words by their rows, the nearest first, with what tells how near they are: the cosine of the angle, or the distance.
+    pub fn near(&self, row: usize) -> Vec<(usize, f64)> {
+        let width = self.width();
+        let own = &self.table[row * width..][..width];
+        // In 64 bits the square of the smallest number is not zero.
+        let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+        let length = |x: &[f32]| dot(x, x).sqrt();
+        let how_near = |other: &[f32]| {
+            if self.by_distance {
+                let mut squared = [0.0f32];
+                squared_distances(&mut squared, own, other);
+                f64::from(squared[0].sqrt())
+            } else {
+                dot(own, other) / (length(own) * length(other))
+            }
+        };
+        let mut all: Vec<(usize, f64)> = self.table.chunks_exact(width).map(how_near).enumerate().collect();
+        // A vector of zeros has no direction: its word is a neighbour of none.
+        all.retain(|(other, near)| *other != row && *other >= self.from && !near.is_nan());
+        // Of equally near words the more frequent first.
+        all.sort_by(|a, b| if self.by_distance { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) });
+        all
+    }
+}

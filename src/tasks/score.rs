@@ -1,0 +1,102 @@
+//! Probabilities of lines: for rescoring what another program proposes.
+
+use super::language_model::Trained;
+use super::language_model::evaluate::{LANES, STEPS};
+use crate::models::language_model::{Space, Window};
+use crate::text::Lines;
+
+/// The natural-log probability of every line, its end included, each read alone after an `<eos>`. With `ln_z` the words' scores are
+/// taken for normalised by it, and not summed over the vocabulary.
+pub fn score(trained: &Trained, lines: &Lines, ln_z: Option<f64>) -> Vec<f64> {
+    let all: Vec<&[u32]> = lines.iter().collect();
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(all[i].len()));
+    let mut scores = vec![0.0; all.len()];
+    let n = STEPS * LANES;
+    let (inputs, targets, out) = (vec![0; n], vec![0; n], vec![0.0; n]);
+    let mut scorer = Scorer { trained, ln_z, spaces: Default::default(), inputs, targets, out };
+    for batch in order.chunks(LANES) {
+        let lines: Vec<&[u32]> = batch.iter().map(|&i| all[i]).collect();
+        for (&i, score) in batch.iter().zip(scorer.score(&lines)) {
+            scores[i] = score;
+        }
+    }
+    scores
+}
+
+/// Reads lines beside each other, one in each lane.
+struct Scorer<'a> {
+    trained: &'a Trained,
+    ln_z: Option<f64>,
+    /// Memory for 1, 2, 4 … lanes, made when it is first needed.
+    spaces: [Option<Space<f32>>; 1 + LANES.ilog2() as usize],
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+    out: Vec<f64>,
+}
+
+impl Scorer<'_> {
+    /// The scores of `lines`, of which none is longer than the one before. When half of the lanes have come to the end of their
+    /// lines the others go on in memory for half as many: what is long and alone costs what it costs alone.
+    fn score(&mut self, lines: &[&[u32]]) -> Vec<f64> {
+        let mut scores = vec![0.0; lines.len()];
+        // Of several sizes, that of 2^size lanes.
+        let size_for = |lanes: usize| lanes.next_power_of_two().ilog2() as usize;
+        let mut size = size_for(lines.len());
+        self.space(size).reset();
+        let mut at = 0;
+        while at < lines[0].len() {
+            let reading = lines.partition_point(|line| line.len() > at);
+            let smaller = size_for(reading);
+            if smaller < size {
+                let before = self.spaces[size].take().expect("it was read with");
+                self.space(smaller).take_lanes(&before, reading);
+                self.spaces[size] = Some(before);
+                size = smaller;
+            }
+            let (lanes, steps) = (1 << size, STEPS.min(lines[0].len() - at));
+            self.read(&lines[..reading], at, steps, size);
+            for (i, out) in self.out[..steps * lanes].iter().enumerate() {
+                let (lane, t) = (i % lanes, at + i / lanes);
+                if lane < reading && t < lines[lane].len() {
+                    scores[lane] += out;
+                }
+            }
+            at += steps;
+        }
+        scores
+    }
+
+    /// Memory for 2^size lanes.
+    fn space(&mut self, size: usize) -> &mut Space<f32> {
+        let (model, lanes) = (&self.trained.model, 1 << size);
+        self.spaces[size].get_or_insert_with(|| match self.ln_z {
+            Some(_) => model.state_space(STEPS, lanes),
+            None => model.evaluation_space(STEPS, lanes),
+        })
+    }
+
+    /// Reads the words of `lines` from `at` on; `out` gets their log-probabilities, step by step.
+    fn read(&mut self, lines: &[&[u32]], at: usize, steps: usize, size: usize) {
+        let Trained { model, w, vocabulary } = self.trained;
+        let (lanes, eos) = (1 << size, vocabulary.eos());
+        let n = steps * lanes;
+        for i in 0..n {
+            let (line, t) = (lines.get(i % lanes).copied().unwrap_or_default(), at + i / lanes);
+            self.inputs[i] = if t == 0 { eos } else { *line.get(t - 1).unwrap_or(&eos) };
+            self.targets[i] = *line.get(t).unwrap_or(&eos);
+        }
+        let ln_z = self.ln_z;
+        let window = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: 0 };
+        let (space, out) = (self.spaces[size].as_mut().expect("it was made"), &mut self.out[..n]);
+        match ln_z {
+            Some(ln_z) => {
+                model.follow(space, window, w);
+                model.target_logits(out, space, w);
+                out.iter_mut().for_each(|score| *score -= ln_z);
+            }
+            None => model.log_probabilities(out, space, window, w),
+        }
+        model.carry(space, steps);
+    }
+}

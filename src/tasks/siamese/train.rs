@@ -1,0 +1,132 @@
+//! Training of a Siamese net on pairs of words.
+
+use super::{Encoded, SiameseTask, Trained};
+use crate::blas::Precision;
+use crate::error::{Error, Result};
+use crate::models::siamese::{self, Loss};
+use crate::models::{Init, Siamese};
+use crate::params::Arena;
+use crate::tasks::lexicon::Lexicon;
+use crate::tasks::memory::Needs;
+use crate::tasks::run::{self, Run, Summary};
+use crate::tasks::saved::{Saved, SiameseConfig as Config, VOCABULARY};
+use crate::text::Inputs;
+use crate::text::pairs::{Grades, Pairs};
+use crate::train::progress::Progress;
+use std::path::PathBuf;
+
+/// What is learned from which pairs, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Pairs of words that are alike or not.
+    pub pairs: PathBuf,
+    /// Pairs to measure on after every epoch.
+    pub valid: Option<PathBuf>,
+    /// Columns of the words and of their label, from 1; where there are none, the first that hold such.
+    pub columns: Vec<usize>,
+    /// Word vectors.
+    pub vectors: PathBuf,
+    /// Rows of these that the model keeps, besides those of the pairs' words.
+    pub max_vocab: usize,
+    /// Whether training changes them too.
+    pub train_vectors: bool,
+    /// Hidden units.
+    pub hidden: usize,
+    /// What is made small.
+    pub loss: Loss,
+    /// The run.
+    pub run: run::Plan,
+}
+
+impl Plan {
+    /// The defaults of the program.
+    pub fn new(pairs: impl Into<PathBuf>, vectors: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
+        Plan {
+            pairs: pairs.into(),
+            valid: None,
+            columns: Vec::new(),
+            vectors: vectors.into(),
+            max_vocab: 20_000,
+            train_vectors: false,
+            hidden: 100,
+            loss: Loss::Contrastive { margin: 1.0 },
+            run: run::Plan { l2: 0.0001, ..run::Plan::new(out) },
+        }
+    }
+}
+
+/// Trains, inside a pool of threads.
+///
+/// # Errors
+/// What is wrong with the plan, the pairs or the directory; a signal; a loss that is not finite.
+pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
+    let data = [("pairs", Some(plan.pairs.as_path())), ("valid", plan.valid.as_deref())];
+    let other = [("vectors", Some(plan.vectors.as_path()))];
+    let progress = progress.without_perplexity().counting("pairs");
+    let mut run = Run::begin(&plan.run, "siamese", data, &other, inputs, progress)?;
+    // The inputs are read before a model is replaced.
+    let train = Pairs::read(&plan.pairs, &plan.columns, inputs)?;
+    let valid = plan.valid.as_ref().map(|path| Pairs::read(path, &plan.columns, inputs)).transpose()?;
+    let words = train.words().chain(valid.iter().flat_map(Pairs::words));
+    let lexicon = Lexicon::read(&plan.vectors, plan.max_vocab, words, inputs)?;
+    let grades = Grades::of(train.pairs.iter().map(|pair| pair.label));
+    let contrastive = matches!(plan.loss, Loss::Contrastive { .. });
+    let wanted = "pairs that are alike and pairs that are not";
+    if contrastive && grades.is_one() {
+        return Err(Error::input(&plan.pairs, 0, format!("the label {} only", grades.low), wanted));
+    }
+    let encode = |pairs: &Pairs| Encoded::new(pairs, &lexicon.words, grades, inputs);
+    let encoded = encode(&train)?;
+    if contrastive && Grades::of(encoded.labels()).is_one() {
+        let left = encoded.len();
+        let found = format!("one label only in the {left} pairs whose words have vectors, of {}", train.pairs.len());
+        return Err(Error::input(&plan.pairs, 0, found, wanted));
+    }
+    let encoded_valid = valid.as_ref().map(encode).transpose()?;
+    if let (Some(encoded), Some(valid)) = (&encoded_valid, &valid)
+        && Grades::of(encoded.labels()).is_one()
+    {
+        return Err(Error::input(&valid.path, 0, "one label only", "pairs of two labels at least"));
+    }
+    let with = |hidden: usize| {
+        let (words, embed, freeze) = (lexicon.words.len(), lexicon.width(), !plan.train_vectors);
+        Siamese::new(siamese::Config { words, embed, hidden, loss: plan.loss, freeze })
+    };
+    let net = with(plan.hidden);
+    let config = Config { net: net.config().clone(), grades };
+    let bytes = |needs: Needs| {
+        let net = with(needs.hidden.unwrap_or(plan.hidden));
+        lexicon.beside(net.layout(), SiameseTask::bytes(&net, &encoded, encoded_valid.as_ref(), needs))
+    };
+    run.check_memory([Some(plan.hidden), None], bytes)?;
+
+    run.open()?;
+    run.progress.say(&format!(
+        "{} pairs, {} words with vectors of {} numbers, {} parameters, {} of them trained",
+        encoded.len(),
+        lexicon.words.len() - 3,
+        lexicon.width(),
+        net.layout().parameters(),
+        net.trained().parameters()
+    ));
+    let w = match run.before::<Trained>()? {
+        None => {
+            let mut w = Arena::zeros(net.layout());
+            Init::Xavier.fill(&mut w, plan.run.seed);
+            lexicon.fill(w.slice_mut(net.words()));
+            w
+        }
+        Some(before) => {
+            if before.config != config || before.words.words() != lexicon.words.words() {
+                let expected = "the pairs and vectors that the run to be continued learns from";
+                return Err(Error::input(&plan.pairs, 0, "others", expected));
+            }
+            before.w
+        }
+    };
+    let files = run.files(&Saved::Siamese(config), vec![(VOCABULARY, lexicon.words.text().into_bytes())])?;
+    drop(lexicon);
+    let optimizer = plan.run.optimizer(net.trained()).lazy();
+    let mut task = SiameseTask::new(&net, encoded, encoded_valid, plan.run.batch, plan.run.seed, files);
+    run.fit(&mut task, w, optimizer, Precision::F32)
+}

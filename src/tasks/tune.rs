@@ -1,0 +1,255 @@
+//! Finds out how training is fastest on this machine for a model of given sizes.
+
+use super::tuning::{Entry, Subject};
+use crate::blas::Precision;
+use crate::error::Result;
+use crate::kernels::dropout::Keep;
+use crate::layers::output::{Draws, Negatives, Objective, Sampler};
+use crate::layers::recurrence::Kind;
+use crate::models::language_model::{Config, Loss, Noise, Sizes, Space, Window, shard_lanes};
+use crate::models::{Init, LanguageModel};
+use crate::params::{Arena, Gradients};
+use crate::pool::pool;
+use crate::rng::{Purpose, Stream};
+use crate::train::optimizer::{Optimizer, Rule};
+use rayon::ThreadPool;
+use serde::Serialize;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// The model that training is to be fast for.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuned {
+    /// V
+    pub words: usize,
+    /// The recurrent cell.
+    pub cell: Kind,
+    /// D
+    pub embed: usize,
+    /// H
+    pub hidden: usize,
+    /// Recurrent layers.
+    pub layers: usize,
+    /// BPTT length.
+    pub tau: usize,
+    /// Lanes.
+    pub batch: usize,
+    /// Samples, of a sampled softmax.
+    pub samples: Option<usize>,
+    /// What products are rounded to.
+    pub precision: Precision,
+    /// Seconds for each choice.
+    pub seconds: f64,
+}
+
+/// A choice must be faster by so much to be taken.
+const GAIN: f64 = 1.015;
+
+/// Turns in which two choices are compared.
+const TURNS: usize = 7;
+
+/// A way to train: threads and sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Choice {
+    threads: usize,
+    sizes: Sizes,
+}
+
+/// A choice that was compared with the best before it.
+#[derive(Serialize)]
+struct Tried {
+    choice: Choice,
+    /// Its speed over that of the best before.
+    gain: f64,
+    taken: bool,
+}
+
+/// What was found to be fast, and how.
+#[derive(Serialize)]
+pub struct Report {
+    /// What is best.
+    pub entry: Entry,
+    tried: Vec<Tried>,
+}
+
+impl Tuned {
+    fn config(&self, sizes: Sizes) -> Config {
+        let loss = match self.samples {
+            None => Loss::Full,
+            Some(samples) => {
+                let (objective, draws) = (Objective::Softmax, Draws::WithReplacement);
+                Loss::Sampled { objective, draws, negatives: Negatives::Shared, samples, power: None }
+            }
+        };
+        let Tuned { words, embed, hidden, cell, precision, .. } = *self;
+        Config {
+            words,
+            embed,
+            hidden,
+            layers: self.layers,
+            cell: cell.into(),
+            loss,
+            sizes,
+            precision,
+            ..Config::default()
+        }
+    }
+
+    /// One size after the other: threads first, as the rest depends on them.
+    ///
+    /// # Errors
+    /// Threads cannot be started.
+    pub fn search(&self) -> Result<Report> {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let default = Choice { threads: cores, sizes: Sizes::default() };
+        let (mut best, mut tried) = (default, Vec::new());
+        let doubling = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|&n| n < cores);
+        let mut alternatives: Vec<fn(Choice, usize) -> Choice> =
+            vec![|choice, threads| Choice { threads, ..choice }, |choice, shard| Choice {
+                sizes: Sizes { shard: Some(shard), ..choice.sizes },
+                ..choice
+            }];
+        let shards = [8, 16, 32, 64, 128].into_iter().filter(|&n| n <= self.batch && n != shard_lanes(self.batch));
+        let mut values: Vec<Vec<usize>> = vec![doubling.collect(), shards.collect()];
+        if self.samples.is_none() {
+            alternatives.push(|choice, chunk| Choice { sizes: Sizes { chunk: Some(chunk), ..choice.sizes }, ..choice });
+            values.push(vec![160, 240, 480, 640]);
+            alternatives.push(|choice, block| Choice { sizes: Sizes { block: Some(block), ..choice.sizes }, ..choice });
+            values.push(vec![40, 80, 240, 320]);
+        }
+        for (with, values) in alternatives.into_iter().zip(values) {
+            let before = best;
+            let mut gain_so_far = GAIN;
+            for value in values {
+                let choice = with(before, value);
+                let gain = self.gain(before, choice)?.0;
+                let taken = gain > gain_so_far;
+                if taken {
+                    (best, gain_so_far) = (choice, gain);
+                }
+                tried.push(Tried { choice, gain, taken });
+            }
+        }
+        // The end of it, once more beside the beginning.
+        let (gain, speed) = self.gain(default, best)?;
+        let (best, speed) = if gain > GAIN { (best, speed) } else { (default, speed / gain) };
+        let subject = Subject {
+            isa: Subject::isa(),
+            precision: self.precision,
+            cell: self.cell,
+            sampled: self.samples.is_some(),
+            words: self.words,
+            embed: self.embed,
+            hidden: self.hidden,
+            layers: self.layers,
+            tau: self.tau,
+            batch: self.batch,
+        };
+        let Choice { threads, sizes } = best;
+        let default_words_per_second = if best == default { speed } else { speed / gain };
+        let entry = Entry { subject, threads, sizes, words_per_second: speed, default_words_per_second };
+        Ok(Report { entry, tried })
+    }
+
+    /// The speed of `choice` over that of `before`, the median of turns, and the speed itself in words a second.
+    fn gain(&self, before: Choice, choice: Choice) -> Result<(f64, f64)> {
+        if before == choice {
+            let speed = self.training(choice)?.speed(Duration::from_secs_f64(self.seconds));
+            return Ok((1.0, speed));
+        }
+        let (mut a, mut b) = (self.training(before)?, self.training(choice)?);
+        let time = Duration::from_secs_f64(self.seconds / (2 * TURNS) as f64);
+        let turns = (0..TURNS).map(|_| (a.speed(time), b.speed(time)));
+        let (mut gains, mut speeds): (Vec<f64>, Vec<f64>) = turns.map(|(a, b)| (b / a, b)).unzip();
+        gains.sort_by(f64::total_cmp);
+        speeds.sort_by(f64::total_cmp);
+        Ok((gains[TURNS / 2], speeds[TURNS / 2]))
+    }
+
+    fn training(&self, choice: Choice) -> Result<Training> {
+        let pool = pool(choice.threads)?;
+        let model = LanguageModel::new(self.config(choice.sizes));
+        let tokens = self.tau * self.batch;
+        let mut w = Arena::zeros(model.layout());
+        Init::Xavier.fill(&mut w, 1);
+        let sampled = self.samples.is_some();
+        let rule = if sampled { Rule::Adagrad } else { Rule::Adam };
+        let optimizer = Optimizer::new(rule, 5.0, 0.0, model.layout());
+        let sampler = Sampler::log_uniform(self.words);
+        let mut stream = Stream::new(1, Purpose::Synth, 0, 0);
+        let mut training = Training {
+            g: Gradients::zeros(model.layout(), tokens + model.samples(self.batch)),
+            optimizer: if sampled { optimizer.lazy() } else { optimizer },
+            space: model.training_space(self.tau, self.batch, &vec![1; self.words]),
+            ids: (0..tokens + self.batch).map(|_| sampler.draw(&mut stream)).collect(),
+            tau: self.tau,
+            lanes: self.batch,
+            step: 0,
+            pool,
+            w,
+            model,
+        };
+        training.speed(Duration::ZERO);
+        Ok(training)
+    }
+}
+
+/// A model in training, on words that fall as Zipf's law says.
+struct Training {
+    pool: ThreadPool,
+    model: LanguageModel,
+    w: Arena<f32>,
+    g: Gradients<f32>,
+    optimizer: Optimizer<f32>,
+    space: Space<f32>,
+    ids: Vec<u32>,
+    tau: usize,
+    lanes: usize,
+    step: u64,
+}
+
+impl Training {
+    /// Words a second over a time, two steps at least.
+    fn speed(&mut self, time: Duration) -> f64 {
+        let Training { pool, model, w, g, optimizer, space, ids, tau, lanes, step } = self;
+        let tokens = *tau * *lanes;
+        pool.install(|| {
+            let (start, mut steps) = (Instant::now(), 0);
+            while steps < 2 || start.elapsed() < time {
+                let window = Window { inputs: &ids[..tokens], targets: &ids[*lanes..], loss_from: 0 };
+                let noise = Noise { keep: Keep::inverted(0.9), seed: 1, step: *step };
+                model.touch(g, space, window, noise);
+                optimizer.catch_up(w, g, *step + 1);
+                model.step(g, space, window, noise, w);
+                *step += 1;
+                let norm = optimizer.norm(g);
+                optimizer.update(w, g, norm, 1e-4, *step);
+                model.carry(space, *tau);
+                steps += 1;
+            }
+            (tokens * steps) as f64 / start.elapsed().as_secs_f64()
+        })
+    }
+}
+
+impl Choice {
+    fn text(self) -> String {
+        let Choice { threads, sizes: Sizes { shard, chunk, block } } = self;
+        let sizes = [("shard", shard), ("chunk", chunk), ("block", block)];
+        let given = sizes.into_iter().filter_map(|(name, value)| Some(format!(", {name} {}", value?)));
+        format!("threads {threads}{}", given.collect::<String>())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        for Tried { choice, gain, taken } in &self.tried {
+            let taken = if *taken { "  taken" } else { "" };
+            writeln!(out, "{:44}{:>+7.1} %{taken}", choice.text(), 100.0 * (gain - 1.0))?;
+        }
+        let Entry { threads, sizes, words_per_second, default_words_per_second, .. } = self.entry;
+        let gain = 100.0 * (words_per_second / default_words_per_second - 1.0);
+        let text = Choice { threads, sizes }.text();
+        writeln!(out, "best: {text}: {words_per_second:.0} words/s, {gain:+.1} % over the defaults")
+    }
+}
