@@ -11,23 +11,18 @@ pub struct ColumnOptions {
     /// Column of the class in a CSV file: its name, or its number from 1 [default: one that is named label, class, target or y, or
     /// the only one of words, or the last]
     #[arg(long, value_name = "COLUMN")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
     /// Columns of a CSV file that are left out: names or numbers, separated by commas
     #[arg(long, value_name = "COLUMNS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     drop: Option<String>,
     /// What becomes of numbers that are missing in a CSV file (empty fields, NA, NaN, ?) [default: mean]
     #[arg(long, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<MissingKind>,
     /// The decimal point of a CSV file: . or , [default: .]
     #[arg(long, value_name = "CHARACTER", value_parser = [".", ","])]
-    #[serde(skip_serializing_if = "Option::is_none")]
     decimal: Option<String>,
     /// Whether the first row of a CSV file holds the names of its columns [default: what its fields look like]
     #[arg(long, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     header: Option<YesNo>,
     /// Keep a first column of a CSV file that only numbers its rows, as pandas writes it
     #[arg(long)]
@@ -35,7 +30,6 @@ pub struct ColumnOptions {
     keep_index: bool,
     /// What is done to the numbers of each column of a CSV file first [default: standard]
     #[arg(long, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     scale: Option<Scale>,
 }
 

@@ -10,11 +10,9 @@ use serde::Serialize;
 pub struct FormOptions {
     /// For taggers: column of the words, from 1 [default: the first; for a trained model, that of its training text]
     #[arg(long, value_name = "N", value_parser = column)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     word_column: Option<usize>,
     /// For taggers: cut sentences of more tokens than N, after full stops where there are any [default: 2000, or as in training]
     #[arg(long, value_name = "N", value_parser = size)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     max_sentence: Option<usize>,
 }
 

@@ -1,10 +1,12 @@
 //! `wordmill info`
 
+use super::inputs::print;
 use crate::blas;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::{Isa, isa};
 use crate::tasks::speed::measure;
 use serde::Serialize;
+use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
@@ -60,17 +62,12 @@ impl Info {
             cores,
             sgemm,
         };
-        let written = if self.json {
-            serde_json::to_writer(&mut *out, &report).map_err(Into::into).and_then(|()| writeln!(out))
-        } else {
-            report.print(out)
-        };
-        written.map_err(Error::output)
+        print(out, self.json, &report, || report.to_string())
     }
 }
 
-impl Report {
-    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         writeln!(out, "wordmill {} ({})", self.version, self.git)?;
         writeln!(out, "instructions  {} (of {}; WORDMILL_ISA chooses)", self.isa, self.isa_available.join(", "))?;
         writeln!(out, "products      {}", self.gemm)?;

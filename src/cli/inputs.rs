@@ -18,7 +18,6 @@ pub struct InputOptions {
     strict: bool,
     /// Encoding of texts and tables that are not UTF-8, as latin1, windows-1251, gb18030, shift_jis; UTF-16 is recognised by itself
     #[arg(long, value_name = "LABEL", value_parser = encoding)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     encoding: Option<String>,
     /// Bytes that are not UTF-8: refuse the file, leave them out, or put U+FFFD in their place
     #[arg(long, value_name = "WHAT", default_value = "fail", value_enum)]

@@ -40,7 +40,6 @@ pub struct LearningFlags {
 pub struct RateFlags {
     /// Learning rate [default: adam 0.001, adagrad 0.05, sgd 0.1]
     #[arg(long, value_parser = positive, value_name = "RATE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     lr: Option<f64>,
     /// How the learning rate changes
     #[arg(long, default_value = "linear", value_enum)]
@@ -80,11 +79,9 @@ pub struct RunFlags {
     epochs: u64,
     /// Stop after so many epochs without a better result on the validation data
     #[arg(long, value_name = "EPOCHS", value_parser = count)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     patience: Option<u64>,
     /// Stop after so many optimizer steps
     #[arg(long, value_name = "STEPS", value_parser = count)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     max_steps: Option<u64>,
     /// Worker threads, 0: one per core; the result does not depend on them
     #[arg(long, default_value = "0", value_parser = threads)]
@@ -273,4 +270,55 @@ fn check_same(before: &impl Serialize, now: &impl Serialize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::train_lm::LmFlags;
+    use crate::cli::train_ner::NerFlags;
+    use crate::cli::train_pseudo_siamese::PseudoSiameseFlags;
+    use crate::cli::train_siamese::SiameseFlags;
+    use crate::cli::train_softmax::SoftmaxFlags;
+    use crate::tasks::{language_model, pseudo_siamese, siamese, softmax, tagger};
+    use clap::Parser;
+
+    /// A new option that names a file is saved with its whole path, or not at all.
+    #[test]
+    fn paths_are_saved_whole() {
+        let definition = crate::cli::definition();
+        let verbs = definition.find_subcommand("train").unwrap().get_subcommands();
+        let options = verbs.flat_map(|verb| verb.get_arguments());
+        let paths = options.filter(|arg| arg.get_value_parser().type_id() == std::any::TypeId::of::<PathBuf>());
+        let names: Vec<&str> = paths.filter_map(|arg| arg.get_long()).collect();
+        assert!(PATHS.iter().all(|name| names.contains(name)), "{names:?}");
+        let unsaved = ["config", "profile", "tuning"];
+        let forgotten = names.iter().find(|name| !PATHS.contains(name) && !unsaved.contains(name));
+        assert_eq!(forgotten, None);
+    }
+
+    /// Whoever gives no options gets the same of the program and of the library.
+    #[test]
+    fn defaults_are_those_of_the_library() {
+        #[derive(Parser)]
+        struct Line<F: clap::Args> {
+            #[command(flatten)]
+            flags: F,
+        }
+        fn flags<F: clap::Args>(line: &str) -> F {
+            Line::parse_from(line.split(' ')).flags
+        }
+        macro_rules! same {
+            ($flags:ty, $line:literal, $plan:expr) => {{
+                let mut plan = flags::<$flags>($line).plan().unwrap();
+                assert!(!std::mem::take(&mut plan.run.options).is_empty());
+                assert_eq!(format!("{plan:?}"), format!("{:?}", $plan));
+            }};
+        }
+        same!(LmFlags, "train --train a --out b", language_model::Plan::new("a", "b"));
+        same!(NerFlags, "train --train a --out b", tagger::Plan::new("a", "b"));
+        same!(SiameseFlags, "train --pairs a --vectors v --out b", siamese::Plan::new("a", "v", "b"));
+        same!(PseudoSiameseFlags, "train --train a --out b", pseudo_siamese::Plan::new("a", "b"));
+        same!(SoftmaxFlags, "train --train a --out b", softmax::Plan::new("a", "b"));
+    }
 }

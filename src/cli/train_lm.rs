@@ -84,18 +84,15 @@ pub struct LmFixed {
     train: PathBuf,
     /// Text to measure perplexity on after every epoch
     #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<PathBuf>,
     /// Recurrent cell
     #[arg(long, default_value = "rnn", value_enum)]
     cell: Kind,
     /// Units of a gated-feedback net [default: gru]
     #[arg(long, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     unit: Option<Unit>,
     /// Width of a word vector [default: 50, with --tie that of --hidden]
     #[arg(long, value_parser = size, value_name = "D")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     embed: Option<usize>,
     /// Units of a recurrent layer
     #[arg(long, default_value = "100", value_parser = size, value_name = "H")]
@@ -105,7 +102,6 @@ pub struct LmFixed {
     layers: usize,
     /// Non-linearity of the recurrent units of --cell rnn [default: tanh]
     #[arg(long, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     activation: Option<Activation>,
     /// One table for word vectors and output weights: fewer parameters, and as wide as --hidden
     #[arg(long)]
@@ -115,7 +111,6 @@ pub struct LmFixed {
     tau: usize,
     /// New targets in a window of tau steps: tau shares a walk among all its targets, 1 gives each its own [default: tau]
     #[arg(long, value_parser = size, value_name = "STEPS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     stride: Option<usize>,
     /// What is learned: the softmax over all words; over a sample of them; which words are noise (Mnih and Teh 2012); or the softmax
     /// over all words with fewer units for rare ones (Grave et al. 2017)
@@ -146,11 +141,9 @@ pub struct LmFixed {
     ln_z: f64,
     /// Words that the tails of --loss adaptive begin with, by rank [default: those that make a step shortest]
     #[arg(long, value_name = "N,N,…")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     cutoffs: Option<Cutoffs>,
     /// What the units of each tail of --loss adaptive are divided by, to make those of the next [default: 4]
     #[arg(long, value_name = "N", value_parser = size)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     tail_divisor: Option<usize>,
     /// Dropout: the share of word vectors' and layers' outputs that is kept
     #[arg(long, default_value = "0.9", value_parser = keep_probability, value_name = "P")]
@@ -163,19 +156,15 @@ pub struct LmFixed {
     variational: bool,
     /// Validate on so many words only, a fixed random subset of the lines
     #[arg(long, value_name = "N", value_parser = count)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     eval_tokens: Option<u64>,
     /// Lanes that the recurrent part works on together; this and the next two change speed and last bits [default: 16 to 32]
     #[arg(long, value_parser = size, value_name = "LANES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     shard: Option<usize>,
     /// Most tokens that the output layer works on together [default: 320]
     #[arg(long, value_parser = size, value_name = "TOKENS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     chunk: Option<usize>,
     /// Most words that a thread of the output layer works on together [default: 160]
     #[arg(long, value_parser = size, value_name = "WORDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     block: Option<usize>,
     /// What the operands of matrix products are rounded to in training: with bf16 a processor that has AVX-512 BF16 reads up to 1.6 times
     /// as many words/s, and learns as well
@@ -189,7 +178,6 @@ pub struct LmFixed {
     min_count: u64,
     /// Keep the most frequent words only, <unk> and <eos> included
     #[arg(long, value_name = "N", value_parser = vocabulary_size)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     max_vocab: Option<usize>,
     /// Leave out other tools' marks around lines, as <s> and </s>, [CLS] and [SEP], <bos> and <eos>; eval, score and generate then do so
     /// too
@@ -198,13 +186,11 @@ pub struct LmFixed {
     strip_marks: bool,
     /// A word of the text that stands for unknown ones, as <UNK>: it is taken for <unk>
     #[arg(long, value_name = "TOKEN", value_parser = word)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     unk_token: Option<String>,
     /// How weights begin [default: uniform, with gated cells orthogonal]
     ///
     /// In any case the words' output biases begin as the logarithms of their shares of the text.
     #[arg(long, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     init: Option<Init>,
     /// Probability that a lane begins a window with a state of zero, so that the net learns to begin as well as to go on
     #[arg(long, default_value = "0.01", value_parser = probability, value_name = "P")]
@@ -288,7 +274,7 @@ impl LmFixed {
 
 impl LmFlags {
     /// What they ask for.
-    fn plan(&self) -> Result<Plan> {
+    pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         let keep = match fixed.dropout_scaling {
             Scaling::Inverted => Keep::inverted(fixed.keep_prob),

@@ -39,7 +39,6 @@ pub struct NerFlags {
     fixed: NerFixed,
     /// Tagged text to evaluate the best model on in the end
     #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     test: Option<PathBuf>,
     /// What is always done now: tags that their scheme does not allow are read as conlleval reads them. For commands and files of
     /// options from before.
@@ -63,14 +62,12 @@ pub struct NerFixed {
     train: PathBuf,
     /// Tagged text to measure F1 on after every epoch
     #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<PathBuf>,
     /// Tokens that the net sees at a time, odd
     #[arg(long, default_value = "3", value_parser = window, value_name = "TOKENS")]
     window: usize,
     /// Width of a word vector [default: 50, or that of --vectors]
     #[arg(long, value_parser = size, value_name = "D")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     embed: Option<usize>,
     /// Hidden units
     #[arg(long, default_value = "100", value_parser = size, value_name = "H")]
@@ -83,7 +80,6 @@ pub struct NerFixed {
     l2: f64,
     /// Word vectors to begin with: GloVe text, word2vec text or binary
     #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     vectors: Option<PathBuf>,
     /// Leave word vectors as they are
     #[arg(long)]
@@ -99,7 +95,6 @@ pub struct NerFixed {
     scheme: SchemeOption,
     /// Column of the tags, from 1 [default: the last]
     #[arg(long, value_name = "N", value_parser = column)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
     #[command(flatten)]
     #[serde(flatten)]
@@ -167,7 +162,7 @@ fn window(text: &str) -> std::result::Result<usize, String> {
 
 impl NerFlags {
     /// What they ask for.
-    fn plan(&self) -> Result<Plan> {
+    pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         let has = |feature: Feature| fixed.features.contains(&feature);
         let run = fixed.examples.plan(fixed.l2, &self.run, self)?;

@@ -44,7 +44,6 @@ pub struct PseudoSiameseFixed {
     train: PathBuf,
     /// Words or rows to measure accuracy on after every epoch
     #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<PathBuf>,
     /// Numbers of the columns of a word and its label, as 1,3 [default: the first that hold such]
     #[arg(long = "columns", value_name = "N,N", value_delimiter = ',', value_parser = size)]
@@ -52,11 +51,9 @@ pub struct PseudoSiameseFixed {
     word_columns: Vec<usize>,
     /// Word vectors: GloVe text, word2vec text or binary
     #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     vectors: Option<PathBuf>,
     /// Rows of --vectors that the model keeps, from the first, besides those of the words with labels [default: 20000]
     #[arg(long, value_parser = size, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     max_vocab: Option<usize>,
     /// Leave word vectors as they are
     #[arg(long)]
@@ -80,7 +77,7 @@ pub struct PseudoSiameseFixed {
 
 impl PseudoSiameseFlags {
     /// What they ask for.
-    fn plan(&self) -> Result<Plan> {
+    pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         let source = match &fixed.vectors {
             Some(vectors) => Sees::Words(WordSource {

@@ -44,7 +44,6 @@ pub struct SiameseFixed {
     pairs: PathBuf,
     /// Pairs to measure on after every epoch: ROC AUC, or Spearman's correlation where labels have grades
     #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<PathBuf>,
     /// Numbers of the columns of the words and of their label, as 1,2,4 [default: the first that hold such]
     #[arg(long, value_name = "N,N,N", value_delimiter = ',', value_parser = size)]
@@ -89,7 +88,7 @@ enum LossKind {
 
 impl SiameseFlags {
     /// What they ask for.
-    fn plan(&self) -> Result<Plan> {
+    pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         Ok(Plan {
             valid: fixed.valid.clone(),

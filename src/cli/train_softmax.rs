@@ -46,7 +46,6 @@ pub struct SoftmaxFixed {
     train: PathBuf,
     /// Examples to measure cross-entropy on after every epoch, with columns of the same names
     #[arg(long, value_name = "CSV")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<PathBuf>,
     #[command(flatten)]
     #[serde(flatten)]
@@ -64,7 +63,7 @@ pub struct SoftmaxFixed {
 
 impl SoftmaxFlags {
     /// What they ask for.
-    fn plan(&self) -> Result<Plan> {
+    pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         Ok(Plan {
             valid: fixed.valid.clone(),

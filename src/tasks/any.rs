@@ -8,9 +8,6 @@ use crate::train::checkpoint::Checkpoint;
 use std::path::Path;
 
 /// What a model directory holds, and the model; warnings go to standard error.
-///
-/// # Errors
-/// There is no checkpoint in it that can be read.
 pub fn load(dir: &Path) -> Result<(Saved, Box<dyn Model>)> {
     let mut checkpoint = saved::open(dir)?;
     let saved = Saved::read(&mut checkpoint)?;
@@ -19,9 +16,6 @@ pub fn load(dir: &Path) -> Result<(Saved, Box<dyn Model>)> {
 }
 
 /// The model of a checkpoint that holds such a one.
-///
-/// # Errors
-/// The checkpoint cannot be read.
 pub fn read(saved: &Saved, checkpoint: &mut Checkpoint) -> Result<Box<dyn Model>> {
     Ok(match saved {
         Saved::LanguageModel(_) => Box::new(language_model::Trained::read(checkpoint)?),

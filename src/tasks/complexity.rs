@@ -165,9 +165,6 @@ pub struct Report {
 }
 
 /// Judges the results of criterion below `from`, and draws a plot for each claim into the directory `out`.
-///
-/// # Errors
-/// There are no results there, or a file cannot be read or written.
 pub fn complexity(from: &Path, out: &Path) -> Result<Report> {
     let points = read(from)?;
     let report = Report { claims: CLAIMS.iter().map(|claim| judge(claim, &points)).collect(), model: fit(&points) };

@@ -155,9 +155,6 @@ fn of_pytorch(model: &LanguageModel, w: &mut Arena<f32>, all: &[Named]) {
 }
 
 /// Writes the weights of a model as a safetensors file with the names of torch.nn, and its words beside it; returns the path of these.
-///
-/// # Errors
-/// PyTorch has no such model, or a file is there already or cannot be written.
 pub fn export(trained: &Trained, to: &Path) -> Result<PathBuf> {
     let Trained { model, w, vocabulary } = trained;
     refuse(model.config())?;
@@ -197,9 +194,6 @@ pub struct Source<'a> {
 }
 
 /// Makes a model directory `out` of PyTorch's weights, in the place of what is there if `force`; returns the number of its parameters.
-///
-/// # Errors
-/// The files are not those of such a model, or the directory cannot be written.
 pub fn import(source: &Source, out: &Path, force: bool, inputs: &Inputs) -> Result<usize> {
     Writer::check_free(out, force)?;
     let vocabulary = Vocabulary::read(source.words)?;

@@ -8,9 +8,6 @@ use std::path::Path;
 
 /// Writes a line with the numbers of words and of numbers a word, then each word and its numbers. Words that stand for none of a text
 /// are left out.
-///
-/// # Errors
-/// The file is there already, or cannot be written.
 pub fn export(vectors: &Points, path: &Path) -> Result<()> {
     let width = vectors.width();
     let kept = |word: &str| !matches!(word, "<unk>" | "<eos>" | "<s>" | "</s>") && !word.contains(' ');

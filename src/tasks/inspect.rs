@@ -71,9 +71,6 @@ pub struct TensorReport {
 
 /// Looks into the model in `dir`; with a text into the states of a language model, from which gradients are followed back for
 /// `steps` words.
-///
-/// # Errors
-/// The model or the text cannot be read, the text is too short, or the model has no states.
 pub fn inspect(dir: &Path, text: Option<&Path>, steps: usize, inputs: &Inputs) -> Result<Report> {
     let mut checkpoint = saved::open(dir)?;
     match (Saved::read(&mut checkpoint)?, text) {

@@ -14,17 +14,11 @@ use std::path::Path;
 /// A trained model.
 pub trait Model: Send + Sync {
     /// Reads a checkpoint. Nothing large is allocated before the file is known to hold it.
-    ///
-    /// # Errors
-    /// The checkpoint is damaged, or that of a model of another kind.
     fn read(checkpoint: &mut Checkpoint) -> Result<Self>
     where
         Self: Sized;
 
     /// Loads the best checkpoint of a model directory; warnings go to standard error.
-    ///
-    /// # Errors
-    /// Those of [`Model::read`], and there is none.
     fn load(dir: &Path) -> Result<Self>
     where
         Self: Sized,
@@ -44,9 +38,6 @@ pub trait Model: Send + Sync {
     }
 
     /// How well it does on a file.
-    ///
-    /// # Errors
-    /// The file cannot be read as one for this kind of model, or there is no memory.
     fn evaluate(&self, file: &Path, how: &Measuring, inputs: &Inputs) -> Result<Measured>;
 }
 
@@ -76,9 +67,6 @@ pub struct FormChoice {
 
 impl FormChoice {
     /// What is chosen, and the rest of `form`.
-    ///
-    /// # Errors
-    /// Words and tags are in one column.
     pub fn form(&self, form: Form) -> Result<Form> {
         let form = Form {
             word: self.words.unwrap_or(form.word),

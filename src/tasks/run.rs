@@ -134,9 +134,6 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// Begins a run on `data` and `other` files. The directory of a new run is made in [`Run::open`]: whatever else can fail comes before
     /// a model is replaced.
-    ///
-    /// # Errors
-    /// The plan contradicts itself, or there is nothing to be continued, or something that must not be replaced.
     pub fn begin(
         plan: &Plan,
         verb: &'static str,
@@ -168,9 +165,6 @@ impl<'a> Run<'a> {
 
     /// Says what memory the run needs, `bytes` with such options, and refuses it if there is not so much. `--hidden` and `--embed` are
     /// given where they could be less.
-    ///
-    /// # Errors
-    /// The machine has not so much memory.
     pub fn check_memory(&mut self, [hidden, embed]: [Option<usize>; 2], bytes: impl Fn(Needs) -> usize) -> Result<()> {
         let Plan { batch, optimizer: rule, .. } = self.plan;
         Needs { hidden, embed, batch, rule }.check(bytes, &mut self.progress, self.inputs)
@@ -184,9 +178,6 @@ impl<'a> Run<'a> {
     }
 
     /// Makes the directory of a new run, or empties it.
-    ///
-    /// # Errors
-    /// It cannot be made.
     pub fn open(&mut self) -> Result<()> {
         if self.writer.is_none() {
             let writer = Writer::create(&self.plan.out, self.plan.start == Start::Replace)?;
@@ -197,17 +188,11 @@ impl<'a> Run<'a> {
     }
 
     /// The model of the run that is continued; none of a new one.
-    ///
-    /// # Errors
-    /// Its checkpoint cannot be read.
     pub fn before<M: Model>(&mut self) -> Result<Option<M>> {
         self.checkpoint.as_mut().map(M::read).transpose()
     }
 
     /// The small files of a checkpoint: what the model is, the run's options, and `others`.
-    ///
-    /// # Errors
-    /// An option cannot be saved.
     pub fn files(&self, config: &Saved, others: Vec<SmallFile>) -> Result<Vec<SmallFile>> {
         let mut files = vec![(CONFIG, config.to_json())];
         if !self.plan.options.is_empty() {
@@ -220,9 +205,6 @@ impl<'a> Run<'a> {
     }
 
     /// Trains the weights `w`, those of the checkpoint if a run is continued, of a model whose products have operands of `precision`.
-    ///
-    /// # Errors
-    /// Those of [`Fit::run`], and other data than those of the run that is continued.
     pub fn fit<T: Task + Send>(
         mut self,
         task: &mut T,

@@ -96,9 +96,6 @@ impl Tuned {
     }
 
     /// One size after the other: threads first, as the rest depends on them.
-    ///
-    /// # Errors
-    /// Threads cannot be started.
     pub fn search(&self) -> Result<Report> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let default = Choice { threads: cores, sizes: Sizes::default() };

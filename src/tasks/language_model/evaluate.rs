@@ -167,9 +167,6 @@ pub struct Evaluation {
 
 impl Trained {
     /// Measures the model on the text in `file`.
-    ///
-    /// # Errors
-    /// The file cannot be read, or there is no memory.
     pub fn evaluate_text(&self, file: &Path, how: &Measuring, inputs: &Inputs) -> Result<Evaluation> {
         let strips = how.strip_marks || self.vocabulary.strips_marks();
         let vocabulary = &self.vocabulary.clone().stripping_marks(strips);

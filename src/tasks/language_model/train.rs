@@ -212,9 +212,6 @@ impl Plan {
 }
 
 /// Trains, inside a pool of threads.
-///
-/// # Errors
-/// What is wrong with the plan, the text or the directory; a signal; a loss that is not finite.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     check_precision(plan.model.precision)?;
     let progress = if plan.samples() { progress.without_perplexity() } else { progress };

@@ -104,9 +104,6 @@ impl Data {
 }
 
 /// Trains, inside a pool of threads.
-///
-/// # Errors
-/// What is wrong with the plan, the file or the directory; a signal; a loss that is not finite.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     let data = [("train", Some(plan.train.as_path())), ("valid", plan.valid.as_deref())];
     let (vectors, progress) = match &plan.source {

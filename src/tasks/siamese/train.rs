@@ -56,9 +56,6 @@ impl Plan {
 }
 
 /// Trains, inside a pool of threads.
-///
-/// # Errors
-/// What is wrong with the plan, the pairs or the directory; a signal; a loss that is not finite.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     let data = [("pairs", Some(plan.pairs.as_path())), ("valid", plan.valid.as_deref())];
     let other = [("vectors", Some(plan.vectors.as_path()))];

@@ -43,9 +43,6 @@ impl Plan {
 }
 
 /// Trains, inside a pool of threads.
-///
-/// # Errors
-/// What is wrong with the plan, the table or the directory; a signal; a loss that is not finite.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     let data = [("train", Some(plan.train.as_path())), ("valid", plan.valid.as_deref())];
     let progress = progress.without_perplexity().counting("examples");

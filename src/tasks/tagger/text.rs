@@ -23,10 +23,7 @@ pub enum Output {
 }
 
 /// Tags the text at `path` in `pool`: plain text if it is to be written as `output` says, and CoNLL lines without that. From standard
-/// input, what is complete is tagged and written at once.
-///
-/// # Errors
-/// The text cannot be read, there is no memory for its longest sentence, or `out` cannot be written, which is taken for standard output.
+/// input, what is complete is tagged and written at once; `out` is standard output as far as errors tell.
 pub fn tag_text(
     tagger: &Tagger,
     path: &Path,
