@@ -512,6 +512,11 @@ const BEGINS_INVISIBLE: [bool; 256] = {
     begins
 };
 
+/// Whether the bytes may hold an [`Invisible`] character. Nearly none do; without branches, as there may be millions of words.
+fn may_be_odd(bytes: &[u8]) -> bool {
+    bytes.iter().fold(false, |any, &byte| any | BEGINS_INVISIBLE[byte as usize])
+}
+
 /// How many words hold [`Invisible`] characters, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Odd {
@@ -523,8 +528,7 @@ pub(super) struct Odd {
 impl Odd {
     /// Counts a word that occurs so many times.
     pub(super) fn add(&mut self, word: &str, count: u64) {
-        // Nearly all words have none of these bytes; without branches, as there may be millions of words.
-        if !word.bytes().fold(false, |any, byte| any | BEGINS_INVISIBLE[byte as usize]) {
+        if !may_be_odd(word.as_bytes()) {
             return;
         }
         self.marked |= word.starts_with('\u{feff}');
@@ -551,9 +555,9 @@ impl Odd {
         if found.is_empty() {
             return Ok(());
         }
-        let text = std::str::from_utf8(file).unwrap_or_default();
-        let first = text.char_indices().find(|&(_, c)| invisible(c).is_some_and(|kind| self.words[kind as usize] > 0));
-        let line = first.map_or(0, |(at, _)| 1 + text[..at].matches('\n').count());
+        let counted = |c| invisible(c).is_some_and(|kind| self.words[kind as usize] > 0);
+        let has = |line: &[u8]| may_be_odd(line) && std::str::from_utf8(line).is_ok_and(|line| line.contains(counted));
+        let line = file.split(|&byte| byte == b'\n').position(has).map_or(0, |line| line + 1);
         let notice = Notice::of_file(path, line, format!("words: {}", found.join(", ")));
         let notice = notice.done("kept as parts of words");
         inputs.warn(notice.option("--unicode-spaces takes them for spaces and ends of lines, and leaves out marks"))
