@@ -99,10 +99,10 @@ struct Evaluation {
 impl Eval {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let inputs = &self.inputs.inputs(false);
         pool(self.threads)?
             .install(|| {
                 let mut checkpoint = saved::open(&self.model)?;
+                let inputs = &self.inputs.like_training(&mut checkpoint)?;
                 match Saved::read(&mut checkpoint)? {
                     saved
                         if !matches!(saved, Saved::Ner(_))

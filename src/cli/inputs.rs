@@ -1,10 +1,11 @@
 //! The options for input files, the same for every command that reads any.
 
-use super::output_failed;
+use super::{output_failed, saved};
 use crate::error::Result;
 use crate::notices::Notices;
 use crate::text::Inputs;
 use crate::text::inputs::{BadUtf8, Decoding};
+use crate::train::checkpoint::Checkpoint;
 use encoding_rs::Encoding;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -27,9 +28,9 @@ pub struct InputOptions {
     bad_utf8: BadUtf8,
     /// Take no-break and other Unicode spaces for spaces and Unicode's line separators for ends of lines, and leave out zero-width and
     /// direction marks, soft hyphens and control characters
-    #[arg(long)]
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    unicode_spaces: bool,
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unicode_spaces: Option<bool>,
 }
 
 fn encoding(label: &str) -> std::result::Result<String, String> {
@@ -51,9 +52,24 @@ impl InputOptions {
         let decoding = Decoding {
             encoding: self.encoding.as_ref().and_then(|label| Encoding::for_label(label.as_bytes())),
             bad_utf8: self.bad_utf8,
-            unicode_spaces: self.unicode_spaces,
+            unicode_spaces: self.unicode_spaces == Some(true),
         };
         Inputs::new(Notices::new(self.strict, warn), decoding)
+    }
+
+    /// The same for a text that a model is used on: what is not said is as it was in training.
+    ///
+    /// # Errors
+    /// The options of the checkpoint cannot be read.
+    pub fn like_training(&self, checkpoint: &mut Checkpoint) -> Result<Inputs> {
+        let before = saved::options(checkpoint)?;
+        let encoding = before.get("encoding").and_then(toml::Value::as_str);
+        let options = InputOptions {
+            encoding: self.encoding.clone().or_else(|| encoding.map(str::to_owned)),
+            unicode_spaces: self.unicode_spaces.or_else(|| before.get("unicode-spaces")?.as_bool()),
+            ..self.clone()
+        };
+        Ok(options.inputs(false))
     }
 }
 

@@ -175,10 +175,16 @@ fn resumed(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
             "--resume takes the options of the run to be continued; change them on the command line, not by --config";
         return Err(Error::Usage(what.into()));
     }
-    let checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
+    let mut checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
     let options = checkpoint.path().join(saved::OPTIONS);
     if !options.is_file() {
         return Err(Error::model(out, "was not made by training here, so that there is no run to be continued"));
+    }
+    let saved = saved::Saved::read(&mut checkpoint)?;
+    let verb = args.iter().skip_while(|arg| *arg != "train").nth(1).and_then(|verb| verb.to_str()).unwrap_or_default();
+    if !verb.starts_with('-') && verb != saved.verb() {
+        let what = format!("is a {}, which `wordmill train {} --resume` continues", saved.kind(), saved.verb());
+        return Err(Error::model(out, what));
     }
     args.push("--config".into());
     args.push(options.into());

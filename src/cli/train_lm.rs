@@ -603,7 +603,7 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
     let mut progress = if options.samples() { progress.without_perplexity() } else { progress };
     let signals = Signals::install()?.limited(options.max_minutes);
     let (writer, mut checkpoint) = if options.resume {
-        check_there(&options.files())?;
+        check_there(&options.files(), options.quiet)?;
         Writer::resume(&options.out).map(|(writer, checkpoint)| (Some(writer), Some(checkpoint)))?
     } else {
         // The directory is made, or made empty, when nothing but training itself can fail any more.
