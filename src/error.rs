@@ -90,9 +90,10 @@ pub fn shown(path: &Path) -> impl std::fmt::Display {
 }
 
 /// A number of things, as `1 line` and `2 lines`; `one` is the name of one.
-pub fn counted(count: usize, one: &str) -> String {
+pub fn counted(count: impl std::fmt::Display, one: &str) -> String {
+    let count = count.to_string();
     match one.strip_suffix('y') {
-        _ if count == 1 => format!("1 {one}"),
+        _ if count == "1" => format!("1 {one}"),
         Some(stem) => format!("{count} {stem}ies"),
         None => format!("{count} {one}s"),
     }

@@ -84,7 +84,7 @@ enum Verb {
 impl Verb {
     /// Does it; results go to `out`, everything else to standard error.
     fn run(self, out: &mut (dyn Write + Send)) -> Result<()> {
-        // A wrong WORDMILL_ISA is told here, before any kernel runs.
+        // A wrong WORDMILL_ISA is reported here, before any kernel runs.
         Isa::chosen()?;
         match self {
             Verb::Train(verb) => verb.run(out),
@@ -135,7 +135,7 @@ enum Stop {
     Error(Error),
 }
 
-/// The command line's definition. A negative number is a value, not an unknown option: `--lr -1` is told to be no rate.
+/// The command line's definition. A negative number is a value, not an unknown option: `--lr -1` is reported as no rate.
 pub fn definition() -> Command {
     fn values(command: Command) -> Command {
         let option = |arg: &Arg| arg.get_long().is_some() && arg.get_action().takes_values();

@@ -12,7 +12,7 @@ use super::run::{RunOptions, absolute, options_file, to_toml};
 use super::saved::{CONFIG, NerConfig as Config, Saved, VOCABULARY};
 use super::values::{keep_probability, not_negative, size};
 use crate::blas::Precision;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::kernels::dropout::Keep;
 use crate::models::ner::Objective;
 use crate::models::{Init, Ner, ner};
@@ -345,9 +345,9 @@ pub fn train_ner(options: &NerOptions, inputs: &Inputs) -> Result<Summary> {
     }
     files.push(options_file(&toml));
     progress.say(&format!(
-        "{} tokens in {} sentences, {} words, {} labels in the scheme {}, {} parameters",
-        words.len(),
-        ends.len(),
+        "{} in {}, {} words, {} labels in the scheme {}, {} parameters",
+        counted(words.len(), "token"),
+        counted(ends.len(), "sentence"),
         encoder.words.len(),
         labels.count(),
         labels.scheme,

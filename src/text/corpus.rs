@@ -930,7 +930,7 @@ mod tests {
         ];
         for (text, message) in cases {
             let file = file(text);
-            // Several faults: the first one in the file is told, wherever it is cut.
+            // Several faults: the first one in the file is reported, wherever it is cut.
             for cut in [CUT, small(1, 1), small(5, 2)] {
                 let error = train(file.path(), 1, None, cut, &Marks::default(), &Inputs::default()).err().unwrap();
                 assert_eq!(error.exit_code(), 3);

@@ -4,7 +4,7 @@
 //! | format | first line | rows |
 //! |---|---|---|
 //! | GloVe text | a row | word and numbers, separated by spaces |
-//! | word2vec text | number of rows, of numbers a row | the same |
+//! | word2vec text | number of rows, of numbers per row | the same |
 //! | word2vec binary | the same | word, space, little-endian `f32`s, with or without a line feed |
 //!
 //! Which one a file is in is found from its beginning. A word of a text file may hold spaces (some of GloVe's do), as long
