@@ -433,8 +433,10 @@ fn one_sentence_of_hundreds_of_tokens() {
 
 #[test]
 fn files_of_comments_only() {
-    let (_, run) = trained("# sent_id = 1\n# text\n", "");
-    run.refuses(3, &["the tag `1`", "all lines begin with `#`"]);
+    let (_, run) = trained("# sent_id = 1\n# text = a\n", "");
+    run.works().warns(&["train.conll:1", "all lines begin with `#`", "taken for rows"]);
+    let (_, run) = trained("#one\n#two\n", "");
+    run.refuses(3, &["train.conll:1", "1 column", "all lines begin with `#`: are there comments only?"]);
     let (_, run) = trained("#Ann B-PER\n#in O\n#Rome B-LOC\n\n", "");
     run.works().warns(&["train.conll:1", "all lines begin with `#`", "taken for rows", "--strict"]);
 }
