@@ -102,7 +102,7 @@ impl Eval {
         pool(self.threads)?
             .install(|| {
                 let mut checkpoint = saved::open(&self.model)?;
-                let inputs = &self.inputs.like_training(&mut checkpoint)?;
+                let inputs = &self.inputs.like_training(&saved::options(&mut checkpoint)?);
                 match Saved::read(&mut checkpoint)? {
                     saved
                         if !matches!(saved, Saved::Ner(_))

@@ -1,11 +1,10 @@
 //! The options for input files, the same for every command that reads any.
 
-use super::{output_failed, saved};
+use super::output_failed;
 use crate::error::Result;
 use crate::notices::Notices;
 use crate::text::Inputs;
 use crate::text::inputs::{BadUtf8, Decoding};
-use crate::train::checkpoint::Checkpoint;
 use encoding_rs::Encoding;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -57,19 +56,15 @@ impl InputOptions {
         Inputs::new(Notices::new(self.strict, warn), decoding)
     }
 
-    /// The same for a text that a model is used on: what is not said is as it was in training.
-    ///
-    /// # Errors
-    /// The options of the checkpoint cannot be read.
-    pub fn like_training(&self, checkpoint: &mut Checkpoint) -> Result<Inputs> {
-        let before = saved::options(checkpoint)?;
+    /// The same for a text that a model is used on: what is not said is as in `before`, the options of its run.
+    pub fn like_training(&self, before: &toml::Table) -> Inputs {
         let encoding = before.get("encoding").and_then(toml::Value::as_str);
         let options = InputOptions {
             encoding: self.encoding.clone().or_else(|| encoding.map(str::to_owned)),
             unicode_spaces: self.unicode_spaces.or_else(|| before.get("unicode-spaces")?.as_bool()),
             ..self.clone()
         };
-        Ok(options.inputs(false))
+        options.inputs(false)
     }
 }
 

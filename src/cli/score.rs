@@ -61,7 +61,7 @@ impl Score {
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let (ids, scores, lines, unk) = pool(self.threads)?.install(|| {
             let mut checkpoint = saved::open(&self.model)?;
-            let inputs = self.inputs.like_training(&mut checkpoint)?;
+            let inputs = self.inputs.like_training(&saved::options(&mut checkpoint)?);
             let mut trained = Trained::read(&mut checkpoint)?;
             let strips = self.strip_marks || trained.vocabulary.strips_marks();
             trained.vocabulary = trained.vocabulary.stripping_marks(strips);

@@ -61,9 +61,12 @@ impl TagText {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let pool = pool(self.threads)?;
-        let mut checkpoint = saved::open(&self.model)?;
-        let inputs = &self.inputs.like_training(&mut checkpoint)?;
-        let tagger = pool.install(|| Tagger::read(&mut checkpoint))?;
+        let (inputs, tagger) = pool.install(|| {
+            let mut checkpoint = saved::open(&self.model)?;
+            let inputs = self.inputs.like_training(&saved::options(&mut checkpoint)?);
+            Ok::<_, Error>((inputs, Tagger::read(&mut checkpoint)?))
+        })?;
+        let inputs = &inputs;
         let form = Form { tags: Column::Absent, ..self.form.form(tagger.config.form, None)? };
         let path = self.file.as_deref().unwrap_or(Path::new("-"));
         // What is packed or encoded comes as a whole.
