@@ -336,7 +336,7 @@ fn moments(table: &Table) -> (Vec<f64>, Vec<f64>, Vec<usize>) {
     let mut constant = Vec::new();
     for (column, (variance, mean)) in variance.iter_mut().zip(&mean).enumerate() {
         *variance = variance.sqrt();
-        if !(*variance > 1e-9 * mean.abs()) {
+        if variance.is_nan() || *variance <= 1e-9 * mean.abs() {
             *variance = 1.0;
             constant.push(column);
         }
