@@ -7,7 +7,7 @@ use super::pseudo_siamese::Sees;
 use super::saved::{self, Saved};
 use super::siamese::{self, Encoded};
 use super::{columns, memory, output_failed, pseudo_siamese, softmax};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::pool::pool;
 use crate::text::labelled::LabelledWords;
 use crate::text::pairs::Pairs;
@@ -99,10 +99,10 @@ struct Evaluation {
 impl Eval {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let inputs = &self.inputs.inputs(false);
         pool(self.threads)?
             .install(|| {
                 let mut checkpoint = saved::open(&self.model)?;
+                let inputs = &self.inputs.like_training(&saved::options(&mut checkpoint)?);
                 match Saved::read(&mut checkpoint)? {
                     saved
                         if !matches!(saved, Saved::Ner(_))
@@ -263,7 +263,9 @@ impl Eval {
         let part = of_lines.map_or(String::new(), |all| format!(", a fixed random subset of {all}"));
         Ok(format!(
             "perplexity {perplexity:.3}{known}\nloss {loss:.5} nats per word, {bits_per_word:.4} bits per word{ln_z}\n\
-             {tokens} words in {lines} lines{part} (line ends counted), {unknown} unknown ({:.2} %)",
+             {} in {}{part} (line ends counted), {unknown} unknown ({:.2} %)",
+            counted(tokens, "word"),
+            counted(lines, "line"),
             100.0 * unknown_rate
         ))
     }

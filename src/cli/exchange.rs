@@ -8,7 +8,7 @@ use super::language_model::Trained;
 use super::output_failed;
 use super::saved::{CONFIG, Saved, VOCABULARY};
 use super::vectors::words_and_vectors;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::kernels::activation::Activation;
 use crate::layers::net::Kind;
 use crate::models::LanguageModel;
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 /// Write a language model for PyTorch: nn.Embedding, nn.RNN or nn.GRU, nn.Linear; or the word vectors of any model
 ///
 /// For PyTorch, FILE gets the tensors embedding.weight, rnn.weight_ih_l0 … and output.weight, output.bias; FILE with .vocab.txt in the place of
-/// its extension gets the words, a line each in the order of their numbers.
+/// its extension gets the words, one per line in the order of their numbers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -70,7 +70,7 @@ pub struct Import {
     /// File to read
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Words with their counts, as export writes them: word TAB count, a line each, in the order of their numbers
+    /// Words with their counts, as export writes them: word TAB count, one per line, in the order of their numbers
     #[arg(long, value_name = "FILE")]
     vocab: PathBuf,
     /// Directory of the model; made if it is not there
@@ -241,7 +241,7 @@ impl Export {
         let written = write(&self.file, &|file| tensor_file::write(file, &notes, &tensors))
             .and_then(|()| write(&words, &|file| vocabulary.write_to(file)));
         if written.is_err() {
-            // Half an export is none; what cannot be removed is told by the next one.
+            // Half an export is none; what cannot be removed is reported by the next one.
             _ = std::fs::remove_file(&self.file);
             _ = std::fs::remove_file(&words);
         }
@@ -251,7 +251,7 @@ impl Export {
 }
 
 impl Export {
-    /// A line with the numbers of words and of numbers a word, then each word and its numbers. Words that stand for none of a text are
+    /// A line with the numbers of words and of numbers per word, then each word and its numbers. Words that stand for none of a text are
     /// left out.
     fn vectors(&self, out: &mut dyn Write) -> Result<()> {
         let (words, table) = words_and_vectors(&self.model)?;
@@ -272,10 +272,15 @@ impl Export {
         };
         let written = write();
         if written.is_err() {
-            // Half a file is none; what cannot be removed is told by the next export.
+            // Half a file is none; what cannot be removed is reported by the next export.
             _ = std::fs::remove_file(path);
         }
         written.map_err(|e| Error::io(path, "writing", e))?;
+        let spaced = words.iter().filter(|word| word.contains(' ')).count();
+        if spaced > 0 {
+            let found = format!("{} with a space, which ends a word there", counted(spaced, "word"));
+            InputOptions::default().inputs(false).warn(Notice::of_file(path, 0, found).done("left out"))?;
+        }
         writeln!(out, "{}", path.display()).map_err(output_failed)
     }
 }

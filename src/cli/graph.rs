@@ -2,7 +2,7 @@
 
 use super::output_failed;
 use super::values::size;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::graph::Graph;
 use crate::kernels::activation::Activation;
 use crate::layers::losses::{Draws, Negatives, Objective, Tail};
@@ -106,7 +106,6 @@ impl DrawGraph {
     /// The graph and its title.
     fn build(&self) -> (Graph, String) {
         let (steps, layers) = (self.steps.unwrap_or(2), self.layers.unwrap_or(1));
-        let of = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let recurrent = |name: &str, cell: Kind, loss: Loss| {
             let (activation, unit) = (Activation::Sigmoid, Unit::Tanh);
             let output = match loss {
@@ -116,7 +115,7 @@ impl DrawGraph {
             let kinds = Config { layers, cell, activation, unit, loss, ..Config::default() };
             let config = Config { words: 9, embed: 3, hidden: 5, ..kinds };
             let unrolled = Unrolled { steps, lanes: 2, loss_from: 0, dropout: false, output };
-            let title = format!("{name}: {}, {}", of(layers, "layer"), of(steps, "step"));
+            let title = format!("{name}: {}, {}", counted(layers, "layer"), counted(steps, "step"));
             (right(graphs::language_model(&LanguageModel::new(config), unrolled)), title)
         };
         let tagger = |name: &str, objective: ner::Objective| {

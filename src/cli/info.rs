@@ -2,7 +2,7 @@
 
 use super::output_failed;
 use crate::blas;
-use crate::error::Result;
+use crate::error::{Result, counted};
 use crate::kernels::{Buffer, Isa, isa};
 use crate::layers::recurrent::{view, view_mut};
 use crate::pool::pool;
@@ -30,7 +30,7 @@ struct Report {
     isa_available: Vec<String>,
     gemm: String,
     cores: usize,
-    /// GFLOP/s of products of 1,024 × 1,024 matrices, one a thread, for 1, 2, 4 … threads: of f32; *bf16* rounds the operands.
+    /// GFLOP/s of products of 1,024 × 1,024 matrices, one per thread, for 1, 2, 4 … threads: of f32; *bf16* rounds the operands.
     sgemm: Vec<Speed>,
 }
 
@@ -79,7 +79,7 @@ impl Report {
         writeln!(out, "products      {}", self.gemm)?;
         writeln!(out, "cores         {}", self.cores)?;
         for Speed { backend, threads, gflops } in &self.sgemm {
-            let threads = if *threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+            let threads = counted(threads, "thread");
             writeln!(out, "sgemm         {gflops:.0} GFLOP/s on {threads} by {backend}")?;
         }
         Ok(())

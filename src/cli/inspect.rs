@@ -5,7 +5,7 @@ use super::language_model::Trained;
 use super::output_failed;
 use super::saved::{self, Saved};
 use super::values::size;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::layers::net::Gates;
 use crate::layers::norms::norm;
 use crate::models::language_model::Window;
@@ -198,7 +198,7 @@ impl Inspect {
         let lanes = LANES;
         let (steps, length) = (self.steps + 1, ids.len().saturating_sub(1) / lanes);
         if length < steps {
-            let found = format!("{} words, line ends counted", ids.len());
+            let found = format!("{}, line ends counted", counted(ids.len(), "word"));
             return Err(Error::input(
                 text,
                 0,

@@ -84,7 +84,7 @@ enum Verb {
 impl Verb {
     /// Does it; results go to `out`, everything else to standard error.
     fn run(self, out: &mut (dyn Write + Send)) -> Result<()> {
-        // A wrong WORDMILL_ISA is told here, before any kernel runs.
+        // A wrong WORDMILL_ISA is reported here, before any kernel runs.
         Isa::chosen()?;
         match self {
             Verb::Train(verb) => verb.run(out),
@@ -135,7 +135,7 @@ enum Stop {
     Error(Error),
 }
 
-/// The command line's definition. A negative number is a value, not an unknown option: `--lr -1` is told to be no rate.
+/// The command line's definition. A negative number is a value, not an unknown option: `--lr -1` is reported as no rate.
 pub fn definition() -> Command {
     fn values(command: Command) -> Command {
         let option = |arg: &Arg| arg.get_long().is_some() && arg.get_action().takes_values();
@@ -175,10 +175,16 @@ fn resumed(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
             "--resume takes the options of the run to be continued; change them on the command line, not by --config";
         return Err(Error::Usage(what.into()));
     }
-    let checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
+    let mut checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
     let options = checkpoint.path().join(saved::OPTIONS);
     if !options.is_file() {
         return Err(Error::model(out, "was not made by training here, so that there is no run to be continued"));
+    }
+    let saved = saved::Saved::read(&mut checkpoint)?;
+    let verb = args.iter().skip_while(|arg| *arg != "train").nth(1).and_then(|verb| verb.to_str()).unwrap_or_default();
+    if !verb.starts_with('-') && verb != saved.verb() {
+        let what = format!("is a {}, which `wordmill train {} --resume` continues", saved.kind(), saved.verb());
+        return Err(Error::model(out, what));
     }
     args.push("--config".into());
     args.push(options.into());

@@ -1,6 +1,6 @@
 //! What training commands share: the options of a run, and the run itself.
 
-use super::inputs::{InputOptions, print_json};
+use super::inputs::{InputOptions, print_json, say};
 use super::memory::Needs;
 use super::output_failed;
 use super::saved::{OPTIONS, check_same};
@@ -242,19 +242,25 @@ pub type DataFiles<'a> = [(&'static str, Option<&'a PathBuf>)];
 impl RunOptions {
     /// As [`check_there`] if a run is to be continued.
     pub fn check_there(&self, files: &DataFiles) -> Result<()> {
-        if self.resume { check_there(files) } else { Ok(()) }
+        if self.resume { check_there(files, self.quiet) } else { Ok(()) }
     }
 }
 
-/// An error that names the option if data of a run to be continued are no longer where they were.
-pub fn check_there(files: &DataFiles) -> Result<()> {
+/// An error that names the option if data of a run to be continued are no longer where they were. Says if they come from a pipe, which
+/// whoever gave them at first may have forgotten.
+pub fn check_there(files: &DataFiles, quiet: bool) -> Result<()> {
     for &(option, path) in files {
-        if let Some(path) = path
-            && !is_standard_input(path)
-            && std::fs::metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound)
-        {
-            let expected = format!("the data of the run to be continued; if they have moved, give --{option} FILE");
-            return Err(Error::input(path, 0, "no such file", expected));
+        let Some(path) = path.filter(|path| !is_standard_input(path)) else { continue };
+        match std::fs::metadata(path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let expected = format!("the data of the run to be continued; if they have moved, give --{option} FILE");
+                return Err(Error::input(path, 0, "no such file", expected));
+            }
+            Ok(kind) if !kind.is_file() && !kind.is_dir() && !quiet => say(&format!(
+                "{}: a pipe; waiting for the data that the run began with to be written to it (--{option} FILE reads a file)",
+                path.display()
+            )),
+            _ => {}
         }
     }
     Ok(())

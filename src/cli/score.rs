@@ -2,7 +2,7 @@
 
 use super::inputs::InputOptions;
 use super::language_model::{Trained, score};
-use super::output_failed;
+use super::{output_failed, saved};
 use crate::error::Result;
 use crate::pool::pool;
 use crate::text::Lines;
@@ -59,9 +59,10 @@ pub struct Score {
 impl Score {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let inputs = self.inputs.inputs(false);
         let (ids, scores, lines, unk) = pool(self.threads)?.install(|| {
-            let mut trained = Trained::load(&self.model)?;
+            let mut checkpoint = saved::open(&self.model)?;
+            let inputs = self.inputs.like_training(&saved::options(&mut checkpoint)?);
+            let mut trained = Trained::read(&mut checkpoint)?;
             let strips = self.strip_marks || trained.vocabulary.strips_marks();
             trained.vocabulary = trained.vocabulary.stripping_marks(strips);
             let vocabulary = &trained.vocabulary;
@@ -72,6 +73,7 @@ impl Score {
                 lines.warn_of_ids(&self.text, vocabulary, &inputs)?;
                 (None, lines)
             };
+            lines.warn_of_unknown(&self.text, &inputs)?;
             let lines = if self.no_eos { lines.without_ends() } else { lines };
             let ln_z = self.self_normalised.then(|| trained.self_normalised(&self.model)).transpose()?;
             Ok((ids, score(&trained, &lines, ln_z), lines, vocabulary.unk()))

@@ -4,7 +4,7 @@ use super::lexicon::{LeftOut, check_sizes, read_words};
 use super::memory::{self, Needs};
 use super::run::Batches;
 use super::saved::{Saved, SiameseConfig as Config, read_arena};
-use crate::error::Result;
+use crate::error::{Result, counted};
 use crate::models::Siamese;
 use crate::models::siamese::{self, Batch, Space};
 use crate::params::{Arena, Gradients, Layout};
@@ -114,7 +114,7 @@ impl Evaluation {
 
     /// For people.
     pub fn text(&self) -> String {
-        let mut text = format!("{} pairs", self.pairs);
+        let mut text = counted(self.pairs, "pair");
         if let Some(alike) = self.alike {
             text += &format!(", {alike} of them alike");
         }

@@ -2,7 +2,7 @@
 
 use super::inputs::InputOptions;
 use super::ner::{FormOptions, Tagger, words_and_ends};
-use super::output_failed;
+use super::{output_failed, saved};
 use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::text::Inputs;
@@ -60,9 +60,13 @@ enum Output {
 impl TagText {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let inputs = &self.inputs.inputs(false);
         let pool = pool(self.threads)?;
-        let tagger = pool.install(|| Tagger::load(&self.model))?;
+        let (inputs, tagger) = pool.install(|| {
+            let mut checkpoint = saved::open(&self.model)?;
+            let inputs = self.inputs.like_training(&saved::options(&mut checkpoint)?);
+            Ok::<_, Error>((inputs, Tagger::read(&mut checkpoint)?))
+        })?;
+        let inputs = &inputs;
         let form = Form { tags: Column::Absent, ..self.form.form(tagger.config.form, None)? };
         let path = self.file.as_deref().unwrap_or(Path::new("-"));
         // What is packed or encoded comes as a whole.

@@ -12,7 +12,7 @@ use super::values::{
     Cutoffs, check_precision, count, keep_probability, not_negative, positive, probability, seed, size, threads,
 };
 use crate::blas::Precision;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
 use crate::layers::losses::{Draws, Negatives, Objective, Tail, clusters};
@@ -470,7 +470,12 @@ impl LmOptions {
         if fits || targets == 0 {
             return Ok(());
         }
-        let given = format!("{tokens} words, fewer than --batch {} lanes of --tau {} steps need", self.batch, self.tau);
+        let given = format!(
+            "{}, fewer than --batch {} lanes of --tau {} steps need",
+            counted(tokens, "word"),
+            self.batch,
+            self.tau
+        );
         self.tau = self.tau.min(targets);
         self.stride = self.stride.map(|stride| stride.min(self.tau));
         self.batch = (targets / self.tau).max(1);
@@ -603,7 +608,7 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
     let mut progress = if options.samples() { progress.without_perplexity() } else { progress };
     let signals = Signals::install()?.limited(options.max_minutes);
     let (writer, mut checkpoint) = if options.resume {
-        check_there(&options.files())?;
+        check_there(&options.files(), options.quiet)?;
         Writer::resume(&options.out).map(|(writer, checkpoint)| (Some(writer), Some(checkpoint)))?
     } else {
         // The directory is made, or made empty, when nothing but training itself can fail any more.
@@ -666,8 +671,8 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
     let files = vec![(CONFIG, config), (VOCABULARY, words), (OPTIONS, toml.into_bytes())];
     let unknown = 100.0 * corpus.unknown as f64 / corpus.ids.len() as f64;
     progress.say(&format!(
-        "{} words of text, {} in the vocabulary, {unknown:.2} % unknown",
-        corpus.ids.len(),
+        "{} of text, {} in the vocabulary, {unknown:.2} % unknown",
+        counted(corpus.ids.len(), "word"),
         vocabulary.len()
     ));
     if let Loss::Adaptive { tails } = &model.config().loss {

@@ -3,8 +3,8 @@
 use super::inputs::print_json;
 use super::memory::Needs;
 use super::ner::{
-    Encoder, FormOptions, MOST_PLACES, NerData, NerTask, SUFFIXES, Tagger, column, read_tagged, warn_of_unseen,
-    words_and_ends,
+    Encoder, FormOptions, MOST_PLACES, NerData, NerTask, SUFFIXES, Tagger, column, read_tagged, read_to_learn,
+    warn_of_unseen, words_and_ends,
 };
 use super::output_failed;
 use super::profile::{self, Profiled};
@@ -12,7 +12,7 @@ use super::run::{RunOptions, absolute, options_file, to_toml};
 use super::saved::{CONFIG, NerConfig as Config, Saved, VOCABULARY};
 use super::values::{keep_probability, not_negative, size};
 use crate::blas::Precision;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::kernels::dropout::Keep;
 use crate::models::ner::Objective;
 use crate::models::{Init, Ner, ner};
@@ -21,7 +21,7 @@ use crate::params::Arena;
 use crate::text::Inputs;
 use crate::text::conll::Form;
 use crate::text::spans::Report;
-use crate::text::tags::{Kinds, Labels, Scheme};
+use crate::text::tags::{Labels, Scheme};
 use crate::text::vectors::Vectors;
 use crate::text::words::Coverage;
 use crate::train::progress::{Progress, Style};
@@ -278,13 +278,12 @@ pub fn train_ner(options: &NerOptions, inputs: &Inputs) -> Result<Summary> {
         ("vectors", options.vectors.as_ref()),
     ])?;
     let files = [Some(&options.train), options.valid.as_ref(), options.test.as_ref(), options.vectors.as_ref()];
-    let mut kinds = Kinds::default();
     // The inputs are read before a model is replaced.
     for path in files.into_iter().flatten() {
         inputs.check(path)?;
     }
     let form = options.form.form(Form::default(), options.column)?;
-    let train = read_tagged(&options.train, form, options.scheme.scheme(), &mut kinds, inputs)?;
+    let (train, mut kinds, form) = read_to_learn(&options.train, form, options.scheme.scheme(), inputs)?;
     let labels = Labels { scheme: train.gold.scheme, kinds: kinds.clone() };
     if kinds.is_empty() {
         return Err(Error::input(&options.train, 0, "no entity: every tag is O", "tags to be learned"));
@@ -346,9 +345,9 @@ pub fn train_ner(options: &NerOptions, inputs: &Inputs) -> Result<Summary> {
     }
     files.push(options_file(&toml));
     progress.say(&format!(
-        "{} tokens in {} sentences, {} words, {} labels in the scheme {}, {} parameters",
-        words.len(),
-        ends.len(),
+        "{} in {}, {} words, {} labels in the scheme {}, {} parameters",
+        counted(words.len(), "token"),
+        counted(ends.len(), "sentence"),
         encoder.words.len(),
         labels.count(),
         labels.scheme,

@@ -7,7 +7,7 @@ use super::pseudo_siamese::{Encoded, PseudoSiameseTask, Sees, Trained};
 use super::run::{RunOptions, Summary, absolute, options_file, to_toml};
 use super::saved::{CONFIG, PseudoSiameseConfig as Config, Saved, VOCABULARY};
 use super::values::{not_negative, share, size};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::models::pseudo_siamese;
 use crate::models::{Init, PseudoSiamese};
 use crate::params::Arena;
@@ -205,11 +205,17 @@ pub fn train_pseudo_siamese(options: &PseudoSiameseOptions, inputs: &Inputs) -> 
     let (examples, labels, parameters) = (train.len(), config.labels.len(), net.layout().parameters());
     progress.say(&match &sees {
         Sees::Words(lexicon) => format!(
-            "{examples} words of {labels} labels, {} words with vectors of {embed} numbers, {parameters} parameters, {} of them trained",
-            lexicon.words.len() - 3,
+            "{} of {labels} labels, {} with vectors of {}, {parameters} parameters, {} of them trained",
+            counted(examples, "word"),
+            counted(lexicon.words.len() - 3, "word"),
+            counted(embed, "number"),
             net.trained().parameters()
         ),
-        Sees::Columns(_) => format!("{examples} examples of {embed} numbers, {labels} labels, {parameters} parameters"),
+        Sees::Columns(_) => format!(
+            "{} of {}, {labels} labels, {parameters} parameters",
+            counted(examples, "example"),
+            counted(embed, "number")
+        ),
     });
     let w = match &mut opened.checkpoint {
         None => {

@@ -6,7 +6,7 @@ use super::run::{RunOptions, Summary, absolute, options_file, to_toml};
 use super::saved::{CONFIG, Saved, SiameseConfig as Config, VOCABULARY};
 use super::siamese::{Encoded, SiameseTask, Trained};
 use super::values::{not_negative, positive, size};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::models::siamese::{self, Loss};
 use crate::models::{Init, Siamese};
 use crate::params::Arena;
@@ -155,10 +155,10 @@ pub fn train_siamese(options: &SiameseOptions, inputs: &Inputs) -> Result<Summar
     let toml = options.to_toml()?;
     let mut opened = run.open(&toml, &FIXED, inputs)?;
     progress.say(&format!(
-        "{} pairs, {} words with vectors of {} numbers, {} parameters, {} of them trained",
-        encoded.len(),
-        lexicon.words.len() - 3,
-        lexicon.width(),
+        "{}, {} with vectors of {}, {} parameters, {} of them trained",
+        counted(encoded.len(), "pair"),
+        counted(lexicon.words.len() - 3, "word"),
+        counted(lexicon.width(), "number"),
         net.layout().parameters(),
         net.trained().parameters()
     ));

@@ -6,7 +6,7 @@ use super::run::{RunOptions, Summary, absolute, options_file, to_toml};
 use super::saved::{CONFIG, Saved, SoftmaxConfig as Config};
 use super::softmax::{Examples, SoftmaxTask, Trained};
 use super::values::{not_negative, share};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::models::{SoftmaxRegression, softmax_regression};
 use crate::params::Arena;
 use crate::text::Inputs;
@@ -102,8 +102,9 @@ pub fn train_softmax(options: &SoftmaxOptions, inputs: &Inputs) -> Result<Summar
     let toml = options.to_toml()?;
     let mut opened = run.open(&toml, &[&FIXED[..], &ColumnOptions::NAMES].concat(), inputs)?;
     progress.say(&format!(
-        "{} examples of {features} numbers, {} classes, {} parameters",
-        train.len(),
+        "{} of {}, {} classes, {} parameters",
+        counted(train.len(), "example"),
+        counted(features, "number"),
         train.names.len(),
         net.layout().parameters()
     ));

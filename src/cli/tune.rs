@@ -103,7 +103,7 @@ impl Tune {
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         check_precision(self.precision)?;
         let path = place(&self.out)?;
-        // What cannot be written into is told before measuring.
+        // What cannot be written into is reported before measuring.
         let mut tuning = Tuning::read_or_new(&path)?;
         let report = self.search()?;
         tuning.put(report.entry.clone());
@@ -181,7 +181,7 @@ impl Tune {
         Ok(Report { entry, tried })
     }
 
-    /// The speed of `choice` over that of `before`, the median of turns, and the speed itself in words a second.
+    /// The speed of `choice` over that of `before`, the median of turns, and the speed itself in words per second.
     fn gain(&self, before: Choice, choice: Choice) -> Result<(f64, f64)> {
         if before == choice {
             let speed = self.training(choice)?.speed(Duration::from_secs_f64(self.seconds));
