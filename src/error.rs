@@ -89,6 +89,16 @@ pub fn shown(path: &Path) -> impl std::fmt::Display {
     if path.as_os_str() == "-" { Path::new("standard input").display() } else { path.display() }
 }
 
+/// A number of things, as `1 line` and `2 lines`; `one` is the name of one.
+pub fn counted(count: impl std::fmt::Display, one: &str) -> String {
+    let count = count.to_string();
+    match one.strip_suffix('y') {
+        _ if count == "1" => format!("1 {one}"),
+        Some(stem) => format!("{count} {stem}ies"),
+        None => format!("{count} {one}s"),
+    }
+}
+
 fn place(line: usize) -> String {
     if line == 0 { String::new() } else { format!(":{line}") }
 }

@@ -1,6 +1,6 @@
 //! A fast, reproducible CPU trainer for word-level neural nets.
 //!
-//! The program `wordmill` is told about in the README; this is the library that it is made of. A file imports only from the
+//! The program `wordmill` is described in the README; this is the library that it is made of. A file imports only from the
 //! floors below its own:
 //!
 //! | floor | modules | what |

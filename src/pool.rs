@@ -5,7 +5,7 @@ use crate::kernels::memory::flush_denormals;
 use crate::{Error, Result, blas};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// A pool of `threads` workers (0: one a core) that treat denormals as zero. Run everything inside `pool.install`.
+/// A pool of `threads` workers (0: one per core) that treat denormals as zero. Run everything inside `pool.install`.
 pub fn pool(threads: usize) -> Result<ThreadPool> {
     blas::initialise();
     ThreadPoolBuilder::new()

@@ -60,7 +60,12 @@ fn all_corpora_train_evaluate_and_tag() {
             assert!(warning.is_some_and(|text| told.iter().any(|line| line.contains(text))), "{name}: {told:?}");
         }
         let [_, told] = works(&format!("train ner {options} --force {option}"));
-        let expected = if option.is_empty() { warning } else { None };
+        let expected = match name {
+            _ if option.is_empty() => warning,
+            // Its last column holds the inner tags of nested entities.
+            "germeval2014" => Some("columns 3 and 4 both hold tags; column 3 is used"),
+            _ => None,
+        };
         let told: Vec<&str> = told.lines().filter(|line| line.starts_with("warning: ")).collect();
         match expected {
             Some(text) => assert!(told.iter().any(|line| line.contains(text)), "{name}: {told:?}"),

@@ -642,7 +642,7 @@ fn pseudo_siamese_from_the_command_line() {
 
     let alien = place.file("alien.tsv", "Monday\tO\nFriday\tNEW\n");
     let (out, said, code) = wordmill(&format!("eval {dir} {alien}"));
-    assert!(code == 0 && said.contains("1 words with labels that no training word has, the first is `NEW`"), "{said}");
+    assert!(code == 0 && said.contains("1 word with labels that no training word has, the first is `NEW`"), "{said}");
     assert!(out.starts_with("2 words, "), "{out}");
     let out = place.path("none").display().to_string();
     let one = place.file("one.tsv", "Monday\tO\n");

@@ -44,7 +44,7 @@ pub fn expand(args: impl IntoIterator<Item = OsString>, command: &mut Command) -
     let (verb, at) = verb(&args, command);
     let own = args.get(1..).unwrap_or_default();
     let preset = value_of(own, "--preset").filter(|_| verb.get_arguments().any(|arg| arg.get_long() == Some(PRESET)));
-    // A name that is unknown is told by clap.
+    // A name that is unknown is reported by clap.
     let preset = preset.and_then(|name| Preset::from_str(name.to_str()?, false).ok());
     if let Some(mut path) = value_of(own, "--config").map(PathBuf::from) {
         let bytes = if path.is_dir() {

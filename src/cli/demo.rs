@@ -181,7 +181,7 @@ impl Demo {
     }
 }
 
-/// The tags that the source holds for the most probable, one a token.
+/// The tags that the source holds for the most probable, one per token.
 fn source_tags(grammar: &Grammar, file: &Conll, kinds: &mut Kinds) -> Vec<Tag> {
     let words: Vec<&str> = file.words().collect();
     let sentences = file.sentences().map(|sentence| {

@@ -70,24 +70,25 @@ pub struct Eval {
 impl Eval {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let inputs = &self.inputs.inputs(false);
         let how = Measuring {
             form: self.form.choice(self.column),
             columns: self.columns.clone(),
             tokens: self.eval_tokens.map(|tokens| tokens as usize),
             strip_marks: self.strip_marks,
         };
-        let found = pool(self.threads)?.install(|| {
+        let (found, inputs) = pool(self.threads)?.install(|| {
             let mut checkpoint = saved::open(&self.model)?;
+            let inputs = self.inputs.like_training(&saved::options(&mut checkpoint)?);
             let saved = Saved::read(&mut checkpoint)?;
             self.check(&saved, &how)?;
-            any::read(&saved, &mut checkpoint)?.evaluate(&self.text, &how, inputs)
+            let found = any::read(&saved, &mut checkpoint)?.evaluate(&self.text, &how, &inputs)?;
+            Ok::<_, Error>((found, inputs))
         })?;
         if let (Some(path), Some(confusion)) = (&self.svg, &found.confusion) {
             let title = format!("{} on {}", self.model.display(), self.text.display());
             std::fs::write(path, confusion.svg(&title)).map_err(|e| Error::io(path, "writing", e))?;
         }
-        let text = if self.json { json(&found.json, inputs) } else { found.text };
+        let text = if self.json { json(&found.json, &inputs) } else { found.text };
         writeln!(out, "{text}").map_err(Error::output)
     }
 

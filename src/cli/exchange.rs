@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Write a language model for PyTorch: nn.Embedding, nn.RNN or nn.GRU, nn.Linear; or the word vectors of any model
 ///
 /// For PyTorch, FILE gets the tensors embedding.weight, rnn.weight_ih_l0 … and output.weight, output.bias; FILE with .vocab.txt in the place of
-/// its extension gets the words, a line each in the order of their numbers.
+/// its extension gets the words, one per line in the order of their numbers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -54,7 +54,7 @@ pub struct Import {
     /// File to read
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Words with their counts, as export writes them: word TAB count, a line each, in the order of their numbers
+    /// Words with their counts, as export writes them: word TAB count, one per line, in the order of their numbers
     #[arg(long, value_name = "FILE")]
     vocab: PathBuf,
     /// Directory of the model; made if it is not there
@@ -80,7 +80,7 @@ impl Export {
             Program::Word2vec => {
                 let (saved, model) = any::load(&self.model)?;
                 let vectors = model.vectors().ok_or_else(|| saved.has_no_words(&self.model))?;
-                exchange_word2vec::export(&vectors, &self.file)?;
+                exchange_word2vec::export(&vectors, &self.file, &InputOptions::default().inputs(false))?;
                 writeln!(out, "{file}").map_err(Error::output)
             }
         }

@@ -2,7 +2,7 @@
 
 use super::inputs::print;
 use crate::blas;
-use crate::error::Result;
+use crate::error::{Result, counted};
 use crate::kernels::{Isa, isa};
 use crate::tasks::speed::measure;
 use serde::Serialize;
@@ -29,7 +29,7 @@ struct Report {
     isa_available: Vec<String>,
     gemm: String,
     cores: usize,
-    /// GFLOP/s of products of 1,024 × 1,024 matrices, one a thread, for 1, 2, 4 … threads: of f32; *bf16* rounds the operands.
+    /// GFLOP/s of products of 1,024 × 1,024 matrices, one per thread, for 1, 2, 4 … threads: of f32; *bf16* rounds the operands.
     sgemm: Vec<Speed>,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Display for Report {
         writeln!(out, "products      {}", self.gemm)?;
         writeln!(out, "cores         {}", self.cores)?;
         for Speed { backend, threads, gflops } in &self.sgemm {
-            let threads = if *threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+            let threads = counted(threads, "thread");
             writeln!(out, "sgemm         {gflops:.0} GFLOP/s on {threads} by {backend}")?;
         }
         Ok(())

@@ -25,9 +25,9 @@ pub struct InputOptions {
     bad_utf8: BadUtf8,
     /// Take no-break and other Unicode spaces for spaces and Unicode's line separators for ends of lines, and leave out zero-width and
     /// direction marks, soft hyphens and control characters
-    #[arg(long)]
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    unicode_spaces: bool,
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unicode_spaces: Option<bool>,
 }
 
 fn encoding(label: &str) -> std::result::Result<String, String> {
@@ -46,9 +46,20 @@ impl InputOptions {
         let decoding = Decoding {
             encoding: self.encoding.as_ref().and_then(|label| Encoding::for_label(label.as_bytes())),
             bad_utf8: self.bad_utf8,
-            unicode_spaces: self.unicode_spaces,
+            unicode_spaces: self.unicode_spaces == Some(true),
         };
         Inputs::new(Notices::new(self.strict, warn), decoding)
+    }
+
+    /// The same for a text that a model is used on: what is not said is as in `before`, the options of its run.
+    pub fn like_training(&self, before: &toml::Table) -> Inputs {
+        let encoding = before.get("encoding").and_then(toml::Value::as_str);
+        let options = InputOptions {
+            encoding: self.encoding.clone().or_else(|| encoding.map(str::to_owned)),
+            unicode_spaces: self.unicode_spaces.or_else(|| before.get("unicode-spaces")?.as_bool()),
+            ..self.clone()
+        };
+        options.inputs(false)
     }
 }
 

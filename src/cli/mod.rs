@@ -31,7 +31,7 @@ mod values;
 use crate::error::{Error, Result, STANDARD_OUTPUT};
 use crate::kernels::Isa;
 use crate::notices::say;
-use crate::tasks::saved::OPTIONS;
+use crate::tasks::saved::{OPTIONS, Saved};
 use crate::train::checkpoint::{ModelDir, Purpose};
 use crate::train::signals::Signals;
 use clap::error::ErrorKind;
@@ -76,7 +76,7 @@ enum Verb {
 impl Verb {
     /// Does it; results go to `out`, everything else to standard error. `before` is the command of a run that is continued.
     fn run(self, before: Option<Verb>, out: &mut (dyn Write + Send)) -> Result<()> {
-        // A wrong WORDMILL_ISA is told here, before any kernel runs.
+        // A wrong WORDMILL_ISA is reported here, before any kernel runs.
         Isa::chosen()?;
         match self {
             Verb::Train(verb) => {
@@ -130,7 +130,7 @@ enum Stop {
     Error(Error),
 }
 
-/// The command line's definition. A negative number is a value, not an unknown option: `--lr -1` is told to be no rate.
+/// The command line's definition. A negative number is a value, not an unknown option: `--lr -1` is reported as no rate.
 pub fn definition() -> Command {
     fn values(command: Command) -> Command {
         let option = |arg: &Arg| arg.get_long().is_some() && arg.get_action().takes_values();
@@ -177,10 +177,15 @@ fn resumed(args: &[OsString]) -> Result<Option<Vec<OsString>>> {
             "--resume takes the options of the run to be continued; change them on the command line, not by --config";
         return Err(Error::Usage(what.into()));
     }
-    let checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
+    let mut checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
     let options = checkpoint.path().join(OPTIONS);
     if !options.is_file() {
         return Err(Error::model(out, "was not made by training here, so that there is no run to be continued"));
+    }
+    let saved = Saved::read(&mut checkpoint)?;
+    if !kind.to_string_lossy().starts_with('-') && kind != saved.verb() {
+        let what = format!("is a {}, which `wordmill train {} --resume` continues", saved.kind(), saved.verb());
+        return Err(Error::model(out, what));
     }
     let command = ["wordmill".into(), "train".into(), kind.clone(), "--config".into(), options.into()];
     Ok(Some(command.to_vec()))

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::tasks::Model;
 use crate::tasks::language_model::Trained;
+use crate::tasks::saved;
 use crate::tasks::score::score;
 use crate::text::Lines;
 use std::io::Write;
@@ -60,9 +61,10 @@ pub struct Score {
 impl Score {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let inputs = self.inputs.inputs(false);
         let (ids, scores, lines, unk) = pool(self.threads)?.install(|| {
-            let mut trained = Trained::load(&self.model)?;
+            let mut checkpoint = saved::open(&self.model)?;
+            let inputs = self.inputs.like_training(&saved::options(&mut checkpoint)?);
+            let mut trained = Trained::read(&mut checkpoint)?;
             let strips = self.strip_marks || trained.vocabulary.strips_marks();
             trained.vocabulary = trained.vocabulary.stripping_marks(strips);
             let vocabulary = &trained.vocabulary;
@@ -73,6 +75,7 @@ impl Score {
                 lines.warn_of_ids(&self.text, vocabulary, &inputs)?;
                 (None, lines)
             };
+            lines.warn_of_unknown(&self.text, &inputs)?;
             let lines = if self.no_eos { lines.without_ends() } else { lines };
             let ln_z = self.self_normalised.then(|| trained.self_normalised(&self.model)).transpose()?;
             Ok((ids, score(&trained, &lines, ln_z), lines, vocabulary.unk()))

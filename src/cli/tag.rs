@@ -2,9 +2,10 @@
 
 use super::form::FormOptions;
 use super::inputs::InputOptions;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::tasks::Model;
+use crate::tasks::saved;
 use crate::tasks::tagger::Tagger;
 use crate::tasks::tagger::text::{Output, tag_text};
 use std::io::Write;
@@ -46,11 +47,14 @@ pub struct TagText {
 impl TagText {
     /// Does it.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let inputs = &self.inputs.inputs(false);
         let pool = pool(self.threads)?;
-        let tagger = pool.install(|| Tagger::load(&self.model))?;
+        let (inputs, tagger) = pool.install(|| {
+            let mut checkpoint = saved::open(&self.model)?;
+            let inputs = self.inputs.like_training(&saved::options(&mut checkpoint)?);
+            Ok::<_, Error>((inputs, Tagger::read(&mut checkpoint)?))
+        })?;
         let form = self.form.choice(None).form(tagger.config.form)?;
         let path = self.file.as_deref().unwrap_or(Path::new("-"));
-        tag_text(&tagger, path, form, self.text.then_some(self.output), &pool, inputs, out)
+        tag_text(&tagger, path, form, self.text.then_some(self.output), &pool, &inputs, out)
     }
 }

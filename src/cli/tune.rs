@@ -66,7 +66,7 @@ impl Tune {
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         check_precision(self.precision)?;
         let path = place(&self.out)?;
-        // What cannot be written into is told before measuring.
+        // What cannot be written into is reported before measuring.
         let mut tuning = Tuning::read_or_new(&path)?;
         let Tune { words, cell, embed, hidden, layers, tau, batch, samples, precision, seconds, .. } = self;
         let layers = layers.into();

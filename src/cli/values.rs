@@ -45,7 +45,7 @@ pub fn seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "expected a whole number from 0 to 2^64 - 1".into())
 }
 
-/// A number of threads, 0 for one a core.
+/// A number of threads, 0 for one per core.
 pub fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ 0..=1024) => Ok(n),

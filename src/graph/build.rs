@@ -6,7 +6,7 @@ use crate::params::{Layout, P};
 use std::cell::RefCell;
 use std::ops::{Add, Mul, Range, Sub};
 
-/// A graph in the making. A mistake is told by [`Builder::finish`]; until then its node stands for anything.
+/// A graph in the making. A mistake is reported by [`Builder::finish`]; until then its node stands for anything.
 #[derive(Default)]
 pub struct Builder {
     state: RefCell<State>,
@@ -20,7 +20,7 @@ struct State {
     backward: bool,
 }
 
-/// The shape of a node that came of a mistake: it fits everywhere, so that only the first one is told.
+/// The shape of a node that came of a mistake: it fits everywhere, so that only the first one is reported.
 const WRONG: Shape = (usize::MAX, usize::MAX);
 
 /// A node of a graph in the making.
@@ -114,7 +114,7 @@ impl Builder {
         self.push(op, inputs, if wrong { WRONG } else { shape.unwrap_or(WRONG) })
     }
 
-    /// Notes a mistake; the first one is told.
+    /// Notes a mistake; the first one is reported.
     pub(super) fn fail(&self, error: Error) {
         self.state.borrow_mut().error.get_or_insert(error);
     }

@@ -2,10 +2,11 @@
 
 use super::memory;
 use super::model::Measured;
-use crate::error::{Error, Result};
-use crate::text::Inputs;
+use crate::error::{Error, Result, counted};
+use crate::notices::Notice;
 use crate::text::spans::Confusion;
 use crate::text::table::{Missing, Reading, Style, Table};
+use crate::text::{Inputs, list};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -43,7 +44,12 @@ impl Choice {
             return Err(Error::input(path, 0, found, expected));
         }
         let features = table.features.len();
-        let (means, deviations) = moments(&table);
+        let (means, deviations, constant) = moments(&table);
+        if !constant.is_empty() {
+            let names: Vec<&str> = constant.iter().map(|&column| table.features[column].as_str()).collect();
+            let found = format!("{} of one number only: {}", counted(names.len(), "column"), list(&names, 5));
+            inputs.warn(Notice::of_file(path, 0, found).done("kept, though nothing is learned from them"))?;
+        }
         let (mean, deviation, fill) = if self.unscaled {
             (vec![0.0; features], vec![1.0; features], means)
         } else {
@@ -63,7 +69,7 @@ fn room(bytes: usize, rows: usize, inputs: &Inputs) -> Result<()> {
     let fits = |room: usize| {
         let free = room.saturating_sub(predicted - bytes.min(predicted));
         let fitting = (rows as f64 * free as f64 / bytes.max(1) as f64) as usize;
-        if fitting > 0 { vec![format!("the first {fitting} rows")] } else { Vec::new() }
+        if fitting > 0 { vec![format!("the first {}", counted(fitting, "row"))] } else { Vec::new() }
     };
     memory::check("reading the table", predicted, fits, inputs)
 }
@@ -215,9 +221,10 @@ impl Evaluation {
             n => format!(", {n} of them of classes that the model does not know"),
         };
         format!(
-            "accuracy {:.2} %, cross-entropy {:.5} nats, {examples} examples{unknown}\n\n{}",
+            "accuracy {:.2} %, cross-entropy {:.5} nats, {}{unknown}\n\n{}",
             100.0 * self.accuracy(),
             self.cross_entropy(),
+            counted(examples, "example"),
             self.confusion().table().trim_end()
         )
     }
@@ -233,8 +240,9 @@ impl Evaluation {
     }
 }
 
-/// Mean and standard deviation of the numbers that are there in each column; 1 in place of a deviation that is nothing but rounding.
-fn moments(table: &Table) -> (Vec<f64>, Vec<f64>) {
+/// Mean and standard deviation of the numbers that are there in each column; 1 in place of a deviation that is nothing but rounding, and
+/// the columns where that is so.
+fn moments(table: &Table) -> (Vec<f64>, Vec<f64>, Vec<usize>) {
     let features = table.features.len();
     let mut count = vec![0u64; features];
     // Of the differences from the table's base.
@@ -259,7 +267,13 @@ fn moments(table: &Table) -> (Vec<f64>, Vec<f64>) {
     }
     mean.iter_mut().zip(&table.base).for_each(|(mean, base)| *mean += base);
     variance.iter_mut().zip(&count).for_each(|(sum, &n)| *sum /= n as f64);
-    let deviation = |(variance, mean): (&f64, &f64)| Some(variance.sqrt()).filter(|d| *d > 1e-9 * mean.abs());
-    let deviation = variance.iter().zip(&mean).map(|both| deviation(both).unwrap_or(1.0)).collect();
-    (mean, deviation)
+    let mut constant = Vec::new();
+    for (column, (variance, mean)) in variance.iter_mut().zip(&mean).enumerate() {
+        *variance = variance.sqrt();
+        if variance.is_nan() || *variance <= 1e-9 * mean.abs() {
+            *variance = 1.0;
+            constant.push(column);
+        }
+    }
+    (mean, variance, constant)
 }

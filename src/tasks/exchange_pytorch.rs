@@ -175,7 +175,7 @@ pub fn export(trained: &Trained, to: &Path) -> Result<PathBuf> {
     let written = write(to, &|file| tensor_file::write(file, &notes, &tensors))
         .and_then(|()| write(&words, &|file| vocabulary.write_to(file)));
     if written.is_err() {
-        // Half an export is none; what cannot be removed is told by the next one.
+        // Half an export is none; what cannot be removed is reported by the next one.
         _ = std::fs::remove_file(to);
         _ = std::fs::remove_file(&words);
     }

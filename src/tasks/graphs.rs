@@ -1,5 +1,6 @@
 //! Small models of every kind, as graphs to look at.
 
+use crate::error::counted;
 use crate::graph::Graph;
 use crate::kernels::activation::Activation;
 use crate::layers::output::{Draws, Negatives, Objective, Tail};
@@ -44,7 +45,6 @@ impl Example {
 
     /// The graph and its title.
     pub fn graph(self, steps: usize, layers: usize) -> (Graph, String) {
-        let of = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let recurrent = |name: &str, cell: Kind, loss: Loss| {
             let cell = Cell::new(cell, Activation::Sigmoid, Unit::Tanh);
             let output = match loss {
@@ -54,7 +54,7 @@ impl Example {
             let kinds = Config { layers, cell, loss, ..Config::default() };
             let config = Config { words: 9, embed: 3, hidden: 5, ..kinds };
             let unrolled = Unrolled { steps, lanes: 2, loss_from: 0, dropout: false, output };
-            let title = format!("{name}: {}, {}", of(layers, "layer"), of(steps, "step"));
+            let title = format!("{name}: {}, {}", counted(layers, "layer"), counted(steps, "step"));
             (right(graphs::language_model(&LanguageModel::new(config), unrolled)), title)
         };
         let tagger = |name: &str, objective: ner::Objective| {

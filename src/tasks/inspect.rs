@@ -4,7 +4,7 @@ use super::any;
 use super::language_model::Trained;
 use super::model::Model;
 use super::saved::{self, Saved};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::layers::norms::norm;
 use crate::layers::recurrence::Gates;
 use crate::models::language_model::Window;
@@ -111,7 +111,7 @@ fn watch(trained: &Trained, text: &Path, back: usize, inputs: &Inputs) -> Result
     let lanes = LANES;
     let (steps, length) = (back + 1, ids.len().saturating_sub(1) / lanes);
     if length < steps {
-        let found = format!("{} words, line ends counted", ids.len());
+        let found = format!("{}, line ends counted", counted(ids.len(), "word"));
         return Err(Error::input(text, 0, found, format!("at least {} for --steps {}", lanes * steps + 1, back)));
     }
     let mut space = model.space::<f32>(steps, lanes);

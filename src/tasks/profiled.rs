@@ -2,7 +2,7 @@
 
 use super::speed::measure;
 use crate::blas::{Backend, Precision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::profile::{self, Part, Profile, Total};
 use serde::Serialize;
 use serde_json::json;
@@ -49,7 +49,7 @@ pub fn during<T>(
     work: impl FnOnce() -> Result<T>,
 ) -> Result<(T, Option<Profiled>)> {
     let Some(path) = option else { return Ok((work()?, None)) };
-    // What cannot be written is told before the run.
+    // What cannot be written is reported before the run.
     let file = match path {
         Some(path) => Some((path, File::create(path).map_err(|e| Error::io(path, "writing", e))?)),
         None => None,
@@ -119,7 +119,7 @@ fn sum(totals: impl Iterator<Item = Total>) -> Total {
 
 impl fmt::Display for Profiled {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let threads = if self.threads == 1 { "1 thread".into() } else { format!("{} threads", self.threads) };
+        let threads = counted(self.threads, "thread");
         writeln!(f, "where the time went ({threads}, products of large matrices {:.0} GFLOP/s):", self.limit_gflops)?;
         let head = ["seconds", "share", "GFLOP/s", "of limit", "products", "busy"];
         writeln!(f, "{:24}{}", "", head.map(|name| format!("{name:>10}")).concat())?;

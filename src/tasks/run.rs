@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
         data: [DataFile<'a>; 2],
         other: &[DataFile],
         inputs: &'a Inputs,
-        progress: Progress,
+        mut progress: Progress,
     ) -> Result<Self> {
         let resumes = plan.start == Start::Resume;
         if plan.patience.is_some() && data[1].1.is_none() && !resumes {
@@ -152,7 +152,7 @@ impl<'a> Run<'a> {
         let signals = Signals::install()?.limited(plan.max_minutes);
         let (mut writer, mut checkpoint) = (None, None);
         if resumes {
-            data.iter().chain(other).try_for_each(check_there)?;
+            data.iter().chain(other).try_for_each(|file| check_there(file, &mut progress))?;
             let (opened, found) = Writer::resume(&plan.out)?;
             opened.warnings.iter().chain(&found.warnings).try_for_each(|text| inputs.warn(Notice::new(text)))?;
             (writer, checkpoint) = (Some(opened), Some(found));
@@ -264,15 +264,22 @@ impl<'a> Run<'a> {
     }
 }
 
-/// An error that names the option if data of a run to be continued are no longer where they were.
-fn check_there(&(option, path): &DataFile) -> Result<()> {
-    match path.filter(|path| !is_standard_input(path)) {
-        Some(path) if std::fs::metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound) => {
+/// An error that names the option if data of a run to be continued are no longer where they were. Says if they come from a pipe, which
+/// whoever gave them at first may have forgotten.
+fn check_there(&(option, path): &DataFile, progress: &mut Progress) -> Result<()> {
+    let Some(path) = path.filter(|path| !is_standard_input(path)) else { return Ok(()) };
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
             let expected = format!("the data of the run to be continued; if they have moved, give --{option} FILE");
-            Err(Error::input(path, 0, "no such file", expected))
+            return Err(Error::input(path, 0, "no such file", expected));
         }
-        _ => Ok(()),
+        Ok(kind) if !kind.is_file() && !kind.is_dir() => progress.say(&format!(
+            "{}: a pipe; waiting for the data that the run began with to be written to it (--{option} FILE reads a file)",
+            path.display()
+        )),
+        _ => {}
     }
+    Ok(())
 }
 
 /// The SHA-256 of each; none of a pipe, which can be read only once.

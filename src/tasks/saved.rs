@@ -132,6 +132,17 @@ impl Saved {
         matches!(self, Saved::Siamese(_)) || matches!(self, Saved::PseudoSiamese(config) if config.columns.is_none())
     }
 
+    /// The name of the command that trains such a model, behind `train`.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Saved::LanguageModel(_) => "lm",
+            Saved::Ner(_) => "ner",
+            Saved::Siamese(_) => "siamese",
+            Saved::PseudoSiamese(_) => "pseudo-siamese",
+            Saved::Softmax(_) => "softmax",
+        }
+    }
+
     /// What the model is called.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -172,13 +183,17 @@ pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<A
     Ok(w)
 }
 
-/// Whether the run of `checkpoint` had the option `key`, which is on or off. Models that come from elsewhere have no options.
-pub fn is_set(checkpoint: &mut Checkpoint, key: &str) -> Result<bool> {
+/// The options of the run of `checkpoint`; none of a model that comes from elsewhere.
+pub fn options(checkpoint: &mut Checkpoint) -> Result<toml::Table> {
     if !checkpoint.has(OPTIONS) {
-        return Ok(false);
+        return Ok(toml::Table::new());
     }
     let path = checkpoint.path().join(OPTIONS);
     let text = String::from_utf8_lossy(&checkpoint.read(OPTIONS)?).into_owned();
-    let table = text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()))?;
-    Ok(table.get(key).and_then(toml::Value::as_bool).unwrap_or(false))
+    text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()))
+}
+
+/// Whether the run of `checkpoint` had the option `key`, which is on or off.
+pub fn is_set(checkpoint: &mut Checkpoint, key: &str) -> Result<bool> {
+    Ok(options(checkpoint)?.get(key).and_then(toml::Value::as_bool).unwrap_or(false))
 }

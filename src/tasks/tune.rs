@@ -148,7 +148,7 @@ impl Tuned {
         Ok(Report { entry, tried })
     }
 
-    /// The speed of `choice` over that of `before`, the median of turns, and the speed itself in words a second.
+    /// The speed of `choice` over that of `before`, the median of turns, and the speed itself in words per second.
     fn gain(&self, before: Choice, choice: Choice) -> Result<(f64, f64)> {
         if before == choice {
             let speed = self.training(choice)?.speed(Duration::from_secs_f64(self.seconds));
@@ -206,7 +206,7 @@ struct Training {
 }
 
 impl Training {
-    /// Words a second over a time, two steps at least.
+    /// Words per second over a time, two steps at least.
     fn speed(&mut self, time: Duration) -> f64 {
         let Training { pool, model, w, g, optimizer, space, ids, tau, lanes, step } = self;
         let tokens = *tau * *lanes;

@@ -1,5 +1,6 @@
 //! A corpus as minibatches for truncated backpropagation through time.
 
+use crate::error::counted;
 use crate::{Error, Result};
 use std::ops::Range;
 use std::path::Path;
@@ -27,7 +28,7 @@ impl<'a> Lanes<'a> {
         if needed.is_none_or(|needed| ids.len() < needed) {
             let needed = needed.map_or("very many".into(), |needed| needed.to_string());
             let expected = format!("at least {needed} (batch {lanes} x tau {tau} + 1)");
-            return Err(Error::input(path, 0, format!("{} tokens", ids.len()), expected));
+            return Err(Error::input(path, 0, counted(ids.len(), "token"), expected));
         }
         Ok(Lanes { ids, lanes, length: (ids.len() - 1) / lanes })
     }

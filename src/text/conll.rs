@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tags::{self, Kinds, Scheme, Tag};
 use super::{Inputs, list, shown};
+use crate::error::counted;
 use crate::notices::Notice;
 use crate::{Error, Result};
 
@@ -72,6 +73,10 @@ impl Form {
 
 /// More entity types than this in one file mean that the column holds something else.
 const MOST_KINDS: usize = 2000;
+/// Tokens from which on a file of one sentence probably lacks its empty lines.
+const ONE_SENTENCE: usize = 200;
+/// Tags written otherwise that have a warning each; of the others there is one.
+const ODD_TAGS: usize = 3;
 /// Lines of the first sentence that the form of a file is taken from, at most.
 const HEAD: usize = 1000;
 
@@ -153,8 +158,8 @@ impl Oddities {
     pub fn notices(&self, path: &Path, columns: usize, longest: usize) -> Vec<Notice> {
         let other = format!("with another number of columns than {columns}");
         let cut = (self.cut.count > 0).then(|| {
-            let (one, are) = if self.cut.count == 1 { ("sentence", "it is") } else { ("sentences", "they are") };
-            let found = format!("{} {one} of more than {longest} tokens", self.cut.count);
+            let are = if self.cut.count == 1 { "it is" } else { "they are" };
+            let found = format!("{} of more than {longest} tokens", counted(self.cut.count, "sentence"));
             let missing = "are there empty lines between sentences?";
             let done = format!("{are} cut into {} pieces, after full stops where there are any", self.pieces);
             Notice::of_file(path, self.cut.line, format!("{found} ({missing})"))
@@ -344,6 +349,8 @@ pub struct Conll {
     documents: Vec<usize>,
     /// Whether there are comments.
     comments: bool,
+    /// Whether all lines begin with `#`, as far as the form of the file is taken from them.
+    marked: bool,
     /// Whether a column is added behind a tab.
     tabs: bool,
     tag_texts: Vec<String>,
@@ -428,6 +435,7 @@ impl Conll {
             ends: Vec::new(),
             documents: Vec::new(),
             comments: false,
+            marked: !sure,
             tabs: false,
             tag_texts: Vec::new(),
             odd: Oddities::default(),
@@ -575,11 +583,65 @@ impl Conll {
             _ if word > 1 => format!("at least {least}, since the words are in column {word} and tags in the last"),
             _ => "at least 2, a word and its tag".to_owned(),
         };
-        let rows = match self.look.columns {
-            columns if columns == fields.count => String::new(),
+        Error::input(&self.path, number, found, what + &self.other_rows(fields.count))
+    }
+
+    /// What the error of a row with so many columns says of the others.
+    fn other_rows(&self, count: usize) -> String {
+        match self.look.columns {
+            same if same == count && self.marked => "; all lines begin with `#`: are there comments only?".into(),
+            same if same == count => String::new(),
             most => format!("; line {} has {}", self.look.line, columns(most)),
+        }
+    }
+
+    /// The line of a token's row.
+    fn row(&self, token: usize) -> &str {
+        let start = self.rows[token].start;
+        line_from(&self.text[self.text[..start].rfind('\n').map_or(0, |end| end + 1)..])
+    }
+
+    /// The error of a token whose tag is none.
+    fn no_tag(&self, token: usize) -> Error {
+        let text = shown(&self.tag_texts[self.rows[token].tag as usize]);
+        let (count, most) = (self.look.fields(self.row(token), self.form).count, self.look.columns);
+        let ragged = self.form.tags == Column::Last && count != most;
+        let (found, column) = match ragged {
+            true => (
+                format!("the tag {text} in the last of {}", columns(count)),
+                format!("; --column {most} takes the tags from column {most} of every row"),
+            ),
+            false => (format!("the tag {text}"), String::new()),
         };
-        Error::input(&self.path, number, found, what + &rows)
+        let expected = "O or a tag that begins with B-, I-, E- or S- (types without prefix: the scheme `bare`)";
+        self.error(token, found, format!("{expected}{}{column}", self.other_rows(count)))
+    }
+
+    /// Whether a column, counted from 1, holds a tag in every row, and a prefix in some.
+    fn holds_tags(&self, column: usize) -> bool {
+        let form = Form { tags: Column::Number(column), ..self.form };
+        let mut any = false;
+        let all = (0..self.rows.len()).all(|token| {
+            let tag = self.look.fields(self.row(token), form).tag.unwrap_or_default();
+            let prefixed = tag.contains(['-', '_', ':']) && tags::has_prefix(tag);
+            any |= prefixed;
+            prefixed || tags::is_outside(tag)
+        });
+        all && any
+    }
+
+    /// The columns directly before the last that hold tags too, the nearest first, if the tags were taken from the last one.
+    pub fn other_tags(&self) -> impl Iterator<Item = usize> {
+        let columns = if self.form.tags == Column::Last { self.form.word + 1..self.look.columns } else { 0..0 };
+        columns.rev().take_while(|&column| self.holds_tags(column))
+    }
+
+    /// The same file with the tags of another column.
+    ///
+    /// # Errors
+    /// As [`Conll::read`].
+    pub fn with_tags_of(&self, column: usize) -> Result<Conll> {
+        Conll::parse(&self.path, self.text.clone(), Form { tags: Column::Number(column), ..self.form })
     }
 
     /// The error of a row whose tag is empty.
@@ -608,10 +670,8 @@ impl Conll {
         assert!(!self.tag_texts.is_empty() || self.rows.is_empty(), "the file was read without tags");
         self.check_order()?;
         let known = kinds.len();
-        let spelled = tags::parse_all(&self.tag_texts, scheme, kinds).map_err(|number| {
-            let expected = "O or a tag that begins with B-, I-, E- or S- (types without prefix: the scheme `bare`)";
-            self.error(self.first_with(number), format!("the tag {}", shown(&self.tag_texts[number])), expected)
-        })?;
+        let spelled = tags::parse_all(&self.tag_texts, scheme, kinds);
+        let spelled = spelled.map_err(|number| self.no_tag(self.first_with(number)))?;
         if kinds.len() > MOST_KINDS {
             let last = spelled.tags.iter().position(|tag| *tag != Tag::O && tag.kind as usize >= MOST_KINDS);
             let found = format!("more than {MOST_KINDS} entity types");
@@ -637,8 +697,8 @@ impl Conll {
             repaired.count += tags::convert(&mut tags[sentence], scheme);
         }
         if repaired.count > 0 {
-            let tags = if repaired.count == 1 { "tag" } else { "tags" };
-            let found = format!("{} {tags} that the scheme {scheme} does not allow, first {first}", repaired.count);
+            let tags = counted(repaired.count, "tag");
+            let found = format!("{tags} that the scheme {scheme} does not allow, first {first}");
             let notice = Notice::of_file(&self.path, repaired.line, found);
             notices.push(notice.done("read as conlleval reads them").option("--strict refuses them"));
         }
@@ -672,13 +732,26 @@ impl Conll {
     fn odd_tags(&self, spelled: &tags::Spelled, kinds: &Kinds, known: usize) -> Vec<Notice> {
         let mut notices = Vec::new();
         if !spelled.other.is_empty() {
-            let mut counts = vec![0; self.tag_texts.len()];
-            self.rows.iter().for_each(|row| counts[row.tag as usize] += 1);
-            for &number in &spelled.other {
+            // How often each tag occurs, and the first token that has it.
+            let mut places = vec![(0, 0); self.tag_texts.len()];
+            for (token, row) in self.rows.iter().enumerate() {
+                let (count, first) = &mut places[row.tag as usize];
+                *first = if *count == 0 { token } else { *first };
+                *count += 1;
+            }
+            let (each, more) = spelled.other.split_at(spelled.other.len().min(ODD_TAGS));
+            for &number in each {
                 let tag = spelled.tags[number].text(kinds, if spelled.bare { Scheme::Bare } else { Scheme::Iob2 });
-                let found = format!("the tag {} ({} times)", shown(&self.tag_texts[number]), counts[number]);
-                let notice = Notice::of_file(&self.path, self.line(self.first_with(number)), found);
+                let (count, first) = places[number];
+                let found = format!("the tag {} ({})", shown(&self.tag_texts[number]), counted(count, "time"));
+                let notice = Notice::of_file(&self.path, self.line(first), found);
                 notices.push(notice.done(format!("it counts as {tag}")).option("--strict refuses it"));
+            }
+            if let [number, ..] = more {
+                let names: Vec<String> = more.iter().map(|&number| shown(&self.tag_texts[number])).collect();
+                let found = format!("and {} of the kind: {}", counted(more.len(), "more tag"), list(&names, 5));
+                let notice = Notice::of_file(&self.path, self.line(places[*number].1), found);
+                notices.push(notice.done("they count as what they stand for").option("--strict refuses them"));
             }
         }
         let types = || kinds.names().iter().skip(known);
@@ -703,7 +776,17 @@ impl Conll {
     /// What there is to warn of, but for the tags.
     pub fn notices(&self) -> Vec<Notice> {
         let odd = self.odd.notices(&self.path, self.look.columns, self.form.longest);
-        odd.into_iter().chain(self.numbered()).collect()
+        let tokens = self.rows.len();
+        let one = (self.ends.len() == 1 && tokens >= ONE_SENTENCE).then(|| {
+            let found = format!("one sentence of {tokens} tokens (are there empty lines between sentences?)");
+            let notice = Notice::of_file(&self.path, self.line(0), found).done("it is not cut");
+            notice.option("--max-sentence N cuts above N tokens")
+        });
+        let marked = (self.marked && tokens > 0).then(|| {
+            let notice = Notice::of_file(&self.path, self.line(0), "all lines begin with `#`");
+            notice.done("taken for rows, not for comments").option("--strict refuses them")
+        });
+        odd.into_iter().chain(self.numbered()).chain(one).chain(marked).collect()
     }
 
     /// A warning if the words are the numbers of tokens, and there is another column that could hold words.
@@ -828,7 +911,7 @@ struct Fields<'t> {
 }
 
 fn columns(count: usize) -> String {
-    format!("{count} column{}", if count == 1 { "" } else { "s" })
+    counted(count, "column")
 }
 
 /// What a sentence has at a place where its scheme does not allow it.
@@ -901,13 +984,6 @@ fn is_odd_blank(line: &str) -> bool {
 
 fn is_document(line: &str) -> bool {
     line.strip_prefix("-DOCSTART-").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
-}
-
-/// Whether a file begins as a page of HTML or XML does: a download that went wrong.
-pub(super) fn is_markup(bytes: &[u8]) -> bool {
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes).trim_ascii_start();
-    let begins = |with: &str| bytes.get(..with.len()).is_some_and(|b| b.eq_ignore_ascii_case(with.as_bytes()));
-    begins("<!doctype") || begins("<html") || begins("<?xml")
 }
 
 #[cfg(test)]

@@ -128,16 +128,35 @@ impl Corpus {
     /// # Errors
     /// None so far; those of [`Inputs::warn`].
     pub fn warn_of_unknown(&self, path: &Path, inputs: &Inputs) -> Result<()> {
-        if self.unknown_rate() <= MANY_UNKNOWN {
-            return Ok(());
-        }
-        let found = format!("{:.1} % of the words are unknown to the model", 100.0 * self.unknown_rate());
         let done = "perplexity counts each as one and the same word, and looks better than it is";
-        inputs.warn(Notice::of_file(path, 0, found).done(done))
+        warn_of_unknown(self.unknown_rate(), path, done, inputs)
     }
 }
 
+/// Warns if this share of the words is unknown, and that is many.
+fn warn_of_unknown(rate: f64, path: &Path, done: &str, inputs: &Inputs) -> Result<()> {
+    if rate <= MANY_UNKNOWN {
+        return Ok(());
+    }
+    let found = format!("{:.1} % of the words are unknown to the model", 100.0 * rate);
+    inputs.warn(Notice::of_file(path, 0, found).done(done).option("--strict refuses it"))
+}
+
 impl Lines {
+    /// Warns if many words are unknown.
+    ///
+    /// # Errors
+    /// Under `--strict`.
+    pub fn warn_of_unknown(&self, path: &Path, inputs: &Inputs) -> Result<()> {
+        let rate = self.unknown as f64 / self.ids.len().max(1) as f64;
+        warn_of_unknown(
+            rate,
+            path,
+            "each counts as one and the same word, so that lines with them score too well",
+            inputs,
+        )
+    }
+
     /// Reads a text whose lines begin with an id that is no part of them, and the ids.
     ///
     /// # Errors
@@ -911,7 +930,7 @@ mod tests {
         ];
         for (text, message) in cases {
             let file = file(text);
-            // Several faults: the first one in the file is told, wherever it is cut.
+            // Several faults: the first one in the file is reported, wherever it is cut.
             for cut in [CUT, small(1, 1), small(5, 2)] {
                 let error = train(file.path(), 1, None, cut, &Marks::default(), &Inputs::default()).err().unwrap();
                 assert_eq!(error.exit_code(), 3);

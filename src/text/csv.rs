@@ -296,7 +296,7 @@ impl<'p, R: BufRead> Records<'p, R> {
 
     fn skip(&mut self, lines: usize) {
         for _ in 0..lines {
-            // What cannot be read now cannot be read later, where it is told.
+            // What cannot be read now cannot be read later, where it is reported.
             _ = self.input.read_until(b'\n', &mut Vec::new());
             self.lines += 1;
         }

@@ -4,10 +4,11 @@
 use super::packed::Packing;
 use super::signatures::{self, HEAD};
 use super::{not_utf8, wrong_byte};
+use crate::error::counted;
 use crate::kernels::files::{FileBytes, map_file};
 use crate::notices::{Notice, Notices};
 use crate::{Error, Result};
-use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use encoding_rs::{DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, ErrorKind, Read};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Whether `path` stands for standard input.
 pub fn is_standard_input(path: &Path) -> bool {
@@ -57,7 +58,7 @@ pub struct Decoding {
 /// How input files are read, and where what is odd about them is reported.
 #[derive(Default)]
 pub struct Inputs {
-    notices: Notices,
+    notices: Arc<Notices>,
     decoding: Decoding,
     /// Pipes that have been read.
     read: Mutex<BTreeSet<PathBuf>>,
@@ -118,7 +119,7 @@ const BOM: &[u8] = "\u{feff}".as_bytes();
 impl Inputs {
     /// Warnings go to `notices`.
     pub fn new(notices: Notices, decoding: Decoding) -> Self {
-        Inputs { notices, decoding, read: Mutex::default() }
+        Inputs { notices: Arc::new(notices), decoding, read: Mutex::default() }
     }
 
     /// Warns of something odd that is accepted.
@@ -176,7 +177,7 @@ impl Inputs {
         } else {
             Content::from(map_file(path)?)
         };
-        let file = unpacked(path, file)?;
+        let file = self.unpacked(path, file)?;
         refuse(path, &file)?;
         let file = self.decoded(path, file)?;
         let file = trimmed(file);
@@ -218,7 +219,9 @@ impl Inputs {
             let utf16 = utf16(&head).is_some();
             let whole = Cursor::new(head).chain(file);
             match packing {
-                Some(packing) => file = packing.unpack(BufReader::with_capacity(1 << 18, whole)),
+                Some(packing) => {
+                    file = packing.unpack(BufReader::with_capacity(1 << 18, whole), self.garbage(path));
+                }
                 None if utf16 => {
                     let mut bytes = Vec::new();
                     BufReader::new(whole).read_to_end(&mut bytes).map_err(failed)?;
@@ -298,6 +301,32 @@ impl Inputs {
         Ok(stdin)
     }
 
+    fn unpacked(&self, path: &Path, mut file: Content) -> Result<Content> {
+        while let Some(packing) = Packing::of(&file) {
+            let mut bytes = Vec::new();
+            // What a damaged archive claims need not be there to be had.
+            _ = bytes.try_reserve(packing.size_hint(&file));
+            if let Err(error) = packing.unpack(&*file, self.garbage(path)).read_to_end(&mut bytes) {
+                let (what, test) = packing.names();
+                let expected = format!("a whole one: `{test} {}` tests it", path.display());
+                return Err(Error::input(path, 0, format!("a damaged {what} ({error})"), expected));
+            }
+            file = file.becomes(bytes)?;
+        }
+        Ok(file)
+    }
+
+    /// Warns that something stands behind an archive, while it may be read elsewhere.
+    fn garbage(&self, path: &Path) -> impl FnMut() + Send + use<> {
+        let (notices, path) = (self.notices.clone(), path.to_owned());
+        move || {
+            let notice =
+                Notice::of_file(&path, 0, "something else behind the gzip archive").done("left out, as gzip does");
+            // No option decides it, so that it is never refused.
+            _ = notices.warn(notice);
+        }
+    }
+
     /// As UTF-8, where the encoding is known to be another.
     fn decoded(&self, path: &Path, file: Content) -> Result<Content> {
         let (encoding, said) = match (utf16(&file), self.decoding.encoding) {
@@ -305,18 +334,44 @@ impl Inputs {
             (None, Some(encoding)) if encoding != UTF_8 => (encoding, true),
             _ => return Ok(file),
         };
-        let (text, _, damaged) = encoding.decode(&file);
-        if damaged && self.decoding.bad_utf8 == BadUtf8::Fail {
-            let found = format!("bytes that are not {}", encoding.name());
-            let expected = format!("text in {}; --bad-utf8 replace reads it all the same", encoding.name());
-            return Err(Error::input(path, 0, found, expected));
+        let bad = self.decoding.bad_utf8;
+        let (mut decoder, mut rest) = (encoding.new_decoder(), &file[..]);
+        let (mut text, mut count, mut line) = (String::with_capacity(file.len()), 0, 0);
+        loop {
+            // Some room more, so that each round takes something.
+            text.reserve(rest.len() + 64);
+            let (result, taken) = decoder.decode_to_string_without_replacement(rest, &mut text, true);
+            rest = &rest[taken..];
+            match result {
+                DecoderResult::InputEmpty => break,
+                DecoderResult::OutputFull => {}
+                DecoderResult::Malformed(..) => {
+                    count += 1;
+                    if count == 1 {
+                        line = 1 + text.matches('\n').count();
+                    }
+                    match bad {
+                        BadUtf8::Fail => {
+                            let found = format!("bytes that are not {}", encoding.name());
+                            let expected =
+                                format!("text in {}; --bad-utf8 replace reads it all the same", encoding.name());
+                            return Err(Error::input(path, line, found, expected));
+                        }
+                        BadUtf8::Replace => text.push(char::REPLACEMENT_CHARACTER),
+                        BadUtf8::Skip => {}
+                    }
+                }
+            }
         }
-        let text = match (damaged, self.decoding.bad_utf8) {
-            (true, BadUtf8::Skip) => text.replace(char::REPLACEMENT_CHARACTER, ""),
-            _ => text.into_owned(),
-        };
+        if count > 0 {
+            self.warn_of_bad(path, line, count, encoding.name())?;
+        }
         if !said {
             self.warn(Notice::of_file(path, 0, format!("{} text", encoding.name())).done("decoded"))?;
+        } else if !file.is_ascii() && std::str::from_utf8(&file).is_ok() {
+            // Text in another encoding hardly ever is UTF-8 too.
+            let notice = Notice::of_file(path, 0, format!("UTF-8 text, read as {}", encoding.name()));
+            self.warn(notice.option("--encoding utf-8 reads it as what it is"))?;
         }
         file.becomes(text.into_bytes())
     }
@@ -339,13 +394,15 @@ impl Inputs {
                 }
             }
         }
-        let found = match count {
-            1 => "bytes in 1 place that are not UTF-8".to_owned(),
-            _ => format!("bytes in {count} places that are not UTF-8"),
-        };
-        let done = if bad == BadUtf8::Replace { "replaced by U+FFFD" } else { "left out" };
-        self.warn(Notice::of_file(path, line, found).done(done))?;
+        self.warn_of_bad(path, line, count, "UTF-8")?;
         file.becomes(text.into_bytes())
+    }
+
+    /// Says how many bytes `--bad-utf8` has changed, and from which line on.
+    fn warn_of_bad(&self, path: &Path, line: usize, count: usize, encoding: &str) -> Result<()> {
+        let found = format!("bytes in {} that are not {encoding}", counted(count, "place"));
+        let replaced = self.decoding.bad_utf8 == BadUtf8::Replace;
+        self.warn(Notice::of_file(path, line, found).done(if replaced { "replaced by U+FFFD" } else { "left out" }))
     }
 }
 
@@ -371,21 +428,6 @@ fn refuse(path: &Path, bytes: &[u8]) -> Result<()> {
         return Err(Error::input(path, 0, found, "the file that it names"));
     }
     Ok(())
-}
-
-fn unpacked(path: &Path, mut file: Content) -> Result<Content> {
-    while let Some(packing) = Packing::of(&file) {
-        let mut bytes = Vec::new();
-        // What a damaged archive claims need not be there to be had.
-        _ = bytes.try_reserve(packing.size_hint(&file));
-        if let Err(error) = packing.unpack(&*file).read_to_end(&mut bytes) {
-            let (what, test) = packing.names();
-            let expected = format!("a whole one: `{test} {}` tests it", path.display());
-            return Err(Error::input(path, 0, format!("a damaged {what} ({error})"), expected));
-        }
-        file = file.becomes(bytes)?;
-    }
-    Ok(file)
 }
 
 /// The byte order of UTF-16, by its mark or by where NUL bytes stand.
@@ -513,6 +555,11 @@ const BEGINS_INVISIBLE: [bool; 256] = {
     begins
 };
 
+/// Whether the bytes may hold an [`Invisible`] character. Nearly none do; without branches, as there may be millions of words.
+fn may_be_odd(bytes: &[u8]) -> bool {
+    bytes.iter().fold(false, |any, &byte| any | BEGINS_INVISIBLE[byte as usize])
+}
+
 /// How many words hold [`Invisible`] characters, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Odd {
@@ -524,8 +571,7 @@ pub(super) struct Odd {
 impl Odd {
     /// Counts a word that occurs so many times.
     pub(super) fn add(&mut self, word: &str, count: u64) {
-        // Nearly all words have none of these bytes; without branches, as there may be millions of words.
-        if !word.bytes().fold(false, |any, byte| any | BEGINS_INVISIBLE[byte as usize]) {
+        if !may_be_odd(word.as_bytes()) {
             return;
         }
         self.marked |= word.starts_with('\u{feff}');
@@ -552,9 +598,9 @@ impl Odd {
         if found.is_empty() {
             return Ok(());
         }
-        let text = std::str::from_utf8(file).unwrap_or_default();
-        let first = text.char_indices().find(|&(_, c)| invisible(c).is_some_and(|kind| self.words[kind as usize] > 0));
-        let line = first.map_or(0, |(at, _)| 1 + text[..at].matches('\n').count());
+        let counted = |c| invisible(c).is_some_and(|kind| self.words[kind as usize] > 0);
+        let has = |line: &[u8]| may_be_odd(line) && std::str::from_utf8(line).is_ok_and(|line| line.contains(counted));
+        let line = file.split(|&byte| byte == b'\n').position(has).map_or(0, |line| line + 1);
         let notice = Notice::of_file(path, line, format!("words: {}", found.join(", ")));
         let notice = notice.done("kept as parts of words");
         inputs.warn(notice.option("--unicode-spaces takes them for spaces and ends of lines, and leaves out marks"))

@@ -41,10 +41,14 @@ impl Packing {
         }
     }
 
-    /// What is in `source`.
-    pub fn unpack<'a>(self, source: impl BufRead + Send + 'a) -> Box<dyn Read + Send + 'a> {
+    /// What is in `source`. `garbage` is called where something else follows the archive, which is left out as by gzip.
+    pub fn unpack<'a>(
+        self,
+        source: impl BufRead + Send + 'a,
+        garbage: impl FnMut() + Send + 'a,
+    ) -> Box<dyn Read + Send + 'a> {
         match self {
-            Packing::Gzip => Box::new(Gzip { member: Some(GzDecoder::new(source)) }),
+            Packing::Gzip => Box::new(Gzip { member: Some(GzDecoder::new(source)), garbage }),
             Packing::Zstd => {
                 let mut frames = FrameDecoder::new();
                 frames.set_max_window_size(WIDEST_WINDOW);
@@ -66,12 +70,14 @@ impl Packing {
 }
 
 /// One member after the other.
-struct Gzip<R> {
+struct Gzip<R, G> {
     /// None after the last one.
     member: Option<GzDecoder<R>>,
+    /// Called where something else follows.
+    garbage: G,
 }
 
-impl<R: BufRead> Read for Gzip<R> {
+impl<R: BufRead, G: FnMut()> Read for Gzip<R, G> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         while let Some(member) = &mut self.member {
             let read = member.read(buffer)?;
@@ -84,8 +90,10 @@ impl<R: BufRead> Read for Gzip<R> {
                 let zeros = source.fill_buf()?.iter().take_while(|&&byte| byte == 0).count();
                 source.consume(zeros);
             }
-            if !source.fill_buf()?.is_empty() {
-                self.member = Some(GzDecoder::new(source));
+            match source.fill_buf()? {
+                [] => {}
+                [0x1F] | [0x1F, 0x8B, ..] => self.member = Some(GzDecoder::new(source)),
+                _ => (self.garbage)(),
             }
         }
         Ok(0)
@@ -171,7 +179,8 @@ mod tests {
 
     fn unpacked(packed: &[u8]) -> Result<Vec<u8>> {
         let mut all = Vec::new();
-        Packing::of(packed).expect("packed").unpack(packed).read_to_end(&mut all).map(|_| all)
+        let garbage = || panic!("there is something behind the archive");
+        Packing::of(packed).expect("packed").unpack(packed, garbage).read_to_end(&mut all).map(|_| all)
     }
 
     #[test]
@@ -203,7 +212,19 @@ mod tests {
             let middle = changed.len() / 2;
             changed[middle] ^= 0xFF;
             assert!(unpacked(&changed).is_err());
-            assert!(unpacked(&[&packed, &b"more"[..]].concat()).is_err());
         }
+        assert!(unpacked(&[&zstd(&text), &b"more"[..]].concat()).is_err());
+    }
+
+    #[test]
+    fn garbage_behind_an_archive_is_left_out() {
+        for more in [&b"more"[..], b"\0\0more", b"\x1F more", b"."] {
+            let packed = [&gzip(b"one"), more].concat();
+            let (mut all, mut found) = (String::new(), 0);
+            Packing::Gzip.unpack(&packed[..], || found += 1).read_to_string(&mut all).unwrap();
+            assert_eq!((all.as_str(), found), ("one", 1), "{more:?}");
+        }
+        // Another member that is cut short is none.
+        assert!(unpacked(&[gzip(b"one"), gzip(b"two")[..9].to_vec()].concat()).is_err());
     }
 }

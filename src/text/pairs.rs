@@ -1,4 +1,4 @@
-//! Pairs of words and how alike they are: word TAB word TAB label, one pair a line (see [`super::rows`]). A label is a number; the
+//! Pairs of words and how alike they are: word TAB word TAB label, one pair per line (see [`super::rows`]). A label is a number; the
 //! lowest of the training pairs means not alike, the highest alike, and there may be grades between them.
 
 use super::{Inputs, rows, rows::Shape};

@@ -5,6 +5,7 @@
 //! and a missing last line end make no difference. Which columns hold what is found where there are more of them than needed.
 
 use super::Inputs;
+use crate::error::counted;
 use crate::notices::Notice;
 use crate::{Error, Result};
 use std::path::Path;
@@ -63,11 +64,6 @@ pub fn read<const N: usize>(
     let separator = separator(&lines, N);
     let mut rows: Vec<(usize, Vec<&str>)> =
         lines.iter().map(|&(number, line)| (number, split(line, separator))).collect();
-    if let [(_, only)] = &rows[..]
-        && only.is_empty()
-    {
-        rows.clear();
-    }
     let width = commonest(&rows);
     // Fields of separators at the end of a line hold nothing.
     for (_, fields) in &mut rows {
@@ -89,7 +85,7 @@ pub fn read<const N: usize>(
     let chosen: [usize; N] = match <[usize; N]>::try_from(columns) {
         Ok(given) => given.map(|column| column - 1),
         Err(_) => choose(&first, if below.is_empty() { &rows } else { below }, width, shape).ok_or_else(|| {
-            let found = format!("{width} column{}, and not which of them hold what", if width == 1 { "" } else { "s" });
+            let found = format!("{}, and not which of them hold what", counted(width, "column"));
             Error::input(path, first_line, found, format!("{expected}; --columns names them, as --columns 1,2,4"))
         })?,
     };
@@ -140,12 +136,7 @@ pub fn read<const N: usize>(
         };
         if !enough {
             let count = fields.len();
-            return Err(Error::input(
-                path,
-                number,
-                format!("{count} column{}", if count == 1 { "" } else { "s" }),
-                expected,
-            ));
+            return Err(Error::input(path, number, counted(count, "column"), expected));
         }
         let values = chosen.map(|column| fields[column]);
         if let Some(empty) = values.iter().position(|value| value.is_empty()) {

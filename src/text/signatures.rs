@@ -164,6 +164,7 @@ pub fn link(bytes: &[u8]) -> Option<&str> {
 
 /// The first line of a page of HTML or XML: a download that went wrong.
 pub fn markup(bytes: &[u8]) -> Option<String> {
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let head = bytes[..bytes.len().min(HEAD)].trim_ascii_start();
     let begins = |with: &str| head.get(..with.len()).is_some_and(|b| b.eq_ignore_ascii_case(with.as_bytes()));
     let page = begins("<!doctype") || begins("<html") || begins("<?xml");

@@ -1,5 +1,6 @@
 //! How good predicted tags are: entities found in whole, in both readings in use, and tags one by one.
 
+use crate::error::counted;
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
@@ -194,9 +195,9 @@ impl Report {
         let types = self.conlleval.types.keys().chain(self.strict.types.keys());
         let width = types.map(|name| shown(name).chars().count()).max().unwrap_or(0).max("all types".len());
         let mut out = format!(
-            "{} sentences, {} tokens, scheme {}, accuracy {:.2} %\n",
-            self.sentences,
-            self.tokens,
+            "{}, {}, scheme {}, accuracy {:.2} %\n",
+            counted(self.sentences, "sentence"),
+            counted(self.tokens, "token"),
             self.scheme,
             100.0 * self.accuracy
         );

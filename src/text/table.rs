@@ -1,4 +1,4 @@
-//! Tables of examples in CSV files: a row an example, numbers in its columns, and its class in one of them.
+//! Tables of examples in CSV files: an example per row, numbers in its columns, and its class in one of them.
 //!
 //! How a file is written, whether it has a header, and which column holds the class is found from its first
 //! rows; what was chosen, and what was left out, is warned of. Rows are read one after the other, and of the numbers only 32 bits
@@ -6,7 +6,7 @@
 
 use super::Inputs;
 use super::csv::{self, Field, Row, number};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::notices::Notice;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ const TOTALS: [&str; 12] = [
     "summe",
     "gesamt",
 ];
+/// The name of all classes that a model does not know.
+const UNKNOWN: &str = "(unknown)";
 /// Bytes of numbers after which it is asked again whether there is room for as many.
 const STEP: usize = 1 << 26;
 
@@ -276,7 +278,7 @@ impl Plan {
             return Err(Error::input(path, sample[0].0, found, "rows of one number of columns"));
         };
         if begin > 0 {
-            let lines = if begin == 1 { "a line".to_owned() } else { format!("{begin} lines") };
+            let lines = counted(begin, "line");
             inputs.warn(
                 Notice::of_file(
                     path,
@@ -391,12 +393,18 @@ impl Plan {
         reading: Reading,
         style: Style,
     ) -> Result<()> {
-        let mut columns: HashMap<&str, usize> = HashMap::with_capacity(self.names.len());
-        let mut twice = None;
-        for (column, name) in self.names.iter().enumerate() {
-            if columns.insert(name, column).is_some() {
-                twice.get_or_insert(name);
+        // As pandas has it, the second of two columns `a` is `a.1`.
+        let mut columns: HashMap<String, usize> = HashMap::with_capacity(self.names.len());
+        let mut twice: Vec<(String, String)> = Vec::new();
+        for column in 0..self.names.len() {
+            let name = self.names[column].clone();
+            if columns.contains_key(&name) {
+                let free = |other: &String| !columns.contains_key(other) && !self.names.contains(other);
+                let other = (1..).map(|n| format!("{name}.{n}")).find(free).expect("some number is free");
+                self.names[column] = other.clone();
+                twice.push((name, other));
             }
+            columns.insert(self.names[column].clone(), column);
         }
         let find = |name: &str| {
             columns.get(name).copied().ok_or_else(|| {
@@ -416,9 +424,6 @@ impl Plan {
             }
             Reading::Train { label, drop, keep_index, .. } => (label, drop, keep_index),
         };
-        if let Some(name) = twice {
-            return Err(Error::input(path, line, format!("two columns {name}"), "a name for each column"));
-        }
         // A name may hold commas.
         let dropped: Vec<usize> = match drop {
             None => Vec::new(),
@@ -485,6 +490,27 @@ impl Plan {
                 chosen
             }
         };
+        let is_open = |name: &String| open.iter().any(|&column| self.names[column] == *name);
+        let twice: Vec<(String, String)> =
+            twice.into_iter().filter(|(one, other)| is_open(one) && is_open(other)).collect();
+        let class = &self.names[self.label];
+        if let Some((name, other)) = twice.iter().find(|(one, other)| [one, other].contains(&class)) {
+            let found = format!("two columns {name}, one of which holds the class");
+            let expected = format!("one; --drop {other} leaves the second out, --drop {name} the first");
+            return Err(Error::input(path, line, found, expected));
+        }
+        if let Some((name, other)) = twice.first() {
+            let more = if twice.len() > 1 {
+                format!(", and {} more", counted(twice.len() - 1, "such column"))
+            } else {
+                String::new()
+            };
+            notices.push(
+                Notice::of_file(path, line, format!("two columns {name}{more}"))
+                    .done(format!("the second is called {other}"))
+                    .option(format!("--drop {other} leaves it out")),
+            );
+        }
         if dropped.contains(&self.label) {
             let what = format!(
                 "--drop leaves out column {}, which holds the class; --label names another",
@@ -603,6 +629,16 @@ impl Filling<'_> {
         }
         let next = self.table.names.len() as u32;
         let value = name.parse::<f64>().ok().filter(|x| x.is_finite()).map(|x| (x + 0.0).to_bits());
+        if let Reading::Like { names, .. } = self.reading
+            && line > 0
+            && value.is_none_or(|bits| !self.by_value.contains_key(&bits))
+        {
+            // All that are unknown are one class: a column of measurements would have thousands.
+            if names.len() == self.table.names.len() {
+                self.table.names.push(UNKNOWN.to_owned());
+            }
+            return names.len() as u32;
+        }
         let class = match value {
             Some(bits) => *self.by_value.entry(bits).or_insert(next),
             None => next,
@@ -636,7 +672,7 @@ impl Filling<'_> {
             return Ok(());
         }
         if row.len() != columns {
-            return self.wrong(line, format!("{} columns", row.len()), format!("{columns} as in the first line"));
+            return self.wrong(line, counted(row.len(), "column"), format!("{columns} as in the first line"));
         }
         let number_of_row = self.rows;
         self.rows += 1;
@@ -804,15 +840,14 @@ impl Filling<'_> {
         } = &self.left_out;
         let (label, rows) = (&self.table.label, self.rows);
         let of = |found: &Found, what: String| Notice::of_file(&self.table.path, found.line, what);
-        let many = |n: usize, what: &str| if n == 1 { format!("a {what}") } else { format!("{n} {what}s") };
         if notes.count > 0 {
             inputs.warn(
-                of(notes, format!("{} of notes or sums in the table", many(notes.count, "line"))).done("left out"),
+                of(notes, format!("{} of notes or sums in the table", counted(notes.count, "line"))).done("left out"),
             )?;
         }
         if headers.count > 0 {
             inputs.warn(
-                of(headers, format!("the names of the columns again, in {}", many(headers.count, "line")))
+                of(headers, format!("the names of the columns again, in {}", counted(headers.count, "line")))
                     .done("left out"),
             )?;
         }
@@ -833,7 +868,7 @@ impl Filling<'_> {
             let (found, done) = match self.style.missing {
                 Missing::Drop => (format!("{missing_rows} of {rows} rows in which a number is missing"), "left out"),
                 _ => (
-                    format!("{} in {rows} rows", many(missing.count, "missing number")),
+                    format!("{} in {rows} rows", counted(missing.count, "missing number")),
                     "the mean of the training examples is taken",
                 ),
             };
@@ -842,7 +877,8 @@ impl Filling<'_> {
             inputs.warn(if decided { notice } else { notice.option("--missing drop leaves such rows out") })?;
         }
         if thousands.count > 0 {
-            let found = format!("{} with a comma, the first is `{thousands_field}`", many(thousands.count, "number"));
+            let found =
+                format!("{} with a comma, the first is `{thousands_field}`", counted(thousands.count, "number"));
             inputs.warn(
                 of(thousands, found)
                     .done("the comma is taken for one between thousands")
@@ -888,7 +924,8 @@ impl Filling<'_> {
                 self.table.features[first],
                 if empty.len() > 1 { " and others" } else { "" }
             );
-            inputs.warn(Notice::of_file(&path, 0, found).done(format!("{} columns left out", empty.len())))?;
+            inputs
+                .warn(Notice::of_file(&path, 0, found).done(format!("{} left out", counted(empty.len(), "column"))))?;
             empty.iter().for_each(|&place| keep[place] = false);
         }
         if keep.iter().all(|keep| !keep) {
@@ -993,7 +1030,7 @@ mod tests {
         let like = Reading::Like { features: &features, label: "kind", names: &names, base: &[0.0; 2] };
         let table = read("a,more,kind,b\n1,x,dog,2\n3,x,cow,4\n", like).unwrap();
         assert_eq!((table.values, table.classes), (vec![2.0, 1.0, 4.0, 3.0], vec![1, 2]));
-        assert_eq!(table.names, ["cat", "dog", "cow"]);
+        assert_eq!(table.names, ["cat", "dog", UNKNOWN]);
         let told = |text: &str| read(text, like).unwrap_err();
         assert_eq!(told("a,kind\n1,dog\n"), "x.csv:1: found the columns a, kind, expected a column b");
         let unknown = "x.csv:2: found `cow` in column kind, and no other class that is known, expected one of the classes learned from: cat, dog";
@@ -1025,7 +1062,8 @@ mod tests {
             told(b"a,k\n1,\"x\n2,y\n"),
             "x.csv:2: found a quote that is not closed, expected a quote at the field's end"
         );
-        assert_eq!(told(b"a,a,k\n1,2,x\n"), "x.csv:1: found two columns a, expected a name for each column");
+        let class = "x.csv:1: found two columns k, one of which holds the class, expected one; --drop k.1 leaves the second out, --drop k the first";
+        assert_eq!(told(b"a,k,k\n1,x,y\n"), class);
         assert_eq!(told(b"a,b,k\n\n\r\n1,2,x\n\n3,y,x\n"), format!("x.csv:6: found `y` in column b, {}", column("b")));
         assert_eq!(told(b"k\nx\n"), "x.csv:1: found one column, expected numbers and a class, separated by commas");
         assert_eq!(told(b" \n\n"), "x.csv: found no rows, expected lines of numbers and a class");

@@ -4,7 +4,7 @@
 //! | format | first line | rows |
 //! |---|---|---|
 //! | GloVe text | a row | word and numbers, separated by spaces |
-//! | word2vec text | number of rows, of numbers a row | the same |
+//! | word2vec text | number of rows, of numbers per row | the same |
 //! | word2vec binary | the same | word, space, little-endian `f32`s, with or without a line feed |
 //!
 //! Which one a file is in is found from its beginning. A word of a text file may hold spaces (some of GloVe's do), as long
@@ -20,8 +20,8 @@ use std::path::Path;
 use hashbrown::{HashMap, HashSet};
 
 use super::Inputs;
-use super::conll::is_markup;
 use super::inputs::stream_failed;
+use super::signatures;
 use super::words::{Coverage, Digits, Form, resolve};
 use crate::notices::Notice;
 use crate::{Error, Result};
@@ -181,7 +181,7 @@ struct Header {
 fn check_head(path: &Path, head: &[u8]) -> Result<()> {
     let found = if head.trim_ascii().is_empty() {
         "an empty file"
-    } else if is_markup(head) {
+    } else if signatures::markup(head).is_some() {
         "a page of HTML or XML"
     } else {
         return Ok(());

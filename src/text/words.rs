@@ -197,7 +197,7 @@ impl WordIndex {
         Ok(index)
     }
 
-    /// The words in order, one a line.
+    /// The words in order, one per line.
     pub fn text(&self) -> String {
         let mut text = self.words.join("\n");
         text.push('\n');

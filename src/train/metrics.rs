@@ -23,7 +23,7 @@ pub struct Report {
     pub tokens: u64,
     /// Time spent training, all runs of this model together.
     pub seconds: f64,
-    /// Target words a second since the last report.
+    /// Target words per second since the last report.
     pub words_per_second: f64,
     /// Mean natural-log loss a target word since the last report.
     #[serde(deserialize_with = "null_is_nan")]

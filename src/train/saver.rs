@@ -308,7 +308,7 @@ impl Pending {
             Err(_) if wait => self.empty.recv().ok(),
             Err(_) => None,
         };
-        // Without a thread to take it there is nothing to hand over: it has ended with an error, which joining tells.
+        // Without a thread to take it there is nothing to hand over: it has ended with an error, which joining reports.
         let Some(mut block) = spare else { return false };
         block.clear();
         let values = live.get(self.done).copied().unwrap_or_default();
@@ -568,7 +568,7 @@ mod tests {
         }
     }
 
-    /// Every operation fails once: the error is told by the next step, the next save or the end, and the checkpoint before is
+    /// Every operation fails once: the error is reported by the next step, the next save or the end, and the checkpoint before is
     /// there, as is the one after.
     #[test]
     fn a_disk_that_fails_meanwhile() {
@@ -597,7 +597,7 @@ mod tests {
             }
             let ended = saver.finish(&run.live());
             failures += 1;
-            let error = result.and(ended).expect_err("the failure is told").to_string();
+            let error = result.and(ended).expect_err("the failure is reported").to_string();
             assert!(error.contains("no storage space"), "{error}");
             let newest = || ModelDir::open(temp.path()).expect("there").load_newest(Purpose::Resume).expect("whole");
             assert!(newest().warnings.is_empty() && newest().step() >= 1, "{fails}: {error}");

@@ -188,7 +188,7 @@ impl EarlyStopping {
     }
 
     /// Takes note of an evaluation that only a run of so many steps asks for, not one that goes on: it may be the
-    /// best, which is told, but patience does not count it, so that the run can go on as if it had never ended here.
+    /// best, which is reported, but patience does not count it, so that the run can go on as if it had never ended here.
     pub fn glimpsed(&mut self, step: u64, score: Score) -> bool {
         let best = self.kept.improves(score);
         if best {

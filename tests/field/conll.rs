@@ -25,6 +25,13 @@ fn all_warn(text: &str, options: &str, parts: &[&str]) -> serde_json::Value {
     report
 }
 
+/// Trains on a text and evaluates, each with a warning that holds `parts`, and gives the report of the evaluation.
+fn all_warn_of_training(text: &str, parts: &[&str]) -> serde_json::Value {
+    let (desk, run) = trained(text, "");
+    run.works().warns(parts);
+    desk.run("eval m train.conll --json").works().warns(parts).json()
+}
+
 /// Sentences of a person and a place in `scheme`, whose tags are those of `Ann Lee in Rome today`.
 fn in_tags(tags: [&str; 5]) -> String {
     let sentence: Vec<String> =
@@ -374,4 +381,75 @@ fn a_packed_pipe_is_tagged_too() {
     let bytes: Vec<u8> =
         std::iter::once(0xFEFF).chain("Ann\nLee\n".encode_utf16()).flat_map(u16::to_le_bytes).collect();
     assert_eq!(desk.feed("tag m", bytes).works().out.lines().count(), 2);
+}
+
+#[test]
+fn nested_tags_in_the_last_column() {
+    // Inner tags are few and stand last, as in GermEval-2014.
+    let outer = "1\tAnn\tB-PER\tO\n2\tof\tO\tO\n3\tRome\tB-LOC\tO\n\n".repeat(9);
+    let text = format!("{outer}1\tRome\tB-ORG\tB-LOC\n2\tFC\tI-ORG\tO\n\n");
+    let (desk, run) = trained(&text, "--word-column 2");
+    let told = ["columns 3 and 4 both hold tags", "column 3 is used, which has 19 entities", "has 1", "--column 4"];
+    run.works().warns(&told);
+    // The choice is saved with the model.
+    let report = desk.run("eval m train.conll --json").works().warns_of_nothing().json();
+    has(&[("LOC", 9), ("ORG", 1), ("PER", 9)], &report);
+    train(&desk, "--word-column 2 --strict").refuses(3, &["--column 4"]);
+    train(&desk, "--word-column 2 --column 4").works().warns_of_nothing();
+    has(&[("LOC", 1)], &desk.run("eval m train.conll --json").works().json());
+    let (_, run) = trained(&outer, "--word-column 2");
+    run.refuses(3, &["no entity in the last column, 4", "--column 3 takes them from column 3, which has 18 entities"]);
+}
+
+#[test]
+fn chunks_before_the_tags_are_no_choice() {
+    let text =
+        "Ann NNP B-NP B-PER\nsaw VBD B-VP O\nthe DT B-NP O\ncat NN I-NP O\n\n".repeat(9).replacen("B-PER", "O", 8);
+    let (desk, run) = trained(&text, "");
+    run.works().warns_of_nothing();
+    has(&[("PER", 1)], &desk.run("eval m train.conll --json").works().json());
+    // Gold and predicted tags are of the same types, and about as many.
+    let both = "Ann B-PER B-PER\nin O O\nRome B-LOC O\n\n".repeat(4);
+    let (_, run) = trained(&both, "");
+    run.works().warns(&["columns 2 and 3 both hold tags", "the last is used, which has 4 entities", "--column 2"]);
+}
+
+#[test]
+fn ragged_rows_whose_last_column_is_no_tag() {
+    let (desk, run) = trained(&format!("{}Ann B-PER a remark\n", in_tags(PLAIN)), "");
+    let told = ["train.conll:25", "the tag `remark` in the last of 4 columns", "line 1 has 2 columns", "--column 2"];
+    run.refuses(3, &told);
+    train(&desk, "--column 2").works();
+}
+
+#[test]
+fn one_sentence_of_hundreds_of_tokens() {
+    let text = "Ann B-PER\nwalked O\nhome. O\n".repeat(70);
+    let told = ["train.conll:1", "one sentence of 210 tokens", "empty lines", "--max-sentence N"];
+    assert_eq!(all_warn_of_training(&text, &told)["sentences"], 1);
+    let (_, run) = trained(&text, "--max-sentence 100");
+    run.works().warns(&["1 sentence of more than 100 tokens", "70 pieces"]);
+}
+
+#[test]
+fn files_of_comments_only() {
+    let (_, run) = trained("# sent_id = 1\n# text = a\n", "");
+    run.works().warns(&["train.conll:1", "all lines begin with `#`", "taken for rows"]);
+    let (_, run) = trained("#one\n#two\n", "");
+    run.refuses(3, &["train.conll:1", "1 column", "all lines begin with `#`: are there comments only?"]);
+    let (_, run) = trained("#Ann B-PER\n#in O\n#Rome B-LOC\n\n", "");
+    run.works().warns(&["train.conll:1", "all lines begin with `#`", "taken for rows", "--strict"]);
+}
+
+#[test]
+fn many_odd_tags_are_listed_shortly() {
+    let text: String = (0..40).map(|i| format!("w{i} B-B-X{i}\nx O\n\n")).collect();
+    let (_, run) = trained(&text, "");
+    let run = run.works();
+    assert_eq!(run.err.lines().filter(|line| line.starts_with("warning: ")).count(), 4, "{}", run.err);
+    run.warns(&["train.conll:1:", "`B-B-X0` (1 time)", "counts as B-X0"]).warns(&[
+        "train.conll:10: and 37 more tags",
+        "and 32 more",
+        "--strict",
+    ]);
 }

@@ -88,7 +88,7 @@ fn the_class_in_the_first_column() {
     // Kaggle's images without names: the last pixel is the same in all.
     let text = rows(20, |i, x, y, _| format!("{},{x},{y},0\n", i % 3));
     softmax(&desk, &text, "").refuses(3, &["found the class 0 only", "--label COLUMN names another"]);
-    softmax(&desk, &text, "--label 1").works().warns_of_nothing();
+    softmax(&desk, &text, "--label 1").works().warns(&["1 column of one number only: column4"]);
 }
 
 #[test]
@@ -167,12 +167,17 @@ fn a_class_that_only_valid_or_test_has() {
     let right = |found: &Value| (found["accuracy"].as_f64().unwrap() * found["examples"].as_f64().unwrap()).round();
     assert_eq!(
         (right(&found), &found["unknown_class"], &found["classes"]),
-        (right(&all), &2.into(), &serde_json::json!(["cat", "dog", "cow"]))
+        (right(&all), &2.into(), &serde_json::json!(["cat", "dog", "(unknown)"]))
     );
     let (own, other) = (found["cross_entropy"].as_f64().unwrap(), all["cross_entropy"].as_f64().unwrap());
     assert!((own - other).abs() < 1e-5, "of the rows whose class is known: {own} {other}");
     assert_eq!(found["warnings"].as_array().unwrap().len(), 1);
-    assert!(desk.run("eval m v.csv").works().out.contains("cow"));
+    assert!(desk.run("eval m v.csv").works().out.contains("(unknown)"));
+    // All of them are one, however many.
+    let many: String = (0..500).map(|i| format!("1,1,x{i}\n")).collect();
+    desk.file("w.csv", text.clone() + &many);
+    let found = desk.run("eval m w.csv --json").works().json();
+    assert_eq!((&found["unknown_class"], found["counts"].as_array().unwrap().len()), (&500.into(), 3));
     desk.run(&format!("train pseudo-siamese --train t.csv --valid v.csv --out p --hidden 3 {SMALL}"))
         .works()
         .warns_of_nothing();
@@ -186,7 +191,7 @@ fn missing_numbers_mean_drop_fail() {
         let text = "a,b,k\n".to_owned()
             + &rows(20, |i, x, y, k| if i == 4 { format!("{nothing},{y},{k}\n") } else { format!("{x},{y},{k}\n") });
         softmax(&desk, &text, "").works().warns(&[
-            "t.csv:6: a missing number in 20 rows",
+            "t.csv:6: 1 missing number in 20 rows",
             "the mean",
             "--missing drop",
         ]);
@@ -256,7 +261,7 @@ fn what_spreadsheets_write_around_a_table() {
     // Titles above, a line of sums and notes below.
     softmax(&desk, "Animals of 2024,,\n,,\n".to_owned() + &table(",", ""), "")
         .works()
-        .warns(&["t.csv:1: a line above the table", "Animals"]);
+        .warns(&["t.csv:1: 1 line above the table", "Animals"]);
     fits(&desk);
     softmax(&desk, "Animals of 2024\nsource: own\n\n".to_owned() + &table("\t", ""), "")
         .works()
@@ -465,4 +470,28 @@ fn words_with_labels_below_a_header() {
     train(more, "--columns 1,3 --strict").works();
     // `word label` may be a row like another.
     train("word\tO\nlabel\tO\nRome\tTOWN\n", "").works().warns_of_nothing();
+}
+
+#[test]
+fn columns_of_the_same_name() {
+    let desk = Desk::new();
+    let text = "a,a,label\n".to_owned() + &rows(20, |_, x, y, k| format!("{x},{y},{k}\n"));
+    softmax(&desk, &text, "").works().warns(&["t.csv:1: two columns a", "the second is called a.1", "--drop a.1"]);
+    assert_eq!(features(&desk), serde_json::json!(["a", "a.1"]));
+    assert_eq!(desk.run("eval m t.csv --json").works().json()["examples"], 20);
+    for (dropped, left) in [("a.1", "a"), ("a", "a.1"), ("2", "a")] {
+        softmax(&desk, &text, &format!("--drop {dropped}")).works().warns_of_nothing();
+        assert_eq!(features(&desk), serde_json::json!([left]));
+        desk.run("eval m t.csv").works();
+    }
+    let text = "a,label,label\n".to_owned() + &rows(20, |_, x, _, k| format!("{x},{k},{k}\n"));
+    softmax(&desk, &text, "").refuses(3, &["t.csv:1", "two columns label", "holds the class", "--drop label.1"]);
+    softmax(&desk, &text, "--drop label.1").works();
+}
+
+#[test]
+fn columns_of_one_number_only() {
+    let desk = Desk::new();
+    let text = "a,b,c,label\n".to_owned() + &rows(20, |_, x, y, k| format!("{x},7,{y},{k}\n"));
+    softmax(&desk, &text, "").works().warns(&["t.csv: 1 column of one number only: b", "nothing is learned"]);
 }

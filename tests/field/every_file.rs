@@ -59,6 +59,15 @@ fn packed_text_is_read_by_magic_bytes() {
     desk.file("csv.gz", gzip("a,b,class\n1,2,x\n3,4,y\n5,1,x\n"));
     desk.run("train softmax --train csv.gz --out s --epochs 1").works();
 
+    // What fills up blocks is none of it; other things behind an archive are warned of, as by gzip.
+    desk.file("zeros.gz", [gzip(text(60)), vec![0; 1000]].concat());
+    desk.run("eval lm zeros.gz").works().warns_of_nothing();
+    desk.file("more.gz", [gzip(text(60)), b"more".to_vec()].concat());
+    assert_eq!(perplexity(&desk, "more.gz", "--strict"), plain);
+    desk.run("eval lm more.gz").works().warns(&["more.gz: something else behind the gzip archive", "left out"]);
+    desk.file("csv.gz", [gzip("a,b,class\n1,2,x\n3,4,y\n5,1,x\n"), b"more".to_vec()].concat());
+    desk.run("eval s csv.gz").works().warns(&["csv.gz: something else behind the gzip archive"]);
+
     let packed = gzip(text(60));
     desk.file("cut.gz", &packed[..packed.len() / 2]);
     desk.run("eval lm cut.gz").refuses(3, &["cut.gz: found a damaged gzip archive", "gzip -t cut.gz"]);
@@ -131,6 +140,11 @@ fn a_named_pipe_is_read_once() {
     let (p, q) = (writer("p", gzip(text(60))), writer("q", text(60).into_bytes()));
     let run = desk.run(&format!("train lm --train p --valid q --out piped --json {SMALL_LM}")).works();
     assert_eq!(run.json()["parameters"], trained["parameters"]);
+    [p, q].into_iter().for_each(|writer| writer.join().unwrap());
+    // The run is continued on what is written to it again; whoever has forgotten that it was a pipe reads why nothing happens.
+    let (p, q) = (writer("p", gzip(text(60))), writer("q", text(60).into_bytes()));
+    let run = desk.run("train lm --out piped --resume --max-steps 3").works();
+    assert!(run.err.contains("/p: a pipe; waiting for the data") && run.err.contains("--train FILE"), "{}", run.err);
     [p, q].into_iter().for_each(|writer| writer.join().unwrap());
     let (r, s) = (writer("r", TAGS.into()), writer("s", b"Paris 1 2 3 4\n".to_vec()));
     desk.run(&format!("train ner --train r --valid c.conll --vectors s --out ner {SMALL_NER}")).works();
@@ -346,4 +360,50 @@ fn packed_text_of_real_size() {
         println!("{name}: {} MB in {:.3} s", read.len() / 1_000_000, start.elapsed().as_secs_f64());
         assert!(*read == *text);
     }
+}
+
+#[test]
+fn broken_bytes_of_other_encodings() {
+    let (desk, _) = model();
+    // U+FFFD that is there is no damage; half a unit at the end is.
+    let mut bytes = utf16("\u{feff}the \u{fffd} cat\nthe cat\n", u16::to_le_bytes);
+    bytes.extend([0x00, 0xD8]);
+    desk.file("t", bytes);
+    desk.run("eval lm t").refuses(3, &["t:3", "UTF-16LE", "--bad-utf8 replace"]);
+    let told = |option: &str| desk.run(&format!("eval lm t --json --bad-utf8 {option}")).works();
+    let (skipped, replaced) = (told("skip"), told("replace"));
+    let skipped = skipped.warns(&["t:3: bytes in 1 place that are not UTF-16LE", "left out"]).json();
+    let replaced = replaced.warns(&["t:3: bytes in 1 place that are not UTF-16LE", "replaced by U+FFFD"]).json();
+    assert_eq!((&skipped["tokens"], &replaced["tokens"]), (&7.into(), &9.into()));
+}
+
+#[test]
+fn a_model_reads_texts_as_in_training() {
+    let desk = Desk::new();
+    let latin: Vec<u8> = text(60).replace("mat", "caf\u{e9}\u{a0}mat").chars().map(|c| c as u8).collect();
+    desk.file("t.txt", &latin);
+    let options = "--encoding latin1 --unicode-spaces";
+    desk.run(&format!("train lm --train t.txt --out lm {options} {SMALL_LM}")).works().warns_of_nothing();
+    let run = desk.run("eval lm t.txt --json").works().warns_of_nothing().json();
+    assert_eq!((&run["unknown"], &run["tokens"]), (&0.into(), &(60 * 10).into()));
+    let scores = desk.run("score lm t.txt").works().warns_of_nothing().out;
+    assert_eq!(desk.run(&format!("score lm t.txt {options}")).works().out, scores);
+    desk.run("eval lm t.txt --encoding utf-8").refuses(3, &["invalid UTF-8"]);
+    let other = desk.run("eval lm t.txt --json --unicode-spaces=false").works().json();
+    assert_eq!((&other["unknown"], &other["tokens"]), (&60.into(), &(60 * 9).into()));
+    desk.file("u.txt", text(60).replace("mat", "caf\u{e9} mat"));
+    desk.run("eval lm u.txt").works().warns(&["u.txt: UTF-8 text, read as windows-1252", "--encoding utf-8"]);
+    assert_eq!(desk.run("eval lm u.txt --encoding utf-8 --json").works().warns_of_nothing().json()["unknown"], 0);
+
+    desk.file("t.conll", b"caf\xE9 B-LOC\nin O\n\n");
+    desk.run(&format!("train ner --train t.conll --out ner --encoding latin1 {SMALL_NER}")).works();
+    assert_eq!(desk.run("tag ner t.conll").works().out.chars().next(), Some('c'));
+    assert_eq!(desk.run("eval ner t.conll --json").works().json()["tokens"], 2);
+}
+
+#[test]
+fn a_run_is_continued_by_the_command_that_began_it() {
+    let (desk, _) = model();
+    let told = ["lm: is a language model", "`wordmill train lm --resume` continues"];
+    desk.run("train ner --out lm --resume").refuses(4, &told);
 }

@@ -116,7 +116,7 @@ impl Run {
     }
 }
 
-/// A sentence a line, over and over: enough to train on for a step or two.
+/// One sentence per line, over and over: enough to train on for a step or two.
 pub fn text(lines: usize) -> String {
     (0..lines).map(|i| format!("the cat number {} sat on a mat\n", i % 7)).collect()
 }

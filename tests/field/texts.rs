@@ -188,3 +188,13 @@ fn empty_lines_are_warned_of_where_they_are_many() {
     let run = desk.run(&format!("train lm --train e.txt --out e {SMALL_LM}")).works();
     run.warns(&["e.txt: 60 of the first 90 lines are empty"]);
 }
+
+#[test]
+fn score_warns_of_many_unknown_words_as_eval_does() {
+    let desk = model();
+    desk.file("u.txt", "the zebra ate grass\n");
+    for verb in ["score", "eval"] {
+        desk.run(&format!("{verb} lm u.txt")).works().warns(&["u.txt: 60.0 % of the words are unknown", "--strict"]);
+        desk.run(&format!("{verb} lm u.txt --strict")).refuses(3, &["60.0 % of the words are unknown"]);
+    }
+}

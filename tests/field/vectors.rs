@@ -1,6 +1,6 @@
 //! Files of word vectors.
 
-use crate::program::{Desk, Run};
+use crate::program::{Desk, Run, SMALL_NER};
 
 const PAIRS: &str = "cat\tdog\t1\nred\tsky\t0\n";
 
@@ -160,4 +160,13 @@ fn neighbors_of_zero_vectors_are_not_nan() {
     desk.run("neighbors w zero")
         .works()
         .warns(&["`zero` has no neighbors: its vector, or every other one, is all zeros"]);
+}
+
+#[test]
+fn words_with_spaces_are_counted_where_they_are_left_out() {
+    let desk = Desk::new();
+    desk.file("t.conll", "New York\tB-LOC\nis\tO\nbig\tO\n\n".repeat(3));
+    desk.run(&format!("train ner --train t.conll --out ner {SMALL_NER}")).works();
+    desk.run("export ner --to word2vec v.txt").works().warns(&["v.txt: 1 word with a space", "left out"]);
+    assert!(!desk.read("v.txt").contains("York"));
 }

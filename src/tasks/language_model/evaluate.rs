@@ -1,7 +1,7 @@
 //! How well a language model predicts a text.
 
 use super::Trained;
-use crate::error::Result;
+use crate::error::{Result, counted};
 use crate::models::LanguageModel;
 use crate::models::language_model::{Space, Window};
 use crate::params::Arena;
@@ -214,7 +214,9 @@ impl Evaluation {
         let part = self.of_lines.map_or(String::new(), |all| format!(", a fixed random subset of {all}"));
         format!(
             "perplexity {perplexity:.3}{known}\nloss {loss:.5} nats per word, {bits_per_word:.4} bits per word{ln_z}\n\
-             {tokens} words in {lines} lines{part} (line ends counted), {unknown} unknown ({:.2} %)",
+             {} in {}{part} (line ends counted), {unknown} unknown ({:.2} %)",
+            counted(tokens, "word"),
+            counted(lines, "line"),
             100.0 * self.unknown_rate
         )
     }

@@ -14,8 +14,10 @@ use crate::train::signals::Signals;
 use rand::RngExt;
 use std::sync::Arc;
 
-/// Words on which a model that learns from samples is checked at the end of its run.
-const CHECKED: usize = 512;
+/// Words on which a model that learns from samples is checked at the end of its run: fewer where each costs a large vocabulary.
+fn checked(model: &LanguageModel) -> usize {
+    (1_usize << 24).div_ceil(model.config().words).clamp(32, 512)
+}
 
 /// A language model and the text it learns from.
 pub struct LmTask<'a> {
@@ -64,7 +66,7 @@ pub struct LmData<'a> {
 impl<'a> LmTask<'a> {
     /// Bytes of the memory that evaluation takes, on a validation text of so many words, and at the end.
     pub fn evaluation_bytes(model: &LanguageModel, valid: Option<usize>) -> usize {
-        let checked = model.recipe().map(|_| CHECKED);
+        let checked = model.recipe().map(|_| checked(model));
         [valid, checked].into_iter().flatten().map(|words| Evaluator::bytes(model, words)).sum()
     }
 
@@ -77,7 +79,7 @@ impl<'a> LmTask<'a> {
             lanes,
             windows,
             valid: valid.map(|ids| (ids, Evaluator::new(model, ids.len()))),
-            check: model.recipe().is_some().then(|| Evaluator::new(model, CHECKED)),
+            check: model.recipe().is_some().then(|| Evaluator::new(model, checked(model))),
             special,
             space: model.training_space(tau, lanes.lanes(), counts),
             inputs: vec![0; tokens],
@@ -149,11 +151,11 @@ impl Task for LmTask<'_> {
         let window = self.windows.get((step % self.steps_per_epoch()) as usize);
         let lanes = self.lanes.lanes();
         if let Some(evaluator) = &mut self.check {
-            let mut ids = Vec::with_capacity(CHECKED);
+            let mut ids = Vec::with_capacity(window.len() * lanes);
             for lane in 0..lanes {
                 ids.extend(self.targets[..window.len() * lanes].iter().skip(lane).step_by(lanes));
             }
-            ids.truncate(CHECKED);
+            ids.truncate(checked(self.model));
             return evaluator.evaluate(self.model, w, &ids, self.special).loss;
         }
         let states: Vec<Vec<f32>> = self.space.states().map(<[f32]>::to_vec).collect();

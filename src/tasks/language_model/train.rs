@@ -2,7 +2,7 @@
 
 use super::task::{LmData, LmTask};
 use super::{Trained, check_precision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::kernels::dropout::Keep;
 use crate::layers::output::{Tail, clusters};
 use crate::models::language_model::{Config, Loss, Sizes};
@@ -159,7 +159,8 @@ impl Plan {
         if fits || targets == 0 {
             return Ok(());
         }
-        let given = format!("{tokens} words, fewer than --batch {batch} lanes of --tau {} steps need", self.tau);
+        let words = counted(tokens, "word");
+        let given = format!("{words}, fewer than --batch {batch} lanes of --tau {} steps need", self.tau);
         self.tau = self.tau.min(targets);
         self.stride = self.stride.min(self.tau);
         *batch = (targets / self.tau).max(1);
@@ -263,8 +264,8 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     vocabulary.write_to(&mut words).map_err(|e| Error::io(&plan.run.out, "listing the vocabulary", e))?;
     let unknown = 100.0 * corpus.unknown as f64 / corpus.ids.len() as f64;
     run.progress.say(&format!(
-        "{} words of text, {} in the vocabulary, {unknown:.2} % unknown",
-        corpus.ids.len(),
+        "{} of text, {} in the vocabulary, {unknown:.2} % unknown",
+        counted(corpus.ids.len(), "word"),
         vocabulary.len()
     ));
     if let Loss::Adaptive { tails } = &model.config().loss {

@@ -11,7 +11,7 @@ use super::memory::{self, Needs};
 use super::model::{Measured, Measuring, Model};
 use super::neighbors::Points;
 use super::saved::{PseudoSiameseConfig as Config, Saved, check_fit, read_arena};
-use crate::error::Result;
+use crate::error::{Result, counted};
 use crate::layers::losses::largest;
 use crate::models::PseudoSiamese;
 use crate::models::pseudo_siamese::{self, Input, Space};
@@ -69,7 +69,8 @@ impl Encoded {
         if let Some(first) = unseen {
             let count = encoded.targets.iter().filter(|target| **target == UNSEEN).count();
             let label = &first.label;
-            let found = format!("{count} words with labels that no training word has, the first is `{label}`");
+            let words = counted(count, "word");
+            let found = format!("{words} with labels that no training word has, the first is `{label}`");
             inputs.warn(Notice::of_file(&file.path, first.line, found).done("they count as missed"))?;
         }
         Ok(encoded)
@@ -165,7 +166,8 @@ impl Evaluation {
         let loss = loss
             .map_or("not defined: the net knows none of the labels".to_owned(), |x| format!("{x:.4} nats per word"));
         let mut text = format!(
-            "{words} words, {right} right: accuracy {:.2} %\nloss {loss}\n\n{:width$}  {:>6}  {:>9}  {:>8}",
+            "{}, {right} right: accuracy {:.2} %\nloss {loss}\n\n{:width$}  {:>6}  {:>9}  {:>8}",
+            counted(words, "word"),
             100.0 * accuracy,
             "label",
             "words",

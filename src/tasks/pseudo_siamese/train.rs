@@ -2,7 +2,7 @@
 
 use super::{Encoded, PseudoSiameseTask, Sees, Trained};
 use crate::blas::Precision;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::models::pseudo_siamese;
 use crate::models::{Init, PseudoSiamese};
 use crate::params::Arena;
@@ -154,11 +154,17 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     let (examples, labels, parameters) = (train.len(), config.labels.len(), net.layout().parameters());
     run.progress.say(&match &sees {
         Sees::Words(lexicon) => format!(
-            "{examples} words of {labels} labels, {} words with vectors of {embed} numbers, {parameters} parameters, {} of them trained",
-            lexicon.words.len() - 3,
+            "{} of {labels} labels, {} with vectors of {}, {parameters} parameters, {} of them trained",
+            counted(examples, "word"),
+            counted(lexicon.words.len() - 3, "word"),
+            counted(embed, "number"),
             net.trained().parameters()
         ),
-        Sees::Columns(_) => format!("{examples} examples of {embed} numbers, {labels} labels, {parameters} parameters"),
+        Sees::Columns(_) => format!(
+            "{} of {}, {labels} labels, {parameters} parameters",
+            counted(examples, "example"),
+            counted(embed, "number")
+        ),
     });
     let w = match run.before::<Trained>()? {
         None => {

@@ -10,7 +10,7 @@ use super::memory::{self, Needs};
 use super::model::{Measured, Measuring, Model};
 use super::neighbors::Points;
 use super::saved::{Saved, SiameseConfig as Config, read_arena};
-use crate::error::Result;
+use crate::error::{Result, counted};
 use crate::models::Siamese;
 use crate::models::siamese::{self, Batch, Space};
 use crate::params::{Arena, Gradients, Layout};
@@ -121,7 +121,7 @@ impl Evaluation {
 
     /// For people.
     pub fn text(&self) -> String {
-        let mut text = format!("{} pairs", self.pairs);
+        let mut text = counted(self.pairs, "pair");
         if let Some(alike) = self.alike {
             text += &format!(", {alike} of them alike");
         }

@@ -2,7 +2,7 @@
 
 use super::{Encoded, SiameseTask, Trained};
 use crate::blas::Precision;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::models::siamese::{self, Loss};
 use crate::models::{Init, Siamese};
 use crate::params::Arena;
@@ -99,10 +99,10 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
 
     run.open()?;
     run.progress.say(&format!(
-        "{} pairs, {} words with vectors of {} numbers, {} parameters, {} of them trained",
-        encoded.len(),
-        lexicon.words.len() - 3,
-        lexicon.width(),
+        "{}, {} with vectors of {}, {} parameters, {} of them trained",
+        counted(encoded.len(), "pair"),
+        counted(lexicon.words.len() - 3, "word"),
+        counted(lexicon.width(), "number"),
         net.layout().parameters(),
         net.trained().parameters()
     ));

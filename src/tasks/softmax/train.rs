@@ -2,7 +2,7 @@
 
 use super::{Examples, SoftmaxTask, Trained};
 use crate::blas::Precision;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::models::{SoftmaxRegression, softmax_regression};
 use crate::params::Arena;
 use crate::tasks::columns::Choice;
@@ -62,8 +62,9 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
 
     run.open()?;
     run.progress.say(&format!(
-        "{} examples of {features} numbers, {} classes, {} parameters",
-        train.len(),
+        "{} of {}, {} classes, {} parameters",
+        counted(train.len(), "example"),
+        counted(features, "number"),
         train.names.len(),
         net.layout().parameters()
     ));

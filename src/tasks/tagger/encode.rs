@@ -177,7 +177,7 @@ impl Encoded {
         most.iter().take(threads).map(a_run).sum::<usize>() + self.tokens() * 2 * size_of::<u32>()
     }
 
-    /// The labels that the net gives, one a token.
+    /// The labels that the net gives, one per token.
     pub fn label(&self, net: &Ner, w: &Arena<f32>) -> Vec<u32> {
         let label = |(most, run): &(usize, Vec<Range<usize>>)| {
             let mut space = net.space(*most, false);

@@ -1,11 +1,13 @@
 //! Taggers on tagged text: where nets and CoNLL files meet.
 
 pub mod encode;
+pub mod read;
 pub mod task;
 pub mod text;
 pub mod train;
 
 pub use encode::{Encoded, Encoder};
+pub use read::{Tagged, read_tagged};
 pub use train::{Plan, train};
 
 use super::lexicon::read_words;
@@ -17,43 +19,16 @@ use crate::error::{Error, Result};
 use crate::models::{Ner, ner};
 use crate::notices::Notice;
 use crate::params::Arena;
-use crate::text::conll::{Conll, Form, Gold};
+use crate::text::conll::Conll;
 use crate::text::features::Suffixes;
 use crate::text::spans::{Evaluation, Report};
-use crate::text::tags::{self, Kinds, Labels, Scheme, Tag};
+use crate::text::tags::{self, Kinds, Labels, Tag};
 use crate::text::{Inputs, list};
 use crate::train::checkpoint::Checkpoint;
 use std::path::Path;
 
 /// The file of a checkpoint that lists the suffixes, a table for each length.
 pub const SUFFIXES: &str = "suffixes.json";
-
-/// A tagged file and its tags in the scheme of a tagger.
-pub struct Tagged {
-    /// The file.
-    pub file: Conll,
-    /// Its tags.
-    pub gold: Gold,
-}
-
-/// Reads a file, and converts its tags to the scheme `to` if that is given. What is odd is warned of.
-pub fn read_tagged(path: &Path, form: Form, to: Option<Scheme>, kinds: &mut Kinds, inputs: &Inputs) -> Result<Tagged> {
-    let file = Conll::read(path, form, inputs)?;
-    if file.tokens() == 0 {
-        return Err(Error::input(path, 0, "no tokens", "lines of a word and its tag"));
-    }
-    let mut gold = file.gold(None, kinds)?;
-    file.notices().iter().chain(gold.notices()).try_for_each(|notice| inputs.warn(notice.clone()))?;
-    if let Some(to) = to
-        && to != gold.scheme
-    {
-        for sentence in file.sentences() {
-            tags::convert(&mut gold.tags[sentence], to);
-        }
-        gold.scheme = to;
-    }
-    Ok(Tagged { file, gold })
-}
 
 /// Words of a file, and where its sentences end.
 pub fn words_and_ends(file: &Conll) -> (Vec<&str>, Vec<usize>) {

@@ -1,9 +1,10 @@
 //! Training of a tagger on tagged text.
 
+use super::read::{read_tagged, read_to_learn};
 use super::task::{NerData, NerTask};
-use super::{Encoder, SUFFIXES, Tagger, read_tagged, warn_of_unseen, words_and_ends};
+use super::{Encoder, SUFFIXES, Tagger, warn_of_unseen, words_and_ends};
 use crate::blas::Precision;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 use crate::kernels::dropout::Keep;
 use crate::models::ner::Objective;
 use crate::models::{Init, Ner, ner};
@@ -15,7 +16,7 @@ use crate::tasks::run::{self, Run, Summary};
 use crate::tasks::saved::{NerConfig as Config, Saved, VOCABULARY};
 use crate::text::Inputs;
 use crate::text::conll::Form;
-use crate::text::tags::{Kinds, Labels, Scheme};
+use crate::text::tags::{Labels, Scheme};
 use crate::text::vectors::Vectors;
 use crate::text::words::Coverage;
 use crate::train::progress::Progress;
@@ -94,13 +95,12 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     let other = [("test", plan.test.as_deref()), ("vectors", plan.vectors.as_deref())];
     let mut run = Run::begin(&plan.run, "ner", data, &other, inputs, progress.without_perplexity())?;
     let files = [Some(&plan.train), plan.valid.as_ref(), plan.test.as_ref(), plan.vectors.as_ref()];
-    let mut kinds = Kinds::default();
     // The inputs are read before a model is replaced.
     for path in files.into_iter().flatten() {
         inputs.check(path)?;
     }
-    let Plan { caps, suffix, form, .. } = *plan;
-    let train = read_tagged(&plan.train, form, plan.scheme, &mut kinds, inputs)?;
+    let Plan { caps, suffix, .. } = *plan;
+    let (train, mut kinds, form) = read_to_learn(&plan.train, plan.form, plan.scheme, inputs)?;
     let labels = Labels { scheme: train.gold.scheme, kinds: kinds.clone() };
     if kinds.is_empty() {
         return Err(Error::input(&plan.train, 0, "no entity: every tag is O", "tags to be learned"));
@@ -160,9 +160,9 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     }
     let files = run.files(&Saved::Ner(config.clone()), files)?;
     run.progress.say(&format!(
-        "{} tokens in {} sentences, {} words, {} labels in the scheme {}, {} parameters",
-        words.len(),
-        ends.len(),
+        "{} in {}, {} words, {} labels in the scheme {}, {} parameters",
+        counted(words.len(), "token"),
+        counted(ends.len(), "sentence"),
         encoder.words.len(),
         labels.count(),
         labels.scheme,
