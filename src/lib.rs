@@ -21,6 +21,7 @@
 //! A model of five words learns a sentence by heart.
 //! ```
 //! use wordmill::kernels::{activation::Activation, dropout::Keep};
+//! use wordmill::layers::recurrence::Cell;
 //! use wordmill::models::language_model::{Config, LanguageModel, Noise, Window};
 //! use wordmill::models::Init;
 //! use wordmill::params::{Arena, Gradients};
@@ -31,7 +32,7 @@
 //!     embed: 8,
 //!     hidden: 16,
 //!     layers: 1,
-//!     activation: Activation::Tanh,
+//!     cell: Cell::Rnn(Activation::Tanh),
 //!     reset_at: None,
 //!     ..Config::default()
 //! });
