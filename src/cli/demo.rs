@@ -9,7 +9,7 @@ use super::train_ner::NerOptions;
 use super::train_softmax::{SoftmaxOptions, train_softmax};
 use super::{output_failed, train_ner};
 use crate::error::{Error, Result};
-use crate::pool::pool;
+use crate::pool::{Pool, pool};
 use crate::text::blobs::Blobs;
 use crate::text::conll::{Conll, Form};
 use crate::text::grammar::Grammar;
@@ -93,7 +93,7 @@ impl Demo {
         &self,
         dir: &Path,
         grammar: &Grammar,
-        pool: &rayon::ThreadPool,
+        pool: &Pool,
         say: &mut dyn FnMut(String) -> Result<()>,
     ) -> Result<()> {
         say("A recurrent net learns to predict it, word by word.\n".into())?;
@@ -126,7 +126,7 @@ impl Demo {
         &self,
         dir: &Path,
         grammar: &Grammar,
-        pool: &rayon::ThreadPool,
+        pool: &Pool,
         say: &mut dyn FnMut(String) -> Result<()>,
     ) -> Result<()> {
         say("\nAnother net learns to find people, organisations, places and other names in it.\n".into())?;
@@ -152,12 +152,7 @@ impl Demo {
         ))
     }
 
-    fn classifier(
-        &self,
-        dir: &Path,
-        pool: &rayon::ThreadPool,
-        say: &mut dyn FnMut(String) -> Result<()>,
-    ) -> Result<()> {
+    fn classifier(&self, dir: &Path, pool: &Pool, say: &mut dyn FnMut(String) -> Result<()>) -> Result<()> {
         say("\nA softmax classifier learns to tell points around five centres from each other.\n".into())?;
         let [train, valid, test] =
             ["points-train.csv", "points-valid.csv", "points-test.csv"].map(|name| dir.join(name));

@@ -40,8 +40,8 @@ mod vectors;
 
 use crate::error::{Error, Result};
 use crate::kernels::Isa;
+use crate::sys::signals::Signals;
 use crate::train::checkpoint::{ModelDir, Purpose};
-use crate::train::signals::Signals;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;

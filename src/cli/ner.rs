@@ -11,6 +11,7 @@ use crate::models::Ner;
 use crate::models::ner::{self, Batch, Noise, Objective, Space, Table};
 use crate::notices::Notice;
 use crate::params::{Arena, Gradients, Layout};
+use crate::pool;
 use crate::profile::{Part, span};
 use crate::rng::{Place, Purpose};
 use crate::text::conll::{Column, Conll, Form, Gold};
@@ -23,7 +24,6 @@ use crate::train::checkpoint::Checkpoint;
 use crate::train::fit::{Outcome, SmallFile, Task};
 use crate::train::schedule::{Measure, Score};
 use hashbrown::HashMap;
-use rayon::prelude::*;
 use serde::Serialize;
 use std::ops::Range;
 use std::path::Path;
@@ -93,28 +93,25 @@ impl Encoder {
     pub fn encode(&self, words: &[&str], ends: &[usize], around: usize) -> Encoded {
         let tables = 1 + usize::from(self.caps) + self.suffixes.len();
         let blocks = blocks(ends, BLOCK);
-        let parts: Vec<Vec<Vec<u32>>> = blocks
-            .par_iter()
-            .map(|block| {
-                let tokens = starts(ends, block.start)..ends[block.end - 1];
-                let mut rows: Vec<Vec<u32>> = vec![Vec::with_capacity(tokens.len() + 2 * around * block.len()); tables];
-                let mut known: HashMap<&str, [u32; TABLES]> = HashMap::new();
-                for i in block.clone() {
-                    let pad = |rows: &mut [Vec<u32>], word: u32| {
-                        for (i, rows) in rows.iter_mut().enumerate() {
-                            rows.extend(std::iter::repeat_n(if i == 0 { word } else { PADDING }, around));
-                        }
-                    };
-                    pad(&mut rows, BEGIN);
-                    for &word in &words[starts(ends, i)..ends[i]] {
-                        let own = known.entry(word).or_insert_with(|| self.rows(word));
-                        rows.iter_mut().zip(own).for_each(|(rows, row)| rows.push(*row));
+        let parts: Vec<Vec<Vec<u32>>> = pool::map(&blocks, |block| {
+            let tokens = starts(ends, block.start)..ends[block.end - 1];
+            let mut rows: Vec<Vec<u32>> = vec![Vec::with_capacity(tokens.len() + 2 * around * block.len()); tables];
+            let mut known: HashMap<&str, [u32; TABLES]> = HashMap::new();
+            for i in block.clone() {
+                let pad = |rows: &mut [Vec<u32>], word: u32| {
+                    for (i, rows) in rows.iter_mut().enumerate() {
+                        rows.extend(std::iter::repeat_n(if i == 0 { word } else { PADDING }, around));
                     }
-                    pad(&mut rows, END);
+                };
+                pad(&mut rows, BEGIN);
+                for &word in &words[starts(ends, i)..ends[i]] {
+                    let own = known.entry(word).or_insert_with(|| self.rows(word));
+                    rows.iter_mut().zip(own).for_each(|(rows, row)| rows.push(*row));
                 }
-                rows
-            })
-            .collect();
+                pad(&mut rows, END);
+            }
+            rows
+        });
         let rows = (0..tables).map(|table| parts.iter().flat_map(|part| &part[table]).copied().collect()).collect();
         let places = (0..ends.len()).flat_map(|i| {
             let before = (2 * i + 1) * around;
@@ -218,7 +215,7 @@ impl Encoded {
             }
             labels
         };
-        self.runs().par_iter().with_max_len(1).map(label).collect::<Vec<_>>().concat()
+        pool::map(&self.runs(), label).concat()
     }
 }
 
@@ -451,7 +448,7 @@ impl<'a> NerTask<'a> {
     pub fn bytes(net: &Ner, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
         let (examples, _, most) = batches(train, net.config().objective, needs.batch);
         let places = most * net.config().window;
-        let evaluation = valid.map_or(0, |valid| valid.label_bytes(net, rayon::current_num_threads()));
+        let evaluation = valid.map_or(0, |valid| valid.label_bytes(net, pool::threads()));
         memory::learning_bytes(net.layout(), net.layout(), needs.rule, places, evaluation)
             + net.space_bytes::<f32>(most, true)
             + (places * train.rows.len() + examples + train.tokens() + 2 * most) * size_of::<u32>()
@@ -516,7 +513,11 @@ impl Task for NerTask<'_> {
         self.data.train.tokens() as u64 * self.order.examples_before(steps) / self.order.examples()
     }
 
-    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+    type Touched = ();
+
+    fn touch(&mut self, _g: &mut Gradients<f32>, _step: u64) {}
+
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, (): (), w: &Arena<f32>) -> Outcome {
         let data = span(Part::Data);
         self.fill(step);
         drop(data);

@@ -7,8 +7,9 @@ use super::saved::{OPTIONS, check_same};
 use super::values::{count, not_negative, positive, seed, size, threads};
 use crate::error::{Error, Result};
 use crate::notices::Notice;
-use crate::params::{Arena, Layout};
+use crate::params::{Arena, Gradients, Layout};
 use crate::rng::{Purpose, Stream};
+use crate::sys::signals::Signals;
 use crate::text::Inputs;
 use crate::text::inputs::is_standard_input;
 use crate::train::checkpoint::{Checkpoint, STATE, sha256};
@@ -17,8 +18,8 @@ use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::Progress;
 use crate::train::saver::Saver;
-use crate::train::schedule::{EarlyStopping, Kind, Schedule, Score};
-use crate::train::signals::Signals;
+use crate::train::schedule::{EarlyStopping, Schedule, ScheduleKind, Score};
+use crate::train::stepper::Stepper;
 use crate::train::writer::Writer;
 use rand::RngExt;
 use serde::Serialize;
@@ -51,7 +52,7 @@ pub struct RunOptions {
     prox_l2: f64,
     /// How the learning rate changes
     #[arg(long, default_value = "linear", value_enum)]
-    schedule: Kind,
+    schedule: ScheduleKind,
     /// Examples of a step
     #[arg(long, default_value = "64", value_parser = size, value_name = "N")]
     pub batch: usize,
@@ -207,7 +208,9 @@ impl RunOptions {
         let (parameters, unit) = (w.layout().parameters(), task.unit());
         let saver = Saver::new(writer);
         let signals = signals.limited(self.max_minutes);
-        let mut fit = Fit { task, w, optimizer, state, plan, saver, metrics, progress, signals };
+        let g = Gradients::zeros(task.layout(), task.rows());
+        let stepper = Stepper::new(w, g, optimizer, state.step);
+        let mut fit = Fit { task, stepper, state, plan, saver, metrics, progress, signals };
         fit.run()?;
         let state = &fit.state;
         Ok(Summary {

@@ -4,13 +4,12 @@ use super::inputs::InputOptions;
 use super::ner::{FormOptions, Tagger, words_and_ends};
 use super::output_failed;
 use crate::error::{Error, Result};
-use crate::pool::pool;
+use crate::pool::{Pool, pool};
 use crate::text::Inputs;
 use crate::text::conll::{Column, Conll, Form, Oddities, Place, cuts};
 use crate::text::inputs::is_standard_input;
 use crate::text::parts::{Parts, Unit};
 use crate::text::tags::{Reading, Tag, spans};
-use rayon::ThreadPool;
 use std::io::{BufRead, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -103,7 +102,7 @@ struct Tagging<'a> {
     tagger: &'a Tagger,
     /// All labels as they are written.
     labels: Vec<String>,
-    pool: ThreadPool,
+    pool: Pool,
     inputs: &'a Inputs,
     path: &'a Path,
     form: Form,

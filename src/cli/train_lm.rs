@@ -20,8 +20,9 @@ use crate::layers::recurrence::{Cell, Kind, Unit};
 use crate::models::language_model::{Config, Loss, Sizes};
 use crate::models::{Init, LanguageModel};
 use crate::notices::Notice;
-use crate::params::Arena;
+use crate::params::{Arena, Gradients};
 use crate::pool::pool;
+use crate::sys::signals::Signals;
 use crate::text::marks::Marks;
 use crate::text::{Corpus, Inputs, Lanes, Subset, Vocabulary, Windows};
 use crate::train::checkpoint::Checkpoint;
@@ -30,8 +31,8 @@ use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::{Progress, Style, short};
 use crate::train::saver::Saver;
-use crate::train::schedule::{self, Schedule};
-use crate::train::signals::Signals;
+use crate::train::schedule::{Schedule, ScheduleKind};
+use crate::train::stepper::Stepper;
 use crate::train::writer::Writer;
 use serde::Serialize;
 use std::io::Write;
@@ -159,7 +160,7 @@ pub struct LmOptions {
     l2: f64,
     /// How the learning rate changes
     #[arg(long, default_value = "linear", value_enum)]
-    schedule: schedule::Kind,
+    schedule: ScheduleKind,
     /// Validate on so many words only, a fixed random subset of the lines
     #[arg(long, value_name = "N", value_parser = count)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -720,7 +721,9 @@ pub fn train_lm(options: &LmOptions, inputs: &Inputs) -> Result<Summary> {
         resume: format!("wordmill train lm --out {} --resume", quoted(&options.out)),
     };
     let saver = Saver::new(writer);
-    let mut fit = Fit { task: &mut task, w, optimizer, state, plan, saver, metrics, progress, signals };
+    let g = Gradients::zeros(task.layout(), task.rows());
+    let stepper = Stepper::new(w, g, optimizer, state.step);
+    let mut fit = Fit { task: &mut task, stepper, state, plan, saver, metrics, progress, signals };
     // The threads that a tuning says are known now only.
     let mut run =
         || profile::during(options.profile.as_ref(), options.precision, || fit.run()).map(|((), profiled)| profiled);

@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 use crate::models::pseudo_siamese;
 use crate::models::{Init, PseudoSiamese};
 use crate::params::Arena;
+use crate::sys::signals::Signals;
 use crate::text::Inputs;
 use crate::text::labelled::LabelledWords;
 use crate::train::progress::{Progress, Style};
-use crate::train::signals::Signals;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

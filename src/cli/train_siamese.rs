@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::models::siamese::{self, Loss};
 use crate::models::{Init, Siamese};
 use crate::params::Arena;
+use crate::sys::signals::Signals;
 use crate::text::Inputs;
 use crate::text::pairs::{Grades, Pairs};
 use crate::train::progress::{Progress, Style};
-use crate::train::signals::Signals;
 use serde::Serialize;
 use std::path::PathBuf;
 

@@ -9,10 +9,10 @@ use super::values::{not_negative, share};
 use crate::error::{Error, Result};
 use crate::models::{SoftmaxRegression, softmax_regression};
 use crate::params::Arena;
+use crate::sys::signals::Signals;
 use crate::text::Inputs;
 use crate::text::table::Table;
 use crate::train::progress::{Progress, Style};
-use crate::train::signals::Signals;
 use serde::Serialize;
 use std::path::PathBuf;
 

@@ -4,8 +4,8 @@
 use super::packed::Packing;
 use super::signatures::{self, HEAD};
 use super::{not_utf8, wrong_byte};
-use crate::kernels::files::{FileBytes, map_file};
 use crate::notices::{Notice, Notices};
+use crate::sys::files::{FileBytes, map_file};
 use crate::{Error, Result};
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use serde::Serialize;

@@ -14,5 +14,5 @@ mod space;
 
 pub use crate::layers::output::Loss;
 pub use config::{Config, Sizes, shard_lanes};
-pub use model::{LanguageModel, Noise};
+pub use model::{LanguageModel, Loaded, Noise};
 pub use space::{Space, Window};
