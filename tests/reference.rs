@@ -1,7 +1,10 @@
 //! Against PyTorch (fixtures/torch, made by make.py there) in f64, and f32 against f64.
 
+#[path = "common/cases.rs"]
+mod cases;
 mod common;
 
+use cases::cells;
 use common::{assert_all_close, assert_close, fill_uniform, uniform, widened};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -215,17 +218,14 @@ fn f32_as_f64() {
         let loss = model.loss_and_gradient(&mut g, &mut space, window, noise, &w);
         (loss, model.layout().tensors().map(|(p, _)| widened(g.dense(model.layout()).slice(p))).collect())
     }
-    let simple = [Activation::Sigmoid, Activation::Tanh, Activation::Relu].map(|f| (Kind::Rnn, f));
-    let gated = [Kind::Gru, Kind::GatedFeedback].map(|cell| (cell, Activation::Tanh));
-    for (cell, activation) in simple.into_iter().chain(gated) {
+    for cell in cells() {
         for (layers, words, keep) in [(1, 1201, 1.0), (2, 997, 0.75)] {
             let sizes = Config { words, embed: 50, hidden: 67, layers, ..Config::default() };
-            let cell = Cell::new(cell, activation, Unit::Gru);
             let config = Config { cell, reset_at: Some(5), ..sizes };
             let model = LanguageModel::new(config.clone());
             let ((single, got), (double, want)) = (step::<f32>(&model, keep), step::<f64>(&model, keep));
             assert_close("loss", single, double, 1e-5, 0.0);
-            let what = format!("{cell:?} {activation:?}, {layers} layers");
+            let what = format!("{cell:?}, {layers} layers");
             for (((_, tensor), got), want) in model.layout().tensors().zip(&got).zip(&want) {
                 assert_all_close(&format!("{what}: {}", tensor.name), got, want, 1e-5);
             }
@@ -237,7 +237,7 @@ fn f32_as_f64() {
             let (rounded, got) = step::<f32>(&model, keep);
             assert_close("loss", rounded, double, 1e-3, 0.0);
             // The gradient of a rectifier is another one where rounding changes the sign.
-            let most = if activation == Activation::Relu { 0.2 } else { 0.015 };
+            let most = if cell == Cell::Rnn(Activation::Relu) { 0.2 } else { 0.015 };
             for (((_, tensor), got), want) in model.layout().tensors().zip(&got).zip(&want) {
                 let error = relative_error(got, want);
                 assert!((1e-5..most).contains(&error), "{what}: {} is off by a relative {error:.1e}", tensor.name);

@@ -9,7 +9,7 @@ use wordmill::kernels::dropout::Keep;
 use wordmill::layers::output::{Draws, Negatives, Objective, Tail};
 use wordmill::layers::recurrence::{Cell, Unit};
 use wordmill::models::LanguageModel;
-use wordmill::models::language_model::{Config, Loss, Noise, Space, Window};
+use wordmill::models::language_model::{Config, Loss, Noise, Sizes, Space, Window};
 use wordmill::params::{Arena, Gradients};
 use wordmill::real::Real;
 use wordmill::train::optimizer::{Optimizer, Rule};
@@ -126,7 +126,10 @@ impl Case {
 
     /// Three shards of lanes and several blocks of words, with dropout and sentences; all sizes are distinct.
     pub fn large(cell: Cell, words: usize) -> Case {
-        let config = Config { words, embed: 9, hidden: 12, layers: 2, cell, reset_at: Some(3), ..Config::default() };
+        // Of two shards the order of a sum is not seen.
+        let sizes = Sizes { shard: Some(13), ..Sizes::default() };
+        let (embed, hidden, reset_at) = (9, 12, Some(3));
+        let config = Config { words, embed, hidden, layers: 2, cell, reset_at, sizes, ..Config::default() };
         Case { config, steps: 6, lanes: 37, loss_from: 0, keep: Keep::inverted(0.8), seed: 1 }
     }
 
