@@ -1,16 +1,17 @@
 //! Forward and backward of one recurrent layer over 20 steps, D = H, without an output layer: rows (steps × lanes) a second.
 
+use crate::cases::kinds;
 use criterion::{Criterion, Throughput};
 use std::hint::black_box;
 use std::sync::Arc;
 use wordmill::blas::Precision;
-use wordmill::kernels::Room;
-use wordmill::layers::recurrence::{Kind, Masks, Memory, Net, Prepared, Shape};
+use wordmill::layers::recurrence::{Cell, Masks, Memory, Net, Prepared, Shape};
 use wordmill::layers::shards;
 use wordmill::models::Init;
 use wordmill::models::language_model::shard_lanes;
 use wordmill::params::{Arena, Layout};
 use wordmill::pool::pool;
+use wordmill::sys::memory::Room;
 
 const TAU: usize = 20;
 
@@ -24,9 +25,9 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(kind: Kind, units: usize, lanes: usize) -> Self {
+    fn new(cell: Cell, units: usize, lanes: usize) -> Self {
         let mut layout = Layout::default();
-        let net = Net::add(&mut layout, Shape { cell: kind.into(), inputs: units, units, layers: 1 });
+        let net = Net::add(&mut layout, Shape { cell, inputs: units, units, layers: 1 });
         let layout = Arc::new(layout);
         let (mut w, g) = (Arena::<f32>::zeros(&layout), Arena::zeros(&layout));
         Init::Uniform.fill(&mut w, 1);
@@ -66,12 +67,12 @@ impl Layer {
 pub fn group(c: &mut Criterion) {
     let mut group = c.benchmark_group("cells");
     for (units, lanes) in [(128, 32), (128, 64), (256, 32), (256, 64), (512, 32), (512, 64)] {
-        for (kind, threads) in [(Kind::Rnn, 2), (Kind::Gru, 1), (Kind::Gru, 2)] {
+        for (cell, threads) in kinds().into_iter().flat_map(|cell| [(cell, 1), (cell, 2)]) {
             let pool = pool(threads).expect("two threads can be had");
             let mut layer = None;
             group.throughput(Throughput::Elements((TAU * lanes) as u64));
-            group.bench_function(format!("{kind:?} H {units}, {lanes} lanes, {threads} threads"), |b| {
-                let layer = layer.get_or_insert_with(|| Layer::new(kind, units, lanes));
+            group.bench_function(format!("{:?} H {units}, {lanes} lanes, {threads} threads", cell.kind()), |b| {
+                let layer = layer.get_or_insert_with(|| Layer::new(cell, units, lanes));
                 b.iter(|| pool.install(|| layer.step()));
             });
         }

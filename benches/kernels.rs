@@ -3,12 +3,12 @@
 use crate::measure::{Best, bandwidth, filled};
 use criterion::{Criterion, Throughput};
 use std::hint::black_box;
-use wordmill::kernels::Buffer;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::{Keep, dropout_backward, factors};
 use wordmill::kernels::softmax::{exp_columns, scale_columns};
 use wordmill::kernels::update::{AdamStep, Step, adagrad, adam, add, sgd, sum_of_squares};
 use wordmill::rng::{Place, Purpose};
+use wordmill::sys::memory::Buffer;
 
 /// Elements that stay in cache, and that do not.
 const SIZES: [(&str, usize); 2] = [("in cache", 1 << 13), ("in memory", 1 << 23)];

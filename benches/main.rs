@@ -2,6 +2,8 @@
 //! `cargo bench -- gemm` runs one group; reports are in `target/criterion/report/index.html`, and `wordmill complexity` judges
 //! the group `complexity`.
 
+#[path = "../tests/common/cases.rs"]
+mod cases;
 mod cells;
 mod complexity;
 mod gemm;

@@ -5,8 +5,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 use wordmill::kernels::dropout::multiply;
 use wordmill::kernels::isa::run_on;
-use wordmill::kernels::{Buffer, Isa, isa};
+use wordmill::kernels::{Isa, isa};
 use wordmill::real::{Kernel, LANES, Simd};
+use wordmill::sys::memory::Buffer;
 
 /// The shortest time that a call took, in seconds.
 pub struct Best(pub f64);

@@ -6,7 +6,6 @@ use crate::step::ids;
 use criterion::{Criterion, Throughput};
 use std::sync::Arc;
 use wordmill::blas::Precision;
-use wordmill::kernels::{Buffer, Room};
 use wordmill::layers::output::clusters::choose;
 use wordmill::layers::output::{
     AdaptiveSoftmax, Draws, FullSoftmax, Gradient, Negatives, Objective, Recipe, Sampled, Sampler, Tables,
@@ -16,6 +15,7 @@ use wordmill::models::Init;
 use wordmill::params::{Arena, Layout};
 use wordmill::pool::pool;
 use wordmill::rng::{Purpose, Stream};
+use wordmill::sys::memory::{Buffer, Room};
 
 const TOKENS: usize = 640;
 const UNITS: usize = 128;

@@ -11,6 +11,7 @@ use wordmill::models::{Init, Ner};
 use wordmill::params::{Arena, Gradients};
 use wordmill::pool::pool;
 use wordmill::train::optimizer::{Optimizer, Rule};
+use wordmill::train::stepper::Stepper;
 
 const SAMPLED: Loss = Loss::Sampled {
     objective: Objective::Softmax,
@@ -61,13 +62,10 @@ pub fn group(c: &mut Criterion) {
 /// A window tagger in training.
 struct Tagger {
     net: Ner,
-    w: Arena<f32>,
-    g: Gradients<f32>,
-    optimizer: Optimizer<f32>,
+    stepper: Stepper<f32>,
     space: ner::Space<f32>,
     inputs: Vec<Vec<u32>>,
     targets: Vec<u32>,
-    step: u64,
 }
 
 impl Tagger {
@@ -83,24 +81,21 @@ impl Tagger {
         });
         let mut w = Arena::zeros(net.layout());
         Init::Xavier.fill(&mut w, 1);
+        let g = Gradients::zeros(net.layout(), LANES * WINDOW);
+        let optimizer = Optimizer::new(Rule::Adam, f64::INFINITY, 0.001, net.layout()).lazy();
         Tagger {
-            g: Gradients::zeros(net.layout(), LANES * WINDOW),
-            optimizer: Optimizer::new(Rule::Adam, f64::INFINITY, 0.001, net.layout()).lazy(),
+            stepper: Stepper::new(w, g, optimizer, 0),
             space: net.space(LANES, true),
             inputs: vec![ids(LANES * WINDOW, WORDS)],
             targets: ids(LANES, 9),
-            step: 0,
-            w,
             net,
         }
     }
 
     fn run(&mut self) {
-        let noise = Noise { keep: Keep::inverted(0.9), seed: 1, step: self.step, freeze: false };
+        let noise = |step| Noise { keep: Keep::inverted(0.9), seed: 1, step, freeze: false };
         let batch = Batch { inputs: &self.inputs, ends: &[] };
-        self.net.step(&mut self.g, &mut self.space, batch, &self.targets, noise, &self.w);
-        self.step += 1;
-        let norm = self.optimizer.norm(&self.g);
-        self.optimizer.update(&mut self.w, &mut self.g, norm, 1e-3, self.step);
+        let touched = self.stepper.touch(|_, step| noise(step));
+        touched.step(|g, noise, w| self.net.step(g, &mut self.space, batch, &self.targets, noise, w)).update(1e-3);
     }
 }

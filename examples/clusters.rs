@@ -2,11 +2,12 @@
 //! `src/layers/losses/clusters.rs` that fit it best: `cargo run --release --example clusters`.
 
 use std::time::Instant;
-use wordmill::kernels::Buffer;
 use wordmill::layers::output::{FullSoftmax, Gradient};
 use wordmill::params::{Arena, Gradients, Layout, Role};
 use wordmill::pool::pool;
+use wordmill::sys::memory::Buffer;
 use wordmill::train::optimizer::{Optimizer, Rule};
+use wordmill::train::stepper::Stepper;
 
 /// The fewest nanoseconds of the loss, its gradient and an Adagrad update of `words` words on `width` units, for `tokens` tokens.
 fn measure(words: usize, width: usize, tokens: usize) -> f64 {
@@ -16,19 +17,20 @@ fn measure(words: usize, width: usize, tokens: usize) -> f64 {
     let layout = std::sync::Arc::new(layout);
     let mut w = Arena::<f32>::zeros(&layout);
     w.all_mut().iter_mut().enumerate().for_each(|(i, x)| *x = (i * 7919 % 1013) as f32 / 1013.0 - 0.5);
-    let mut g = Gradients::zeros(&layout, 0);
-    let mut optimizer = Optimizer::new(Rule::Adagrad, 5.0, 0.0, &layout);
+    let g = Gradients::zeros(&layout, 0);
+    let mut stepper = Stepper::new(w, g, Optimizer::new(Rule::Adagrad, 5.0, 0.0, &layout), 0);
     let (mut h, mut dh) = (Buffer::zeros(tokens * width), Buffer::zeros(tokens * width));
     h.iter_mut().enumerate().for_each(|(i, x)| *x = (i * 104_729 % 997) as f32 / 997.0 - 0.5);
     let targets: Vec<u32> = (0..tokens).map(|t| (t * 7919 % words) as u32).collect();
     let mut layer = FullSoftmax::new(tokens, width, words);
-    let times = (1..=9).map(|step| {
+    let times = (1..=9).map(|_| {
         let start = Instant::now();
-        let [output, bias] = g.arena.slices_mut([u, b]);
-        let gradient = Gradient { h: &mut dh, output, bias };
-        layer.scaled_loss(1e-3, gradient, &h, &targets, w.slice(u), w.slice(b));
-        let norm = optimizer.norm(&g);
-        optimizer.update(&mut w, &mut g, norm, 0.1, step);
+        let step = stepper.touch(|_, _| ()).step(|g, (), w| {
+            let [output, bias] = g.arena.slices_mut([u, b]);
+            let gradient = Gradient { h: &mut dh, output, bias };
+            layer.scaled_loss(1e-3, gradient, &h, &targets, w.slice(u), w.slice(b))
+        });
+        step.update(0.1);
         start.elapsed().as_nanos() as f64
     });
     times.fold(f64::INFINITY, f64::min)

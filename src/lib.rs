@@ -6,7 +6,7 @@
 //! | floor | modules | what |
 //! |---|---|---|
 //! | 0 | [`error`], [`profile`], [`real`], [`rng`] | errors in one line; where time goes; the arithmetic that everything is written over; counted random numbers |
-//! | 1 | [`kernels`], [`blas`] | SIMD bodies, each written once for every instruction set; matrix products |
+//! | 1 | [`sys`], [`kernels`], [`blas`] | files, memory and signals of the operating system; SIMD bodies, each written once for every instruction set; matrix products |
 //! | 2 | [`params`], [`pool`] | tensors by name in one flat buffer; threads |
 //! | 3 | [`layers`] | each with its backward directly below its forward |
 //! | 4 | [`graph`], then [`models`] | computation graphs; what the layers make together |
@@ -20,19 +20,18 @@
 //! # Example
 //! A model of five words learns a sentence by heart.
 //! ```
-//! use wordmill::kernels::{activation::Activation, dropout::Keep};
-//! use wordmill::layers::recurrence::Cell;
+//! use wordmill::kernels::dropout::Keep;
 //! use wordmill::models::language_model::{Config, LanguageModel, Noise, Window};
 //! use wordmill::models::Init;
 //! use wordmill::params::{Arena, Gradients};
 //! use wordmill::train::optimizer::{Optimizer, Rule};
+//! use wordmill::train::stepper::Stepper;
 //!
 //! let model = LanguageModel::new(Config {
 //!     words: 5,
 //!     embed: 8,
 //!     hidden: 16,
 //!     layers: 1,
-//!     cell: Cell::Rnn(Activation::Tanh),
 //!     reset_at: None,
 //!     ..Config::default()
 //! });
@@ -43,14 +42,15 @@
 //! let (inputs, targets) = ([0, 1, 2, 1, 3, 4], [1, 2, 1, 3, 4, 0]);
 //! let window = Window { inputs: &inputs, targets: &targets, loss_from: 0 };
 //! let mut space = model.space(inputs.len(), 1);
-//! let mut g = Gradients::zeros(model.layout(), inputs.len());
-//! let mut adam = Optimizer::new(Rule::Adam, 5.0, 0.0, model.layout());
+//! let g = Gradients::zeros(model.layout(), inputs.len());
+//! let adam = Optimizer::new(Rule::Adam, 5.0, 0.0, model.layout());
+//! let mut stepper = Stepper::new(w, g, adam, 0);
 //! let mut losses = Vec::new();
-//! for step in 0..60 {
-//!     let noise = Noise { keep: Keep::inverted(1.0), seed: 1, step };
-//!     losses.push(model.step(&mut g, &mut space, window, noise, &w));
-//!     let norm = adam.norm(&g);
-//!     adam.update(&mut w, &mut g, norm, 0.02, step + 1);
+//! for _ in 0..60 {
+//!     let noise = |step| Noise { keep: Keep::inverted(1.0), seed: 1, step };
+//!     let touched = stepper.touch(|g, step| model.touch(g, &mut space, window, noise(step)));
+//!     let done = touched.step(|g, loaded, w| model.step(g, &mut space, loaded, w)).update(0.02);
+//!     losses.push(done.outcome);
 //! }
 //! // At first any of the five words is as likely as another; in the end each is almost certain.
 //! assert!((losses[0] - 5f64.ln()).abs() < 0.3);
@@ -71,6 +71,7 @@ pub mod pool;
 pub mod profile;
 pub mod real;
 pub mod rng;
+pub mod sys;
 pub mod tasks;
 pub mod text;
 pub mod train;

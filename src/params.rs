@@ -1,15 +1,15 @@
 //! Parameters: a [`Layout`] names the tensors of a model, an [`Arena`] is one flat buffer in that layout. Weights, gradients and
 //! optimizer states are arenas of one layout, so that updating, clipping and saving are loops over one buffer.
 
-use crate::kernels::{Buffer, Room};
 use crate::real::{LANES, Real};
+use crate::sys::memory::{Buffer, Room};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Handle of one tensor in a [`Layout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct P(usize);
+pub struct TensorId(usize);
 
 /// What a tensor is, for initialisation, L2 and sparsity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Role {
 pub struct Tensor {
     /// Its name in files and messages, as `layer0.recurrent`.
     pub name: String,
-    /// Rows; 1 for a bias.
+    /// TableGradient; 1 for a bias.
     pub rows: usize,
     /// Columns.
     pub columns: usize,
@@ -67,19 +67,24 @@ pub struct Layout {
 
 impl Layout {
     /// Adds a tensor at the end.
-    pub fn add(&mut self, name: impl Into<String>, rows: usize, columns: usize, role: Role) -> P {
-        self.tensors.push(Tensor { name: name.into(), rows, columns, role, offset: self.len });
+    ///
+    /// # Panics
+    /// If a tensor has this name already: files and messages could not tell the two apart.
+    pub fn add(&mut self, name: impl Into<String>, rows: usize, columns: usize, role: Role) -> TensorId {
+        let name = name.into();
+        assert!(self.tensors.iter().all(|tensor| tensor.name != name), "two tensors are named {name}");
+        self.tensors.push(Tensor { name, rows, columns, role, offset: self.len });
         self.len += (rows * columns).next_multiple_of(LANES);
-        P(self.tensors.len() - 1)
+        TensorId(self.tensors.len() - 1)
     }
 
     /// The tensors with their handles.
-    pub fn tensors(&self) -> impl Iterator<Item = (P, &Tensor)> {
-        self.tensors.iter().enumerate().map(|(i, tensor)| (P(i), tensor))
+    pub fn tensors(&self) -> impl Iterator<Item = (TensorId, &Tensor)> {
+        self.tensors.iter().enumerate().map(|(i, tensor)| (TensorId(i), tensor))
     }
 
     /// One tensor.
-    pub fn tensor(&self, p: P) -> &Tensor {
+    pub fn tensor(&self, p: TensorId) -> &Tensor {
         &self.tensors[p.0]
     }
 
@@ -109,7 +114,7 @@ impl Layout {
     }
 
     /// The layout of the first tensors, up to and without `end`: their handles and places are the same in both.
-    pub fn before(&self, end: P) -> Layout {
+    pub fn before(&self, end: TensorId) -> Layout {
         Layout { tensors: self.tensors[..end.0].to_vec(), len: self.tensors[end.0].offset }
     }
 }
@@ -138,28 +143,28 @@ impl<R: Real> Arena<R> {
     }
 
     /// A tensor's elements.
-    pub fn slice(&self, p: P) -> &[R] {
+    pub fn slice(&self, p: TensorId) -> &[R] {
         &self.data[self.layout.tensor(p).range()]
     }
 
     /// A tensor's elements.
-    pub fn slice_mut(&mut self, p: P) -> &mut [R] {
+    pub fn slice_mut(&mut self, p: TensorId) -> &mut [R] {
         &mut self.data[self.layout.tensor(p).range()]
     }
 
     /// A tensor as a matrix.
-    pub fn matrix(&self, p: P) -> ArrayView2<'_, R> {
+    pub fn matrix(&self, p: TensorId) -> ArrayView2<'_, R> {
         matrix(self.slice(p), self.layout.tensor(p))
     }
 
     /// A tensor as a matrix.
-    pub fn matrix_mut(&mut self, p: P) -> ArrayViewMut2<'_, R> {
+    pub fn matrix_mut(&mut self, p: TensorId) -> ArrayViewMut2<'_, R> {
         let Tensor { rows, columns, .. } = *self.layout.tensor(p);
         ArrayViewMut2::from_shape((rows, columns), self.slice_mut(p)).expect("a tensor's range has its shape")
     }
 
     /// Several tensors at once.
-    pub fn slices_mut<const N: usize>(&mut self, p: [P; N]) -> [&mut [R]; N] {
+    pub fn slices_mut<const N: usize>(&mut self, p: [TensorId; N]) -> [&mut [R]; N] {
         let ranges = p.map(|p| self.layout.tensor(p).range());
         self.data.get_disjoint_mut(ranges).expect("distinct tensors do not overlap")
     }
@@ -205,16 +210,16 @@ fn matrix<'a, R: Real>(slice: &'a [R], tensor: &Tensor) -> ArrayView2<'a, R> {
 }
 
 /// The gradient of a table: that of the rows that one step touches; it is zero for all others.
-pub struct Rows<R: Real> {
-    p: P,
+pub struct TableGradient<R: Real> {
+    p: TensorId,
     width: usize,
     ids: Vec<u32>,
     values: Buffer<R>,
 }
 
-impl<R: Real> Rows<R> {
+impl<R: Real> TableGradient<R> {
     /// The table.
-    pub fn p(&self) -> P {
+    pub fn p(&self) -> TensorId {
         self.p
     }
 
@@ -248,16 +253,21 @@ impl<R: Real> Rows<R> {
 pub struct Gradients<R: Real> {
     /// The values of all tensors but the tables, which have no rows here.
     pub arena: Arena<R>,
-    tables: Vec<Rows<R>>,
+    tables: Vec<TableGradient<R>>,
 }
 
 impl<R: Real> Gradients<R> {
     /// All zeros. `rows`: the most rows of a table that one step touches.
     pub fn zeros(layout: &Layout, rows: usize) -> Self {
         let tables = layout.tensors().filter(|(_, t)| t.role.by_rows());
-        let table = |(p, t): (P, &Tensor)| {
+        let table = |(p, t): (TensorId, &Tensor)| {
             let most = rows.min(t.rows);
-            Rows { p, width: t.columns, ids: Vec::with_capacity(most), values: Buffer::zeros(most * t.columns) }
+            TableGradient {
+                p,
+                width: t.columns,
+                ids: Vec::with_capacity(most),
+                values: Buffer::zeros(most * t.columns),
+            }
         };
         let tables = tables.map(table).collect();
         let dense = layout.resized(|t| if t.role.by_rows() { (0, t.columns) } else { (t.rows, t.columns) });
@@ -266,22 +276,23 @@ impl<R: Real> Gradients<R> {
 
     /// Bytes of [`Gradients::zeros`], but for a little.
     pub fn bytes(layout: &Layout, rows: usize) -> usize {
-        let elements = |(_, t): (P, &Tensor)| if t.role.by_rows() { rows.min(t.rows) } else { t.rows } * t.columns;
+        let elements =
+            |(_, t): (TensorId, &Tensor)| if t.role.by_rows() { rows.min(t.rows) } else { t.rows } * t.columns;
         layout.tensors().map(elements).sum::<usize>() * size_of::<R>()
     }
 
     /// The tables' parts.
-    pub fn tables(&self) -> &[Rows<R>] {
+    pub fn tables(&self) -> &[TableGradient<R>] {
         &self.tables
     }
 
     /// The part of one table.
-    pub fn table(&self, p: P) -> &Rows<R> {
+    pub fn table(&self, p: TensorId) -> &TableGradient<R> {
         self.tables.iter().find(|rows| rows.p == p).expect("the tensor is a table")
     }
 
     /// The part of one table, to be written.
-    pub fn table_mut(&mut self, p: P) -> &mut Rows<R> {
+    pub fn table_mut(&mut self, p: TensorId) -> &mut TableGradient<R> {
         self.tables.iter_mut().find(|rows| rows.p == p).expect("the tensor is a table")
     }
 
@@ -304,5 +315,19 @@ impl<R: Real> Gradients<R> {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "two tensors are named layer0.bias")]
+    fn names_are_distinct() {
+        let mut layout = Layout::default();
+        layout.add("layer0.input", 2, 3, Role::Weight);
+        layout.add("layer0.bias", 1, 3, Role::Bias);
+        layout.add("layer0.bias", 1, 4, Role::Bias);
     }
 }

@@ -1,17 +1,100 @@
-//! Threads. Work is divided by the configuration and the data, never by their number, so they change how long a run takes and
-//! nothing else.
+//! Threads, and loops that are spread over them. Work is divided by the configuration and the data, never by their number, and what
+//! comes of it is added in a fixed order, so they change how long a run takes and nothing else.
+//!
+//! The loops take slices, [`chunks`] of them, and tuples of these, which are walked side by side.
 
-use crate::kernels::memory::flush_denormals;
+use crate::sys::cpu::flush_denormals;
 use crate::{Error, Result, blas};
+use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::cmp::Ordering;
 
-/// A pool of `threads` workers (0: one per core) that treat denormals as zero. Run everything inside `pool.install`.
-pub fn pool(threads: usize) -> Result<ThreadPool> {
+/// A pool of worker threads.
+pub struct Pool(ThreadPool);
+
+impl Pool {
+    /// Does `work` in the pool, all that is parallel in it too.
+    pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.0.install(work)
+    }
+}
+
+/// A pool of `threads` workers (0: one per core) that treat denormals as zero. Run everything inside [`Pool::install`].
+pub fn pool(threads: usize) -> Result<Pool> {
     blas::initialise();
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|i| format!("wordmill-{i}"))
         .start_handler(|_| flush_denormals())
         .build()
+        .map(Pool)
         .map_err(|error| Error::Usage(format!("--threads {threads}: {error}")))
+}
+
+/// Threads of the present pool.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Does both.
+#[inline]
+pub fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
+    rayon::join(a, b)
+}
+
+/// Does `work` for every item, each a task, with its number.
+#[inline]
+pub fn each<I>(items: I, work: impl Fn(usize, I::Item) + Send + Sync)
+where
+    I: IntoParallelIterator<Iter: IndexedParallelIterator>,
+{
+    items.into_par_iter().enumerate().with_max_len(1).for_each(|(i, item)| work(i, item));
+}
+
+/// What `work` makes of every item, each a task, in the order of the items.
+pub fn map<I, T: Send>(items: I, work: impl Fn(I::Item) -> T + Send + Sync) -> Vec<T>
+where
+    I: IntoParallelIterator<Iter: IndexedParallelIterator>,
+{
+    items.into_par_iter().with_max_len(1).map(work).collect()
+}
+
+/// Pieces of `size` elements, the last of what is left.
+#[inline]
+pub fn chunks<T: Sync>(x: &[T], size: usize) -> impl IndexedParallelIterator<Item = &[T]> {
+    x.par_chunks(size)
+}
+
+/// The same, to be written.
+#[inline]
+pub fn chunks_mut<T: Send>(x: &mut [T], size: usize) -> impl IndexedParallelIterator<Item = &mut [T]> {
+    x.par_chunks_mut(size)
+}
+
+/// Sorts by `compare`, for which no two elements are equal.
+pub fn sort_by<T: Send>(x: &mut [T], compare: impl Fn(&T, &T) -> Ordering + Sync) {
+    x.par_sort_unstable_by(compare);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loops_meet_every_item_once_in_its_place() {
+        for threads in [1, 3] {
+            pool(threads).unwrap().install(|| {
+                assert_eq!(super::threads(), threads);
+                let (mut x, y) = ([0; 10], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+                each((chunks_mut(&mut x, 3), chunks(&y, 3)), |i, (x, y)| {
+                    x.iter_mut().zip(y).for_each(|(x, y)| *x += 100 * i + y);
+                });
+                assert_eq!(x, [1, 2, 3, 104, 105, 106, 207, 208, 209, 310]);
+                assert_eq!(map((&y, 0..10), |(y, i)| y * i), (0..10).map(|i| i * (i + 1)).collect::<Vec<_>>());
+                sort_by(&mut x, |a, b| b.cmp(a));
+                assert_eq!(x, [310, 209, 208, 207, 106, 105, 104, 3, 2, 1]);
+                assert_eq!(join(|| 1, || "two"), (1, "two"));
+            });
+        }
+    }
 }

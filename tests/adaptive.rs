@@ -1,56 +1,24 @@
-//! The adaptive softmax: its gradients, that it is the full softmax where it can be, that its probabilities are probabilities, and
+//! The adaptive softmax: that it is the full softmax where it can be, that its probabilities are probabilities, and
 //! PyTorch's of the same weights.
 
 mod common;
 
-use common::{assert_all_close, assert_close, check_gradient, fill_uniform, uniform, widened};
+use common::{assert_all_close, assert_close, fill_uniform, uniform, widened};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wordmill::Real;
 use wordmill::blas::Precision;
-use wordmill::kernels::Room;
-use wordmill::kernels::dropout::Keep;
 use wordmill::layers::output::{AdaptiveSoftmax, FullSoftmax, Gradient, Tables, Tail};
-use wordmill::layers::recurrence::Cell;
-use wordmill::models::LanguageModel;
-use wordmill::models::language_model::{Config, Loss, Noise, Window};
-use wordmill::params::{Arena, Gradients, Layout};
+use wordmill::params::{Arena, Layout};
+use wordmill::sys::memory::Room;
 
 fn tails(tails: &[(usize, usize)]) -> Vec<Tail> {
     tails.iter().map(|&(first, width)| Tail { first, width }).collect()
 }
 
-#[test]
-fn gradients() {
-    let (words, steps, lanes) = (29, 3, 7);
-    for cuts in [&[(6, 4)][..], &[(4, 2), (11, 3), (26, 1)], &[]] {
-        let loss = Loss::Adaptive { tails: tails(cuts) };
-        let model =
-            LanguageModel::new(Config { words, embed: 3, hidden: 5, cell: Cell::Gru, loss, ..Config::default() });
-        let mut w = Arena::<f64>::zeros(model.layout());
-        fill_uniform(&mut w, 0.9, 5);
-        let ids = |salt: usize| -> Vec<u32> {
-            (0..steps * lanes).map(|i| ((i * i * 7 + i * 3 + salt) % words) as u32).collect()
-        };
-        let (inputs, targets) = (ids(1), ids(2));
-        let window = Window { inputs: &inputs, targets: &targets, loss_from: 1 };
-        let noise = Noise { keep: Keep::inverted(0.8), seed: 3, step: 9 };
-        let mut space = model.space(steps, lanes);
-        let mut g = Gradients::zeros(model.layout(), steps * lanes);
-        // What the gradient's buffers hold before must not matter.
-        g.arena.slice_mut(model.tables()[1]).fill(f64::NAN);
-        model.step(&mut g, &mut space, window, noise, &w);
-        let gradient = g.dense(model.layout());
-        check_gradient(&gradient, &w, 1e-6, |w| {
-            g.clear_tables();
-            model.step(&mut g, &mut space, window, noise, w)
-        });
-    }
-}
-
 /// Weights, states and targets of one layer.
-struct Case<R: Real> {
+struct Layer<R: Real> {
     tails: Vec<Tail>,
     words: usize,
     units: usize,
@@ -60,7 +28,7 @@ struct Case<R: Real> {
     targets: Vec<u32>,
 }
 
-impl<R: Real> Case<R> {
+impl<R: Real> Layer<R> {
     fn new(cuts: &[(usize, usize)], words: usize, units: usize, tokens: usize) -> Self {
         let tails = tails(cuts);
         let mut layout = Layout::default();
@@ -69,11 +37,11 @@ impl<R: Real> Case<R> {
         fill_uniform(&mut w, 0.7, 3);
         w.all_mut().iter_mut().for_each(|x| *x = R::of(f64::from(x.f64() as f32)));
         let targets = (0..tokens).map(|t| ((t * t * 31 + t * 7 + 5) % words) as u32).collect();
-        Case { tails, words, units, tables, w, h: uniform(tokens * units, 1.0, 1), targets }
+        Layer { tails, words, units, tables, w, h: uniform(tokens * units, 1.0, 1), targets }
     }
 
     fn layer(&self, tokens: usize, training: bool) -> AdaptiveSoftmax<R> {
-        let Case { units, words, tails, .. } = self;
+        let Layer { units, words, tails, .. } = self;
         Room::make(|room| AdaptiveSoftmax::within(room, tokens, *units, *words, tails, training, Precision::F32))
     }
 
@@ -97,7 +65,7 @@ const CUTS: [&[(usize, usize)]; 4] = [&[], &[(90, 11)], &[(31, 17), (400, 3)], &
 #[test]
 fn probabilities_sum_to_one() {
     for cuts in CUTS {
-        let case = Case::<f64>::new(cuts, 901, 23, 40);
+        let case = Layer::<f64>::new(cuts, 901, 23, 40);
         let mut all = vec![f64::NAN; 901];
         for t in 0..3 {
             let h = &case.h[t * 23..][..23];
@@ -120,7 +88,7 @@ fn probabilities_sum_to_one() {
 fn f32_as_f64() {
     for cuts in CUTS {
         for tokens in [1, 40, 333] {
-            let (single, double) = (Case::<f32>::new(cuts, 901, 23, tokens), Case::<f64>::new(cuts, 901, 23, tokens));
+            let (single, double) = (Layer::<f32>::new(cuts, 901, 23, tokens), Layer::<f64>::new(cuts, 901, 23, tokens));
             let (got, want) = (single.run(), double.run());
             assert_close("J", got.0, want.0, 1e-5, 0.0);
             assert_all_close("∂h", &got.1, &want.1, 1e-5);
@@ -140,7 +108,7 @@ fn f32_as_f64() {
 /// Without tails it is the full softmax.
 #[test]
 fn no_tails_are_the_full_softmax() {
-    let case = Case::<f32>::new(&[], 300, 23, 50);
+    let case = Layer::<f32>::new(&[], 300, 23, 50);
     let (loss, dh, g, _) = case.run();
     let (u, b) = (case.w.slice(case.tables.output), case.w.slice(case.tables.bias));
     let (mut h, mut output, mut bias) = (vec![0.0; case.h.len()], vec![0.0; u.len()], vec![0.0; b.len()]);
@@ -173,7 +141,7 @@ fn as_pytorch() {
     assert_eq!(cases.len(), 2);
     for case in cases {
         let cuts: Vec<(usize, usize)> = case.cutoffs.iter().copied().zip(case.widths.iter().copied()).collect();
-        let mut ours = Case::<f64>::new(&cuts, case.words, case.units, case.targets.len());
+        let mut ours = Layer::<f64>::new(&cuts, case.words, case.units, case.targets.len());
         let layout = ours.w.layout().clone();
         assert_eq!(layout.tensors().count(), case.weights.len());
         layout.tensors().for_each(|(p, tensor)| ours.w.slice_mut(p).copy_from_slice(&case.weights[&tensor.name]));

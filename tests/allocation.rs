@@ -1,21 +1,22 @@
 //! A training step allocates nothing once it has run a few times: every allocation of every thread is counted.
 
+#[path = "common/cases.rs"]
+mod cases;
 mod common;
 
+use cases::{Case, cells, losses, rules, together};
 use common::{fill_uniform, uniform};
 use rayon::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use wordmill::blas::Precision;
-use wordmill::kernels::dropout::Keep;
 use wordmill::kernels::{Isa, isa};
-use wordmill::layers::output::{Draws, Negatives, Objective, Tail};
-use wordmill::layers::recurrence::Kind;
-use wordmill::models::language_model::{Config, Loss, Noise, Window};
-use wordmill::models::{LanguageModel, PseudoSiamese, Siamese, pseudo_siamese, siamese};
+use wordmill::layers::recurrence::Cell;
+use wordmill::models::language_model::Window;
+use wordmill::models::{PseudoSiamese, Siamese, pseudo_siamese, siamese};
 use wordmill::params::{Arena, Gradients};
 use wordmill::profile::{self, Part, Profile};
 use wordmill::train::optimizer::{Optimizer, Rule};
+use wordmill::train::stepper::Stepper;
 
 struct Counting;
 
@@ -50,8 +51,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-const STEPS: usize = 6;
-const LANES: usize = 37;
 const WORDS: usize = 9001;
 const WARM_UP: u64 = 3;
 const COUNTED: u64 = 40;
@@ -63,48 +62,23 @@ fn every_thread_takes_part() {
 }
 
 /// Allocations of each step after the first few. `words(step, i)` is the word that step reads at place i.
-fn allocations(
-    threads: usize,
-    rule: Rule,
-    cell: Kind,
-    loss: Loss,
-    precision: Precision,
-    words: impl Fn(u64, usize) -> u32 + Sync,
-) -> Vec<usize> {
-    let model = LanguageModel::new(Config {
-        words: WORDS,
-        embed: 11,
-        hidden: 13,
-        layers: 2,
-        cell: cell.into(),
-        loss,
-        precision,
-        reset_at: Some(3),
-        ..Config::default()
-    });
-    let pool = wordmill::pool::pool(threads).expect("a pool");
-    pool.install(|| {
+fn allocations(threads: usize, rule: Rule, case: &Case, words: impl Fn(u64, usize) -> u32 + Sync) -> Vec<usize> {
+    wordmill::pool::pool(threads).expect("a pool").install(|| {
         every_thread_takes_part();
-        let mut w = Arena::<f32>::zeros(model.layout());
+        let mut w = Arena::<f32>::zeros(case.model().layout());
         fill_uniform(&mut w, 0.2, 1);
-        let mut space = model.training_space(STEPS, LANES, &[1; WORDS]);
-        let mut g = Gradients::zeros(model.layout(), STEPS * LANES + model.samples(LANES));
-        let mut optimizer = Optimizer::new(rule, 0.5, 1e-4, model.layout());
-        let mut ids = vec![0; (STEPS + 1) * LANES];
+        let mut run = case.training(w, 0, |model| Optimizer::new(rule, 0.5, 1e-4, model.layout()));
+        let tokens = case.steps * case.lanes;
+        let mut ids = vec![0; tokens + case.lanes];
         let mut counts = Vec::with_capacity(COUNTED as usize);
         for step in 1..=WARM_UP + COUNTED {
             ids.iter_mut().enumerate().for_each(|(i, id)| *id = words(step, i));
             let before = ALLOCATIONS.load(Ordering::SeqCst);
-            let window = Window { inputs: &ids[..STEPS * LANES], targets: &ids[LANES..], loss_from: 1 };
-            let noise = Noise { keep: Keep::inverted(0.8), seed: 1, step };
-            model.touch(&mut g, &mut space, window, noise);
-            optimizer.catch_up(&mut w, &g, step);
-            let loss = model.step(&mut g, &mut space, window, noise, &w);
-            let norm = optimizer.norm(&g);
-            optimizer.update(&mut w, &mut g, norm, 0.01, step);
-            model.carry(&mut space, STEPS - 1);
+            let window = Window { inputs: &ids[..tokens], targets: &ids[case.lanes..], loss_from: 1 };
+            let done = run.step(window, 0.01);
+            run.model.carry(&mut run.space, case.steps - 1);
             let count = ALLOCATIONS.load(Ordering::SeqCst) - before;
-            assert!(loss.is_finite() && norm.is_finite());
+            assert!(done.outcome.is_finite() && done.norm.is_finite());
             if step > WARM_UP {
                 counts.push(count);
             }
@@ -114,13 +88,14 @@ fn allocations(
 }
 
 /// As many spans as there were steps, products in their parts, and tasks within spans: here, where nothing else is running.
-fn spans_are_of_the_run(profile: &Profile) {
+fn spans_are_of_the_run(profile: &Profile, case: &Case) {
     let steps = WARM_UP + COUNTED;
     for part in [Part::Pack, Part::Forward, Part::Backward, Part::Sum, Part::CatchUp, Part::Norm, Part::Update] {
         assert_eq!(profile.totals[part as usize].count, steps, "{part:?}");
     }
     // Rows × columns × inner × 2 of a step's products: input, state, and their gradients; the first step's has no state before.
-    let [tokens, lanes, d, h] = [STEPS * LANES, LANES, 11, 13].map(|n| n as u64);
+    let sizes = [case.steps * case.lanes, case.lanes, case.config.embed, case.config.hidden];
+    let [tokens, lanes, d, h] = sizes.map(|n| n as u64);
     let there = tokens * 3 * h * (d + h) + 2 * tokens * 3 * h * h;
     assert_eq!(profile.totals[Part::Forward as usize].flop, steps * 2 * there);
     let back = tokens * 3 * h * (d + h) + 2 * tokens * 3 * h * h;
@@ -153,11 +128,10 @@ fn allocations_of_pairs(threads: usize) -> Vec<usize> {
         fill_uniform(&mut w, 0.2, 1);
         fill_uniform(&mut v, 0.2, 2);
         let (mut space, mut other_space) = (net.space(PAIRS), other.space(PAIRS));
-        let mut g = Gradients::zeros(net.trained(), 2 * PAIRS);
-        let mut f = Gradients::zeros(other.trained(), PAIRS);
-        let mut adam = Optimizer::new(Rule::Adam, f64::INFINITY, 1e-4, net.trained()).lazy();
-        let mut adagrad =
-            Optimizer::new(Rule::Adagrad, f64::INFINITY, 0.0, other.trained()).lazy().proximal(1e-3, 1e-3);
+        let adam = Optimizer::new(Rule::Adam, f64::INFINITY, 1e-4, net.trained()).lazy();
+        let mut adam = Stepper::new(w, Gradients::zeros(net.trained(), 2 * PAIRS), adam, 0);
+        let adagrad = Optimizer::new(Rule::Adagrad, f64::INFINITY, 0.0, other.trained()).lazy().proximal(1e-3, 1e-3);
+        let mut adagrad = Stepper::new(v, Gradients::zeros(other.trained(), PAIRS), adagrad, 0);
         let (mut first, mut second, mut targets) = (vec![0; PAIRS], vec![0; PAIRS], vec![0; PAIRS]);
         let alike: Vec<f32> = (0..PAIRS).map(|i| (i % 2) as f32).collect();
         every_thread_takes_part();
@@ -169,12 +143,10 @@ fn allocations_of_pairs(threads: usize) -> Vec<usize> {
                 targets[i] = (i % 5) as u32;
             }
             let before = ALLOCATIONS.load(Ordering::SeqCst);
-            net.step(&mut g, &mut space, siamese::Batch { first: &first, second: &second, alike: &alike }, &w);
-            let norm = adam.norm(&g);
-            adam.update(&mut w, &mut g, norm, 0.01, step);
-            other.step(&mut f, &mut other_space, pseudo_siamese::Input::Words(&first), &targets, &v);
-            let norm = adagrad.norm(&f);
-            adagrad.update(&mut v, &mut f, norm, 0.01, step);
+            let batch = siamese::Batch { first: &first, second: &second, alike: &alike };
+            adam.touch(|_, _| ()).step(|g, (), w| net.step(g, &mut space, batch, w)).update(0.01);
+            let input = pseudo_siamese::Input::Words(&first);
+            adagrad.touch(|_, _| ()).step(|g, (), w| other.step(g, &mut other_space, input, &targets, w)).update(0.01);
             if step > WARM_UP {
                 counts.push(ALLOCATIONS.load(Ordering::SeqCst) - before);
             }
@@ -194,44 +166,28 @@ fn a_step_allocates_nothing() {
         println!("skipped: without SIMD the products are the gemm crate's, which allocates at every call");
         return;
     }
+    let spread = |step: u64, i: usize| ((step as usize * 7919 + i * 104_729) % WORDS) as u32;
     profile::start();
-    let counts = allocations(2, Rule::Adam, Kind::Gru, Loss::Full, Precision::F32, |step, i| {
-        ((step as usize * 7919 + i * 104_729) % WORDS) as u32
-    });
+    let case = Case::large(Cell::Gru, WORDS);
+    let counts = allocations(2, Rule::Adam, &case, spread);
     let profile = profile::finish().expect("it was started");
     assert_eq!(counts, vec![0; COUNTED as usize], "allocations a profiled step");
-    spans_are_of_the_run(&profile);
+    spans_are_of_the_run(&profile, &case);
 
     for threads in [1, 2] {
         assert_eq!(allocations_of_pairs(threads), vec![0; COUNTED as usize], "pairs, {threads} threads");
-        for (rule, cell) in [(Rule::Sgd, Kind::Gru), (Rule::Adagrad, Kind::GatedFeedback), (Rule::Adam, Kind::Rnn)] {
+        for ((cell, loss), rule) in together(&together(&cells(), &losses(WORDS)), &rules()) {
             // Words all over the vocabulary, then more and more of one: whatever is kept per word or group must have room.
-            let spread = |step: u64, i: usize| ((step as usize * 7919 + i * 104_729) % WORDS) as u32;
             let crowding = |step: u64, i: usize| {
                 let crowded = i < step as usize * 8;
                 if crowded { (step % 40 * 220) as u32 + i as u32 % 7 } else { spread(step, i) }
             };
-            let recipe = |negatives, samples| Loss::Sampled {
-                objective: Objective::Softmax,
-                draws: Draws::Unique,
-                negatives,
-                samples,
-                power: None,
-            };
-            let tails = [(1000, 6), (4000, 2)].map(|(first, width)| Tail { first, width }).to_vec();
-            let losses = match rule {
-                Rule::Adagrad => vec![Loss::Full, recipe(Negatives::Shared, 300), recipe(Negatives::PerLane, 20)],
-                _ => vec![Loss::Full, Loss::Adaptive { tails }],
-            };
+            let case = Case::large(cell, WORDS).loss(loss);
             // Twice in f32 where there is nothing else.
-            let rounded = losses.clone().into_iter().map(|loss| (loss, Precision::Bf16));
-            for (loss, precision) in losses.into_iter().map(|loss| (loss, Precision::F32)).chain(rounded) {
-                let spread = allocations(threads, rule, cell, loss.clone(), precision, spread);
-                let crowding = allocations(threads, rule, cell, loss.clone(), precision, crowding);
+            for case in [case.rounded(), case] {
+                let counts = [allocations(threads, rule, &case, spread), allocations(threads, rule, &case, crowding)];
                 let zero = vec![0; COUNTED as usize];
-                let what =
-                    format!("allocations a step, {threads} threads, {rule:?}, {cell:?}, {loss:?}, {precision:?}");
-                assert_eq!((spread, crowding), (zero.clone(), zero), "{what}");
+                assert_eq!(counts, [zero.clone(), zero], "allocations a step, {threads} threads, {rule:?}, {case:?}");
             }
         }
     }

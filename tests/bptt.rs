@@ -1,14 +1,17 @@
 //! Back-propagation through time: truncation after τ steps, the stride, the carried state, sentences kept apart, and what
 //! dropout masks depend on. Checked against the equations written out one target and one step at a time.
 
+#[path = "common/cases.rs"]
+mod cases;
 mod common;
 
-use clap::ValueEnum;
+use cases::{cells, together};
 use common::{assert_all_close, assert_close, fill_uniform};
 use std::collections::BTreeMap;
 use std::path::Path;
+use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::recurrence::Kind;
+use wordmill::layers::recurrence::Cell;
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Space, Window, shard_lanes};
 use wordmill::params::{Arena, Gradients};
@@ -21,12 +24,12 @@ const HIDDEN: usize = 6;
 const END: u32 = 3;
 
 fn model(layers: usize, reset_at: Option<u32>) -> (LanguageModel, Arena<f64>) {
-    model_of(Kind::Rnn, layers, reset_at)
+    model_of(Cell::Rnn(Activation::Tanh), layers, reset_at)
 }
 
-fn model_of(cell: Kind, layers: usize, reset_at: Option<u32>) -> (LanguageModel, Arena<f64>) {
+fn model_of(cell: Cell, layers: usize, reset_at: Option<u32>) -> (LanguageModel, Arena<f64>) {
     let sizes = Config { words: WORDS, embed: EMBED, hidden: HIDDEN, ..Config::default() };
-    let model = LanguageModel::new(Config { cell: cell.into(), layers, reset_at, ..sizes });
+    let model = LanguageModel::new(Config { cell, layers, reset_at, ..sizes });
     let mut w = Arena::zeros(model.layout());
     fill_uniform(&mut w, 0.7, 5);
     (model, w)
@@ -128,7 +131,7 @@ fn truncation_and_stride() {
             let (mut inputs, mut targets) = (vec![0; at.len() * LANES], vec![0; at.len() * LANES]);
             lanes.fill(at.positions(), &mut inputs, &mut targets);
             let window = Window { inputs: &inputs, targets: &targets, loss_from: at.loss_from };
-            let loss = model.step(&mut g, &mut space, window, no_noise(), &w);
+            let loss = model.loss_and_gradient(&mut g, &mut space, window, no_noise(), &w);
 
             let counted = at.start + at.loss_from..at.end;
             let share = 1.0 / (counted.len() * LANES) as f64;
@@ -179,14 +182,14 @@ fn in_chunks(model: &LanguageModel, w: &Arena<f64>, ids: &[u32], tau: usize) -> 
 
 #[test]
 fn chunks_with_carry_are_one_long_window() {
-    for (cell, layers) in [(Kind::Rnn, 1), (Kind::Rnn, 3), (Kind::Gru, 2), (Kind::GatedFeedback, 3)] {
+    for (cell, layers) in together(&cells(), &[1, 3, 2]) {
         for reset_at in [None, Some(END)] {
             let (model, w) = model_of(cell, layers, reset_at);
             let ids = text(61);
             let whole = in_chunks(&model, &w, &ids, 60);
             for tau in [1, 2, 7, 20, 59] {
                 let parts = in_chunks(&model, &w, &ids, tau);
-                assert_all_close(&format!("{layers} layers, chunks of {tau}"), &parts, &whole, 1e-13);
+                assert_all_close(&format!("{cell:?}, {layers} layers, chunks of {tau}"), &parts, &whole, 1e-13);
             }
             // Without the state they are not the same.
             let mut space = model.space::<f64>(20, 1);
@@ -201,10 +204,10 @@ fn chunks_with_carry_are_one_long_window() {
 /// A lane of a batch is what it is alone, wherever it stands.
 #[test]
 fn lanes_do_not_see_each_other() {
-    Kind::value_variants().iter().for_each(|&cell| lanes_alone(cell));
+    cells().into_iter().for_each(lanes_alone);
 }
 
-fn lanes_alone(cell: Kind) {
+fn lanes_alone(cell: Cell) {
     const LANES: usize = 19;
     const TAU: usize = 8;
     let (model, w) = model_of(cell, 2, Some(END));
@@ -270,7 +273,7 @@ fn gradients_stop_at_the_end_of_a_sentence() {
         let mut space = model.space::<f64>(8, 1);
         let mut g = Gradients::zeros(model.layout(), 8);
         let window = Window { inputs: &ids[..8], targets: &ids[1..], loss_from: 4 };
-        model.step(&mut g, &mut space, window, no_noise(), &w);
+        model.loss_and_gradient(&mut g, &mut space, window, no_noise(), &w);
         let table = &tensors(&g.dense(model.layout()))["embedding"];
         let touched = |word: usize| table[word * EMBED..][..EMBED].iter().any(|&x| x != 0.0);
         assert!(touched(END as usize) && touched(7) && touched(8));
@@ -306,7 +309,7 @@ impl Masks {
         let mut g = Gradients::zeros(self.model.layout(), ids.len());
         let window = Window { inputs: &ids, targets: &ids, loss_from: 0 };
         let noise = Noise { keep: Keep::inverted(KEPT), seed, step };
-        self.model.step(&mut g, &mut space, window, noise, &self.w);
+        self.model.loss_and_gradient(&mut g, &mut space, window, noise, &self.w);
         tensors(&g.dense(self.model.layout()))
     }
 

@@ -1,5 +1,9 @@
 //! Model directories under attack: kills, full disks, failing system calls, damaged bytes, a second process.
 
+#[path = "common/cases.rs"]
+mod cases;
+
+use cases::{Case, cells, losses, rules, together};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,10 +15,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use wordmill::Error;
+use wordmill::models::Init;
+use wordmill::models::language_model::{LanguageModel, Loaded, Space, Window};
+use wordmill::params::{Arena, Gradients, Layout};
+use wordmill::sys::disk::{Disk, Op};
+use wordmill::sys::signals::Signals;
 use wordmill::train::checkpoint::{Checkpoint, MODEL, ModelDir, OPTIMIZER, Purpose, STATE};
-use wordmill::train::disk::{Disk, Op};
+use wordmill::train::fit::{Fit, Outcome, Plan, SmallFile, State, Task, read_optimizer, read_weights};
 use wordmill::train::metrics::Metrics;
-use wordmill::train::signals::Signals;
+use wordmill::train::optimizer::{Optimizer, Rule};
+use wordmill::train::progress::{Progress, Style};
+use wordmill::train::saver::Saver;
+use wordmill::train::schedule::{EarlyStopping, Measure, Schedule, ScheduleKind, Score};
+use wordmill::train::stepper::Stepper;
 use wordmill::train::tensor_file::{Tensor, TensorMut};
 use wordmill::train::writer::{Snapshot, Writer};
 
@@ -767,4 +780,126 @@ fn metrics_have_each_step_once_across_resumes() {
     assert!(Metrics::resume(&path, 9).unwrap().reports().is_empty());
     Metrics::create(&path).unwrap().draw("words", true).unwrap();
     assert!(fs::read_to_string(path.join("curves.svg")).unwrap().contains("no data"));
+}
+
+/// A case on texts that differ from step to step.
+struct Texts {
+    case: Case,
+    model: LanguageModel,
+    space: Space<f32>,
+}
+
+impl Task for Texts {
+    type Touched = Loaded;
+
+    fn layout(&self) -> &Arc<Layout> {
+        self.model.layout()
+    }
+
+    fn rows(&self) -> usize {
+        self.case.steps * self.case.lanes + self.model.samples(self.case.lanes)
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        4
+    }
+
+    fn targets_before(&self, steps: u64) -> u64 {
+        steps * (self.case.steps * self.case.lanes) as u64
+    }
+
+    fn touch(&mut self, g: &mut Gradients<f32>, step: u64) -> Loaded {
+        let (inputs, targets) = (self.case.ids(step as usize), self.case.ids(step as usize + 1));
+        let window = Window { inputs: &inputs, targets: &targets, loss_from: 0 };
+        self.model.touch(g, &mut self.space, window, self.case.noise(step))
+    }
+
+    fn step(&mut self, g: &mut Gradients<f32>, _step: u64, loaded: Loaded, w: &Arena<f32>) -> Outcome {
+        let loss = self.model.step(g, &mut self.space, loaded, w);
+        self.model.carry(&mut self.space, self.case.steps);
+        Outcome { loss, targets: self.targets_before(1) }
+    }
+
+    fn loss_after(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> f64 {
+        let before: Vec<Vec<f32>> = self.space.states().map(<[f32]>::to_vec).collect();
+        let loaded = self.touch(g, step);
+        let loss = self.step(g, step, loaded, w).loss;
+        self.space.states_mut().zip(&before).for_each(|(state, before)| state.copy_from_slice(before));
+        loss
+    }
+
+    fn validate(&mut self, _w: &Arena<f32>) -> Option<Score> {
+        None
+    }
+
+    fn measure(&self) -> Measure {
+        Measure::Perplexity
+    }
+
+    fn classes(&self) -> Option<usize> {
+        Some(self.case.config.words)
+    }
+
+    fn is_cross_entropy(&self) -> bool {
+        self.model.recipe().is_none()
+    }
+
+    fn files(&self) -> &[SmallFile] {
+        &[]
+    }
+
+    fn carried(&mut self) -> Vec<&mut [f32]> {
+        self.space.states_mut().collect()
+    }
+}
+
+/// Trains a case in `dir` until `last`, from its newest checkpoint on if it has one.
+fn train(case: &Case, rule: Rule, dir: &Path, last: u64) {
+    let model = case.model();
+    let mut task = Texts { space: case.space(&model), case: case.clone(), model };
+    let mut w = Arena::zeros(task.layout());
+    Init::Xavier.fill(&mut w, 3);
+    let mut optimizer = Optimizer::new(rule, 0.3, 1e-4, task.layout());
+    let mut state = State::new(Schedule::new(ScheduleKind::Constant, 0.05, 9), EarlyStopping::new(None));
+    let (writer, metrics) = if dir.exists() {
+        let (writer, mut checkpoint) = Writer::resume(dir).unwrap();
+        read_weights(&mut checkpoint, &mut w).unwrap();
+        read_optimizer(&mut checkpoint, &mut optimizer, task.carried()).unwrap();
+        state = serde_json::from_slice(&checkpoint.read(STATE).unwrap()).unwrap();
+        state.finished = false;
+        (writer, Metrics::resume(dir, state.step).unwrap())
+    } else {
+        (Writer::create(dir, false).unwrap(), Metrics::create(dir).unwrap())
+    };
+    let g = Gradients::zeros(task.layout(), task.rows());
+    let plan = Plan { epochs: 5, max_steps: Some(last), save_every: Duration::from_secs(1000), resume: String::new() };
+    let mut fit = Fit {
+        task: &mut task,
+        stepper: Stepper::new(w, g, optimizer, state.step),
+        state,
+        plan,
+        saver: Saver::new(writer),
+        metrics,
+        progress: Progress::new(Style::Quiet),
+        signals: Signals::install().unwrap(),
+    };
+    fit.run().unwrap();
+}
+
+/// Every cell, loss and optimizer: a run that is stopped after three steps and resumed ends in the same bytes.
+#[test]
+fn whatever_is_trained_resumes_as_if_it_had_not_stopped() {
+    const WORDS: usize = 101;
+    for ((cell, loss), rule) in together(&together(&cells(), &losses(WORDS)), &rules()) {
+        let case = Case::large(cell, WORDS).loss(loss);
+        let temp = tempfile::tempdir().unwrap();
+        let [whole, parts] = ["whole", "parts"].map(|name| temp.path().join(name));
+        train(&case, rule, &whole, 7);
+        train(&case, rule, &parts, 3);
+        train(&case, rule, &parts, 7);
+        for file in [MODEL, OPTIMIZER] {
+            let [whole, parts] = [&whole, &parts].map(|dir| fs::read(newest(dir).unwrap().path().join(file)).unwrap());
+            assert!(whole == parts, "{case:?}, {rule:?}: {file}");
+        }
+    }
 }

@@ -16,10 +16,11 @@ use wordmill::kernels::gates;
 use wordmill::layers::recurrence::{Cell, Masks, Unit};
 use wordmill::models::language_model::{Config, LanguageModel, Noise, Window};
 use wordmill::models::{Ner, PseudoSiamese, Siamese, ner, pseudo_siamese, siamese};
-use wordmill::params::{Arena, Gradients, Layout, P, Role};
+use wordmill::params::{Arena, Gradients, Layout, Role, TensorId};
 use wordmill::profile::{self, Part};
 use wordmill::rng::{Place, Purpose};
 use wordmill::train::optimizer::{Optimizer, Rule};
+use wordmill::train::stepper::Stepper;
 
 /// Nothing is dropped.
 fn no_noise() -> Noise {
@@ -128,7 +129,7 @@ fn midterm_2_1_masks_move_through_tanh_and_relu_but_not_sigma() {
 }
 
 /// A layout of tensors, with uniform values.
-fn tensors(shapes: &[(&str, usize, usize)], seed: u64) -> (Arc<Layout>, Vec<P>, Arena<f64>) {
+fn tensors(shapes: &[(&str, usize, usize)], seed: u64) -> (Arc<Layout>, Vec<TensorId>, Arena<f64>) {
     let mut layout = Layout::default();
     let all = shapes.iter().map(|&(name, rows, columns)| layout.add(name, rows, columns, Role::Weight)).collect();
     let layout = Arc::new(layout);
@@ -209,12 +210,11 @@ fn midterm_1_1_and_1_2_gradients_and_a_step_of_the_siamese_net() {
     same(&g.arena, "hidden.bias", &(&delta3 + &delta4));
 
     let (rate, lambda) = (0.3, 0.01);
-    let mut descent = Optimizer::new(Rule::Sgd, f64::INFINITY, lambda, net.trained());
-    let norm = descent.norm(&g);
-    let mut after = w.clone();
-    descent.update(&mut after, &mut g, norm, rate, 1);
-    same(&after, "hidden", &(&weight - rate * (&dw + lambda * &weight)));
-    same(&after, "hidden.bias", &(&bias - rate * (delta3 + delta4)));
+    let descent = Optimizer::new(Rule::Sgd, f64::INFINITY, lambda, net.trained());
+    let mut stepper = Stepper::new(w.clone(), g, descent, 0);
+    stepper.touch(|_, _| ()).step(|_, (), _| ()).update(rate);
+    same(&stepper.w, "hidden", &(&weight - rate * (&dw + lambda * &weight)));
+    same(&stepper.w, "hidden.bias", &(&bias - rate * (delta3 + delta4)));
 }
 
 /// ∇h₁ = ∇h₂ = W₃ᵀ(ŷ − y) go into both layers, and ∇x is the sum of what comes out below: with the source's N examples, their mean.
@@ -271,7 +271,7 @@ fn loss_at_random(words: usize) -> f64 {
         (0..24).map(|i| (i * 61 % words as u32, i * 83 % words as u32)).unzip();
     let window = Window { inputs: &inputs, targets: &targets, loss_from: 0 };
     let mut g = Gradients::zeros(model.layout(), 24);
-    model.step(&mut g, &mut model.space(6, 4), window, no_noise(), &w)
+    model.loss_and_gradient(&mut g, &mut model.space(6, 4), window, no_noise(), &w)
 }
 
 /// At random ŷ = 1/|V|, so J = ln |V| and PP = |V|: 7.6009 for 2,000 words and 9.2103 for 10,000. The 3.30 and 4 of the source
@@ -313,7 +313,7 @@ fn assignment_3a_perplexity_and_erratum_2() {
     order.sort_by(|&a, &b| losses[a].total_cmp(&losses[b]));
     assert!(order.is_sorted_by(|&a, &b| perplexities[a] <= perplexities[b]));
     let mut g = Gradients::zeros(model.layout(), 40);
-    let mean = model.step(&mut g, &mut model.space(10, 4), window, no_noise(), &w);
+    let mean = model.loss_and_gradient(&mut g, &mut model.space(10, 4), window, no_noise(), &w);
     assert_close("mean J", mean, perplexities.iter().product::<f64>().powf(1.0 / 40.0).ln(), 1e-12, 0.0);
 }
 
@@ -407,7 +407,7 @@ fn assignment_3b_and_3c_gradients_of_the_recurrent_net() {
     let mut g = Gradients::zeros(model.layout(), 2);
     // Only the loss of the second step counts: J⁽ᵗ⁾.
     let window = Window { inputs: &inputs, targets: &targets, loss_from: 1 };
-    let loss = model.step(&mut g, &mut space, window, no_noise(), &w);
+    let loss = model.loss_and_gradient(&mut g, &mut space, window, no_noise(), &w);
 
     let g = g.dense(model.layout());
     let [table, input, recurrent, b1] =
@@ -486,7 +486,7 @@ fn counted(config: Config, steps: usize, lanes: usize, loss_from: usize) -> Mult
     let ids: Vec<u32> = (0..steps * lanes).map(|i| (i * i * 7 % words) as u32).collect();
     let (mut space, mut g) = (model.space(steps, lanes), Gradients::zeros(model.layout(), ids.len()));
     let window = Window { inputs: &ids, targets: &ids, loss_from };
-    MultiplyAdds::count(|| _ = model.step(&mut g, &mut space, window, no_noise(), &w))
+    MultiplyAdds::count(|| _ = model.loss_and_gradient(&mut g, &mut space, window, no_noise(), &w))
 }
 
 /// A product of A × B and B × C takes A·B·C multiply-adds: with them counted where they are made, the passes of every model take
@@ -556,7 +556,7 @@ fn erratum_3_the_forward_pass_is_linear_in_the_width_of_word_vectors() {
 /// that is not zero, under gates that are the same in all steps, as the source has them.
 struct Feedback {
     w: Arena<f64>,
-    handles: Vec<P>,
+    handles: Vec<TensorId>,
     states: Vec<Vec<Array1<f64>>>,
     dgates: Array2<f64>,
     dstates: Vec<Array1<f64>>,

@@ -1,22 +1,21 @@
 //! The bits of a run are a function of the configuration, the data and the seed: not of the threads that compute them.
 
+#[path = "common/cases.rs"]
+mod cases;
 mod common;
 
+use cases::{Case, cells, kinds, losses, rules, together};
 use common::hash;
 use std::path::Path;
 use wordmill::blas::Precision;
 use wordmill::kernels::activation::Activation;
-use wordmill::kernels::dropout::Keep;
-use wordmill::layers::output::{Draws, Negatives, Objective, Tail};
-use wordmill::layers::recurrence::{Cell, Kind, Unit};
-use wordmill::models::language_model::{Config, Loss, Noise, Window};
+use wordmill::layers::recurrence::Cell;
+use wordmill::models::language_model::Window;
 use wordmill::models::{Init, LanguageModel};
-use wordmill::params::{Arena, Gradients};
+use wordmill::params::Arena;
 use wordmill::text::batches::{Lanes, Windows};
 use wordmill::train::optimizer::{Optimizer, Rule};
 
-const TAU: usize = 6;
-const LANES: usize = 37;
 const STEPS: usize = 20;
 
 /// Numbers of threads that are compared: `WORDMILL_TEST_THREADS` names others, as 1,2,16.
@@ -25,176 +24,101 @@ fn threads() -> Vec<usize> {
     given.split(',').map(|n| n.parse().expect("numbers")).collect()
 }
 
-#[derive(Clone, Debug)]
-struct Case {
-    cell: Kind,
-    unit: Unit,
-    tie: bool,
-    loss: Loss,
-    activation: Activation,
-    rule: Rule,
-    layers: usize,
-    keep: f64,
-    stride: usize,
-    words: usize,
-    precision: Precision,
-    seed: u64,
-}
-
 /// Trains for some steps and returns the hash of weights, optimizer states and carried states, and the last loss. With three
 /// threads everything but what a checkpoint holds is made anew on the way, as by a run that is resumed.
-fn train(case: Case, threads: usize) -> (u64, f64) {
-    let Case { cell, unit, tie, loss, activation, rule, layers, keep, stride, words, precision, seed } = case;
-    let embed = if tie { 12 } else { 9 };
-    let reset_at = Some(3);
-    let cell = Cell::new(cell, activation, unit);
-    let kinds = Config { cell, tie, loss, reset_at, precision, ..Config::default() };
-    let model = LanguageModel::new(Config { words, embed, hidden: 12, layers, ..kinds });
+fn train(case: &Case, rule: Rule, threads: usize) -> (u64, f64) {
+    let (words, tau, stride) = (case.config.words as u64, case.steps, case.steps - case.loss_from);
     // Words as in text: few are frequent. 101 positions a lane: the windows' ends differ from lane to lane's end.
-    let ids: Vec<u32> = (0..101 * LANES as u64 + 1)
+    let ids: Vec<u32> = (0..101 * case.lanes as u64 + 1)
         .map(|i| {
             let x = (i * i * 2_654_435_761 + i * 40_503) % 1009;
-            (x * x * words as u64 / (1009 * 1009)) as u32
+            (x * x * words / (1009 * 1009)) as u32
         })
         .collect();
-    let lanes = Lanes::new(Path::new("a text"), &ids, LANES, TAU).expect("the text is long enough");
-    let windows = Windows::new(lanes.length(), TAU, stride).expect("the stride fits");
+    let lanes = Lanes::new(Path::new("a text"), &ids, case.lanes, tau).expect("the text is long enough");
+    let windows = Windows::new(lanes.length(), tau, stride).expect("the stride fits");
     wordmill::pool::pool(threads).expect("a pool").install(|| {
-        let mut w = Arena::<f32>::zeros(model.layout());
-        Init::Orthogonal.fill(&mut w, seed);
-        let counts: Vec<u64> = (0..words as u64).map(|k| 1000 / (k + 1)).collect();
-        let mut space = model.training_space::<f32>(TAU, LANES, &counts);
-        let mut g = Gradients::zeros(model.layout(), TAU * LANES + model.samples(LANES));
-        let mut optimizer = Optimizer::new(rule, 0.3, 1e-4, model.layout());
+        let mut w = Arena::<f32>::zeros(case.model().layout());
+        Init::Orthogonal.fill(&mut w, case.seed);
+        let optimizer = |model: &LanguageModel| Optimizer::new(rule, 0.3, 1e-4, model.layout());
+        let mut run = case.training(w, 0, optimizer);
         let mut last = f64::NAN;
         for step in 0..STEPS {
             let at = windows.get(step % windows.count());
-            model.carry(&mut space, at.carry_from);
+            run.model.carry(&mut run.space, at.carry_from);
             if threads == 3 && step == STEPS / 3 {
-                optimizer.catch_up_all(&mut w, step as u64);
-                let (old, before) = (optimizer, space);
-                optimizer = Optimizer::new(rule, 0.3, 1e-4, model.layout());
-                for (to, from) in optimizer.states_mut(step as u64).iter_mut().zip(old.states()) {
-                    to.all_mut().copy_from_slice(from.all());
-                }
-                space = model.training_space(TAU, LANES, &counts);
-                space.states_mut().zip(before.states()).for_each(|(to, from)| to.copy_from_slice(from));
+                run.stepper.catch_up_all();
+                let before = run;
+                run = case.training(before.stepper.w, step as u64, optimizer);
+                let states = run.stepper.optimizer.states_mut(step as u64).iter_mut();
+                states
+                    .zip(before.stepper.optimizer.states())
+                    .for_each(|(to, from)| to.all_mut().copy_from_slice(from.all()));
+                run.space.states_mut().zip(before.space.states()).for_each(|(to, from)| to.copy_from_slice(from));
             }
-            let (mut inputs, mut targets) = (vec![0; at.len() * LANES], vec![0; at.len() * LANES]);
+            let (mut inputs, mut targets) = (vec![0; at.len() * case.lanes], vec![0; at.len() * case.lanes]);
             lanes.fill(at.positions(), &mut inputs, &mut targets);
-            let window = Window { inputs: &inputs, targets: &targets, loss_from: at.loss_from };
-            let noise = Noise { keep: Keep::inverted(keep), seed, step: step as u64 };
-            model.touch(&mut g, &mut space, window, noise);
-            optimizer.catch_up(&mut w, &g, step as u64 + 1);
-            last = model.step(&mut g, &mut space, window, noise, &w);
-            let norm = optimizer.norm(&g);
-            optimizer.update(&mut w, &mut g, norm, 0.05, step as u64 + 1);
+            last = run.step(Window { inputs: &inputs, targets: &targets, loss_from: at.loss_from }, 0.05).outcome;
         }
-        model.carry(&mut space, 1);
-        optimizer.catch_up_all(&mut w, STEPS as u64);
-        let mut all = w.all().to_vec();
-        optimizer.states().iter().for_each(|state| all.extend_from_slice(state.all()));
-        space.states().for_each(|state| all.extend_from_slice(state));
+        run.model.carry(&mut run.space, 1);
+        run.stepper.catch_up_all();
+        let mut all = run.stepper.w.all().to_vec();
+        run.stepper.optimizer.states().iter().for_each(|state| all.extend_from_slice(state.all()));
+        run.space.states().for_each(|state| all.extend_from_slice(state));
         assert!(all.iter().all(|x| x.is_finite()));
         (hash(&all), last)
     })
 }
 
-fn check(case: Case) -> u64 {
+fn check(case: &Case, rule: Rule) -> u64 {
     let threads = threads();
-    let alone = train(case.clone(), threads[0]);
+    let alone = train(case, rule, threads[0]);
     for &many in &threads[1..] {
-        assert_eq!(train(case.clone(), many), alone, "{case:?}: {many} threads against {}", threads[0]);
+        assert_eq!(train(case, rule, many), alone, "{case:?}, {rule:?}: {many} threads against {}", threads[0]);
     }
     alone.0
 }
 
-const PLAIN: Case = Case {
-    cell: Kind::Rnn,
-    unit: Unit::Tanh,
-    tie: false,
-    loss: Loss::Full,
-    activation: Activation::Tanh,
-    rule: Rule::Adam,
-    layers: 1,
-    keep: 1.0,
-    stride: TAU,
-    words: 601,
-    precision: Precision::F32,
-    seed: 1,
-};
+fn plain() -> Case {
+    Case::large(Cell::Rnn(Activation::Tanh), 601).layers(1).keep(1.0)
+}
 
-/// Every choice with every other, and no two runs of different choices alike.
+/// Every cell with every optimizer: with and without dropout, a stride, and tied weights.
 #[test]
-fn same_bits_for_any_threads() {
+fn same_bits_for_every_cell() {
     let mut hashes = Vec::new();
-    for activation in [Activation::Sigmoid, Activation::Tanh, Activation::Relu] {
-        for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
-            for layers in [1, 2] {
-                for keep in [1.0, 0.8] {
-                    for stride in [TAU, 2] {
-                        hashes.push(check(Case { activation, rule, layers, keep, stride, ..PLAIN }));
-                    }
-                }
+    for cell in cells() {
+        for rule in rules() {
+            for (layers, keep, loss_from) in [(1, 1.0, 0), (2, 0.8, 4)] {
+                let case = Case::large(cell, 601).layers(layers).keep(keep).with(|case| case.loss_from = loss_from);
+                hashes.push(check(&case, rule));
+                hashes.push(check(&case.tied(), rule));
             }
         }
     }
     let runs = hashes.len();
     hashes.sort_unstable();
     hashes.dedup();
-    assert_eq!(hashes.len(), runs, "different runs have different weights");
+    // Of tied weights no step touches few rows only: a sum for each row is one for each weight.
+    let alike = 2 * cells().len();
+    assert_eq!(hashes.len(), runs - alike, "different runs have different weights");
 }
 
-#[test]
-fn same_bits_for_every_cell() {
-    let gated = [(Kind::Gru, Unit::Tanh), (Kind::GatedFeedback, Unit::Tanh), (Kind::GatedFeedback, Unit::Gru)];
-    for (cell, unit) in gated {
-        for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
-            for (layers, keep, stride) in [(1, 1.0, TAU), (2, 0.8, 2)] {
-                check(Case { cell, unit, rule, layers, keep, stride, ..PLAIN });
-                check(Case { cell, unit, rule, layers, keep, stride, tie: true, ..PLAIN });
-            }
-        }
-    }
-}
-
+/// Several blocks in a group of words, and pieces of the optimizer's loops.
 #[test]
 fn same_bits_for_every_loss() {
-    for (objective, draws) in [
-        (Objective::Softmax, Draws::WithReplacement),
-        (Objective::Softmax, Draws::Unique),
-        (Objective::Nce(3.0), Draws::WithReplacement),
-    ] {
-        for power in [None, Some(0.75)] {
-            for rule in [Rule::Sgd, Rule::Adagrad, Rule::AdagradRowwise, Rule::Adam] {
-                let loss = Loss::Sampled { objective, draws, negatives: Negatives::Shared, samples: 300, power };
-                check(Case { loss, rule, keep: 0.8, words: 5003, ..PLAIN });
-            }
+    for loss in losses(5003) {
+        for rule in rules() {
+            check(&Case::large(Cell::Rnn(Activation::Tanh), 5003).layers(1).loss(loss.clone()), rule);
         }
-        let loss = Loss::Sampled { objective, draws, negatives: Negatives::PerLane, samples: 30, power: None };
-        check(Case { loss, keep: 0.8, words: 5003, ..PLAIN });
-    }
-    for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
-        let tails = [(700, 7), (1500, 5)].map(|(first, width)| Tail { first, width });
-        check(Case { loss: Loss::Adaptive { tails: tails.to_vec() }, rule, keep: 0.8, words: 5003, ..PLAIN });
     }
 }
 
-/// The cells that the tests above have not with losses over a sample.
 #[test]
-fn same_bits_for_every_cell_with_a_sample() {
-    for (cell, unit) in [(Kind::Gru, Unit::Tanh), (Kind::GatedFeedback, Unit::Gru)] {
-        for objective in [Objective::Softmax, Objective::Nce(3.0)] {
-            for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
-                let loss = Loss::Sampled {
-                    objective,
-                    draws: Draws::WithReplacement,
-                    negatives: Negatives::Shared,
-                    samples: 40,
-                    power: None,
-                };
-                check(Case { cell, unit, loss, rule, keep: 0.9, layers: 2, ..PLAIN });
-            }
+fn same_bits_for_every_cell_with_every_loss() {
+    for (i, cell) in kinds().into_iter().enumerate() {
+        for (loss, rule) in together(&losses(601), &rules()[i..]) {
+            check(&Case::large(cell, 601).loss(loss).keep(0.9), rule);
         }
     }
 }
@@ -206,29 +130,23 @@ fn same_bits_in_bf16() {
         println!("skipped: this processor has no AVX-512 BF16");
         return;
     }
-    let (objective, draws, negatives) = (Objective::Nce(3.0), Draws::WithReplacement, Negatives::Shared);
-    let sampled = Loss::Sampled { objective, draws, negatives, samples: 300, power: None };
-    let tails = [(700, 7), (1500, 5)].map(|(first, width)| Tail { first, width });
-    for loss in [Loss::Full, sampled, Loss::Adaptive { tails: tails.to_vec() }] {
-        for (cell, unit) in [(Kind::Rnn, Unit::Tanh), (Kind::Gru, Unit::Tanh), (Kind::GatedFeedback, Unit::Gru)] {
-            let case = Case { cell, unit, loss: loss.clone(), words: 5003, layers: 2, keep: 0.8, ..PLAIN };
-            assert_ne!(check(Case { precision: Precision::Bf16, ..case.clone() }), train(case, 1).0);
-        }
+    for (cell, loss) in together(&kinds(), &losses(5003)) {
+        let case = Case::large(cell, 5003).loss(loss);
+        assert_ne!(check(&case.rounded(), Rule::Adam), train(&case, Rule::Adam, 1).0);
     }
 }
 
-/// Several blocks in a group of words, and pieces of the optimizer's loops.
 #[test]
 fn same_bits_for_many_words() {
-    for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
-        check(Case { words: 9001, rule, keep: 0.9, layers: 2, stride: 4, ..PLAIN });
+    for rule in rules() {
+        check(&Case::large(Cell::Rnn(Activation::Tanh), 9001).keep(0.9).with(|case| case.loss_from = 2), rule);
     }
 }
 
 /// The same again is the same; another seed is not, be it of the weights or of the masks.
 #[test]
 fn seeds() {
-    let run = |seed, keep| train(Case { seed, keep, ..PLAIN }, 2);
+    let run = |seed, keep| train(&plain().keep(keep).with(|case| case.seed = seed), Rule::Adam, 2);
     assert_eq!(run(1, 0.8), run(1, 0.8));
     assert_ne!(run(1, 0.8), run(2, 0.8));
     assert_ne!(run(1, 1.0), run(2, 1.0));

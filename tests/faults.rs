@@ -1,6 +1,10 @@
 //! Runs of the program that are stopped at random moments and at every step: nothing is lost, and what goes on ends in the same
 //! bytes. Here a few of each; `tests/faults.sh` runs thousands.
 
+#[path = "common/cases.rs"]
+mod cases;
+
+use cases::{kinds, rules};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -12,18 +16,18 @@ use wordmill::Error;
 use wordmill::blas::Precision;
 use wordmill::kernels::dropout::Keep;
 use wordmill::layers::output::{Draws, Negatives, Objective};
-use wordmill::layers::recurrence::Kind;
-use wordmill::models::language_model::{Config, Loss, Noise, Space, Window};
+use wordmill::models::language_model::{Config, Loaded, Loss, Noise, Space, Window};
 use wordmill::models::{Init, LanguageModel};
 use wordmill::params::{Arena, Gradients, Layout};
+use wordmill::sys::signals::Signals;
 use wordmill::train::checkpoint::{ModelDir, Purpose};
 use wordmill::train::fit::{Fit, Outcome, Plan, SmallFile, State, Task};
 use wordmill::train::metrics::Metrics;
-use wordmill::train::optimizer::{Optimizer, Rule};
+use wordmill::train::optimizer::Optimizer;
 use wordmill::train::progress::{Progress, Style};
 use wordmill::train::saver::Saver;
-use wordmill::train::schedule::{self, EarlyStopping, Measure, Schedule, Score};
-use wordmill::train::signals::Signals;
+use wordmill::train::schedule::{EarlyStopping, Measure, Schedule, ScheduleKind, Score};
+use wordmill::train::stepper::Stepper;
 use wordmill::train::writer::Writer;
 
 /// How much is done: the environment says more than the few of an ordinary test.
@@ -377,12 +381,18 @@ impl Task for Repeated {
         steps * REPEATED.len() as u64
     }
 
-    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+    type Touched = Loaded;
+
+    fn touch(&mut self, g: &mut Gradients<f32>, step: u64) -> Loaded {
         let mut targets = REPEATED;
         targets.rotate_left(2);
         let window = Window { inputs: &REPEATED, targets: &targets, loss_from: 0 };
         let noise = Noise { keep: Keep::inverted(1.0), seed: 1, step };
-        let loss = self.model.step(g, &mut self.space, window, noise, w);
+        self.model.touch(g, &mut self.space, window, noise)
+    }
+
+    fn step(&mut self, g: &mut Gradients<f32>, _step: u64, loaded: Loaded, w: &Arena<f32>) -> Outcome {
+        let loss = self.model.step(g, &mut self.space, loaded, w);
         Outcome { loss, targets: REPEATED.len() as u64 }
     }
 
@@ -426,18 +436,11 @@ fn not_finite_anywhere() {
     // All are some thousands: ordinarily one of so many is tried.
     let one_of = many("WORDMILL_TEST_ONE_OF", 41);
     let (mut number, mut tries, mut other, mut missed) = (0, 0, 0, Vec::new());
-    for cell in [Kind::Rnn, Kind::Gru, Kind::GatedFeedback] {
+    for cell in kinds() {
         for loss in [Loss::Full, sampled(Objective::Softmax), sampled(Objective::Nce(2.0))] {
-            for rule in [Rule::Sgd, Rule::Adagrad, Rule::AdagradRowwise, Rule::Adam] {
-                let config = Config {
-                    words: 9,
-                    embed: 5,
-                    hidden: 6,
-                    layers: 2,
-                    cell: cell.into(),
-                    loss: loss.clone(),
-                    ..Config::default()
-                };
+            for rule in rules() {
+                let config =
+                    Config { words: 9, embed: 5, hidden: 6, layers: 2, cell, loss: loss.clone(), ..Config::default() };
                 let model = LanguageModel::new(config);
                 let layout = model.layout().clone();
                 // The third state of Adam counts steps; it is not calculated with.
@@ -461,17 +464,17 @@ fn not_finite_anywhere() {
                             let mut task = Repeated { model: LanguageModel::new(model.config().clone()), space };
                             let mut w = Arena::zeros(&layout);
                             Init::Xavier.fill(&mut w, 3);
-                            let schedule = Schedule::new(schedule::Kind::Constant, 0.05, 9);
+                            let schedule = Schedule::new(ScheduleKind::Constant, 0.05, 9);
                             let plan = Plan {
                                 epochs: 1,
                                 max_steps: Some(step),
                                 save_every: Duration::from_secs(1000),
                                 resume: String::new(),
                             };
+                            let g = Gradients::zeros(&layout, task.rows());
                             let mut fit = Fit {
                                 task: &mut task,
-                                w,
-                                optimizer: Optimizer::new(rule, 5.0, 0.0, &layout),
+                                stepper: Stepper::new(w, g, Optimizer::new(rule, 5.0, 0.0, &layout), 0),
                                 state: State::new(schedule, EarlyStopping::new(None)),
                                 plan,
                                 saver: Saver::new(Writer::create(temp.path(), false).expect("a new directory")),
@@ -481,8 +484,8 @@ fn not_finite_anywhere() {
                             };
                             fit.run().expect("all is finite");
                             let spoilt = match states {
-                                0 => &mut fit.w,
-                                n => &mut fit.optimizer.states_mut(step)[n - 1],
+                                0 => &mut fit.stepper.w,
+                                n => &mut fit.stepper.optimizer.states_mut(step)[n - 1],
                             };
                             // A row that is touched in every step.
                             let columns = spoilt.layout().tensor(p).columns;

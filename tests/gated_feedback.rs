@@ -124,7 +124,7 @@ fn the_gradient_has_the_cross_terms() {
     let mut space = model.space(T, 1);
     let mut g = Gradients::zeros(model.layout(), T);
     let noise = Noise { keep: Keep::inverted(1.0), seed: 1, step: 1 };
-    model.step(&mut g, &mut space, Window { inputs: &inputs, targets: &targets, loss_from: 0 }, noise, &w);
+    model.loss_and_gradient(&mut g, &mut space, Window { inputs: &inputs, targets: &targets, loss_from: 0 }, noise, &w);
     let named: Tensors = w.layout().tensors().map(|(p, t)| (t.name.clone(), w.slice(p).to_vec())).collect();
     let exact = by_the_equations(&named, &inputs, &targets, true);
     let source = by_the_equations(&named, &inputs, &targets, false);

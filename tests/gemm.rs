@@ -6,7 +6,7 @@ use common::{assert_close, hash, uniform};
 use ndarray::{Array2, ArrayViewMut2, Axis, s};
 use wordmill::Real;
 use wordmill::blas::{self, Backend, Packed, Precision, Shared, add_product, product, product_on};
-use wordmill::kernels::Room;
+use wordmill::sys::memory::Room;
 
 /// How a matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -244,7 +244,7 @@ fn same_bits_in_every_thread() {
     };
     let pool = wordmill::pool::pool(4).expect("four threads");
     let alone = run();
-    for hashes in pool.broadcast(|_| run()) {
+    for hashes in pool.install(|| rayon::broadcast(|_| run())) {
         assert_eq!(hashes, alone);
     }
 }

@@ -8,6 +8,7 @@ use wordmill::models::Ner;
 use wordmill::models::ner::{Batch, Config, Noise, Objective, Table};
 use wordmill::params::{Arena, Gradients, Role};
 use wordmill::train::optimizer::{Optimizer, Rule};
+use wordmill::train::stepper::Stepper;
 
 struct Case {
     objective: Objective,
@@ -106,16 +107,15 @@ fn l2_on_w_and_u_only() {
     fill_uniform(&mut w, 0.9, 5);
     for rule in [Rule::Sgd, Rule::Adagrad, Rule::Adam] {
         let after = |l2: f64| {
-            let mut g = Gradients::zeros(net.layout(), targets.len() * case.window);
+            let g = Gradients::zeros(net.layout(), targets.len() * case.window);
             let mut space = net.space(targets.len(), true);
             let noise = Noise { keep: Keep::inverted(1.0), seed: 3, step: 9, freeze: false };
             let batch = Batch { inputs: &inputs, ends: &ends };
-            net.step(&mut g, &mut space, batch, &targets, noise, &w);
-            let mut optimizer = Optimizer::new(rule, f64::INFINITY, l2, net.layout()).lazy();
-            let norm = optimizer.norm(&g);
-            let mut after = w.clone();
-            optimizer.update(&mut after, &mut g, norm, 0.1, 1);
-            after
+            let optimizer = Optimizer::new(rule, f64::INFINITY, l2, net.layout()).lazy();
+            let mut stepper = Stepper::new(w.clone(), g, optimizer, 0);
+            let step = stepper.touch(|_, _| ());
+            step.step(|g, (), w| net.step(g, &mut space, batch, &targets, noise, w)).update(0.1);
+            stepper.w
         };
         let (plain, decayed) = (after(0.0), after(0.01));
         for (p, tensor) in net.layout().tensors() {

@@ -1,26 +1,27 @@
 //! Computation graphs: every operation against finite differences, what is refused, what is run, and the models of the library
 //! said a second time: the second oracle of their hand-written gradients.
 
+#[path = "common/cases.rs"]
+mod cases;
 mod common;
 
-use clap::ValueEnum;
+use cases::{Case, cells, fill_states, losses};
 use common::{assert_all_close, assert_close, check_gradient, fill_uniform, uniform};
 use ndarray::{Array2, ArrayView2, Axis, arr2};
 use std::sync::Arc;
 use wordmill::graph::{Builder, Error, Feed, Id, Node, Session, Side};
-use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::{Keep, factors};
-use wordmill::layers::output::{Draws, Negatives, Objective, Sampler, Tail};
-use wordmill::layers::recurrence::{Cell, Kind, Masks, Unit};
+use wordmill::layers::output::{Draws, Negatives, Objective, Sampler};
+use wordmill::layers::recurrence::Masks;
 use wordmill::models::graphs::{self, ModelGraph, Output, Unrolled, language_model, tagger};
-use wordmill::models::language_model::{Config, LanguageModel, Loss, Noise, Space, Window};
+use wordmill::models::language_model::{Config, Loss, Space, Window};
 use wordmill::models::pseudo_siamese::Input;
 use wordmill::models::{Ner, PseudoSiamese, Siamese, ner, pseudo_siamese, siamese};
-use wordmill::params::{Arena, Gradients, Layout, P, Role};
+use wordmill::params::{Arena, Gradients, Layout, Role, TensorId};
 use wordmill::rng::{Place, Purpose, Stream};
 
 /// Two variables, a [3, 4] and b [3, 4]; a row r, a column c, a square s, a number o.
-fn variables() -> (Arc<Layout>, Vec<P>) {
+fn variables() -> (Arc<Layout>, Vec<TensorId>) {
     let mut layout = Layout::default();
     let shapes = [("a", 3, 4), ("b", 3, 4), ("r", 1, 4), ("c", 3, 1), ("s", 4, 4), ("o", 1, 1), ("t", 4, 3)];
     let all = shapes.map(|(name, rows, columns)| layout.add(name, rows, columns, Role::Weight));
@@ -281,210 +282,146 @@ impl Fed {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Case {
-    cell: Kind,
-    unit: Unit,
-    activation: Activation,
-    layers: usize,
-    loss_from: usize,
-    keep: f64,
-    variational: bool,
-    tie: bool,
-    sample: Option<(Objective, Draws, Negatives)>,
-    /// First words and widths of the tails of an adaptive softmax.
-    tails: &'static [(usize, usize)],
-    /// Whether a word of the text begins with a state of zero.
-    reset: bool,
-}
-
-const WORDS: usize = 17;
-const EMBED: usize = 3;
-const HIDDEN: usize = 5;
-const STEPS: usize = 4;
-const LANES: usize = 6;
-const SAMPLES: usize = 7;
 /// What a word that never happens has added to its logit.
 const NEVER: f64 = -1e30;
 
-const PLAIN: Case = Case {
-    cell: Kind::Rnn,
-    unit: Unit::Tanh,
-    activation: Activation::Tanh,
-    layers: 1,
-    loss_from: 0,
-    keep: 1.0,
-    variational: false,
-    tie: false,
-    sample: None,
-    tails: &[],
-    reset: false,
-};
-
-/// Every cell of the registry: one that is not in this list does not compile.
-fn cells() -> Vec<Case> {
-    let mut all = Vec::new();
-    for &cell in Kind::value_variants() {
-        match cell {
-            Kind::Rnn => {
-                all.extend(Activation::value_variants().iter().map(|&activation| Case { activation, ..PLAIN }))
-            }
-            Kind::Gru => all.push(Case { cell, ..PLAIN }),
-            Kind::GatedFeedback => all.extend(Unit::value_variants().iter().map(|&unit| Case { cell, unit, ..PLAIN })),
-        }
-    }
-    all
+/// One layer of every cell, on six lanes of 17 words.
+fn all_cells() -> impl Iterator<Item = Case> {
+    cells().into_iter().map(|cell| Case::small(cell).with(|case| (case.config.words, case.lanes) = (17, 6)))
 }
 
 /// A step of the language model, hand-written and as a graph.
-fn compare(case: Case) {
-    let Case { cell, unit, activation, layers, loss_from, keep, variational, tie, sample, tails, reset } = case;
-    let loss = match sample {
-        None if tails.is_empty() => Loss::Full,
-        None => Loss::Adaptive { tails: tails.iter().map(|&(first, width)| Tail { first, width }).collect() },
-        Some((objective, draws, negatives)) => {
-            Loss::Sampled { objective, draws, negatives, samples: SAMPLES, power: Some(0.7) }
-        }
-    };
-    let ids =
-        |salt: usize| -> Vec<u32> { (0..STEPS * LANES).map(|i| ((i * i * 7 + i * 3 + salt) % WORDS) as u32).collect() };
-    let (inputs, targets) = (ids(1), ids(2));
-    // One that is read in the second step, and again.
-    let reset_at = reset.then(|| inputs[LANES + 2]);
-    let (words, embed, hidden) = (WORDS, if tie { HIDDEN } else { EMBED }, HIDDEN);
-    let sizes = Config { words, embed, hidden, layers, reset_at, ..Config::default() };
-    let cell = Cell::new(cell, activation, unit);
-    let config = Config { cell, tie, variational, loss, ..sizes };
-    let model = LanguageModel::new(config);
+fn compare(case: &Case) {
+    let Case { steps, lanes, loss_from, keep, seed, .. } = *case;
+    let Config { embed, hidden, layers, variational, .. } = case.config;
+    let (inputs, targets) = (case.ids(1), case.ids(2));
+    let model = case.model();
     let mut w = Arena::<f64>::zeros(model.layout());
     fill_uniform(&mut w, 0.9, 5);
-    let counts: Vec<u64> = (0..WORDS as u64).map(|k| 100 / (k + 1)).collect();
-    let (keep, seed, step) = (Keep::inverted(keep), 3, 9);
-    let mut space: Space<f64> = model.training_space(STEPS, LANES, &counts);
-    let mut fed = Fed { matrices: Vec::new(), ids: Vec::new() };
-    for (l, state) in space.states_mut().enumerate() {
-        state.iter_mut().enumerate().for_each(|(j, x)| *x = ((l + 2) * (j + 3) % 7) as f64 / 7.0 - 0.3);
-        fed.matrices.push((format!("h{l}"), Array2::from_shape_vec((LANES, hidden), state.to_vec()).unwrap()));
-    }
-    let mut g = Gradients::zeros(model.layout(), STEPS * LANES + model.samples(LANES));
+    let step = 9;
+    let mut space: Space<f64> = case.space(&model);
+    fill_states(&mut space);
+    let state = |(l, state): (usize, &[f64])| {
+        (format!("h{l}"), Array2::from_shape_vec((lanes, hidden), state.to_vec()).unwrap())
+    };
+    let mut fed = Fed { matrices: space.states().enumerate().map(state).collect(), ids: Vec::new() };
+    let mut g = case.gradients(&model);
     let window = Window { inputs: &inputs, targets: &targets, loss_from };
-    let loss = model.step(&mut g, &mut space, window, Noise { keep, seed, step }, &w);
+    let loss = model.loss_and_gradient(&mut g, &mut space, window, case.noise(step), &w);
 
     // Masks are those of one shard.
     let masks = Masks { training: Some((keep, seed, step)), at_test: 1.0, variational, shard: 0 };
     let dropout = !keep.everything();
     for l in (0..=layers).filter(|_| dropout) {
         let (width, from) = (if l == 0 { embed } else { hidden }, if l == layers { loss_from } else { 0 });
-        let mut mask = vec![1.0; (STEPS - from) * LANES * width];
-        masks.apply(l, LANES * width, &mut mask);
-        for (t, mask) in (from..STEPS).zip(mask.chunks_exact(LANES * width)) {
-            fed.matrices.push((format!("mask{l}.{t}"), Array2::from_shape_vec((LANES, width), mask.to_vec()).unwrap()));
+        let mut mask = vec![1.0; (steps - from) * lanes * width];
+        masks.apply(l, lanes * width, &mut mask);
+        for (t, mask) in (from..steps).zip(mask.chunks_exact(lanes * width)) {
+            fed.matrices.push((format!("mask{l}.{t}"), Array2::from_shape_vec((lanes, width), mask.to_vec()).unwrap()));
         }
     }
-    for (t, (x, y)) in inputs.chunks_exact(LANES).zip(targets.chunks_exact(LANES)).enumerate() {
+    for (t, (x, y)) in inputs.chunks_exact(lanes).zip(targets.chunks_exact(lanes)).enumerate() {
         fed.ids.push((format!("x{t}"), x.to_vec()));
         if t >= loss_from {
             fed.ids.push((format!("y{t}"), y.to_vec()));
         }
     }
-    let output = match sample {
-        None => Output::Full,
-        Some((objective, draws, negatives)) => {
-            let sampler = Sampler::unigram(&counts, 0.7);
+    let output = match case.config.loss {
+        Loss::Full | Loss::Adaptive { .. } => Output::Full,
+        Loss::Sampled { objective, draws, negatives, samples: drawn, power } => {
+            let sampler = match power {
+                Some(power) => Sampler::unigram(&case.counts(), power),
+                None => Sampler::log_uniform(case.config.words),
+            };
             let shift = |&word: &u32| {
-                let (q, s) = (sampler.probability(word), SAMPLES as f64);
+                let (q, s) = (sampler.probability(word), drawn as f64);
                 -match (objective, draws) {
                     (Objective::Softmax, Draws::WithReplacement) => (s * q).ln(),
                     (Objective::Softmax, Draws::Unique) => (1.0 - (1.0 - q).powf(s)).ln(),
                     (Objective::Nce(ln_z), _) => (s * q).ln() + ln_z,
                 }
             };
-            let samples = if negatives == Negatives::PerLane { LANES } else { 1 };
+            let samples = if negatives == Negatives::PerLane { lanes } else { 1 };
             let mut all = Vec::new();
             for i in 0..samples {
                 let mut stream = Stream::new(seed, Purpose::Negatives, step, i as u32);
-                let mut drawn: Vec<u32> = (0..SAMPLES).map(|_| sampler.draw(&mut stream)).collect();
-                drawn.sort_unstable();
+                let mut words: Vec<u32> = (0..drawn).map(|_| sampler.draw(&mut stream)).collect();
+                words.sort_unstable();
                 if draws == Draws::Unique {
-                    drawn.dedup();
+                    words.dedup();
                 }
                 // What is missing never happens.
-                let distinct = drawn.len();
-                drawn.resize(SAMPLES, 0);
-                let shift = |j: usize| if j < distinct { shift(&drawn[j]) } else { NEVER };
+                let distinct = words.len();
+                words.resize(drawn, 0);
+                let shift = |j: usize| if j < distinct { shift(&words[j]) } else { NEVER };
                 let name = |what: &str| if samples == 1 { what.to_owned() } else { format!("{what}.{i}") };
-                fed.matrices.push((name("shift"), Array2::from_shape_fn((1, SAMPLES), |(_, j)| shift(j))));
-                fed.ids.push((name("sample"), drawn.clone()));
-                all.push(drawn);
+                fed.matrices.push((name("shift"), Array2::from_shape_fn((1, drawn), |(_, j)| shift(j))));
+                fed.ids.push((name("sample"), words.clone()));
+                all.push(words);
             }
-            for (t, y) in targets.chunks_exact(LANES).enumerate().skip(loss_from) {
-                fed.matrices.push((format!("shift{t}"), Array2::from_shape_fn((LANES, 1), |(i, _)| shift(&y[i]))));
+            for (t, y) in targets.chunks_exact(lanes).enumerate().skip(loss_from) {
+                fed.matrices.push((format!("shift{t}"), Array2::from_shape_fn((lanes, 1), |(i, _)| shift(&y[i]))));
                 let hit = |(i, j): (usize, usize)| y[i] == all[i % samples][j] && draws == Draws::Unique;
-                let hits = Array2::from_shape_fn((LANES, SAMPLES), |at| if hit(at) { NEVER } else { 0.0 });
+                let hits = Array2::from_shape_fn((lanes, drawn), |at| if hit(at) { NEVER } else { 0.0 });
                 fed.matrices.push((format!("hits{t}"), hits));
             }
-            Output::Sampled { drawn: SAMPLES, logistic: objective != Objective::Softmax }
+            Output::Sampled { drawn, logistic: objective != Objective::Softmax }
         }
     };
-    let unrolled = Unrolled { steps: STEPS, lanes: LANES, loss_from, dropout, output };
+    let unrolled = Unrolled { steps, lanes, loss_from, dropout, output };
     let graph = language_model(&model, unrolled).unwrap_or_else(|error| panic!("{case:?}: {error}"));
     fed.compare(&format!("{case:?}"), &graph, &w, loss, &g.dense(model.layout()));
 }
 
 #[test]
 fn language_models_of_every_cell_in_one_to_three_layers() {
-    for case in cells() {
+    for case in all_cells() {
         for layers in 1..=3 {
-            compare(Case { layers, ..case });
+            compare(&case.layers(layers));
         }
     }
 }
 
 #[test]
 fn language_models_with_masks_ties_and_strides() {
-    for case in cells() {
-        compare(Case { keep: 0.6, layers: 2, ..case });
-        compare(Case { keep: 0.7, layers: 3, loss_from: 2, variational: true, tie: true, ..case });
+    for case in all_cells() {
+        compare(&case.layers(2).keep(0.6));
+        compare(&case.layers(3).keep(0.7).tied().with(|case| {
+            case.loss_from = 2;
+            case.config.variational = true;
+        }));
     }
 }
 
 #[test]
-fn language_models_with_sampled_losses() {
-    let kinds = [
-        (Objective::Softmax, Draws::WithReplacement),
-        (Objective::Softmax, Draws::Unique),
-        (Objective::Nce(1.5), Draws::WithReplacement),
-    ];
-    for case in cells() {
-        for (objective, draws) in kinds {
-            for negatives in [Negatives::Shared, Negatives::PerLane] {
-                compare(Case { sample: Some((objective, draws, negatives)), keep: 0.8, loss_from: 1, ..case });
-            }
+fn language_models_of_every_cell_with_every_loss() {
+    for case in all_cells() {
+        for loss in losses(case.config.words) {
+            let case = case.loss(loss);
+            compare(&case);
+            compare(&case.layers(2).keep(0.8).with(|case| case.loss_from = 1));
         }
     }
 }
 
 #[test]
-#[should_panic(expected = "a sample's rows of the output weights are updated apart from word vectors")]
+#[should_panic(expected = "word vectors are tied to output weights that every step writes wholly")]
 fn a_sample_goes_with_no_tied_weights() {
-    let sample = (Objective::Softmax, Draws::WithReplacement, Negatives::Shared);
-    compare(Case { sample: Some(sample), tie: true, ..PLAIN });
-}
-
-#[test]
-fn language_models_with_the_adaptive_softmax() {
-    for case in cells() {
-        compare(Case { tails: &[(6, 4)], ..case });
-        compare(Case { tails: &[(2, 3), (5, 2), (11, 1)], keep: 0.8, loss_from: 1, layers: 2, ..case });
-    }
+    let sampled = losses(17).into_iter().find(|loss| matches!(loss, Loss::Sampled { .. })).unwrap();
+    compare(&all_cells().next().unwrap().loss(sampled).tied());
 }
 
 /// States begin at zero within a window, and gradients end there.
 #[test]
 fn language_models_that_begin_anew_at_a_word() {
-    for case in cells() {
+    for case in all_cells() {
         for layers in 1..=3 {
-            compare(Case { reset: true, layers, keep: 0.8, loss_from: layers % 2, ..case });
+            // One that is read in the second step, and again.
+            let word = case.ids(1)[case.lanes + 2];
+            compare(&case.layers(layers).keep(0.8).with(|case| {
+                case.config.reset_at = Some(word);
+                case.loss_from = layers % 2;
+            }));
         }
     }
 }

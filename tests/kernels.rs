@@ -8,12 +8,12 @@ use wordmill::Real;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::{Keep, dropout, dropout_backward};
 use wordmill::kernels::isa::run_on;
-use wordmill::kernels::memory::flush_denormals;
 use wordmill::kernels::softmax::{exp_columns, join_blocks, scale_columns};
 use wordmill::kernels::update::{self, AdamStep, Step};
 use wordmill::kernels::{Isa, isa};
 use wordmill::real::{Kernel, Simd};
 use wordmill::rng::{Place, Purpose};
+use wordmill::sys::cpu::flush_denormals;
 
 const ACTIVATIONS: [Activation; 3] = [Activation::Sigmoid, Activation::Tanh, Activation::Relu];
 

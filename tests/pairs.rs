@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use wordmill::Real;
-use wordmill::kernels::Room;
 use wordmill::layers::losses::DropoutPenalty;
 use wordmill::models::pseudo_siamese::{Input, PseudoSiamese};
 use wordmill::models::siamese::{Batch, Loss, Siamese};
 use wordmill::models::{Init, SoftmaxRegression, pseudo_siamese, siamese, softmax_regression};
 use wordmill::params::{Arena, Gradients};
+use wordmill::sys::memory::Room;
 use wordmill::text::ranking::roc;
 use wordmill::train::optimizer::{Optimizer, Rule};
+use wordmill::train::stepper::Stepper;
 
 type Tensors = BTreeMap<String, Vec<f64>>;
 
@@ -201,15 +202,14 @@ fn trained_on(loss: Loss, steps: u64) -> (f64, f64) {
     Init::Xavier.fill(&mut w, 1);
     w.slice_mut(net.words()).copy_from_slice(&vectors);
     let mut space = net.space(first.len());
-    let mut g = Gradients::zeros(net.trained(), 0);
     // λ/2 ‖W‖² is part of the source's loss.
-    let mut sgd = Optimizer::new(Rule::Sgd, f64::INFINITY, 0.02, net.trained()).lazy();
-    for step in 1..=steps {
-        net.step(&mut g, &mut space, Batch { first: &first, second: &second, alike: &alike }, &w);
-        let norm = sgd.norm(&g);
-        sgd.update(&mut w, &mut g, norm, 1.0, step);
+    let sgd = Optimizer::new(Rule::Sgd, f64::INFINITY, 0.02, net.trained()).lazy();
+    let mut stepper = Stepper::new(w, Gradients::zeros(net.trained(), 0), sgd, 0);
+    for _ in 0..steps {
+        let batch = Batch { first: &first, second: &second, alike: &alike };
+        stepper.touch(|_, _| ()).step(|g, (), w| net.step(g, &mut space, batch, w)).update(1.0);
     }
-    let distances = widened(&net.distances(&first, &second, &w));
+    let distances = widened(&net.distances(&first, &second, &stepper.w));
     let alike: Vec<bool> = alike.iter().map(|&y| y == 1.0).collect();
     (distances.iter().sum::<f64>() / distances.len() as f64, roc(&distances, &alike).unwrap().auc)
 }
@@ -328,22 +328,24 @@ fn updates_minimise_what_they_stand_for() {
     let rate = 0.3;
     for rule in [Rule::Sgd, Rule::Adagrad] {
         for [l1, l2] in [[0.0, 0.0], [0.4, 0.0], [0.0, 0.7], [0.4, 0.7]] {
-            let mut optimizer = Optimizer::<f64>::new(rule, f64::INFINITY, 0.0, net.trained()).lazy().proximal(l1, l2);
+            let optimizer = Optimizer::<f64>::new(rule, f64::INFINITY, 0.0, net.trained()).lazy().proximal(l1, l2);
             let mut w = Arena::zeros(net.layout());
             fill_uniform(&mut w, 0.5, 4);
+            let mut stepper = Stepper::new(w, Gradients::zeros(net.trained(), 0), optimizer, 0);
             let mut sums = vec![0.0; net.trained().len()];
             let mut zeros = 0;
             for step in 1..=3 {
-                let mut g = Gradients::zeros(net.trained(), 0);
-                fill_uniform(&mut g.arena, 1.0, 10 + step);
-                let (before, gradient) = (w.clone(), g.arena.clone());
-                let norm = optimizer.norm(&g);
-                optimizer.update(&mut w, &mut g, norm, rate, step);
+                let before = stepper.w.clone();
+                let step = stepper.touch(|_, _| ()).step(|g, (), _| {
+                    fill_uniform(&mut g.arena, 1.0, 10 + step);
+                    g.arena.clone()
+                });
+                let gradient = step.update(rate).outcome;
                 for (p, tensor) in net.trained().tensors() {
                     let weight = tensor.name == "hidden";
                     let [l1, l2] = if weight { [l1, l2] } else { [0.0, 0.0] };
                     for (i, at) in tensor.range().enumerate() {
-                        let (now, was, g) = (w.slice(p)[i], before.slice(p)[i], gradient.slice(p)[i]);
+                        let (now, was, g) = (stepper.w.slice(p)[i], before.slice(p)[i], gradient.slice(p)[i]);
                         sums[at] += g * g;
                         let metric: f64 = if rule == Rule::Sgd { 1.0 } else { f64::sqrt(sums[at]) + 1e-8 };
                         let model = |x: f64| {
@@ -385,19 +387,19 @@ fn bits_do_not_depend_on_threads() {
             Init::Xavier.fill(&mut w, 1);
             Init::Xavier.fill(&mut v, 2);
             let (mut space, mut pseudo_space) = (net.space(n), pseudo.space(n));
-            let mut g = Gradients::zeros(net.trained(), 2 * n);
-            let mut f = Gradients::zeros(pseudo.trained(), n);
-            let mut adam = Optimizer::new(Rule::Adam, f64::INFINITY, 1e-4, net.trained()).lazy();
-            let mut adagrad =
+            let adam = Optimizer::new(Rule::Adam, f64::INFINITY, 1e-4, net.trained()).lazy();
+            let mut adam = Stepper::new(w, Gradients::zeros(net.trained(), 2 * n), adam, 0);
+            let adagrad =
                 Optimizer::new(Rule::Adagrad, f64::INFINITY, 0.0, pseudo.trained()).lazy().proximal(1e-3, 1e-3);
-            for step in 1..=8 {
-                net.step(&mut g, &mut space, Batch { first: &first, second: &second, alike: &alike }, &w);
-                let norm = adam.norm(&g);
-                adam.update(&mut w, &mut g, norm, 0.01, step);
-                pseudo.step(&mut f, &mut pseudo_space, Input::Words(&first), &targets, &v);
-                let norm = adagrad.norm(&f);
-                adagrad.update(&mut v, &mut f, norm, 0.05, step);
+            let mut adagrad = Stepper::new(v, Gradients::zeros(pseudo.trained(), n), adagrad, 0);
+            for _ in 0..8 {
+                let batch = Batch { first: &first, second: &second, alike: &alike };
+                adam.touch(|_, _| ()).step(|g, (), w| net.step(g, &mut space, batch, w)).update(0.01);
+                let words = Input::Words(&first);
+                let step = adagrad.touch(|_, _| ());
+                step.step(|g, (), w| pseudo.step(g, &mut pseudo_space, words, &targets, w)).update(0.05);
             }
+            let (w, v) = (adam.w, adagrad.w);
             let distances = net.distances(&first, &second, &w);
             (hash(w.all()), hash(v.all()), hash(&distances), hash(&pseudo.probabilities(Input::Words(&first), &v)))
         })

@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use wordmill::cli::panics::{EXIT_CODE, reported};
 use wordmill::params::{Arena, Gradients, Layout, Role};
+use wordmill::sys::disk::{Disk, Op};
+use wordmill::sys::signals::Signals;
 use wordmill::train::checkpoint::{MODEL, ModelDir, Purpose};
-use wordmill::train::disk::{Disk, Op};
 use wordmill::train::fit::{Fit, Outcome, Plan, SmallFile, State, Task};
 use wordmill::train::metrics::Metrics;
 use wordmill::train::optimizer::{Optimizer, Rule};
 use wordmill::train::progress::{Progress, Style};
 use wordmill::train::saver::Saver;
-use wordmill::train::schedule::{EarlyStopping, Kind, Measure, Schedule, Score};
-use wordmill::train::signals::Signals;
+use wordmill::train::schedule::{EarlyStopping, Measure, Schedule, ScheduleKind, Score};
+use wordmill::train::stepper::Stepper;
 use wordmill::train::writer::Writer;
 
 /// A bowl with 1,000 parameters, in which step `breaks` meets a mistake in a worker thread.
@@ -42,7 +43,9 @@ impl Task for Bowl {
     fn targets_before(&self, steps: u64) -> u64 {
         steps
     }
-    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+    type Touched = ();
+    fn touch(&mut self, _g: &mut Gradients<f32>, _step: u64) {}
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, (): (), w: &Arena<f32>) -> Outcome {
         g.arena.all_mut().copy_from_slice(w.all());
         let breaks = self.breaks;
         g.arena.all_mut().par_chunks_mut(16).enumerate().for_each(|(i, _)| {
@@ -73,12 +76,12 @@ fn train(out: &Path, breaks: u64, disk: Disk) -> ExitCode {
     let mut w = Arena::zeros(&layout);
     common::fill_uniform(&mut w, 1.0, 1);
     let plan = Plan { epochs: 3, max_steps: None, save_every: Duration::from_secs(600), resume: String::new() };
-    let schedule = Schedule::new(Kind::Constant, 0.1, 12);
+    let schedule = Schedule::new(ScheduleKind::Constant, 0.1, 12);
+    let optimizer = Optimizer::new(Rule::Sgd, f64::INFINITY, 0.0, &layout);
     wordmill::pool::pool(3).expect("a pool").install(|| {
         let mut fit = Fit {
             task: &mut task,
-            w,
-            optimizer: Optimizer::new(Rule::Sgd, f64::INFINITY, 0.0, &layout),
+            stepper: Stepper::new(w, Gradients::zeros(&layout, 0), optimizer, 0),
             state: State::new(schedule, EarlyStopping::new(None)),
             plan,
             saver: Saver::new(Writer::create(out, false).expect("a directory").on(disk)),

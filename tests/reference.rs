@@ -1,7 +1,10 @@
 //! Against PyTorch (fixtures/torch, made by make.py there) in f64, and f32 against f64.
 
+#[path = "common/cases.rs"]
+mod cases;
 mod common;
 
+use cases::cells;
 use common::{assert_all_close, assert_close, fill_uniform, uniform, widened};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -15,6 +18,7 @@ use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Number, Space, Window};
 use wordmill::params::{Arena, Gradients, Layout, Role};
 use wordmill::train::optimizer::{Optimizer, Rule};
+use wordmill::train::stepper::Stepper;
 
 /// |got − want| / |want| of vectors.
 fn relative_error(got: &[f64], want: &[f64]) -> f64 {
@@ -87,7 +91,7 @@ fn check_model<R: Number>(case: &ModelCase, tolerance: f64) {
     let mut g = Gradients::zeros(model.layout(), steps * lanes);
     let window = Window { inputs: &case.inputs, targets: &case.targets, loss_from };
     let noise = Noise { keep: Keep::inverted(1.0), seed: 0, step: 1 };
-    let loss = model.step(&mut g, &mut space, window, noise, &w);
+    let loss = model.loss_and_gradient(&mut g, &mut space, window, noise, &w);
     assert_close(format_args!("{what}: loss"), loss, case.loss, tolerance, 0.0);
     compare(&what, &g.dense(model.layout()), &case.gradients, tolerance);
     model.carry(&mut space, steps);
@@ -149,31 +153,32 @@ fn check_optimizer<R: Real>(case: &OptimizerCase, tolerance: f64) {
     let layout = Arc::new(layout);
     let mut w = Arena::<R>::zeros(&layout);
     put(&mut w, &case.start);
-    let mut g = Gradients::zeros(&layout, 6);
-    let mut optimizer = Optimizer::new(case.rule, case.clip, case.l2, &layout);
+    let optimizer = Optimizer::new(case.rule, case.clip, case.l2, &layout);
+    let mut stepper = Stepper::new(w, Gradients::zeros(&layout, 6), optimizer, 0);
     for (step, want) in (1..).zip(&case.steps) {
         let what = format!("{:?}, {}, step {step}", case.rule, R::NAME);
-        for (p, tensor) in layout.tensors() {
-            let values = want.gradients[&tensor.name].iter().map(|&x| R::of(x));
-            if tensor.role == Role::Table {
-                let rows = g.table_mut(p);
-                rows.list().extend(&want.touched);
-                let (ids, part) = rows.parts_mut();
-                let all: Vec<R> = values.collect();
-                for (&id, row) in ids.iter().zip(part.chunks_exact_mut(tensor.columns)) {
-                    row.copy_from_slice(&all[id as usize * tensor.columns..][..tensor.columns]);
+        let tables = layout.tensors().filter(|(_, tensor)| tensor.role == Role::Table).map(|(p, _)| p);
+        let touched = stepper.touch(|g, _| tables.for_each(|p| g.table_mut(p).list().extend(&want.touched)));
+        let computed = touched.step(|g, (), _| {
+            for (p, tensor) in layout.tensors() {
+                let values = want.gradients[&tensor.name].iter().map(|&x| R::of(x));
+                if tensor.role == Role::Table {
+                    let (ids, part) = g.table_mut(p).parts_mut();
+                    let all: Vec<R> = values.collect();
+                    for (&id, row) in ids.iter().zip(part.chunks_exact_mut(tensor.columns)) {
+                        row.copy_from_slice(&all[id as usize * tensor.columns..][..tensor.columns]);
+                    }
+                } else {
+                    g.arena.slice_mut(p).iter_mut().zip(values).for_each(|(x, value)| *x = value);
                 }
-            } else {
-                g.arena.slice_mut(p).iter_mut().zip(values).for_each(|(x, value)| *x = value);
             }
-        }
-        let norm = optimizer.norm(&g);
+        });
+        let norm = computed.update(case.rate).norm;
         assert_close(format_args!("{what}: norm"), norm, want.norm, tolerance, 0.0);
-        optimizer.update(&mut w, &mut g, norm, case.rate, step);
         // PyTorch moves all rows in every step.
-        optimizer.catch_up_all(&mut w, step);
-        compare(&what, &w, &want.weights, tolerance);
-        assert!(g.tables().iter().all(|rows| rows.ids().is_empty()));
+        stepper.catch_up_all();
+        compare(&what, &stepper.w, &want.weights, tolerance);
+        assert!(stepper.g.tables().iter().all(|rows| rows.ids().is_empty()));
     }
 }
 
@@ -210,20 +215,17 @@ fn f32_as_f64() {
         let window = Window { inputs: &ids(1), targets: &ids(2), loss_from: 2 };
         let noise = Noise { keep: Keep::inverted(keep), seed: 3, step: 9 };
         let mut g = Gradients::zeros(model.layout(), STEPS * LANES);
-        let loss = model.step(&mut g, &mut space, window, noise, &w);
+        let loss = model.loss_and_gradient(&mut g, &mut space, window, noise, &w);
         (loss, model.layout().tensors().map(|(p, _)| widened(g.dense(model.layout()).slice(p))).collect())
     }
-    let simple = [Activation::Sigmoid, Activation::Tanh, Activation::Relu].map(|f| (Kind::Rnn, f));
-    let gated = [Kind::Gru, Kind::GatedFeedback].map(|cell| (cell, Activation::Tanh));
-    for (cell, activation) in simple.into_iter().chain(gated) {
+    for cell in cells() {
         for (layers, words, keep) in [(1, 1201, 1.0), (2, 997, 0.75)] {
             let sizes = Config { words, embed: 50, hidden: 67, layers, ..Config::default() };
-            let cell = Cell::new(cell, activation, Unit::Gru);
             let config = Config { cell, reset_at: Some(5), ..sizes };
             let model = LanguageModel::new(config.clone());
             let ((single, got), (double, want)) = (step::<f32>(&model, keep), step::<f64>(&model, keep));
             assert_close("loss", single, double, 1e-5, 0.0);
-            let what = format!("{cell:?} {activation:?}, {layers} layers");
+            let what = format!("{cell:?}, {layers} layers");
             for (((_, tensor), got), want) in model.layout().tensors().zip(&got).zip(&want) {
                 assert_all_close(&format!("{what}: {}", tensor.name), got, want, 1e-5);
             }
@@ -235,7 +237,7 @@ fn f32_as_f64() {
             let (rounded, got) = step::<f32>(&model, keep);
             assert_close("loss", rounded, double, 1e-3, 0.0);
             // The gradient of a rectifier is another one where rounding changes the sign.
-            let most = if activation == Activation::Relu { 0.2 } else { 0.015 };
+            let most = if cell == Cell::Rnn(Activation::Relu) { 0.2 } else { 0.015 };
             for (((_, tensor), got), want) in model.layout().tensors().zip(&got).zip(&want) {
                 let error = relative_error(got, want);
                 assert!((1e-5..most).contains(&error), "{what}: {} is off by a relative {error:.1e}", tensor.name);

@@ -1,8 +1,11 @@
 //! Memory that is made once serves batches of every shape: what each gives is, bit for bit, what it gives in fresh memory, whatever
 //! came before it and however many threads there are. First the models, then the program.
 
+#[path = "common/cases.rs"]
+mod cases;
 mod common;
 
+use cases::{Case, cells, kinds, losses, together};
 use common::{fill_uniform, hash, uniform};
 use ndarray::ArrayView2;
 use rand::RngExt;
@@ -10,15 +13,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use wordmill::blas::Precision;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::output::{Draws, Negatives, Objective as Learned, Tail};
-use wordmill::layers::recurrence::Kind;
-use wordmill::models::language_model::{self, Loss, Window};
+use wordmill::models::language_model::{self, Window};
 use wordmill::models::ner::{self, Objective, Table};
-use wordmill::models::{
-    LanguageModel, Ner, PseudoSiamese, Siamese, SoftmaxRegression, pseudo_siamese, siamese, softmax_regression,
-};
+use wordmill::models::{Ner, PseudoSiamese, Siamese, SoftmaxRegression, pseudo_siamese, siamese, softmax_regression};
 use wordmill::params::{Arena, Gradients, Layout};
 use wordmill::rng::{Purpose, Stream};
 
@@ -130,55 +128,31 @@ fn tagger() {
 #[test]
 fn language_model() {
     const WORDS: usize = 211;
-    const STEPS: usize = 9;
-    let sampled = |negatives| Loss::Sampled {
-        objective: Learned::Softmax,
-        draws: Draws::Unique,
-        negatives,
-        samples: 13,
-        power: None,
-    };
-    let tails = vec![Tail { first: 50, width: 4 }, Tail { first: 120, width: 2 }];
-    let cases = [
-        (Kind::Rnn, Loss::Full, 1),
-        (Kind::Gru, sampled(Negatives::Shared), 37),
-        (Kind::Rnn, sampled(Negatives::PerLane), 5),
-        (Kind::GatedFeedback, Loss::Adaptive { tails }, 18),
-    ];
-    for (case, (cell, loss, lanes)) in cases.into_iter().enumerate() {
-        let what = format!("{cell:?}, {loss:?}, {lanes} lanes");
-        let model = LanguageModel::new(language_model::Config {
-            words: WORDS,
-            embed: 5,
-            hidden: 7,
-            layers: 2,
-            cell: cell.into(),
-            loss,
-            reset_at: Some(3),
-            precision: Precision::F32,
-            ..language_model::Config::default()
-        });
+    for (i, (cell, loss)) in together(&cells(), &losses(WORDS)).into_iter().enumerate() {
+        let case =
+            Case::large(cell, WORDS).loss(loss).with(|case| (case.steps, case.lanes) = (8, [1, 37, 5, 18][i % 4]));
+        let (lanes, what) = (case.lanes, format!("{case:?}"));
+        let model = case.model();
         let mut w = Arena::<f32>::zeros(model.layout());
         fill_uniform(&mut w, 0.5, 3);
-        let rows = STEPS * lanes + model.samples(lanes);
         on_threads(&what, || {
-            let mut stream = Stream::new(1, Purpose::Shuffle, case as u64, 0);
-            let training = |steps| model.training_space(steps, lanes, &[1; WORDS]);
-            let (mut space, mut reading) = (training(STEPS), model.evaluation_space(STEPS, lanes));
-            let mut g = Gradients::zeros(model.layout(), rows);
+            let mut stream = Stream::new(1, Purpose::Shuffle, i as u64, 0);
+            let training = |steps| case.with(|case| case.steps = steps).space::<f32>(&model);
+            let (mut space, mut reading) = (training(case.steps), model.evaluation_space(case.steps, lanes));
+            let mut g = case.gradients(&model);
             let mut results = Vec::new();
             for step in 0..12 {
-                let steps = size(&mut stream, STEPS);
+                let steps = size(&mut stream, case.steps);
                 let n = steps * lanes;
                 let (inputs, targets) = (ids(&mut stream, n, WORDS), ids(&mut stream, n, WORDS));
                 let loss_from = stream.random_range(0..steps);
                 let window = Window { inputs: &inputs, targets: &targets, loss_from };
-                let noise = language_model::Noise { keep: Keep::inverted(0.8), seed: 1, step };
-                let (mut fresh, mut f) = (training(steps), Gradients::zeros(model.layout(), rows));
+                let noise = case.noise(step);
+                let (mut fresh, mut f) = (training(steps), case.gradients(&model));
                 fresh.states_mut().zip(space.states()).for_each(|(to, from)| to.copy_from_slice(from));
-                let loss = model.step(&mut g, &mut space, window, noise, &w);
+                let loss = model.loss_and_gradient(&mut g, &mut space, window, noise, &w);
                 let used = result(loss, &g, model.layout());
-                let loss = model.step(&mut f, &mut fresh, window, noise, &w);
+                let loss = model.loss_and_gradient(&mut f, &mut fresh, window, noise, &w);
                 assert_eq!(used, result(loss, &f, model.layout()), "{what}: {steps} steps from {loss_from}");
 
                 // The same read by an evaluation.
@@ -205,16 +179,8 @@ fn language_model() {
 /// Lanes that go on in smaller memory go on as before.
 #[test]
 fn lanes_move() {
-    for cell in [Kind::Gru, Kind::GatedFeedback] {
-        let config = language_model::Config {
-            words: 31,
-            embed: 5,
-            hidden: 7,
-            layers: 2,
-            cell: cell.into(),
-            ..Default::default()
-        };
-        let model = LanguageModel::new(config);
+    for cell in kinds() {
+        let model = Case::small(cell).layers(2).with(|case| case.config.words = 31).model();
         let mut w = Arena::<f32>::zeros(model.layout());
         fill_uniform(&mut w, 0.9, 3);
         let text = |lane: usize, t: usize| ((lane * 7 + t * t * 3 + lane * t) % 31) as u32;

@@ -7,13 +7,14 @@ use common::{assert_all_close, assert_close, check_gradient, fill_uniform};
 use ndarray::{Array2, Axis};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use wordmill::kernels::Room;
 use wordmill::layers::losses::DropoutPenalty;
 use wordmill::models::SoftmaxRegression;
 use wordmill::models::softmax_regression::Config;
 use wordmill::params::{Arena, Gradients, Role};
+use wordmill::sys::memory::Room;
 use wordmill::text::blobs::Blobs;
 use wordmill::train::optimizer::{Optimizer, Rule};
+use wordmill::train::stepper::Stepper;
 
 const IRIS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/softmax/iris.csv");
 
@@ -90,19 +91,20 @@ fn as_good_as_newtons_method() {
     for case in reference() {
         let of = |name: &str| case[name].as_f64().unwrap();
         let net = SoftmaxRegression::new(Config { features: 4, classes: 3, dropout_penalty: 0.0 });
-        let mut w = Arena::<f64>::zeros(net.layout());
-        let (mut space, mut g) = (net.space(150), Gradients::zeros(net.layout(), 0));
-        let mut adam = Optimizer::new(Rule::Adam, f64::INFINITY, of("l2"), net.layout());
+        let w = Arena::<f64>::zeros(net.layout());
+        let mut space = net.space(150);
+        let adam = Optimizer::new(Rule::Adam, f64::INFINITY, of("l2"), net.layout());
+        let mut stepper = Stepper::new(w, Gradients::zeros(net.layout(), 0), adam, 0);
         const STEPS: u64 = 4000;
         for step in 0..STEPS {
-            let loss = net.step(&mut g, &mut space, x.view(), &y, &w);
-            if step == 0 {
-                assert_close("the loss at random", loss, 3f64.ln(), 1e-14, 0.0);
-            }
-            let norm = adam.norm(&g);
             let rate = 0.1 * (1.0 - step as f64 / STEPS as f64).powi(2);
-            adam.update(&mut w, &mut g, norm, rate, step + 1);
+            let touched = stepper.touch(|_, _| ());
+            let done = touched.step(|g, (), w| net.step(g, &mut space, x.view(), &y, w)).update(rate);
+            if step == 0 {
+                assert_close("the loss at random", done.outcome, 3f64.ln(), 1e-14, 0.0);
+            }
         }
+        let w = stepper.w;
         let (scores, loss) = net.scores(&mut space, x.view(), &y, &w);
         let best = |scores: ndarray::ArrayView1<f64>| (0..3).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
         let right =

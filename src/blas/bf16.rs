@@ -37,8 +37,8 @@ pub use x86::{ROOM_BYTES, begin_thread, pack, packed_product, product};
 mod x86 {
     use super::super::tiles::{COLUMNS, blocks, panels, parts};
     use super::{available, packed_len};
-    use crate::kernels::Buffer;
     use crate::real::LANES;
+    use crate::sys::memory::Buffer;
     use ndarray::{ArrayView2, ArrayViewMut2};
     use std::arch::x86_64::*;
     use std::cell::RefCell;

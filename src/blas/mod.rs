@@ -11,9 +11,10 @@ mod embedded;
 mod linked;
 mod tiles;
 
-use crate::kernels::{Buffer, Isa, Room, isa};
+use crate::kernels::{Isa, isa};
 use crate::profile;
 use crate::real::Real;
+use crate::sys::memory::{Buffer, Room};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use serde::{Deserialize, Serialize};
 use std::any::TypeId;

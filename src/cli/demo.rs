@@ -6,7 +6,7 @@ use super::train_lm::LmFlags;
 use super::train_ner::NerFlags;
 use super::train_softmax::SoftmaxFlags;
 use crate::error::{Error, Result};
-use crate::pool::pool;
+use crate::pool::{Pool, pool};
 use crate::tasks::generate::{Draws, Generator};
 use crate::tasks::language_model::{Evaluator, Trained};
 use crate::tasks::tagger::{Tagger, evaluate, read_tagged};
@@ -95,7 +95,7 @@ impl Demo {
         &self,
         dir: &Path,
         grammar: &Grammar,
-        pool: &rayon::ThreadPool,
+        pool: &Pool,
         say: &mut dyn FnMut(String) -> Result<()>,
     ) -> Result<()> {
         say("A recurrent net learns to predict it, word by word.\n".into())?;
@@ -129,7 +129,7 @@ impl Demo {
         &self,
         dir: &Path,
         grammar: &Grammar,
-        pool: &rayon::ThreadPool,
+        pool: &Pool,
         say: &mut dyn FnMut(String) -> Result<()>,
     ) -> Result<()> {
         say("\nAnother net learns to find people, organisations, places and other names in it.\n".into())?;
@@ -153,12 +153,7 @@ impl Demo {
         ))
     }
 
-    fn classifier(
-        &self,
-        dir: &Path,
-        pool: &rayon::ThreadPool,
-        say: &mut dyn FnMut(String) -> Result<()>,
-    ) -> Result<()> {
+    fn classifier(&self, dir: &Path, pool: &Pool, say: &mut dyn FnMut(String) -> Result<()>) -> Result<()> {
         say("\nA softmax classifier learns to tell points around five centres from each other.\n".into())?;
         let [text, valid, test] =
             ["points-train.csv", "points-valid.csv", "points-test.csv"].map(|name| dir.join(name));

@@ -10,7 +10,7 @@ use crate::text::Inputs;
 use crate::text::inputs::is_standard_input;
 use crate::train::optimizer::Rule;
 use crate::train::progress::Progress;
-use crate::train::schedule::{Kind, Measure, Score};
+use crate::train::schedule::{Measure, ScheduleKind, Score};
 use serde::Serialize;
 use serde_json::json;
 use std::fmt::Display;
@@ -43,7 +43,7 @@ pub struct RateFlags {
     lr: Option<f64>,
     /// How the learning rate changes
     #[arg(long, default_value = "linear", value_enum)]
-    schedule: Kind,
+    schedule: ScheduleKind,
 }
 
 /// How it is learned from examples, which are not a text.

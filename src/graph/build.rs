@@ -2,7 +2,7 @@
 
 use super::{Error, Graph, Id, Info, Op, Shape, Side};
 use crate::kernels::activation::Activation;
-use crate::params::{Layout, P};
+use crate::params::{Layout, TensorId};
 use std::cell::RefCell;
 use std::ops::{Add, Mul, Range, Sub};
 
@@ -42,7 +42,7 @@ impl Builder {
     }
 
     /// A tensor of the layout, by its name there.
-    pub fn variable(&self, layout: &Layout, p: P) -> Node<'_> {
+    pub fn variable(&self, layout: &Layout, p: TensorId) -> Node<'_> {
         let tensor = layout.tensor(p);
         let node = self.push(Op::Variable(p), &[], (tensor.rows, tensor.columns));
         node.named(&tensor.name)

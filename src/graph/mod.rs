@@ -41,7 +41,7 @@ pub use build::{Builder, Node};
 pub use session::{Feed, Session};
 
 use crate::kernels::activation::Activation;
-use crate::params::P;
+use crate::params::TensorId;
 use std::fmt;
 
 /// A node's place in its graph: inputs come before what they are inputs of.
@@ -71,7 +71,7 @@ pub enum Op {
         below: usize,
     },
     /// A tensor of the layout.
-    Variable(P),
+    Variable(TensorId),
     /// One number everywhere.
     Fill(f64),
     /// a · b, each transposed if so said

@@ -3,19 +3,15 @@
 
 pub mod activation;
 pub mod dropout;
-pub mod files;
 pub mod gates;
 pub mod isa;
 pub mod math;
-pub mod memory;
 pub mod pairs;
-pub mod process;
 pub mod rows;
 pub mod softmax;
 pub mod update;
 
 pub use isa::{Isa, isa};
-pub use memory::{Buffer, Room};
 
 use crate::real::{LANES, Simd};
 

@@ -1,11 +1,11 @@
 //! Word vectors: rows of a table L \[V, D\].
 
-use crate::kernels::Room;
 use crate::kernels::rows::gather;
 use crate::kernels::update::add;
+use crate::pool;
 use crate::profile::{Part, span};
 use crate::real::Real;
-use rayon::prelude::*;
+use crate::sys::memory::Room;
 
 /// Rows of a gradient that one task sums up.
 const PIECE: usize = 64;
@@ -55,7 +55,7 @@ impl Order {
     pub fn lookup_backward<'a, R: Real>(&self, rows: &mut [R], width: usize, of: impl Fn(usize) -> &'a [R] + Sync) {
         let _span = span(Part::Rows);
         assert_eq!(rows.len(), (self.starts.len() - 1) * width);
-        rows.par_chunks_mut(PIECE * width).enumerate().for_each(|(i, rows)| {
+        pool::each(pool::chunks_mut(rows, PIECE * width), |i, rows| {
             for (k, row) in rows.chunks_exact_mut(width).enumerate() {
                 let mut tokens = self.tokens(i * PIECE + k);
                 row.copy_from_slice(of(tokens.next().expect("a word is held by a token")));

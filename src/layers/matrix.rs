@@ -1,7 +1,8 @@
 //! Matrices as they lie in buffers, row after row: views, and loops over their rows.
 
-use crate::kernels::{Buffer, Room, update::add};
+use crate::kernels::update::add;
 use crate::real::Real;
+use crate::sys::memory::{Buffer, Room};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use std::ops::Range;
 

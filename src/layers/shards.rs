@@ -5,8 +5,8 @@
 
 use super::matrix::Rows;
 use crate::kernels::update::add;
+use crate::pool;
 use crate::real::Real;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Elements of a sum of gradients that one task adds.
@@ -77,7 +77,7 @@ fn divide<S: Send, A: Split>(
             let half = shards.len() / 2;
             let (left, right) = shards.split_at_mut(half);
             let (own, others) = all.split_at(left.iter().map(rows).sum());
-            rayon::join(|| divide(first, left, own, rows, work), || divide(first + half, right, others, rows, work));
+            pool::join(|| divide(first, left, own, rows, work), || divide(first + half, right, others, rows, work));
         }
     }
 }
@@ -93,15 +93,14 @@ pub fn sum<R: Real, S: Sync>(sum: &mut [R], shards: &[S], of: impl Fn(&S) -> &[R
 
 /// Calls `work` for blocks of up to `rows` rows of `out`, in parallel: with the numbers of the rows, and with them.
 pub fn blocks<T: Send>(out: &mut [T], width: usize, rows: usize, work: impl Fn(Range<usize>, &mut [T]) + Sync) {
-    let each = |(i, block): (usize, &mut [T])| work(i * rows..i * rows + block.len() / width, block);
-    out.par_chunks_mut(rows * width).enumerate().for_each(each);
+    pool::each(pool::chunks_mut(out, rows * width), |i, block| work(i * rows..i * rows + block.len() / width, block));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::Room;
     use crate::layers::matrix::Matrix;
+    use crate::sys::memory::Room;
 
     /// Every shard gets its number and its own rows, and the sum is that of the shards in their order, to the last bit.
     #[test]

@@ -3,14 +3,14 @@
 //! x⁽ᵗ⁾ = \[e⁽ᵗ⁻ᶜ⁾, …, e⁽ᵗ⁾, …, e⁽ᵗ⁺ᶜ⁾\], where e is itself made of rows of several tables: a word's vector, then those of its
 //! features. A row of x is thus P places of Σ widths each, and every table fills one column range of every place.
 
-use crate::kernels::Room;
 use crate::kernels::update::add;
-use crate::params::Rows;
+use crate::params::TableGradient;
 use crate::real::Real;
+use crate::sys::memory::Room;
 
 /// Where the rows of one table go: the columns `offset .. offset + width` of every place.
 #[derive(Clone, Copy, Debug)]
-pub struct Part {
+pub struct Slot {
     /// Width of the table.
     pub width: usize,
     /// First column within a place.
@@ -20,7 +20,7 @@ pub struct Part {
 }
 
 /// Copies `table\[ids\[i\]\]` to place i of `x`. `x`: \[places, Σ widths\]; `ids`: \[places\].
-pub fn gather<R: Real>(x: &mut [R], ids: &[u32], table: &[R], part: Part) {
+pub fn gather<R: Real>(x: &mut [R], ids: &[u32], table: &[R], part: Slot) {
     assert_eq!(x.len(), ids.len() * part.place);
     for (x, &id) in x.chunks_exact_mut(part.place).zip(ids) {
         x[part.offset..part.offset + part.width].copy_from_slice(&table[id as usize * part.width..][..part.width]);
@@ -50,8 +50,8 @@ impl Uses {
         &mut self,
         shards: usize,
         of: impl Fn(usize) -> (&'a [u32], &'a [R]),
-        table: &mut Rows<R>,
-        part: Part,
+        table: &mut TableGradient<R>,
+        part: Slot,
     ) {
         self.0.clear();
         for shard in 0..shards {

@@ -9,17 +9,17 @@
 use crate::blas::{add_product, product};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::{Keep, factors, multiply};
-use crate::kernels::{Buffer, Room};
 use crate::layers::losses::{LabelSoftmax, Lattice, Sentences, Transitions, largest};
 use crate::layers::matrix::{
     Matrix, Rows, add_rows, fill_rows, sum_rows, transpose, transpose_columns, view, view_mut,
 };
 use crate::layers::shards::{self, Split};
-use crate::layers::window::{Part, Uses, gather};
-use crate::params::{Arena, Gradients, Layout, P, Role};
+use crate::layers::window::{Slot, Uses, gather};
+use crate::params::{Arena, Gradients, Layout, Role, TensorId};
 use crate::profile::{self, span, task};
 use crate::real::Real;
 use crate::rng::{Place, Purpose};
+use crate::sys::memory::{Buffer, Room};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -67,13 +67,13 @@ pub struct Config {
 pub struct Ner {
     config: Config,
     layout: Arc<Layout>,
-    hidden: P,
-    hidden_bias: P,
-    output: P,
-    output_bias: P,
-    transitions: Option<P>,
-    tables: Vec<P>,
-    parts: Vec<Part>,
+    hidden: TensorId,
+    hidden_bias: TensorId,
+    output: TensorId,
+    output_bias: TensorId,
+    transitions: Option<TensorId>,
+    tables: Vec<TensorId>,
+    parts: Vec<Slot>,
 }
 
 /// Tokens of a step with their windows.
@@ -201,7 +201,7 @@ impl Ner {
         let mut offset = 0;
         let part = |table: &Table| {
             offset += table.width;
-            Part { width: table.width, offset: offset - table.width, place }
+            Slot { width: table.width, offset: offset - table.width, place }
         };
         let parts = config.tables.iter().map(part).collect();
         let layout = Arc::new(layout);
@@ -219,7 +219,7 @@ impl Ner {
     }
 
     /// The words' table.
-    pub fn words(&self) -> P {
+    pub fn words(&self) -> TensorId {
         self.tables[0]
     }
 

@@ -9,14 +9,14 @@
 use crate::blas::{add_product, product};
 use crate::kernels::activation::Activation;
 use crate::kernels::update::add;
-use crate::kernels::{Buffer, Room};
 use crate::layers::embedding::lookup;
 use crate::layers::losses::{DropoutPenalty, LabelSoftmax};
 use crate::layers::matrix::{fill_rows, sum_rows, transpose, view, view_mut};
 use crate::layers::shards;
-use crate::layers::window::{Part, Uses};
-use crate::params::{Arena, Gradients, Layout, P, Role};
+use crate::layers::window::{Slot, Uses};
+use crate::params::{Arena, Gradients, Layout, Role, TensorId};
 use crate::real::Real;
+use crate::sys::memory::{Buffer, Room};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,13 +46,13 @@ pub struct PseudoSiamese {
     /// Without the words.
     dense: Arc<Layout>,
     /// W₁, b₁
-    sigmoid: (P, P),
+    sigmoid: (TensorId, TensorId),
     /// W₂, b₂
-    relu: (P, P),
+    relu: (TensorId, TensorId),
     /// W₃, b₃
-    output: (P, P),
-    words: Option<P>,
-    towers: [P; 2],
+    output: (TensorId, TensorId),
+    words: Option<TensorId>,
+    towers: [TensorId; 2],
 }
 
 /// What a net sees: N examples.
@@ -136,12 +136,12 @@ impl PseudoSiamese {
     }
 
     /// The words' table, of a net of words.
-    pub fn words(&self) -> Option<P> {
+    pub fn words(&self) -> Option<TensorId> {
         self.words
     }
 
     /// W₁ and W₂.
-    pub fn towers(&self) -> &[P; 2] {
+    pub fn towers(&self) -> &[TensorId; 2] {
         &self.towers
     }
 
@@ -225,7 +225,7 @@ impl PseudoSiamese {
             let table = g.table_mut(words);
             let embed = self.config.embed;
             let of = |i: usize| (&ids[shards[i].examples.clone()], &shards[i].dx[..shards[i].examples.len() * embed]);
-            uses.scatter(shards.len(), of, table, Part { width: embed, offset: 0, place: embed });
+            uses.scatter(shards.len(), of, table, Slot { width: embed, offset: 0, place: embed });
         }
         shards.iter().map(|shard| shard.loss).sum::<f64>() * scale
     }

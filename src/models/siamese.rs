@@ -10,13 +10,13 @@
 use crate::blas::{add_product, product};
 use crate::kernels::activation::Activation;
 use crate::kernels::pairs::{squared_distances, squared_distances_backward};
-use crate::kernels::{Buffer, Room};
 use crate::layers::embedding::lookup;
 use crate::layers::matrix::{fill_rows, sum_rows, transpose, view, view_mut};
 use crate::layers::shards;
-use crate::layers::window::{Part, Uses};
-use crate::params::{Arena, Gradients, Layout, P, Role};
+use crate::layers::window::{Slot, Uses};
+use crate::params::{Arena, Gradients, Layout, Role, TensorId};
 use crate::real::Real;
+use crate::sys::memory::{Buffer, Room};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -55,9 +55,9 @@ pub struct Siamese {
     config: Config,
     layout: Arc<Layout>,
     trained: Arc<Layout>,
-    hidden: P,
-    hidden_bias: P,
-    words: P,
+    hidden: TensorId,
+    hidden_bias: TensorId,
+    words: TensorId,
 }
 
 /// Pairs of a step.
@@ -132,7 +132,7 @@ impl Siamese {
     }
 
     /// The words' table.
-    pub fn words(&self) -> P {
+    pub fn words(&self) -> TensorId {
         self.words
     }
 
@@ -202,7 +202,7 @@ impl Siamese {
             let table = g.table_mut(self.words);
             let embed = self.config.embed;
             let of = |i: usize| (shards[i].ids.as_slice(), &shards[i].dx[..shards[i].ids.len() * embed]);
-            let part = Part { width: embed, offset: 0, place: embed };
+            let part = Slot { width: embed, offset: 0, place: embed };
             space.uses.scatter(shards.len(), of, table, part);
         }
         shards.iter().map(|shard| shard.loss).sum::<f64>() / pairs as f64

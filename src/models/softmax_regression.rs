@@ -8,7 +8,7 @@
 
 use super::graphs::dropout_penalty;
 use crate::graph::{Builder, Feed, Graph, Id, Node, Session};
-use crate::params::{Arena, Gradients, Layout, P, Role};
+use crate::params::{Arena, Gradients, Layout, Role, TensorId};
 use crate::real::Real;
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
@@ -31,8 +31,8 @@ pub struct Config {
 pub struct SoftmaxRegression {
     config: Config,
     layout: Arc<Layout>,
-    weight: P,
-    bias: P,
+    weight: TensorId,
+    bias: TensorId,
 }
 
 /// The graph for a number of examples, and room for its values.

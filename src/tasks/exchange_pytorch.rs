@@ -11,7 +11,7 @@ use crate::layers::recurrence::{Cell, Kind, Unit};
 use crate::models::LanguageModel;
 use crate::models::language_model::{Config, Loss};
 use crate::notices::Notice;
-use crate::params::{Arena, P};
+use crate::params::{Arena, TensorId};
 use crate::text::{Inputs, Vocabulary};
 use crate::train::fit::save_model;
 use crate::train::tensor_file::{self, Header, Tensor};
@@ -146,7 +146,7 @@ fn of_pytorch(model: &LanguageModel, w: &mut Arena<f32>, all: &[Named]) {
     }
     let [embedding, output, bias] = &all[4 * config.layers..] else { unreachable!("three tables") };
     let [l, u, b] = model.tables();
-    let mut put = |p: P, x: &Named| w.slice_mut(p).copy_from_slice(&x.data);
+    let mut put = |p: TensorId, x: &Named| w.slice_mut(p).copy_from_slice(&x.data);
     put(l, embedding);
     put(b, bias);
     if !config.tie {

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::notices::Notice;
 use crate::params::{Gradients, Layout};
+use crate::pool;
 use crate::text::Inputs;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::Progress;
@@ -99,7 +100,7 @@ pub fn check(
 
 /// The same of what takes `bytes` and has no size to choose but the number of threads, which `bytes` is a function of.
 pub fn check_threads(work: &str, bytes: impl Fn(usize) -> usize, inputs: &Inputs) -> Result<()> {
-    let threads = rayon::current_num_threads();
+    let threads = pool::threads();
     let fits = |room: usize| {
         let fewer = largest(threads, |threads| predicted_peak(bytes(threads)) <= room);
         fewer.map(|threads| format!("--threads {threads}")).into_iter().collect()

@@ -3,6 +3,7 @@
 use super::speed::measure;
 use crate::blas::{Backend, Precision};
 use crate::error::{Error, Result, counted};
+use crate::pool;
 use crate::profile::{self, Part, Profile, Total};
 use serde::Serialize;
 use serde_json::json;
@@ -62,7 +63,7 @@ pub fn during<T>(
     if let Some((path, file)) = file {
         write_trace(path, file, &recorded)?;
     }
-    let threads = rayon::current_num_threads();
+    let threads = pool::threads();
     let backends = Backend::all().filter(|backend| backend.precision() == precision);
     let speeds = backends.map(|backend| measure(backend, threads, LIMIT));
     let limit = speeds.collect::<Result<Vec<f64>>>()?.into_iter().fold(0.0, f64::max);

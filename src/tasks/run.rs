@@ -7,8 +7,9 @@ use super::saved::{CONFIG, OPTIONS, Saved};
 use crate::blas::Precision;
 use crate::error::{Error, Result};
 use crate::notices::Notice;
-use crate::params::{Arena, Layout};
+use crate::params::{Arena, Gradients, Layout};
 use crate::pool::pool;
+use crate::sys::signals::Signals;
 use crate::text::Inputs;
 use crate::text::inputs::is_standard_input;
 use crate::text::spans::Report;
@@ -18,8 +19,8 @@ use crate::train::metrics::Metrics;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::Progress;
 use crate::train::saver::Saver;
-use crate::train::schedule::{EarlyStopping, Kind, Measure, Schedule, Score};
-use crate::train::signals::Signals;
+use crate::train::schedule::{EarlyStopping, Measure, Schedule, ScheduleKind, Score};
+use crate::train::stepper::Stepper;
 use crate::train::writer::Writer;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -52,7 +53,7 @@ pub struct Plan {
     /// Learning rate.
     pub rate: f64,
     /// How that changes.
-    pub schedule: Kind,
+    pub schedule: ScheduleKind,
     /// Largest norm of a gradient.
     pub clip: f64,
     /// L2 penalty in the gradient.
@@ -87,7 +88,7 @@ impl Plan {
             start: Start::New,
             optimizer: Rule::Adam,
             rate: 0.001,
-            schedule: Kind::Linear,
+            schedule: ScheduleKind::Linear,
             clip: f64::INFINITY,
             l2: 0.0,
             proximal: [0.0; 2],
@@ -237,7 +238,9 @@ impl<'a> Run<'a> {
         };
         let (parameters, unit, measure) = (w.layout().parameters(), task.unit(), task.measure());
         let saver = Saver::new(writer);
-        let mut fit = Fit { task, w, optimizer, state, plan: limits, saver, metrics, progress, signals };
+        let g = Gradients::zeros(task.layout(), task.rows());
+        let stepper = Stepper::new(w, g, optimizer, state.step);
+        let mut fit = Fit { task, stepper, state, plan: limits, saver, metrics, progress, signals };
         let mut run = || profiled::during(plan.profile.as_ref(), precision, || fit.run());
         let ((), profile) = match threads {
             Some(threads) => pool(threads)?.install(run)?,

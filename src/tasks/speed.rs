@@ -2,10 +2,9 @@
 
 use crate::blas;
 use crate::error::Result;
-use crate::kernels::Buffer;
 use crate::layers::matrix::{view, view_mut};
-use crate::pool::pool;
-use rayon::prelude::*;
+use crate::pool::{self, pool};
+use crate::sys::memory::Buffer;
 use std::time::{Duration, Instant};
 
 /// GFLOP/s of `threads` threads that multiply matrices of their own.
@@ -27,7 +26,7 @@ pub fn measure(backend: blas::Backend, threads: usize, time: Duration) -> Result
             }
             f64::from(done) / start.elapsed().as_secs_f64()
         };
-        (0..threads).into_par_iter().with_max_len(1).map(work).sum()
+        pool::map(0..threads, work).iter().sum()
     });
     Ok(2.0 * (N * N * N) as f64 * rate / 1e9)
 }

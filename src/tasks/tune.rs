@@ -9,10 +9,10 @@ use crate::layers::recurrence::Kind;
 use crate::models::language_model::{Config, Loss, Noise, Sizes, Space, Window, shard_lanes};
 use crate::models::{Init, LanguageModel};
 use crate::params::{Arena, Gradients};
-use crate::pool::pool;
+use crate::pool::{Pool, pool};
 use crate::rng::{Purpose, Stream};
 use crate::train::optimizer::{Optimizer, Rule};
-use rayon::ThreadPool;
+use crate::train::stepper::Stepper;
 use serde::Serialize;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -174,16 +174,15 @@ impl Tuned {
         let optimizer = Optimizer::new(rule, 5.0, 0.0, model.layout());
         let sampler = Sampler::log_uniform(self.words);
         let mut stream = Stream::new(1, Purpose::Synth, 0, 0);
+        let optimizer = if sampled { optimizer.lazy() } else { optimizer };
+        let g = Gradients::zeros(model.layout(), tokens + model.samples(self.batch));
         let mut training = Training {
-            g: Gradients::zeros(model.layout(), tokens + model.samples(self.batch)),
-            optimizer: if sampled { optimizer.lazy() } else { optimizer },
+            stepper: Stepper::new(w, g, optimizer, 0),
             space: model.training_space(self.tau, self.batch, &vec![1; self.words]),
             ids: (0..tokens + self.batch).map(|_| sampler.draw(&mut stream)).collect(),
             tau: self.tau,
             lanes: self.batch,
-            step: 0,
             pool,
-            w,
             model,
         };
         training.speed(Duration::ZERO);
@@ -193,34 +192,27 @@ impl Tuned {
 
 /// A model in training, on words that fall as Zipf's law says.
 struct Training {
-    pool: ThreadPool,
+    pool: Pool,
     model: LanguageModel,
-    w: Arena<f32>,
-    g: Gradients<f32>,
-    optimizer: Optimizer<f32>,
+    stepper: Stepper<f32>,
     space: Space<f32>,
     ids: Vec<u32>,
     tau: usize,
     lanes: usize,
-    step: u64,
 }
 
 impl Training {
     /// Words per second over a time, two steps at least.
     fn speed(&mut self, time: Duration) -> f64 {
-        let Training { pool, model, w, g, optimizer, space, ids, tau, lanes, step } = self;
+        let Training { pool, model, stepper, space, ids, tau, lanes } = self;
         let tokens = *tau * *lanes;
         pool.install(|| {
             let (start, mut steps) = (Instant::now(), 0);
             while steps < 2 || start.elapsed() < time {
                 let window = Window { inputs: &ids[..tokens], targets: &ids[*lanes..], loss_from: 0 };
-                let noise = Noise { keep: Keep::inverted(0.9), seed: 1, step: *step };
-                model.touch(g, space, window, noise);
-                optimizer.catch_up(w, g, *step + 1);
-                model.step(g, space, window, noise, w);
-                *step += 1;
-                let norm = optimizer.norm(g);
-                optimizer.update(w, g, norm, 1e-4, *step);
+                let noise = |step| Noise { keep: Keep::inverted(0.9), seed: 1, step };
+                let touched = stepper.touch(|g, step| model.touch(g, space, window, noise(step)));
+                touched.step(|g, loaded, w| model.step(g, space, loaded, w)).update(1e-4);
                 model.carry(space, *tau);
                 steps += 1;
             }

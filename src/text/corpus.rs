@@ -12,10 +12,10 @@ use super::signatures::HEAD;
 use super::vocabulary::{EOS, Key, Ranking, Vocabulary, Words, load};
 use super::{Inputs, is_space, not_utf8, wrong_byte};
 use crate::notices::Notice;
+use crate::pool;
 use crate::{Error, Result};
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
-use rayon::prelude::*;
 use std::path::Path;
 
 /// The longest word that is taken for one, in bytes.
@@ -265,8 +265,8 @@ fn train(
         let (s, place) = (*id as usize % SHARDS, *id as usize / SHARDS);
         *id = ranking.ids[bases[s] + place];
     };
-    let rank_all = || ids.par_chunks_mut(1 << 16).for_each(|ids| ids.iter_mut().for_each(rank));
-    let (vocabulary, ()) = rayon::join(|| ranking.vocabulary(), rank_all);
+    let rank_all = || pool::each(pool::chunks_mut(&mut ids, 1 << 16), |_, ids| ids.iter_mut().for_each(rank));
+    let (vocabulary, ()) = pool::join(|| ranking.vocabulary(), rank_all);
     let vocabulary = vocabulary?;
     let unknown = vocabulary.count(vocabulary.unk());
     Ok((vocabulary, Corpus { ids, unknown, lines: lines as u64 }))
@@ -343,25 +343,19 @@ fn number_words(path: &Path, file: &[u8], cut: Cut) -> Result<(Numbered, Seen)> 
     let hasher = DefaultHashBuilder::default();
     let mut shards: Vec<_> = (0..SHARDS).map(|_| Shard::new(&hasher)).collect();
     for (pieces, parts) in text.pieces.chunks(cut.round).zip(parts.chunks_mut(cut.round)) {
-        let interned: Vec<_> = pieces
-            .par_iter()
-            .zip(&mut *parts)
-            .with_max_len(1)
-            .map(|(piece, ids)| ByShard::new(intern(piece, &hasher, ids, |_| ())))
-            .collect();
+        let interned =
+            pool::map((pieces, &mut *parts), |(piece, ids)| ByShard::new(intern(piece, &hasher, ids, |_| ())));
         // The numbers of the words of each shard and piece.
-        let numbers: Option<Vec<Vec<Vec<u32>>>> = shards
-            .par_iter_mut()
-            .enumerate()
-            .with_max_len(1)
-            .map(|(s, shard)| interned.iter().map(|words| shard.merge(s, words.of(s))).collect())
-            .collect();
+        let numbers = pool::map((0..SHARDS, &mut shards), |(s, shard)| {
+            interned.iter().map(|words| shard.merge(s, words.of(s))).collect()
+        });
+        let numbers: Option<Vec<Vec<Vec<u32>>>> = numbers.into_iter().collect();
         let letters: usize = shards.iter().map(|shard| shard.words.bytes()).sum();
         let numbers = numbers.filter(|_| letters <= cut.letters).ok_or_else(|| {
             let found = format!("more than {} bytes of different words", cut.letters);
             Error::input(path, 0, found, "a text with fewer different words")
         })?;
-        parts.par_iter_mut().zip(&interned).enumerate().with_max_len(1).for_each(|(p, (ids, words))| {
+        pool::each((parts, &interned), |p, (ids, words)| {
             let mut map = vec![0; words.words.len()];
             for (s, numbers) in numbers.iter().enumerate() {
                 for (&local, &number) in words.order(s).iter().zip(&numbers[p]) {
@@ -371,7 +365,7 @@ fn number_words(path: &Path, file: &[u8], cut: Cut) -> Result<(Numbered, Seen)> 
             ids.iter_mut().for_each(|id| *id = map.get(*id as usize).copied().unwrap_or(0));
         });
     }
-    let seen = shards.par_iter().map(|shard| {
+    let seen = pool::map(&shards, |shard| {
         let mut seen = Seen::default();
         for (word, &count) in shard.words.iter().zip(&shard.counts) {
             seen.odd.add(word, count);
@@ -379,7 +373,7 @@ fn number_words(path: &Path, file: &[u8], cut: Cut) -> Result<(Numbered, Seen)> 
         }
         seen
     });
-    let seen = seen.reduce(Seen::default, Seen::and);
+    let seen = seen.into_iter().fold(Seen::default(), Seen::and);
     Ok((Numbered { ids, shards, lines: text.lines }, seen))
 }
 
@@ -420,36 +414,30 @@ fn encode_words(path: &Path, file: &[u8], vocabulary: &Vocabulary, cut: Cut) -> 
     });
     let first: Vec<usize> = first.collect();
     let hasher = DefaultHashBuilder::default();
-    let (unknown, seen) = text
-        .pieces
-        .par_iter()
-        .zip(ids_of)
-        .zip(starts_of)
-        .zip(first)
-        .with_max_len(1)
-        .map(|(((piece, ids), starts), first)| {
-            let mut starts = starts.iter_mut();
-            let words = intern(piece, &hasher, ids, |end| {
-                if let Some(start) = starts.next() {
-                    *start = first + end;
-                }
-            });
-            let map: Vec<u32> = words.iter().map(|word| vocabulary.id_or_unk(word.word)).collect();
-            ids.iter_mut().for_each(|id| *id = map.get(*id as usize).copied().unwrap_or(0));
-            let (mut unknown, mut seen) = (0, Seen::default());
-            for (word, id) in words.iter().zip(map) {
-                let count = u64::from(word.count);
-                seen.marks.add(word.word, count);
-                seen.odd.marked |= word.word.starts_with('\u{feff}');
-                // Odd words that are known were reported when the vocabulary was made.
-                if id == vocabulary.unk() {
-                    unknown += count;
-                    seen.odd.add(word.word, count);
-                }
+    let found = pool::map((&text.pieces, ids_of, starts_of, first), |(piece, ids, starts, first)| {
+        let mut starts = starts.iter_mut();
+        let words = intern(piece, &hasher, ids, |end| {
+            if let Some(start) = starts.next() {
+                *start = first + end;
             }
-            (unknown, seen)
-        })
-        .reduce(|| (0, Seen::default()), |(unknown, seen), (more, others)| (unknown + more, seen.and(others)));
+        });
+        let map: Vec<u32> = words.iter().map(|word| vocabulary.id_or_unk(word.word)).collect();
+        ids.iter_mut().for_each(|id| *id = map.get(*id as usize).copied().unwrap_or(0));
+        let (mut unknown, mut seen) = (0, Seen::default());
+        for (word, id) in words.iter().zip(map) {
+            let count = u64::from(word.count);
+            seen.marks.add(word.word, count);
+            seen.odd.marked |= word.word.starts_with('\u{feff}');
+            // Odd words that are known were reported when the vocabulary was made.
+            if id == vocabulary.unk() {
+                unknown += count;
+                seen.odd.add(word.word, count);
+            }
+        }
+        (unknown, seen)
+    });
+    let and = |(unknown, seen): (u64, Seen), (more, others)| (unknown + more, seen.and(others));
+    let (unknown, seen) = found.into_iter().fold((0, Seen::default()), and);
     Ok((Lines { ids, starts, unknown }, seen))
 }
 
@@ -488,7 +476,7 @@ impl<'a> Text<'a> {
             parts.push((file.len() - rest.len(), part));
             rest = after;
         }
-        let checked: Vec<_> = parts.par_iter().with_max_len(1).map(|(_, part)| Piece::check(part)).collect();
+        let checked: Vec<_> = pool::map(&parts, |(_, part)| Piece::check(part));
         let mut pieces = Vec::with_capacity(parts.len());
         for (piece, (start, _)) in checked.into_iter().zip(&parts) {
             pieces.push(piece.map_err(|(at, fault)| fault.error(path, file, start + at))?);
@@ -587,7 +575,7 @@ struct Known {
 /// them, and `line_end` is called with the number of tokens up to the end of each line. A text that another program changes after its
 /// tokens were counted may end sooner or later: what comes of it is not used, see [`FileBytes::read`].
 ///
-/// [`FileBytes::read`]: crate::kernels::files::FileBytes::read
+/// [`FileBytes::read`]: crate::sys::files::FileBytes::read
 fn intern<'a>(
     piece: &Piece<'a>,
     hasher: &DefaultHashBuilder,
@@ -878,7 +866,7 @@ mod tests {
             .collect();
         let file = file(text);
         let read = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = pool::pool(threads).unwrap();
             let (vocabulary, corpus) = pool
                 .install(|| train(file.path(), 2, Some(500), small(1000, 7), &Marks::default(), &Inputs::default()))
                 .unwrap();

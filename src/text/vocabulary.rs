@@ -1,11 +1,11 @@
 //! Words and their ids.
 
 use super::{is_space, wrong_byte};
-use crate::kernels::files::map_file;
+use crate::pool;
+use crate::sys::files::map_file;
 use crate::{Error, Result};
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
-use rayon::prelude::*;
 use std::cmp::Reverse;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufWriter, Write};
@@ -346,14 +346,13 @@ impl<'a> Ranking<'a> {
             })
         };
         let (unk, eos) = (special(UNK), special(EOS));
-        let mut keys: Vec<_> = (0..words.len() as u32)
-            .into_par_iter()
-            .map(|i| {
-                let (word, count) = words[i as usize];
-                (Reverse(count), prefix(word), i)
-            })
-            .collect();
-        keys.par_sort_unstable_by(|a, b| {
+        let mut keys = vec![(Reverse(0), 0, 0); words.len()];
+        pool::each((pool::chunks_mut(&mut keys, KEYS), pool::chunks(&words, KEYS)), |piece, (keys, words)| {
+            for (i, (key, &(word, count))) in keys.iter_mut().zip(words).enumerate() {
+                *key = (Reverse(count), prefix(word), (piece * KEYS + i) as u32);
+            }
+        });
+        pool::sort_by(&mut keys, |a, b| {
             let word = |i: u32| words[i as usize].0;
             (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| word(a.2).cmp(word(b.2)))
         });
@@ -403,6 +402,9 @@ impl<'a> Ranking<'a> {
         Ok(Vocabulary { counts, words, unk, eos, strips_marks: false })
     }
 }
+
+/// Words whose keys a task makes.
+const KEYS: usize = 1 << 12;
 
 /// The first eight bytes: in the order of the words wherever they differ.
 fn prefix(word: &str) -> u64 {

@@ -10,10 +10,10 @@
 //! the next run sweeps it away. Readers believe nothing that the manifest does not vouch for.
 //! Writing is done in [`super::writer`].
 
-use super::disk::is_litter;
 use super::tensor_file::{Header, TensorMut};
 use crate::error::{Error, Result};
-use rayon::prelude::*;
+use crate::pool;
+use crate::sys::disk::is_litter;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -196,13 +196,9 @@ impl Checkpoint {
             return Err(Error::model(path.join(surplus), "is surplus: its checkpoint's manifest does not list it"));
         }
         let needed = |name: &str| purpose == Purpose::Resume || !for_training(name);
-        let mut files: BTreeMap<String, File> = manifest
-            .par_iter()
-            .filter(|(name, _)| needed(name))
-            .map(|(name, hash)| Ok((name.clone(), verified(&path.join(name), hash)?)))
-            .collect::<Vec<Result<(String, File)>>>()
-            .into_iter()
-            .collect::<Result<_>>()?;
+        let needed: Vec<(&String, &String)> = manifest.iter().filter(|(name, _)| needed(name)).collect();
+        let files = pool::map(needed, |(name, hash)| Ok((name.clone(), verified(&path.join(name), hash)?)));
+        let mut files: BTreeMap<String, File> = files.into_iter().collect::<Result<_>>()?;
         let model = path.join(MODEL);
         let file = files.get_mut(MODEL).ok_or_else(|| Error::model(&model, "is missing"))?;
         let header = Header::read(file, &model)?;

@@ -6,13 +6,14 @@ use super::optimizer::Optimizer;
 use super::progress::{Progress, short};
 use super::saver::{Item, Saver};
 use super::schedule::{EarlyStopping, Measure, Schedule, Score};
-use super::signals::{Signals, Stop};
+use super::stepper::Stepper;
 use super::tensor_file::{Tensor, TensorMut};
 use super::writer::{Snapshot, Writer};
 use crate::kernels::update::sum_of_squares;
-use crate::params::{Arena, Gradients, Layout, P};
+use crate::params::{Arena, Gradients, Layout, TensorId};
 use crate::profile::{Part, span};
 use crate::real::Real;
+use crate::sys::signals::{Signals, Stop};
 use crate::train::checkpoint::Checkpoint;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -46,12 +47,15 @@ pub trait Task {
     /// Targets in the first `steps` steps of a pass over the data.
     fn targets_before(&self, steps: u64) -> u64;
 
-    /// Called before [`Task::step`]: lists in `g` the rows of tables that the step is going to touch, so that the optimizer catches
-    /// them up; needed by an optimizer that does.
-    fn touch(&mut self, _g: &mut Gradients<f32>, _step: u64) {}
+    /// What [`Task::touch`] leaves for [`Task::step`].
+    type Touched;
 
-    /// The loss of step `step` (from 0, all passes counted) and its gradient.
-    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome;
+    /// Lists in `g` the rows of tables that step `step` (from 0, all passes counted) is going to touch, so that the optimizer
+    /// catches them up; needed by an optimizer that does.
+    fn touch(&mut self, g: &mut Gradients<f32>, step: u64) -> Self::Touched;
+
+    /// The loss of step `step` and its gradient.
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, touched: Self::Touched, w: &Arena<f32>) -> Outcome;
 
     /// Once, before the first step: an evaluation may end early when the run is to stop; its result is not used then.
     fn heed(&mut self, _signals: &Signals) {}
@@ -65,7 +69,8 @@ pub trait Task {
     /// The mean loss a target, in nats, of the data of step `step`, the last one made, with the weights as that step left them. `g`
     /// may be overwritten; nothing else changes.
     fn loss_after(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> f64 {
-        self.step(g, step, w).loss
+        let touched = self.touch(g, step);
+        self.step(g, step, touched, w).loss
     }
 
     /// The number of classes, where [`Task::loss_after`] is a cross-entropy over them that a useful model keeps small: guessing costs
@@ -83,7 +88,7 @@ pub trait Task {
     }
 
     /// Tensors whose gradients' norms are reported one by one.
-    fn watched(&self) -> &[P] {
+    fn watched(&self) -> &[TensorId] {
         &[]
     }
 
@@ -171,10 +176,8 @@ const REPORTS: u64 = 20;
 pub struct Fit<'a, T> {
     /// Model and data.
     pub task: &'a mut T,
-    /// The weights.
-    pub w: Arena<f32>,
-    /// The rule and its states.
-    pub optimizer: Optimizer<f32>,
+    /// Weights, gradient and optimizer; as many steps as the state says are made.
+    pub stepper: Stepper<f32>,
     /// Where the run is.
     pub state: State,
     /// How far it goes.
@@ -199,7 +202,7 @@ impl<T: Task> Fit<'_, T> {
         let _held = self.signals.hold();
         let trained = self.train();
         // What is under way was whole when it began, whatever has come since.
-        let saved = self.saver.finish(&live(&self.w, &self.optimizer));
+        let saved = self.saver.finish(&live(&self.stepper));
         self.draw(true);
         match trained {
             // Nothing was saved as the interruption would tell.
@@ -214,7 +217,6 @@ impl<T: Task> Fit<'_, T> {
     }
 
     fn train(&mut self) -> Result<()> {
-        let mut g = Gradients::zeros(self.task.layout(), self.task.rows());
         let an_epoch = self.task.steps_per_epoch();
         let last = self.plan.epochs.saturating_mul(an_epoch).min(self.plan.max_steps.unwrap_or(u64::MAX));
         self.task.heed(&self.signals);
@@ -245,13 +247,13 @@ impl<T: Task> Fit<'_, T> {
                 let (all, done) = (self.task.targets_before(until), self.task.targets_before(within));
                 self.progress.epoch(epoch + 1, last.div_ceil(an_epoch), all, done);
             }
-            let outcome = self.one_step(&mut g)?;
+            let outcome = self.one_step()?;
             let recent = &mut self.state.recent;
             recent.loss += outcome.loss * outcome.targets as f64;
             recent.targets += outcome.targets;
             recent.steps += 1;
             self.state.targets += outcome.targets;
-            self.state.step += 1;
+            self.state.step = self.stepper.steps();
             let (done, mean) = (self.task.targets_before(within + 1), recent.loss / recent.targets as f64);
             self.progress.update(done, mean);
 
@@ -265,7 +267,7 @@ impl<T: Task> Fit<'_, T> {
                 clock = Instant::now();
             }
             if self.state.finished || self.state.step == last {
-                self.check_end(&mut g)?;
+                self.check_end()?;
             }
             self.state.finished |= self.state.step == last;
             let (stop, asked) = (self.signals.stop(), self.signals.take_save());
@@ -280,7 +282,7 @@ impl<T: Task> Fit<'_, T> {
             }
             if asked {
                 // Who asks may be about to kill.
-                self.saver.finish(&live(&self.w, &self.optimizer))?;
+                self.saver.finish(&live(&self.stepper))?;
                 self.progress.say(&format!("saved after step {}, as a signal asked", self.state.step));
             }
             if ended {
@@ -310,64 +312,58 @@ impl<T: Task> Fit<'_, T> {
 
     /// Loss, gradient, clipping and update. Nothing is updated with a gradient that is not finite, and nothing goes on, or is saved,
     /// with weights or states that are not; a loss whose perplexity is not finite has diverged as well.
-    fn one_step(&mut self, g: &mut Gradients<f32>) -> Result<Outcome> {
-        let number = self.state.step + 1;
-        self.task.touch(g, self.state.step);
-        self.keep_rows(g);
-        self.optimizer.catch_up(&mut self.w, g, number);
-        let outcome = self.task.step(g, self.state.step, &self.w);
-        let norm = self.optimizer.norm(g);
-        let perplexity = if self.task.is_cross_entropy() { outcome.loss.exp() } else { outcome.loss };
+    fn one_step(&mut self) -> Result<Outcome> {
+        let Fit { task, stepper, state, saver, .. } = self;
+        let (step, number) = (stepper.steps(), stepper.steps() + 1);
+        let touched = stepper.touch(|g, step| task.touch(g, step));
+        keep_rows(saver, touched.stepper());
+        let computed = touched.step(|g, touched, w| task.step(g, step, touched, w)).norm();
+        let (outcome, norm) = (computed.outcome, computed.norm);
+        let perplexity = if task.is_cross_entropy() { outcome.loss.exp() } else { outcome.loss };
         if !(perplexity.is_finite() && norm.is_finite()) {
-            return Err(not_finite(outcome.loss, norm, g, &self.w, &self.optimizer, number));
+            return Err(not_finite(outcome.loss, norm, stepper, number));
         }
-        let watched = self.task.watched();
-        let norms = &mut self.state.recent.norms;
+        let watched = task.watched();
+        let norms = &mut state.recent.norms;
         norms.resize(watched.len(), 0.0);
         for (sum, &p) in norms.iter_mut().zip(watched) {
-            *sum += sum_of_squares(g.arena.slice(p)).f64().sqrt();
+            *sum += sum_of_squares(computed.stepper().g.arena.slice(p)).f64().sqrt();
         }
-        let rate = self.state.schedule.rate(number);
-        self.keep_rows(g);
-        if !self.optimizer.update(&mut self.w, g, norm, rate, number) {
-            return Err(not_finite(outcome.loss, norm, g, &self.w, &self.optimizer, number));
+        let rate = state.schedule.rate(number);
+        keep_rows(saver, computed.stepper());
+        if !computed.update(rate).finite {
+            return Err(not_finite(outcome.loss, norm, stepper, number));
         }
-        if self.saver.is_busy() {
+        if saver.is_busy() {
             let _span = span(Part::Checkpoint);
-            self.saver.advance(&live(&self.w, &self.optimizer))?;
+            saver.advance(&live(stepper))?;
         }
-        self.state.recent.norm += norm;
+        state.recent.norm += norm;
         Ok(outcome)
     }
 
     /// What the last step did is seen in no later one: a run whose weights are worth nothing after it must not end as if all were
     /// well.
-    fn check_end(&mut self, g: &mut Gradients<f32>) -> Result<()> {
+    fn check_end(&mut self) -> Result<()> {
         let _span = span(Part::Validation);
-        let step = self.state.step;
-        let loss = self.task.loss_after(g, step - 1, &self.w);
+        let Fit { task, stepper, .. } = self;
+        let step = stepper.steps();
+        let loss = task.loss_after(&mut stepper.g, step - 1, &stepper.w);
         if !loss.is_finite() {
-            return Err(not_finite(loss, 0.0, g, &self.w, &self.optimizer, step));
+            return Err(not_finite(loss, 0.0, stepper, step));
         }
-        let found = match self.task.classes() {
+        stepper.g.clear_tables();
+        let found = match task.classes() {
             Some(classes) if loss > worthless(classes) => {
                 let guess = (classes as f64).ln();
                 format!("the loss is {} nats, {guess:.1} being that of a guess among {classes}", short(loss))
             }
-            None if largest(&self.w) > LARGEST_WEIGHT => {
-                format!("the largest weight is {}", short(largest(&self.w).into()))
+            None if largest(&stepper.w) > LARGEST_WEIGHT => {
+                format!("the largest weight is {}", short(largest(&stepper.w).into()))
             }
             _ => return Ok(()),
         };
         Err(Error::Diverged { step, found })
-    }
-
-    /// Sets the rows aside that are touched and that the checkpoint under way needs as they are.
-    fn keep_rows(&mut self, g: &Gradients<f32>) {
-        if self.saver.is_busy() {
-            let touched = g.tables().iter().map(|rows| (rows.p(), rows.ids()));
-            self.saver.keep(&live(&self.w, &self.optimizer), touched);
-        }
     }
 
     /// One line of the metrics; at the end of an epoch with an evaluation. A signal or the end of its time meanwhile puts both off to the next run.
@@ -377,7 +373,7 @@ impl<T: Task> Fit<'_, T> {
         }
         let score = if evaluate {
             let _span = span(Part::Validation);
-            self.task.validate(&self.w)
+            self.task.validate(&self.stepper.w)
         } else {
             None
         };
@@ -426,7 +422,7 @@ impl<T: Task> Fit<'_, T> {
 
     /// The mean norms of the gradients of the tensors that are watched.
     fn watched(&self, recent: &Recent) -> BTreeMap<String, f64> {
-        let name = |&p: &P| self.task.layout().tensor(p).name.clone();
+        let name = |&p: &TensorId| self.task.layout().tensor(p).name.clone();
         let norms = recent.norms.iter().map(|norm| norm / recent.steps.max(1) as f64);
         self.task.watched().iter().map(name).zip(norms).collect()
     }
@@ -465,8 +461,8 @@ impl<T: Task> Fit<'_, T> {
 
     /// Makes all rows what they are now; the checkpoint under way needs them as they were.
     fn catch_up_all(&mut self) -> Result<()> {
-        self.saver.finish(&live(&self.w, &self.optimizer))?;
-        self.optimizer.catch_up_all(&mut self.w, self.state.step);
+        self.saver.finish(&live(&self.stepper))?;
+        self.stepper.catch_up_all();
         Ok(())
     }
 
@@ -476,7 +472,7 @@ impl<T: Task> Fit<'_, T> {
         self.catch_up_all()?;
         let state = serde_json::to_vec_pretty(&self.state).expect("the state is JSON");
         let carried: Vec<Vec<f32>> = self.task.carried().iter().map(|x| x.to_vec()).collect();
-        let mut parts = parts(&self.w, &self.optimizer);
+        let mut parts = parts(&self.stepper);
         for (i, data) in carried.iter().enumerate() {
             let (file, name, shape) = (OPTIMIZER, format!("carried{i}"), vec![data.len()]);
             parts.push(Item { file, name, shape, data, table: None });
@@ -486,6 +482,14 @@ impl<T: Task> Fit<'_, T> {
         files.push((STATE, &state));
         let live: Vec<&[f32]> = parts.iter().map(|part| part.data).collect();
         self.saver.begin(self.state.step, self.state.stopping.best_step(), &files, &parts, &live)
+    }
+}
+
+/// Sets the rows aside that are touched and that the checkpoint under way needs as they are.
+fn keep_rows(saver: &mut Saver, stepper: &Stepper<f32>) {
+    if saver.is_busy() {
+        let touched = stepper.g.tables().iter().map(|rows| (rows.p(), rows.ids()));
+        saver.keep(&live(stepper), touched);
     }
 }
 
@@ -503,7 +507,7 @@ fn largest(w: &Arena<f32>) -> f32 {
 }
 
 /// The weights and the optimizer's states, as they are saved.
-fn parts<'a>(w: &'a Arena<f32>, optimizer: &'a Optimizer<f32>) -> Vec<Item<'a>> {
+fn parts(Stepper { w, optimizer, .. }: &Stepper<f32>) -> Vec<Item<'_>> {
     let states = optimizer.rule().states().iter().map(|name| (OPTIMIZER, *name)).zip(optimizer.states());
     let mut parts = Vec::new();
     for ((file, state), arena) in std::iter::once(((MODEL, ""), w)).chain(states) {
@@ -520,7 +524,7 @@ fn parts<'a>(w: &'a Arena<f32>, optimizer: &'a Optimizer<f32>) -> Vec<Item<'a>> 
 }
 
 /// The values of [`parts`].
-fn live<'a>(w: &'a Arena<f32>, optimizer: &'a Optimizer<f32>) -> Vec<&'a [f32]> {
+fn live<'a>(Stepper { w, optimizer, .. }: &'a Stepper<f32>) -> Vec<&'a [f32]> {
     let values = |arena: &'a Arena<f32>| arena.layout().tensors().map(|(p, _)| arena.slice(p));
     let all = std::iter::once(w).chain(optimizer.states()).flat_map(values);
     all.filter(|values| !values.is_empty()).collect()
@@ -626,14 +630,8 @@ fn read_arenas(
 }
 
 /// Which tensor is to blame: a weight, else a state of the optimizer, else a gradient, else the loss itself.
-fn not_finite(
-    loss: f64,
-    norm: f64,
-    g: &Gradients<f32>,
-    w: &Arena<f32>,
-    optimizer: &Optimizer<f32>,
-    step: u64,
-) -> Error {
+fn not_finite(loss: f64, norm: f64, stepper: &Stepper<f32>, step: u64) -> Error {
+    let Stepper { w, g, optimizer, .. } = stepper;
     let weights = w.layout().tensors().map(|(p, tensor)| ("weight", tensor, w.slice(p)));
     let states =
         optimizer.rule().states().iter().zip(optimizer.states()).flat_map(|(&state, arena)| {

@@ -2,7 +2,7 @@
 //!
 //! No step visits rows of a table that it does not touch. With SGD and Adagrad nothing is missed by that. Adam would go on moving
 //! them by their decaying first moment: a row keeps its moments as its last gradient left them, with the step of it, and is caught
-//! up when it is wanted: before it is read ([`Optimizer::catch_up`]), evaluated or saved ([`Optimizer::catch_up_all`]). Each missed
+//! up when it is wanted: before it is read, evaluated or saved, which is [`super::stepper::Stepper`]'s to order. Each missed
 //! step adds its own term to the weights, in the order of the steps, so that it makes no difference to any bit when, or in how
 //! many parts, a row is caught up.
 
@@ -13,6 +13,7 @@ mod tests;
 
 use crate::kernels::update::{self, AdamStep, Proximal, Step, sum_of_squares};
 use crate::params::{Arena, Gradients, Layout, Role};
+use crate::pool;
 use crate::profile::{Part, span};
 use crate::real::{LANES, Real};
 use idle::Idle;
@@ -137,14 +138,14 @@ impl<R: Real> Optimizer<R> {
     }
 
     /// The norm of a gradient, summed in a fixed order. NaN or infinite if any element is.
-    pub fn norm(&self, g: &Gradients<R>) -> f64 {
+    pub(super) fn norm(&self, g: &Gradients<R>) -> f64 {
         let _span = span(Part::Norm);
         let tables = g.tables().iter().map(|rows| rows.values());
         sum_of_parts(&mut tables.chain([g.arena.all()])).sqrt()
     }
 
     /// Makes the touched rows of `g` what they are before the `step`-th step, which is going to read them.
-    pub fn catch_up(&mut self, w: &mut Arena<R>, g: &Gradients<R>, step: u64) {
+    pub(super) fn catch_up(&mut self, w: &mut Arena<R>, g: &Gradients<R>, step: u64) {
         let Some(idle) = &mut self.idle else { return };
         let _span = span(Part::CatchUp);
         let (missed, mut tables) = idle.parts_mut();
@@ -160,7 +161,7 @@ impl<R: Real> Optimizer<R> {
     }
 
     /// Makes all rows what they are after the `step`-th step, the last one.
-    pub fn catch_up_all(&mut self, w: &mut Arena<R>, step: u64) {
+    pub(super) fn catch_up_all(&mut self, w: &mut Arena<R>, step: u64) {
         let Some(idle) = &mut self.idle else { return };
         let layout = w.layout().clone();
         let (missed, mut tables) = idle.parts_mut();
@@ -177,7 +178,7 @@ impl<R: Real> Optimizer<R> {
 
     /// One update of the weights by a gradient whose norm is `norm`; `step` counts from 1, one by one. Tells whether all weights and
     /// states that it has written are finite.
-    pub fn update(&mut self, w: &mut Arena<R>, g: &mut Gradients<R>, norm: f64, rate: f64, step: u64) -> bool {
+    pub(super) fn update(&mut self, w: &mut Arena<R>, g: &mut Gradients<R>, norm: f64, rate: f64, step: u64) -> bool {
         let _span = span(Part::Update);
         let scale = if norm > self.clip { self.clip / norm } else { 1.0 };
         let applied = Applied::new(self.rule, rate, scale, step);
@@ -237,13 +238,13 @@ fn tensors<'a, R: Real>(
 /// Does `work` on all `parts`, on all threads.
 fn spread<T: Send>(parts: &mut (impl Iterator<Item = T> + Send), work: &(impl Fn(T) + Sync)) {
     if let Some(part) = parts.next() {
-        rayon::join(|| work(part), || spread(parts, work));
+        pool::join(|| work(part), || spread(parts, work));
     }
 }
 
 fn sum_of_parts<'a, R: Real>(parts: &mut (impl Iterator<Item = &'a [R]> + Send)) -> f64 {
     parts.next().map_or(0.0, |part| {
-        let (first, rest) = rayon::join(|| squares(part), || sum_of_parts(parts));
+        let (first, rest) = pool::join(|| squares(part), || sum_of_parts(parts));
         first + rest
     })
 }
@@ -254,7 +255,7 @@ fn squares<R: Real>(x: &[R]) -> f64 {
         return sum_of_squares(x).f64();
     }
     let (a, b) = x.split_at((x.len() / 2).next_multiple_of(LANES));
-    let (a, b) = rayon::join(|| squares(a), || squares(b));
+    let (a, b) = pool::join(|| squares(a), || squares(b));
     a + b
 }
 
@@ -273,7 +274,7 @@ fn dense<R: Real>(tensor: Stated<R>, g: &[R], piece: usize, applied: &Applied<R>
         (first.states[i], rest.states[i]) =
             state.filter(|state| !state.is_empty()).map(|state| state.split_at_mut(half)).unzip();
     }
-    let (first, rest) = rayon::join(|| dense(first, g, piece, applied), || dense(rest, g_rest, piece, applied));
+    let (first, rest) = pool::join(|| dense(first, g, piece, applied), || dense(rest, g_rest, piece, applied));
     first + rest
 }
 

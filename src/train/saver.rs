@@ -12,7 +12,7 @@ use super::checkpoint::MODEL;
 use super::tensor_file::{self, Spec};
 use super::writer::Writer;
 use crate::error::{Error, Result};
-use crate::params::P;
+use crate::params::TensorId;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -56,7 +56,7 @@ pub struct Item<'a> {
     /// Its values.
     pub data: &'a [f32],
     /// For a table of which a step changes no rows but those that it tells as touched: which table, and how many rows it has.
-    pub table: Option<(P, usize)>,
+    pub table: Option<(TensorId, usize)>,
 }
 
 /// Writes the checkpoints of a run.
@@ -95,7 +95,7 @@ enum Held {
     /// Its copy.
     Copy(Vec<f32>),
     /// Its rows as the moment left them, where a step has written them since.
-    Table { table: P, rows: usize, width: usize, aside: Aside },
+    Table { table: TensorId, rows: usize, width: usize, aside: Aside },
     /// Its values, which nothing changes until all is handed over.
     Still { len: usize },
 }
@@ -231,7 +231,7 @@ impl Saver {
 
     /// Before a step writes the rows `touched` of tables: copies those that the checkpoint under way still needs. `live` are the
     /// values of its parts, in their order. Whatever else writes rows calls [`Saver::finish`] before.
-    pub fn keep<'g>(&mut self, live: &[&[f32]], touched: impl Iterator<Item = (P, &'g [u32])>) {
+    pub fn keep<'g>(&mut self, live: &[&[f32]], touched: impl Iterator<Item = (TensorId, &'g [u32])>) {
         let Some(pending) = &mut self.pending else { return };
         for (touched, touched_rows) in touched {
             for (i, part) in pending.parts.iter_mut().enumerate() {
@@ -388,8 +388,8 @@ fn write(
 mod tests {
     use super::*;
     use crate::params::{Arena, Layout, Role};
+    use crate::sys::disk::{Disk, Op};
     use crate::train::checkpoint::{ModelDir, OPTIMIZER, Purpose, STATE};
-    use crate::train::disk::{Disk, Op};
     use crate::train::tensor_file::Tensor;
     use crate::train::writer::Snapshot;
     use std::collections::BTreeMap;
@@ -463,7 +463,7 @@ mod tests {
         fn step(&mut self, saver: Option<&mut Saver>) {
             self.step += 1;
             let layout = self.w.layout().clone();
-            let mut touched: Vec<(P, Vec<u32>)> = Vec::new();
+            let mut touched: Vec<(TensorId, Vec<u32>)> = Vec::new();
             for (p, tensor) in layout.tensors().filter(|(_, tensor)| tensor.role.by_rows()) {
                 let mut rows: Vec<u32> = (0..40).map(|_| (self.random() % tensor.rows as u64) as u32).collect();
                 rows.sort_unstable();

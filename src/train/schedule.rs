@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ScheduleKind {
     /// Always the same.
     Constant,
     /// Halved whenever an evaluation is not better than all before it.
@@ -115,7 +115,7 @@ impl Best {
 /// A learning rate over time. It is saved with the training state, and goes on as if it had never been away.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    kind: Kind,
+    kind: ScheduleKind,
     base: f64,
     planned_steps: u64,
     factor: f64,
@@ -123,8 +123,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Begins with the rate `base`. `planned_steps` is where [`Kind::Linear`] ends; the others do not use it.
-    pub fn new(kind: Kind, base: f64, planned_steps: u64) -> Self {
+    /// Begins with the rate `base`. `planned_steps` is where [`ScheduleKind::Linear`] ends; the others do not use it.
+    pub fn new(kind: ScheduleKind, base: f64, planned_steps: u64) -> Self {
         Schedule { kind, base, planned_steps, factor: 1.0, best: Best::default() }
     }
 
@@ -132,8 +132,8 @@ impl Schedule {
     /// `base / N` at step N and 0 after it.
     pub fn rate(&self, step: u64) -> f64 {
         match self.kind {
-            Kind::Constant | Kind::Plateau => self.base * self.factor,
-            Kind::Linear => {
+            ScheduleKind::Constant | ScheduleKind::Plateau => self.base * self.factor,
+            ScheduleKind::Linear => {
                 let left = (self.planned_steps + 1).saturating_sub(step.max(1));
                 self.base * left as f64 / self.planned_steps.max(1) as f64
             }
@@ -147,7 +147,7 @@ impl Schedule {
 
     /// Takes note of an evaluation on the validation text.
     pub fn evaluated(&mut self, score: Score) {
-        if !self.best.improves(score) && self.kind == Kind::Plateau {
+        if !self.best.improves(score) && self.kind == ScheduleKind::Plateau {
             self.factor *= 0.5;
         }
     }
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn linear_ends_at_zero() {
-        let schedule = Schedule::new(Kind::Linear, 0.8, 4);
+        let schedule = Schedule::new(ScheduleKind::Linear, 0.8, 4);
         let rates: Vec<f64> = (1..=6).map(|step| schedule.rate(step)).collect();
         for (rate, expected) in rates.iter().zip([0.8, 0.6, 0.4, 0.2, 0.0, 0.0]) {
             assert!((rate - expected).abs() <= 1e-15, "{rates:?}");
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn plateau_halves_only_without_improvement() {
-        let mut schedule = Schedule::new(Kind::Plateau, 0.1, 0);
+        let mut schedule = Schedule::new(ScheduleKind::Plateau, 0.1, 0);
         let mut rates = Vec::new();
         for perplexity in [50.0, 40.0, 40.0, 39.0, 39.5, f64::NAN] {
             // Saved and loaded between any two evaluations.
@@ -241,7 +241,7 @@ mod tests {
             rates.push(schedule.rate(7));
         }
         assert_eq!(rates, [0.1, 0.1, 0.05, 0.05, 0.025, 0.0125]);
-        let mut constant = Schedule::new(Kind::Constant, 0.1, 0);
+        let mut constant = Schedule::new(ScheduleKind::Constant, 0.1, 0);
         constant.evaluated(Score::perplexity(1.0));
         constant.evaluated(Score::perplexity(2.0));
         assert_eq!(constant.rate(1_000_000), 0.1);
@@ -275,7 +275,7 @@ mod tests {
         let verdicts = [0.5, 0.6, f64::NAN, 0.7, 0.7, 0.2].map(|f1| stopping.evaluated(1, Score::f1(f1)));
         assert_eq!(verdicts.map(|v| v.best), [true, true, false, true, false, false]);
         assert_eq!(verdicts.map(|v| v.stop), [false, false, false, false, false, true]);
-        let mut schedule = Schedule::new(Kind::Plateau, 0.1, 0);
+        let mut schedule = Schedule::new(ScheduleKind::Plateau, 0.1, 0);
         [0.5, 0.6, 0.4].into_iter().for_each(|f1| schedule.evaluated(Score::f1(f1)));
         assert_eq!(schedule.rate(1), 0.05);
     }

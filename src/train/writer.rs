@@ -4,10 +4,10 @@ use super::checkpoint::{
     CURVES, Checkpoint, MANIFEST, METRICS, MODEL, ModelDir, PARTIAL, Purpose, VERSION, hex, is_plain, names,
     read_manifest, step_name, step_of,
 };
-use super::disk::{Disk, Output, is_held, is_litter};
 use super::tensor_file::{self, Tensor};
 use crate::error::{Error, Result};
-use rayon::prelude::*;
+use crate::pool;
+use crate::sys::disk::{Disk, Output, free_space, has_no_locks, is_held, is_litter};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
 use std::path::Path;
@@ -136,16 +136,8 @@ impl Writer {
     /// Fails unless the disk has room for `bytes` more, or does not say how much it has.
     pub fn check_space(&self, bytes: u64) -> Result<()> {
         let path = &self.dir.path;
-        let stat = match rustix::fs::statvfs(path) {
-            Ok(stat) => stat,
-            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => return Ok(()),
-            Err(e) => return Err(Error::io(path, "asking for the free space", e.into())),
-        };
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        // File systems of FUSE and of the cloud say that they have no blocks at all.
-        if free >= bytes || stat.f_blocks == 0 || stat.f_frsize == 0 {
-            return Ok(());
-        }
+        let free = free_space(path).map_err(|e| Error::io(path, "asking for the free space", e))?;
+        let Some(free) = free.filter(|&free| free < bytes) else { return Ok(()) };
         let mb = |bytes: u64| bytes as f64 / 1e6;
         let what = format!("found {:.1} MB free on the disk, expected at least {:.1} MB", mb(free), mb(bytes));
         Err(Error::io(path, SAVING, io::Error::new(io::ErrorKind::StorageFull, what)))
@@ -166,7 +158,7 @@ impl Writer {
             // Side by side: the hash of one is computed while the other goes to the disk.
             let write =
                 |(name, tensors): &(&str, &[Tensor])| write(name, &mut |out| tensor_file::write(out, &notes, tensors));
-            tensors.par_iter().map(write).collect::<Vec<Result<String>>>().into_iter().collect()
+            pool::map(tensors, write).into_iter().collect()
         })
     }
 
@@ -377,11 +369,6 @@ impl Writer {
         let dir = ModelDir { path: path.to_owned() };
         Ok(Writer { dir, disk: Disk::default(), lock, replaces: Mutex::default(), warnings })
     }
-}
-
-/// Whether the file system, as some NFS and parallel ones do, has no locks.
-fn has_no_locks(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::ENOLCK | libc::EOPNOTSUPP))
 }
 
 impl Drop for Writer {

@@ -9,9 +9,9 @@
 
 use crate::blas::{add_product, product};
 use crate::kernels::update::add;
-use crate::kernels::{Buffer, Room};
 use crate::layers::matrix::{sum_rows, transpose, view, view_mut};
 use crate::real::Real;
+use crate::sys::memory::{Buffer, Room};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// Working memory for up to so many rows.

@@ -5,8 +5,8 @@
 //! Labels are few, tokens many: the scores are turned so that tokens run down the lanes.
 
 use crate::kernels::softmax::exp_columns;
-use crate::kernels::{Buffer, Room};
 use crate::real::{LANES, Real};
+use crate::sys::memory::{Buffer, Room};
 
 /// Working memory for up to so many tokens.
 pub struct LabelSoftmax<R> {

@@ -9,8 +9,8 @@
 //! All in log space and f64. e^A is computed once a step, and e^(α − max α) once a token, so that a token costs K exponentials
 //! and K logarithms each way instead of K².
 
-use crate::kernels::{Buffer, Room};
 use crate::real::Real;
+use crate::sys::memory::{Buffer, Room};
 
 /// A and e^(A − max A), made once a step.
 pub struct Transitions {

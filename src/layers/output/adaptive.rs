@@ -16,20 +16,21 @@ use super::clusters::Tail;
 use super::full::{FullSoftmax, Gradient, Tile};
 use super::tables::Tables;
 use crate::blas::{Packed, Precision};
-use crate::kernels::{Buffer, Room, update::add};
+use crate::kernels::update::add;
 use crate::layers::matrix::{view, view_mut};
 use crate::params::{Arena, Gradients};
-use crate::profile::{Part as Of, span};
+use crate::pool;
+use crate::profile::{Part, span};
 use crate::real::Real;
+use crate::sys::memory::{Buffer, Room};
 use ndarray::s;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Tokens, or rows of a projection, that one task works on.
 const PIECE: usize = 32;
 
 /// One tail's working memory.
-struct Part<R> {
+struct TailLayer<R> {
     words: Range<usize>,
     width: usize,
     softmax: FullSoftmax<R>,
@@ -48,7 +49,7 @@ struct Part<R> {
 pub struct AdaptiveSoftmax<R> {
     units: usize,
     head: FullSoftmax<R>,
-    tails: Vec<Part<R>>,
+    tails: Vec<TailLayer<R>>,
     /// What each token's target is in the head: a word or a tail.
     classes: Vec<u32>,
     /// h and ∂h of one tail's tokens: \[N, H\].
@@ -74,7 +75,7 @@ impl<R: Real> AdaptiveSoftmax<R> {
             FullSoftmax::within(room, tokens, units, words, Tile::default(), training, precision)
         };
         let head = layer(room, units, tails.first().map_or(words, |tail| tail.first) + tails.len());
-        let part = |(words, tail): (Range<usize>, &Tail)| Part {
+        let part = |(words, tail): (Range<usize>, &Tail)| TailLayer {
             width: tail.width,
             softmax: layer(room, tail.width, words.len()),
             words,
@@ -116,11 +117,11 @@ impl<R: Real> AdaptiveSoftmax<R> {
             let gradient = Gradient { h: &mut *dprojected, output, bias };
             let tables = (w.slice(p.output), w.slice(p.bias));
             loss += tail.softmax.scaled_loss(scale, gradient, projected, &tail.targets, tables.0, tables.1);
-            let _span = span(Of::States);
+            let _span = span(Part::States);
             // ∂P = hᵀ ∂(hP), ∂h += ∂(hP) Pᵀ
             let precision = tail.precision;
             let (own, dprojected) = (view(&self.h[..n * units], n, units), view(dprojected, n, width));
-            dprojection.par_chunks_mut(PIECE * width).enumerate().for_each(|(i, dp)| {
+            pool::each(pool::chunks_mut(dprojection, PIECE * width), |i, dp| {
                 let rows = dp.len() / width;
                 precision.product(
                     view_mut(dp, rows, width),
@@ -130,7 +131,7 @@ impl<R: Real> AdaptiveSoftmax<R> {
             });
             tail.back.pack(w.matrix(p.projection).t());
             let back = &tail.back;
-            self.dh[..n * units].par_chunks_mut(PIECE * units).enumerate().for_each(|(i, dh)| {
+            pool::each(pool::chunks_mut(&mut self.dh[..n * units], PIECE * units), |i, dh| {
                 let rows = dh.len() / units;
                 back.product(view_mut(dh, rows, units), dprojected.slice(s![i * PIECE..i * PIECE + rows, ..]));
             });
@@ -184,14 +185,15 @@ impl<R: Real> AdaptiveSoftmax<R> {
     }
 }
 
-impl<R: Real> Part<R> {
+impl<R: Real> TailLayer<R> {
     /// h of the tail's tokens, to `own`, and hP.
     fn project(&mut self, own: &mut [R], h: &[R], units: usize, projection: &[R]) {
-        let _span = span(Of::Logits);
+        let _span = span(Part::Logits);
         let (n, width, precision) = (self.tokens.len(), self.width, self.precision);
         let projection = view(projection, units, width);
-        let pieces = own[..n * units].par_chunks_mut(PIECE * units).zip(self.tokens.par_chunks(PIECE));
-        pieces.zip(self.projected[..n * width].par_chunks_mut(PIECE * width)).for_each(|((own, tokens), projected)| {
+        let own = pool::chunks_mut(&mut own[..n * units], PIECE * units);
+        let projected = pool::chunks_mut(&mut self.projected[..n * width], PIECE * width);
+        pool::each((own, pool::chunks(&self.tokens, PIECE), projected), |_, (own, tokens, projected)| {
             for (own, &t) in own.chunks_exact_mut(units).zip(tokens) {
                 own.copy_from_slice(&h[t as usize * units..][..units]);
             }

@@ -14,13 +14,13 @@
 use super::{OutputLayer, Tables};
 use crate::blas::{Precision, Shared};
 use crate::kernels::softmax::{exp_columns, gather_columns, join_blocks, logistic_columns, scale_columns};
-use crate::kernels::{Buffer, Room};
 use crate::layers::matrix::{view, view_mut};
 use crate::params::{Arena, Gradients};
-use crate::profile::{Part as Of, span, task};
+use crate::pool;
+use crate::profile::{Part, span, task};
 use crate::real::{LANES, Real};
+use crate::sys::memory::{Buffer, Room};
 use ndarray::s;
-use rayon::prelude::*;
 
 /// Most tokens in a chunk.
 const CHUNK: usize = 320;
@@ -86,7 +86,7 @@ pub struct FullSoftmax<R> {
 
 /// The own targets of one chunk.
 #[derive(Clone, Copy, Default)]
-struct Part<'a> {
+struct OwnChunk<'a> {
     /// The chunk's first token.
     first: usize,
     hits: &'a [(u32, u32)],
@@ -244,7 +244,7 @@ impl<R: Real> FullSoftmax<R> {
             let end = hits.partition_point(|&(t, _)| (t as usize) < (i + 1) * self.chunk);
             let (now, later) = hits.split_at(end);
             hits = later;
-            let part = Part { first: i * self.chunk, hits: now, logistic: own.logistic };
+            let part = OwnChunk { first: i * self.chunk, hits: now, logistic: own.logistic };
             self.exponentials(i, logits.len(), &[], Some(part), u, b);
             total += if own.logistic {
                 self.logistic_losses(logits)
@@ -275,10 +275,10 @@ impl<R: Real> FullSoftmax<R> {
     /// hᵀ, a chunk at a time, so that lanes are tokens. The last columns of a chunk that is not full are zero: nobody reads what
     /// comes of them, but a NaN left there would reach the sums over rows.
     fn transpose_states(&mut self, h: &[R]) {
-        let _span = span(Of::Logits);
+        let _span = span(Part::Logits);
         let (units, chunk, stride) = (self.units, self.chunk, self.stride);
-        let chunks = self.transposed.par_chunks_mut(units * stride).zip(h.par_chunks(units * chunk));
-        chunks.for_each(|(out, h)| {
+        let transposed = pool::chunks_mut(&mut self.transposed, units * stride);
+        pool::each((transposed, pool::chunks(h, units * chunk)), |_, (out, h)| {
             if h.len() < units * chunk {
                 out.fill(R::zero());
             }
@@ -293,8 +293,8 @@ impl<R: Real> FullSoftmax<R> {
     }
 
     /// Phase 1, of `tokens` tokens.
-    fn exponentials(&mut self, index: usize, tokens: usize, targets: &[u32], own: Option<Part>, u: &[R], b: &[R]) {
-        let _span = span(Of::Logits);
+    fn exponentials(&mut self, index: usize, tokens: usize, targets: &[u32], own: Option<OwnChunk>, u: &[R], b: &[R]) {
+        let _span = span(Part::Logits);
         let (units, stride, group, block) = (self.units, self.stride, self.group, self.block);
         let training = self.training;
         assert!(u.len() == self.words * units && b.len() == self.words);
@@ -307,11 +307,16 @@ impl<R: Real> FullSoftmax<R> {
         let states = &self.states[0];
         let blocks = group.div_ceil(block) * columns;
         let room = if training { group } else { block } * stride;
-        let groups = self.logits.par_chunks_mut(room).zip(u.par_chunks(group * units)).zip(b.par_chunks(group));
-        let groups = groups.zip(self.largest.par_chunks_mut(blocks)).zip(self.sums.par_chunks_mut(blocks));
-        let groups = groups.zip(&mut self.target).enumerate().with_max_len(1);
-        groups.for_each(|(g, (((((logits, u), b), largest), sums), found))| {
-            let _task = task(Of::Logits);
+        let groups = (
+            pool::chunks_mut(&mut self.logits, room),
+            pool::chunks(u, group * units),
+            pool::chunks(b, group),
+            pool::chunks_mut(&mut self.largest, blocks),
+            pool::chunks_mut(&mut self.sums, blocks),
+            &mut self.target,
+        );
+        pool::each(groups, |g, (logits, u, b, largest, sums, found)| {
+            let _task = task(Part::Logits);
             found.clear();
             let blocks = u.chunks(block * units).zip(b.chunks(block));
             let blocks = blocks.zip(largest.chunks_exact_mut(columns)).zip(sums.chunks_exact_mut(columns));
@@ -326,7 +331,7 @@ impl<R: Real> FullSoftmax<R> {
                         found.push((t as u32, x[row * stride + t] + b[row]));
                     }
                 }
-                let Part { first: token, hits, logistic } = own.unwrap_or_default();
+                let OwnChunk { first: token, hits, logistic } = own.unwrap_or_default();
                 for &(t, row) in hits {
                     if let Some(row) = (row as usize).checked_sub(first).filter(|&row| row < b.len()) {
                         x[row * stride + t as usize - token] = R::of(NEVER);
@@ -350,7 +355,7 @@ impl<R: Real> FullSoftmax<R> {
 
     /// Phase 2 of logistic losses: those of the noise words, and of the targets, whose logits become σ.
     fn logistic_losses(&mut self, own: &mut [R]) -> f64 {
-        let _span = span(Of::Normalise);
+        let _span = span(Part::Normalise);
         let used = self.used();
         let noise: f64 =
             self.sums[..used].chunks_exact(self.columns).flat_map(|row| &row[..own.len()]).map(|x| x.f64()).sum();
@@ -367,7 +372,7 @@ impl<R: Real> FullSoftmax<R> {
     /// Phase 2: the loss of each of `tokens` tokens; `sums` become what makes exponentials probabilities. The tokens' own logits
     /// become probabilities.
     fn normalise(&mut self, tokens: usize, own: Option<&mut [R]>) -> &[f64] {
-        let _span = span(Of::Normalise);
+        let _span = span(Part::Normalise);
         let (rows, mut used) = (self.used(), self.used());
         if let Some(own) = &own {
             let (largest, sums) = (&mut self.largest[used..][..self.columns], &mut self.sums[used..][..self.columns]);
@@ -415,20 +420,23 @@ impl<R: Real> FullSoftmax<R> {
         du: &mut [R],
         db: &mut [R],
     ) {
-        let _span = span(Of::Gradients);
+        let _span = span(Part::Gradients);
         let (units, columns, stride, group, block) = (self.units, self.columns, self.stride, self.group, self.block);
         let (hot, precision) = (R::of(scale), self.precision);
         let h = view(h, tokens, units);
         self.states[1].set(h);
         let states = &self.states[1];
         let blocks = group.div_ceil(block) * columns;
-        let logits = &mut self.logits[..self.words * stride];
-        let groups = logits.par_chunks_mut(group * stride).zip(u.par_chunks(group * units));
-        let groups = groups.zip(du.par_chunks_mut(group * units)).zip(db.par_chunks_mut(group));
-        let groups = groups.zip(self.sums.par_chunks_mut(blocks)).zip(self.shares.par_chunks_mut(units * stride));
-        let groups = groups.enumerate().with_max_len(1);
-        groups.for_each(|(g, (((((logits, u), du), db), factors), share))| {
-            let _task = task(Of::Gradients);
+        let groups = (
+            pool::chunks_mut(&mut self.logits[..self.words * stride], group * stride),
+            pool::chunks(u, group * units),
+            pool::chunks_mut(du, group * units),
+            pool::chunks_mut(db, group),
+            pool::chunks_mut(&mut self.sums, blocks),
+            pool::chunks_mut(&mut self.shares, units * stride),
+        );
+        pool::each(groups, |g, (logits, u, du, db, factors, share)| {
+            let _task = task(Part::Gradients);
             let blocks =
                 logits.chunks_mut(block * stride).zip(u.chunks(block * units)).zip(du.chunks_mut(block * units));
             let blocks = blocks.zip(db.chunks_mut(block)).zip(factors.chunks_exact_mut(columns));
@@ -456,12 +464,12 @@ impl<R: Real> FullSoftmax<R> {
 
     /// Phase 4.
     fn gather_states(&mut self, dh: &mut [R]) {
-        let _span = span(Of::States);
+        let _span = span(Part::States);
         let (units, stride) = (self.units, self.stride);
         let shares = &self.shares[..self.words.div_ceil(self.group) * units * stride];
-        dh.par_chunks_mut(LANES * units)
-            .enumerate()
-            .for_each(|(strip, dh)| gather_columns(dh, shares, stride, units, strip * LANES));
+        pool::each(pool::chunks_mut(dh, LANES * units), |strip, dh| {
+            gather_columns(dh, shares, stride, units, strip * LANES);
+        });
     }
 }
 

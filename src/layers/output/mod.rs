@@ -17,10 +17,10 @@ pub use tables::Tables;
 
 use super::shards::Division;
 use crate::blas::Precision;
-use crate::kernels::Room;
 use crate::params::{Arena, Gradients, Layout, Role};
 use crate::real::Real;
 use crate::rng::Stream;
+use crate::sys::memory::Room;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

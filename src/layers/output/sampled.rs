@@ -19,14 +19,14 @@ use super::sampler::Sampler;
 use super::{OutputLayer, Tables};
 use crate::blas::Precision;
 use crate::kernels::softmax::{add_scaled_rows, dot_rows, scaled_rows};
-use crate::kernels::{Buffer, Room};
 use crate::layers::embedding::{Order, lookup};
 use crate::layers::shards::Division;
 use crate::params::{Arena, Gradients};
+use crate::pool;
 use crate::profile::{Part, span};
 use crate::real::Real;
 use crate::rng::Stream;
-use rayon::prelude::*;
+use crate::sys::memory::{Buffer, Room};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -185,9 +185,13 @@ impl<R: Real> Sampled<R> {
         let (units, tokens) = (self.samples.units, targets.len());
         let drawing = span(Part::Sample);
         let correction = self.samples.correction();
-        let pieces = self.target_rows[..tokens * units].par_chunks_mut(PIECE * units);
-        let pieces = pieces.zip(self.logits[..tokens].par_chunks_mut(PIECE)).zip(targets.par_chunks(PIECE));
-        pieces.zip(h.par_chunks(PIECE * units)).for_each(|(((rows, logits), targets), h)| {
+        let pieces = (
+            pool::chunks_mut(&mut self.target_rows[..tokens * units], PIECE * units),
+            pool::chunks_mut(&mut self.logits[..tokens], PIECE),
+            pool::chunks(targets, PIECE),
+            pool::chunks(h, PIECE * units),
+        );
+        pool::each(pieces, |_, (rows, logits, targets, h)| {
             lookup(rows, targets, u, units);
             dot_rows(logits, h, rows, units);
             for (logit, &target) in logits.iter_mut().zip(targets) {
@@ -200,14 +204,16 @@ impl<R: Real> Sampled<R> {
             Some(lanes) => self.lanes_losses(lanes, dh, h, targets, u, b),
         };
         let _span = span(Part::States);
-        let logits = &self.logits[..tokens];
-        let pieces = self.target_rows[..tokens * units].par_chunks_mut(PIECE * units).zip(logits.par_chunks(PIECE));
-        pieces.zip(dh.par_chunks_mut(PIECE * units)).zip(h.par_chunks(PIECE * units)).for_each(
-            |(((rows, dlogits), dh), h)| {
-                add_scaled_rows(dh, dlogits, rows, units);
-                scaled_rows(rows, dlogits, h, units);
-            },
+        let pieces = (
+            pool::chunks_mut(&mut self.target_rows[..tokens * units], PIECE * units),
+            pool::chunks(&self.logits[..tokens], PIECE),
+            pool::chunks_mut(dh, PIECE * units),
+            pool::chunks(h, PIECE * units),
         );
+        pool::each(pieces, |_, (rows, dlogits, dh, h)| {
+            add_scaled_rows(dh, dlogits, rows, units);
+            scaled_rows(rows, dlogits, h, units);
+        });
         loss
     }
 
@@ -312,8 +318,13 @@ impl<R: Real> Samples<R> {
         let correction = self.correction();
         let (rows, bias) = (&mut self.rows[..drawn * units], &mut self.bias[..drawn]);
         let counts = &self.counts[sample * samples..][..drawn];
-        let pieces = rows.par_chunks_mut(PIECE * units).zip(bias.par_chunks_mut(PIECE)).zip(counts.par_chunks(PIECE));
-        pieces.zip(ids.par_chunks(PIECE)).for_each(|(((rows, bias), counts), ids)| {
+        let pieces = (
+            pool::chunks_mut(rows, PIECE * units),
+            pool::chunks_mut(bias, PIECE),
+            pool::chunks(counts, PIECE),
+            pool::chunks(ids, PIECE),
+        );
+        pool::each(pieces, |_, (rows, bias, counts, ids)| {
             lookup(rows, ids, u, units);
             for ((bias, &id), &count) in bias.iter_mut().zip(ids).zip(counts) {
                 let times = if draws == Draws::WithReplacement { f64::from(count).ln() } else { 0.0 };

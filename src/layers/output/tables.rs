@@ -3,7 +3,7 @@
 use super::clusters::Tail;
 use crate::blas::{add_product, product};
 use crate::layers::matrix::{view, view_mut};
-use crate::params::{Arena, Layout, P, Role};
+use crate::params::{Arena, Layout, Role, TensorId};
 use crate::real::Real;
 use std::ops::Range;
 
@@ -11,9 +11,9 @@ use std::ops::Range;
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// U₀: \[words of the head + tails, H\]
-    pub output: P,
+    pub output: TensorId,
     /// b₀
-    pub bias: P,
+    pub bias: TensorId,
     pub(super) tails: Vec<TailTables>,
 }
 
@@ -21,11 +21,11 @@ pub struct Tables {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TailTables {
     /// Pᵢ: \[H, width\]
-    pub projection: P,
+    pub projection: TensorId,
     /// Uᵢ: \[words, width\]
-    pub output: P,
+    pub output: TensorId,
     /// bᵢ
-    pub bias: P,
+    pub bias: TensorId,
 }
 
 impl Tables {
@@ -44,7 +44,7 @@ impl Tables {
     }
 
     /// Those of the whole vocabulary.
-    pub fn whole(output: P, bias: P) -> Self {
+    pub fn whole(output: TensorId, bias: TensorId) -> Self {
         Tables { output, bias, tails: Vec::new() }
     }
 
@@ -54,13 +54,13 @@ impl Tables {
     }
 
     /// The tails' biases.
-    pub fn tail_biases(&self) -> impl DoubleEndedIterator<Item = P> {
+    pub fn tail_biases(&self) -> impl DoubleEndedIterator<Item = TensorId> {
         self.tails.iter().map(|tail| tail.bias)
     }
 
     /// ln ŷ of all words \[V\], given one state `h` \[H\].
     pub fn distribution<R: Real>(&self, out: &mut [R], h: &[R], w: &Arena<R>) {
-        let logits = |u: P, b: P, h: &[R]| -> Vec<f64> {
+        let logits = |u: TensorId, b: TensorId, h: &[R]| -> Vec<f64> {
             let mut logits = w.slice(b).to_vec();
             let words = logits.len();
             add_product(view_mut(&mut logits, 1, words), view(h, 1, h.len()), w.matrix(u).t());

@@ -11,12 +11,13 @@ use super::{Gates, Masks, Prepared, Recurrence, Tape, mean};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::multiply;
 use crate::kernels::gates::{self, FeedbackGradient, feedback, feedback_backward};
-use crate::kernels::{Buffer, Room, update::add};
+use crate::kernels::update::add;
 use crate::layers::cells::Block;
 use crate::layers::matrix::{clear_rows, sum_rows, view, view_mut};
 use crate::layers::norms::{Norms, norm};
-use crate::params::{Arena, Layout, P, Role};
+use crate::params::{Arena, Layout, Role, TensorId};
 use crate::real::Real;
+use crate::sys::memory::{Buffer, Room};
 use ndarray::{Axis, s};
 use std::ops::Range;
 
@@ -24,13 +25,13 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug)]
 struct Layer {
     /// Wʲ \[D or H, width\]
-    input: P,
+    input: TensorId,
     /// w_gⁱʲ, a column for each i: \[D or H, L\]
-    gates: P,
+    gates: TensorId,
     /// What goes from here to each layer, and with GRUs to the own r and z: \[H, sent\]
-    recurrent: P,
+    recurrent: TensorId,
     /// bʲ \[width\]
-    bias: P,
+    bias: TensorId,
 }
 
 /// What gated units keep.
@@ -42,7 +43,7 @@ pub(super) struct Weights {
     shape: gates::Feedback,
     layers: Vec<Layer>,
     /// u_gⁱʲ in column j·L + i: \[L·H, L·L\]
-    gates: P,
+    gates: TensorId,
 }
 
 impl Weights {
@@ -63,7 +64,7 @@ impl Weights {
     }
 
     /// What [`Prepared`] holds: three of each layer, then those of all gates.
-    pub fn matrices(&self) -> Vec<P> {
+    pub fn matrices(&self) -> Vec<TensorId> {
         let layers = self.layers.iter().flat_map(|l| [l.input, l.gates, l.recurrent]);
         layers.chain([self.gates]).collect()
     }

@@ -13,11 +13,11 @@ use super::norms::Norms;
 use crate::blas::{Packed, Precision};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::{Keep, dropout_backward, scale};
-use crate::kernels::{Buffer, Room};
-use crate::params::{Arena, Layout, P, Tensor};
+use crate::params::{Arena, Layout, Tensor, TensorId};
+use crate::pool;
 use crate::real::Real;
 use crate::rng::{Place, Purpose};
-use rayon::prelude::*;
+use crate::sys::memory::{Buffer, Room};
 use serde::{Deserialize, Serialize};
 
 /// The recurrent cells.
@@ -125,7 +125,7 @@ enum Kinds {
 
 /// A matrix for products forward and, transposed, backward.
 struct Pair<R> {
-    p: P,
+    p: TensorId,
     forward: Packed<R>,
     back: Packed<R>,
 }
@@ -293,7 +293,7 @@ impl Net {
             Kinds::Stack(_, all) => all.iter().flat_map(Weights::matrices).collect(),
             Kinds::Feedback(weights) => weights.matrices(),
         };
-        let pair = |p: P| {
+        let pair = |p: TensorId| {
             let Tensor { rows, columns, .. } = *layout.tensor(p);
             let forward = Packed::new(room, rows, columns, precision);
             Pair { p, forward, back: Packed::new(room, columns, rows, precision) }
@@ -303,10 +303,10 @@ impl Net {
 
     /// Packs the present weights, for the way there, and if `back`, for the way back too.
     pub fn prepare<R: Real>(&self, prepared: &mut Prepared<R>, w: &Arena<R>, back: bool) {
-        prepared.pairs.par_iter_mut().with_max_len(1).for_each(|Pair { p, forward, back: backward }| {
+        pool::each(&mut prepared.pairs, |_, Pair { p, forward, back: backward }| {
             let matrix = w.matrix(*p);
             if back {
-                rayon::join(|| forward.pack(matrix), || backward.pack(matrix.t()));
+                pool::join(|| forward.pack(matrix), || backward.pack(matrix.t()));
             } else {
                 forward.pack(matrix);
             }

@@ -7,12 +7,13 @@
 
 use super::{Gates, Masks, Pair, Prepared, Recurrence, Tape};
 use crate::blas::Precision;
-use crate::kernels::{Buffer, Room, update::add};
+use crate::kernels::update::add;
 use crate::layers::cells::{Columns, Stacked, Step};
 use crate::layers::matrix::{clear_rows, view, view_mut};
 use crate::layers::norms::{Norms, norm};
-use crate::params::{Arena, Layout, P, Role};
+use crate::params::{Arena, Layout, Role, TensorId};
 use crate::real::Real;
+use crate::sys::memory::{Buffer, Room};
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 /// The weights of one layer, for D inputs and H units, in blocks of H columns: W \[D, those of the input\], U \[H, those of the state\],
@@ -20,11 +21,11 @@ use ndarray::{ArrayView2, ArrayViewMut2, s};
 #[derive(Clone, Copy, Debug)]
 pub struct Weights {
     /// W, on the input.
-    pub input: P,
+    pub input: TensorId,
     /// U, on the state before.
-    pub recurrent: P,
+    pub recurrent: TensorId,
     /// The bias.
-    pub bias: P,
+    pub bias: TensorId,
 }
 
 impl Weights {
@@ -38,7 +39,7 @@ impl Weights {
     }
 
     /// What [`Prepared`] holds of a layer.
-    pub(super) fn matrices(&self) -> [P; 2] {
+    pub(super) fn matrices(&self) -> [TensorId; 2] {
         [self.input, self.recurrent]
     }
 }

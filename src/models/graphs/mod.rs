@@ -10,7 +10,7 @@ pub use ner::tagger;
 pub use siamese::{pseudo_siamese, siamese};
 
 use crate::graph::{Builder, Error, Feed, Graph, Id, Node, Session};
-use crate::params::{Arena, Layout, P};
+use crate::params::{Arena, Layout, TensorId};
 use crate::real::Real;
 
 /// A model as a graph.
@@ -20,7 +20,7 @@ pub struct ModelGraph {
     /// The node of the loss.
     pub loss: Id,
     /// The nodes of the gradients of the model's tensors.
-    pub gradients: Vec<(P, Id)>,
+    pub gradients: Vec<(TensorId, Id)>,
     /// The loss and the gradients.
     fetches: Vec<Id>,
 }
@@ -34,7 +34,7 @@ impl ModelGraph {
         let builder = Builder::default();
         let (loss, gradients) = {
             let variable =
-                |(p, tensor): (P, &crate::params::Tensor)| (tensor.name.clone(), p, builder.variable(layout, p));
+                |(p, tensor): (TensorId, &crate::params::Tensor)| (tensor.name.clone(), p, builder.variable(layout, p));
             let variables = Variables(layout.tensors().map(variable).collect());
             let loss = loss(&builder, &variables);
             let nodes: Vec<Node> = variables.0.iter().map(|(_, _, node)| *node).collect();
@@ -66,7 +66,7 @@ impl ModelGraph {
 }
 
 /// The variables of a graph by the names of their tensors.
-pub struct Variables<'b>(Vec<(String, P, Node<'b>)>);
+pub struct Variables<'b>(Vec<(String, TensorId, Node<'b>)>);
 
 impl<'b> Variables<'b> {
     /// The variable of a tensor.

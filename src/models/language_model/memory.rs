@@ -4,12 +4,12 @@ use super::config::Config;
 use super::model::LanguageModel;
 use super::space::{Shard, Space, Window};
 use crate::blas::Precision;
-use crate::kernels::Room;
 use crate::layers::embedding::Order;
 use crate::layers::matrix::Matrix;
 use crate::layers::output::Sizes;
 use crate::params::Arena;
 use crate::real::Real;
+use crate::sys::memory::Room;
 use std::sync::Arc;
 
 /// The output layer that working memory is made with.
@@ -110,7 +110,6 @@ impl LanguageModel {
             targets: room.vec(tokens),
             order: Order::new(room, tokens),
             rows: room.vec(tokens),
-            touched: false,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::layers::output::Tables;
 use crate::layers::recurrence::{Masks, Net, Prepared, Shape, Weights};
 use crate::layers::shards;
 use crate::models::initial::{Init, shares};
-use crate::params::{Arena, Gradients, Layout, P, Role};
+use crate::params::{Arena, Gradients, Layout, Role, TensorId};
 use crate::profile::{Part, span, task};
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
@@ -24,7 +24,7 @@ pub struct LanguageModel {
     pub(super) config: Config,
     pub(super) layout: Arc<Layout>,
     pub(super) net: Net,
-    pub(super) embedding: P,
+    pub(super) embedding: TensorId,
     pub(super) output: Tables,
 }
 
@@ -37,6 +37,12 @@ pub struct Noise {
     pub seed: u64,
     /// The optimizer step.
     pub step: u64,
+}
+
+/// A window that [`LanguageModel::touch`] has read into the working memory, for [`LanguageModel::step`] to go on with.
+#[derive(Debug)]
+pub struct Loaded {
+    noise: Noise,
 }
 
 impl LanguageModel {
@@ -65,12 +71,12 @@ impl LanguageModel {
     }
 
     /// The words' table.
-    pub fn words(&self) -> P {
+    pub fn words(&self) -> TensorId {
         self.embedding
     }
 
     /// L \[V, D\], the output weights \[V, H\] and their bias \[V\]; with [`super::Loss::Adaptive`] the latter two are the head's.
-    pub fn tables(&self) -> [P; 3] {
+    pub fn tables(&self) -> [TensorId; 3] {
         [self.embedding, self.output.output, self.output.bias]
     }
 
@@ -92,21 +98,32 @@ impl LanguageModel {
         w
     }
 
-    /// What the next step with this window and noise will touch: draws its sample, and lists the rows of tables in `g`. So that
-    /// they can be made ready ([`crate::train::optimizer::Optimizer::catch_up`]) before [`LanguageModel::step`] reads them.
-    pub fn touch<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, window: Window, noise: Noise) {
+    /// What the step with this window and noise will touch: reads the window, draws the sample, and lists the rows of tables in
+    /// `g`, so that they can be caught up before [`LanguageModel::step`] reads them.
+    pub fn touch<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, window: Window, noise: Noise) -> Loaded {
         self.read(space, window);
-        space.touched = true;
         let Space { shards, order, output, targets, rows, .. } = space;
         let words = shards.iter().flat_map(|shard| &shard.inputs).copied();
         order.sort(words, if self.config.tie { rows } else { g.table_mut(self.embedding).list() });
         let stream = |sample| Stream::new(noise.seed, Purpose::Negatives, noise.step, sample);
         output.as_mut().expect("a step has a loss").touch(g, targets, &stream);
+        Loaded { noise }
     }
 
-    /// The mean loss of a window's counted targets, in nats, and its gradient. The same window and noise as the
-    /// [`LanguageModel::touch`] before it, if there was one.
-    pub fn step<R: Real>(
+    /// The mean loss of the counted targets of the window that was read, in nats, and its gradient.
+    pub fn step<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, loaded: Loaded, w: &Arena<R>) -> f64 {
+        let Loaded { noise } = loaded;
+        self.forward(space, Some(noise), w);
+        let Space { output, top, dtop, targets, .. } = space;
+        let (tokens, output) = (targets.len(), output.as_mut().expect("a step has a loss"));
+        let loss = output.loss(g, dtop.rows(tokens).values, top.first(tokens), targets, w);
+        self.backward(g, space, noise);
+        loss
+    }
+
+    /// The mean loss of a window's counted targets, in nats, and its gradient: both parts of a step at once, for weights that are
+    /// caught up.
+    pub fn loss_and_gradient<R: Real>(
         &self,
         g: &mut Gradients<R>,
         space: &mut Space<R>,
@@ -114,22 +131,14 @@ impl LanguageModel {
         noise: Noise,
         w: &Arena<R>,
     ) -> f64 {
-        if !std::mem::take(&mut space.touched) {
-            self.touch(g, space, window, noise);
-            space.touched = false;
-        }
-        self.forward(space, window, Some(noise), w);
-        let Space { output, top, dtop, targets, .. } = space;
-        let (tokens, output) = (targets.len(), output.as_mut().expect("a step has a loss"));
-        let loss = output.loss(g, dtop.rows(tokens).values, top.first(tokens), targets, w);
-        self.backward(g, space, window, noise);
-        loss
+        let loaded = self.touch(g, space, window, noise);
+        self.step(g, space, loaded, w)
     }
 
     /// Runs the net over a window that was read; the counted tokens of its highest layer go to `space.top`.
-    pub(super) fn forward<R: Real>(&self, space: &mut Space<R>, window: Window, noise: Option<Noise>, w: &Arena<R>) {
+    pub(super) fn forward<R: Real>(&self, space: &mut Space<R>, noise: Option<Noise>, w: &Arena<R>) {
         let Config { embed, hidden, layers, .. } = self.config;
-        let counted = window.inputs.len() / space.lanes.all - window.loss_from;
+        let counted = space.targets.len() / space.lanes.all;
         {
             let _span = span(Part::Pack);
             self.net.prepare(&mut space.prepared, w, noise.is_some());
@@ -146,17 +155,16 @@ impl LanguageModel {
                 let Shard { inputs, net, .. } = shard;
                 lookup(net.inputs(rows, embed), inputs, w.slice(self.embedding), embed);
                 self.net.forward(net, rows, &|row| Some(inputs[row]) == self.config.reset_at, masks, w, prepared);
-                top.values.copy_from_slice(&net.top()[window.loss_from * lanes * hidden..rows * hidden]);
+                top.values.copy_from_slice(&net.top()[(rows - counted * lanes) * hidden..rows * hidden]);
                 masks.apply(layers, lanes * hidden, top.values);
             },
         );
     }
 
     /// From ∂J/∂(m ∘ h) of the counted tokens to the gradients of the net and of L.
-    fn backward<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, window: Window, noise: Noise) {
+    fn backward<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, noise: Noise) {
         let Space { lanes, shards, prepared, dtop, targets, order, .. } = space;
-        let (steps, embed) = (window.inputs.len() / lanes.all, self.config.embed);
-        let counted = steps - window.loss_from;
+        let (counted, embed) = (targets.len() / lanes.all, self.config.embed);
         {
             let _span = span(Part::Backward);
             let dtop = dtop.rows(targets.len());
@@ -174,7 +182,7 @@ impl LanguageModel {
             let _span = span(Part::Sum);
             shards::sum(g.arena.all_mut(), shards, |shard| shard.gradients.all());
         }
-        let (shards, shard_len) = (&*shards, lanes.each * steps);
+        let (shards, shard_len) = (&*shards, shards[0].inputs.len());
         let de = |token: usize| &shards[token / shard_len].net.dx()[token % shard_len * embed..][..embed];
         if self.config.tie {
             order.add_to_table(g.arena.slice_mut(self.output.output), embed, de);

@@ -57,7 +57,7 @@ impl LanguageModel {
     /// Runs the recurrent part over a window without dropout, for [`LanguageModel::target_logits`].
     pub fn follow<R: Real>(&self, space: &mut Space<R>, window: Window, w: &Arena<R>) {
         self.read(space, window);
-        self.forward(space, window, None, w);
+        self.forward(space, None, w);
     }
 
     /// Lane 0 reads a word, for [`LanguageModel::logits`].

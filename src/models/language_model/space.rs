@@ -42,8 +42,6 @@ pub struct Space<R: Real> {
     /// The tokens by their words, and the list of those words where no gradient has it.
     pub(super) order: Order,
     pub(super) rows: Vec<u32>,
-    /// Whether [`super::LanguageModel::touch`] was called for the next step.
-    pub(super) touched: bool,
 }
 
 impl<R: Real> Shard<R> {

@@ -3,14 +3,14 @@
 use super::evaluate::Evaluator;
 use crate::kernels::dropout::Keep;
 use crate::models::LanguageModel;
-use crate::models::language_model::{Noise, Space, Window};
+use crate::models::language_model::{Loaded, Noise, Space, Window};
 use crate::params::{Arena, Gradients, Layout};
 use crate::profile::{Part, span};
 use crate::rng::{Purpose, Stream};
+use crate::sys::signals::Signals;
 use crate::text::{Lanes, Windows};
 use crate::train::fit::{Outcome, SmallFile, Task};
 use crate::train::schedule::{Measure, Score};
-use crate::train::signals::Signals;
 use rand::RngExt;
 use std::sync::Arc;
 
@@ -114,7 +114,9 @@ impl Task for LmTask<'_> {
         (position * self.lanes.lanes()) as u64
     }
 
-    fn touch(&mut self, g: &mut Gradients<f32>, step: u64) {
+    type Touched = Loaded;
+
+    fn touch(&mut self, g: &mut Gradients<f32>, step: u64) -> Loaded {
         let filling = span(Part::Data);
         let index = (step % self.steps_per_epoch()) as usize;
         if index == 0 {
@@ -131,15 +133,13 @@ impl Task for LmTask<'_> {
         self.lanes.fill(window.positions(), &mut self.inputs[..n], &mut self.targets[..n]);
         drop(filling);
         let data = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: window.loss_from };
-        self.model.touch(g, &mut self.space, data, Noise { keep: self.keep, seed: self.seed, step });
+        self.model.touch(g, &mut self.space, data, Noise { keep: self.keep, seed: self.seed, step })
     }
 
-    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, loaded: Loaded, w: &Arena<f32>) -> Outcome {
         let index = (step % self.steps_per_epoch()) as usize;
         let window = self.windows.get(index);
-        let n = window.len() * self.lanes.lanes();
-        let data = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: window.loss_from };
-        let loss = self.model.step(g, &mut self.space, data, Noise { keep: self.keep, seed: self.seed, step }, w);
+        let loss = self.model.step(g, &mut self.space, loaded, w);
         if index + 1 < self.windows.count() {
             self.model.carry(&mut self.space, self.windows.get(index + 1).carry_from);
         }
@@ -161,7 +161,8 @@ impl Task for LmTask<'_> {
         let states: Vec<Vec<f32>> = self.space.states().map(<[f32]>::to_vec).collect();
         let n = window.len() * lanes;
         let data = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: window.loss_from };
-        let loss = self.model.step(g, &mut self.space, data, Noise { keep: self.keep, seed: self.seed, step }, w);
+        let noise = Noise { keep: self.keep, seed: self.seed, step };
+        let loss = self.model.loss_and_gradient(g, &mut self.space, data, noise, w);
         self.space.states_mut().zip(&states).for_each(|(state, before)| state.copy_from_slice(before));
         loss
     }

@@ -16,7 +16,8 @@ use crate::layers::losses::largest;
 use crate::models::PseudoSiamese;
 use crate::models::pseudo_siamese::{self, Input, Space};
 use crate::notices::Notice;
-use crate::params::{Arena, Gradients, Layout, P};
+use crate::params::{Arena, Gradients, Layout, TensorId};
+use crate::pool;
 use crate::text::Inputs;
 use crate::text::labelled::LabelledWords;
 use crate::text::table::Table;
@@ -273,7 +274,7 @@ impl<'a> PseudoSiameseTask<'a> {
     /// Bytes that training `net` takes, its weights included.
     pub fn bytes(net: &PseudoSiamese, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
         let batch = needs.batch.min(train.len());
-        let threads = rayon::current_num_threads();
+        let threads = pool::threads();
         let evaluation = valid.map_or(0, |valid| net.probabilities_bytes::<f32>(valid.len(), threads));
         memory::learning_bytes(net.layout(), net.trained(), needs.rule, batch, evaluation)
             + net.space_bytes::<f32>(batch)
@@ -320,7 +321,11 @@ impl Task for PseudoSiameseTask<'_> {
         self.order.examples_before(steps)
     }
 
-    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+    type Touched = ();
+
+    fn touch(&mut self, _g: &mut Gradients<f32>, _step: u64) {}
+
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, (): (), w: &Arena<f32>) -> Outcome {
         self.ids.clear();
         self.targets.clear();
         for &example in self.order.of_step(step) {
@@ -349,7 +354,7 @@ impl Task for PseudoSiameseTask<'_> {
     }
 
     /// W₁ and W₂: which of the two learns faster is a question of the source.
-    fn watched(&self) -> &[P] {
+    fn watched(&self) -> &[TensorId] {
         self.net.towers()
     }
 

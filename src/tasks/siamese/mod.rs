@@ -14,6 +14,7 @@ use crate::error::{Result, counted};
 use crate::models::Siamese;
 use crate::models::siamese::{self, Batch, Space};
 use crate::params::{Arena, Gradients, Layout};
+use crate::pool;
 use crate::text::Inputs;
 use crate::text::pairs::{Grades, Pairs};
 use crate::text::ranking::{Roc, roc, spearman};
@@ -215,7 +216,7 @@ impl<'a> SiameseTask<'a> {
     /// Bytes that training `net` takes, its weights included.
     pub fn bytes(net: &Siamese, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
         let batch = needs.batch.min(train.len());
-        let threads = rayon::current_num_threads();
+        let threads = pool::threads();
         let evaluation = valid.map_or(0, |valid| net.distances_bytes::<f32>(valid.len(), threads));
         memory::learning_bytes(net.layout(), net.trained(), needs.rule, 2 * batch, evaluation)
             + net.space_bytes::<f32>(batch)
@@ -266,7 +267,11 @@ impl Task for SiameseTask<'_> {
         self.order.examples_before(steps)
     }
 
-    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+    type Touched = ();
+
+    fn touch(&mut self, _g: &mut Gradients<f32>, _step: u64) {}
+
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, (): (), w: &Arena<f32>) -> Outcome {
         let Encoded { first, second, alike, .. } = &self.train;
         self.first.clear();
         self.second.clear();

@@ -194,7 +194,11 @@ impl Task for SoftmaxTask<'_> {
         self.order.examples_before(steps)
     }
 
-    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+    type Touched = ();
+
+    fn touch(&mut self, _g: &mut Gradients<f32>, _step: u64) {}
+
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, (): (), w: &Arena<f32>) -> Outcome {
         self.y.clear();
         for (mut to, &example) in self.x.rows_mut().into_iter().zip(self.order.of_step(step)) {
             to.assign(&self.train.x.row(example as usize));

@@ -3,10 +3,10 @@
 use crate::models::Ner;
 use crate::models::ner::{Batch, Table};
 use crate::params::Arena;
+use crate::pool;
 use crate::text::features::{Caps, PADDING, Suffixes};
 use crate::text::words::{BEGIN, END, WordIndex};
 use hashbrown::HashMap;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Lengths of the suffixes that are features, in characters.
@@ -71,28 +71,25 @@ impl Encoder {
     pub fn encode(&self, words: &[&str], ends: &[usize], around: usize) -> Encoded {
         let tables = 1 + usize::from(self.caps) + self.suffixes.len();
         let blocks = blocks(ends, BLOCK);
-        let parts: Vec<Vec<Vec<u32>>> = blocks
-            .par_iter()
-            .map(|block| {
-                let tokens = starts(ends, block.start)..ends[block.end - 1];
-                let mut rows: Vec<Vec<u32>> = vec![Vec::with_capacity(tokens.len() + 2 * around * block.len()); tables];
-                let mut known: HashMap<&str, [u32; TABLES]> = HashMap::new();
-                for i in block.clone() {
-                    let pad = |rows: &mut [Vec<u32>], word: u32| {
-                        for (i, rows) in rows.iter_mut().enumerate() {
-                            rows.extend(std::iter::repeat_n(if i == 0 { word } else { PADDING }, around));
-                        }
-                    };
-                    pad(&mut rows, BEGIN);
-                    for &word in &words[starts(ends, i)..ends[i]] {
-                        let own = known.entry(word).or_insert_with(|| self.rows(word));
-                        rows.iter_mut().zip(own).for_each(|(rows, row)| rows.push(*row));
+        let parts: Vec<Vec<Vec<u32>>> = pool::map(&blocks, |block| {
+            let tokens = starts(ends, block.start)..ends[block.end - 1];
+            let mut rows: Vec<Vec<u32>> = vec![Vec::with_capacity(tokens.len() + 2 * around * block.len()); tables];
+            let mut known: HashMap<&str, [u32; TABLES]> = HashMap::new();
+            for i in block.clone() {
+                let pad = |rows: &mut [Vec<u32>], word: u32| {
+                    for (i, rows) in rows.iter_mut().enumerate() {
+                        rows.extend(std::iter::repeat_n(if i == 0 { word } else { PADDING }, around));
                     }
-                    pad(&mut rows, END);
+                };
+                pad(&mut rows, BEGIN);
+                for &word in &words[starts(ends, i)..ends[i]] {
+                    let own = known.entry(word).or_insert_with(|| self.rows(word));
+                    rows.iter_mut().zip(own).for_each(|(rows, row)| rows.push(*row));
                 }
-                rows
-            })
-            .collect();
+                pad(&mut rows, END);
+            }
+            rows
+        });
         let rows = (0..tables).map(|table| parts.iter().flat_map(|part| &part[table]).copied().collect()).collect();
         let places = (0..ends.len()).flat_map(|i| {
             let before = (2 * i + 1) * around;
@@ -197,6 +194,6 @@ impl Encoded {
             }
             labels
         };
-        self.runs().par_iter().with_max_len(1).map(label).collect::<Vec<_>>().concat()
+        pool::map(&self.runs(), label).concat()
     }
 }

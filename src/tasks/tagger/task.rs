@@ -5,6 +5,7 @@ use crate::kernels::dropout::Keep;
 use crate::models::Ner;
 use crate::models::ner::{Batch, Noise, Objective, Space};
 use crate::params::{Arena, Gradients, Layout};
+use crate::pool;
 use crate::profile::{Part, span};
 use crate::rng::{Place, Purpose};
 use crate::tasks::epochs::Batches;
@@ -72,7 +73,7 @@ impl<'a> NerTask<'a> {
     pub fn bytes(net: &Ner, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
         let (examples, _, most) = batches(train, net.config().objective, needs.batch);
         let places = most * net.config().window;
-        let evaluation = valid.map_or(0, |valid| valid.label_bytes(net, rayon::current_num_threads()));
+        let evaluation = valid.map_or(0, |valid| valid.label_bytes(net, pool::threads()));
         memory::learning_bytes(net.layout(), net.layout(), needs.rule, places, evaluation)
             + net.space_bytes::<f32>(most, true)
             + (places * train.rows.len() + examples + train.tokens() + 2 * most) * size_of::<u32>()
@@ -137,7 +138,11 @@ impl Task for NerTask<'_> {
         self.data.train.tokens() as u64 * self.order.examples_before(steps) / self.order.examples()
     }
 
-    fn step(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> Outcome {
+    type Touched = ();
+
+    fn touch(&mut self, _g: &mut Gradients<f32>, _step: u64) {}
+
+    fn step(&mut self, g: &mut Gradients<f32>, step: u64, (): (), w: &Arena<f32>) -> Outcome {
         let data = span(Part::Data);
         self.fill(step);
         drop(data);

@@ -2,12 +2,12 @@
 
 use super::{Tagger, words_and_ends};
 use crate::error::{Error, Result};
+use crate::pool::Pool;
 use crate::text::Inputs;
 use crate::text::conll::{Column, Conll, Form, Oddities, Place, cuts};
 use crate::text::inputs::is_standard_input;
 use crate::text::parts::{Parts, Unit};
 use crate::text::tags::{Reading, Tag, spans};
-use rayon::ThreadPool;
 use std::io::{BufRead, Write};
 use std::ops::Range;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub fn tag_text(
     path: &Path,
     form: Form,
     output: Option<Output>,
-    pool: &ThreadPool,
+    pool: &Pool,
     inputs: &Inputs,
     out: &mut dyn Write,
 ) -> Result<()> {
@@ -70,7 +70,7 @@ struct Tagging<'a> {
     tagger: &'a Tagger,
     /// All labels as they are written.
     labels: Vec<String>,
-    pool: &'a ThreadPool,
+    pool: &'a Pool,
     inputs: &'a Inputs,
     path: &'a Path,
     form: Form,

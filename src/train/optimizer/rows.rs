@@ -2,6 +2,7 @@
 
 use super::{SMALLEST, Stated};
 use crate::kernels::rows::RowsMut;
+use crate::pool;
 use crate::real::Real;
 
 /// Rows asked for before they are worked on.
@@ -71,7 +72,7 @@ impl<'a, R: Real> TouchedRows<'a, R> {
         // A row costs something beside its elements.
         if self.rows > 1 && self.rows * (self.width + 32) > SMALLEST {
             let (first, rest) = self.split();
-            rayon::join(|| first.for_each(work), || rest.for_each(work));
+            pool::join(|| first.for_each(work), || rest.for_each(work));
             return;
         }
         for i in 0..self.rows {

@@ -1,12 +1,13 @@
 use super::*;
-use crate::params::P;
+use crate::params::TensorId;
+use crate::train::stepper::Stepper;
 
 const ROWS: usize = 7;
 const COLUMNS: usize = 19;
 const STEPS: u64 = 900;
 
 /// A weight, a table and the biases of its rows.
-fn layout() -> (Arc<Layout>, [P; 3]) {
+fn layout() -> (Arc<Layout>, [TensorId; 3]) {
     let mut layout = Layout::default();
     let weight = layout.add("weight", 3, 5, Role::Weight);
     let table = layout.add("table", ROWS, COLUMNS, Role::OutputTable);
@@ -28,13 +29,15 @@ fn touched(step: u64) -> Vec<u32> {
     (0..ROWS as u64).filter(|&row| of(row)).map(|row| row as u32).collect()
 }
 
-fn fill<R: Real>(g: &mut Gradients<R>, step: u64, p: [P; 3]) {
+fn list<R: Real>(g: &mut Gradients<R>, step: u64, p: [TensorId; 3]) {
+    p[1..].iter().for_each(|&p| *g.table_mut(p).list() = touched(step));
+}
+
+fn fill<R: Real>(g: &mut Gradients<R>, step: u64, p: [TensorId; 3]) {
     g.arena.slice_mut(p[0]).iter_mut().zip(step * 31..).for_each(|(x, i)| *x = R::of(number(i)));
     for (p, salt) in [(p[1], 7), (p[2], 13)] {
-        let rows = g.table_mut(p);
-        *rows.list() = touched(step);
         // Some elements are small, and ε is felt.
-        let values = rows.parts_mut().1.iter_mut().zip(step * salt..);
+        let values = g.table_mut(p).parts_mut().1.iter_mut().zip(step * salt..);
         values.for_each(|(x, i)| *x = R::of(number(i) * if i.is_multiple_of(3) { 1e-7 } else { 0.1 }));
     }
 }
@@ -46,27 +49,25 @@ fn rate(step: u64) -> f64 {
 /// Runs all steps; at those for which `catch` holds, every row is caught up, and with `again` a new optimizer takes over the states.
 fn run<R: Real>(rule: Rule, catch: impl Fn(u64) -> bool, again: bool) -> (Arena<R>, Vec<Arena<R>>) {
     let (layout, p) = layout();
-    let (mut w, mut g) = (Arena::<R>::zeros(&layout), Gradients::zeros(&layout, ROWS));
-    let mut optimizer = Optimizer::new(rule, 0.7, 1e-3, &layout);
+    let mut w = Arena::<R>::zeros(&layout);
     w.all_mut().iter_mut().zip(0..).for_each(|(x, i)| *x = R::of(number(i)));
+    let optimizer = || Optimizer::new(rule, 0.7, 1e-3, &layout);
+    let mut stepper = Stepper::new(w, Gradients::zeros(&layout, ROWS), optimizer(), 0);
     for step in 1..=STEPS {
-        fill(&mut g, step, p);
-        optimizer.catch_up(&mut w, &g, step);
-        let norm = optimizer.norm(&g);
-        optimizer.update(&mut w, &mut g, norm, rate(step), step);
+        stepper.touch(|g, _| list(g, step, p)).step(|g, (), _| fill(g, step, p)).update(rate(step));
         if catch(step) {
-            optimizer.catch_up_all(&mut w, step);
+            stepper.catch_up_all();
             if again {
-                let mut other = Optimizer::new(rule, 0.7, 1e-3, &layout);
-                for (to, from) in other.states_mut(step).iter_mut().zip(optimizer.states()) {
+                let mut other = optimizer();
+                for (to, from) in other.states_mut(step).iter_mut().zip(stepper.optimizer.states()) {
                     to.all_mut().copy_from_slice(from.all());
                 }
-                optimizer = other;
+                stepper.optimizer = other;
             }
         }
     }
-    optimizer.catch_up_all(&mut w, STEPS);
-    (w, optimizer.states().to_vec())
+    stepper.catch_up_all();
+    (stepper.w, stepper.optimizer.states().to_vec())
 }
 
 /// The equations on every element in every step.
@@ -77,6 +78,7 @@ fn by_the_equations(rule: Rule) -> Arena<f64> {
     let (mut m, mut v) = (w.clone(), w.clone());
     w.all_mut().iter_mut().zip(0..).for_each(|(x, i)| *x = number(i));
     for step in 1..=STEPS {
+        list(&mut g, step, p);
         fill(&mut g, step, p);
         let all = g.dense(&layout);
         let norm = all.all().iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -138,17 +140,14 @@ fn catching_up_early_changes_nothing() {
 #[test]
 fn lazy_rows_stay() {
     let (layout, p) = layout();
-    let (mut w, mut g) = (Arena::<f64>::zeros(&layout), Gradients::zeros(&layout, ROWS));
-    let mut optimizer = Optimizer::new(Rule::Adam, f64::INFINITY, 0.0, &layout).lazy();
+    let optimizer = Optimizer::new(Rule::Adam, f64::INFINITY, 0.0, &layout).lazy();
+    let mut stepper = Stepper::new(Arena::<f64>::zeros(&layout), Gradients::zeros(&layout, ROWS), optimizer, 0);
     let mut moved = Vec::new();
     for step in 1..=6 {
-        fill(&mut g, step, p);
-        let before = w.clone();
-        optimizer.catch_up(&mut w, &g, step);
-        let norm = optimizer.norm(&g);
-        optimizer.update(&mut w, &mut g, norm, 0.1, step);
-        optimizer.catch_up_all(&mut w, step);
-        let rows = w.slice(p[1]).chunks(COLUMNS).zip(before.slice(p[1]).chunks(COLUMNS));
+        let before = stepper.w.clone();
+        stepper.touch(|g, _| list(g, step, p)).step(|g, (), _| fill(g, step, p)).update(0.1);
+        stepper.catch_up_all();
+        let rows = stepper.w.slice(p[1]).chunks(COLUMNS).zip(before.slice(p[1]).chunks(COLUMNS));
         moved.push(rows.zip(0..).filter(|((now, then), _)| now != then).map(|(_, row)| row).collect::<Vec<u32>>());
     }
     assert_eq!(moved, (1..=6).map(touched).collect::<Vec<_>>());

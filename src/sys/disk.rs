@@ -111,6 +111,21 @@ pub fn is_held(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST | libc::EBUSY | libc::ESTALE))
 }
 
+/// Bytes that the file system of `path` has free, if it says so: those of FUSE and of the cloud may say that they have no blocks at all.
+pub fn free_space(path: &Path) -> io::Result<Option<u64>> {
+    match rustix::fs::statvfs(path) {
+        Ok(stat) if stat.f_blocks == 0 || stat.f_frsize == 0 => Ok(None),
+        Ok(stat) => Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize))),
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether the file system, as some NFS and parallel ones do, has no locks.
+pub fn has_no_locks(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::ENOLCK | libc::EOPNOTSUPP))
+}
+
 /// Whether the file system cannot bring such a thing to the disk at all, which is no error of the disk.
 fn cannot_sync(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP))

@@ -1,0 +1,8 @@
+//! What is asked of the operating system and the processor: files, memory, signals, rounding. Beside `kernels/` and `blas/` the only
+//! place with `unsafe`.
+
+pub mod cpu;
+pub mod disk;
+pub mod files;
+pub mod memory;
+pub mod signals;
