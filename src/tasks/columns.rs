@@ -1,7 +1,6 @@
 //! Rows of numbers with their classes, in CSV files: as softmax classifiers and pseudo-Siamese nets take them.
 
 use super::memory;
-use super::model::Measured;
 use crate::error::{Error, Result, counted};
 use crate::notices::Notice;
 use crate::text::spans::Confusion;
@@ -206,11 +205,6 @@ impl Evaluation {
     /// Which class was taken for which.
     pub fn confusion(&self) -> Confusion {
         Confusion { tags: self.classes.clone(), counts: self.counts.clone() }
-    }
-
-    /// What there is to say of it.
-    pub fn measured(&self) -> Measured {
-        Measured { json: self.report(), text: self.text(), confusion: Some(self.confusion()) }
     }
 
     /// As people read it.

@@ -252,7 +252,8 @@ impl Model for Trained {
             Sees::Columns(columns) => {
                 let table = columns.read(file, &config.labels, inputs)?;
                 let classes = table.names.clone();
-                Ok(Encoded::rows(table).evaluate_rows(net, &classes, w).measured())
+                let found = Encoded::rows(table).evaluate_rows(net, &classes, w);
+                Ok(Measured::new(&found.report(), found.text(), Some(found.confusion())))
             }
         }
     }

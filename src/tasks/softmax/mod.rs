@@ -118,7 +118,8 @@ impl Model for Trained {
     }
 
     fn evaluate(&self, file: &Path, _: &Measuring, inputs: &Inputs) -> Result<Measured> {
-        Ok(self.evaluate_rows(file, inputs)?.measured())
+        let found = self.evaluate_rows(file, inputs)?;
+        Ok(Measured::new(&found.report(), found.text(), Some(found.confusion())))
     }
 }
 
