@@ -599,7 +599,15 @@ impl Odd {
             return Ok(());
         }
         let counted = |c| invisible(c).is_some_and(|kind| self.words[kind as usize] > 0);
-        let has = |line: &[u8]| may_be_odd(line) && std::str::from_utf8(line).is_ok_and(|line| line.contains(counted));
+        // Most lines have none of the bytes that such characters begin with.
+        let mut begins = [false; 256];
+        for c in ('\0'..='\u{ffff}').filter(|&c| counted(c)) {
+            begins[c.encode_utf8(&mut [0; 4]).as_bytes()[0] as usize] = true;
+        }
+        let has = |line: &[u8]| {
+            line.iter().any(|&byte| begins[byte as usize])
+                && std::str::from_utf8(line).is_ok_and(|line| line.contains(counted))
+        };
         let line = file.split(|&byte| byte == b'\n').position(has).map_or(0, |line| line + 1);
         let notice = Notice::of_file(path, line, format!("words: {}", found.join(", ")));
         let notice = notice.done("kept as parts of words");

@@ -417,7 +417,7 @@ mod tests {
     fn shown_to_people() {
         let report = example();
         let expected = "\
-1 sentences, 5 tokens, scheme iob2, accuracy 60.00 %
+1 sentence, 5 tokens, scheme iob2, accuracy 60.00 %
 conlleval     gold  predicted  correct  precision     recall         F1
 all types        2          4        1      25.00      50.00      33.33
 a<b              1          2        1      50.00     100.00      66.67
