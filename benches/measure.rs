@@ -4,8 +4,9 @@ use criterion::Bencher;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 use wordmill::kernels::dropout::multiply;
+use wordmill::kernels::isa::run_on;
 use wordmill::kernels::{Isa, isa};
-use wordmill::real::{Kernel, LANES, Real, Simd};
+use wordmill::real::{Kernel, LANES, Simd};
 use wordmill::sys::memory::Buffer;
 
 /// The shortest time that a call took, in seconds.
@@ -72,9 +73,9 @@ impl<const N: usize> Kernel<f32> for Fma<N> {
 /// GFLOP/s of one core on registers alone.
 pub fn peak() -> f64 {
     let (seconds, sums) = if isa() == Isa::Avx512 {
-        (shortest(|| _ = black_box(f32::dispatch(Fma::<12>))), 12)
+        (shortest(|| _ = black_box(run_on(isa(), Fma::<12>))), 12)
     } else {
-        (shortest(|| _ = black_box(f32::dispatch(Fma::<6>))), 6)
+        (shortest(|| _ = black_box(run_on(isa(), Fma::<6>))), 6)
     };
     2.0 * (ROUNDS * sums * LANES) as f64 / seconds / 1e9
 }

@@ -19,7 +19,8 @@
 //! # Example
 //! A model of five words learns a sentence by heart.
 //! ```
-//! use wordmill::kernels::dropout::Keep;
+//! use wordmill::kernels::{activation::Activation, dropout::Keep};
+//! use wordmill::layers::recurrence::Cell;
 //! use wordmill::models::language_model::{Config, LanguageModel, Noise, Window};
 //! use wordmill::models::Init;
 //! use wordmill::params::{Arena, Gradients};
@@ -31,6 +32,7 @@
 //!     embed: 8,
 //!     hidden: 16,
 //!     layers: 1,
+//!     cell: Cell::Rnn(Activation::Tanh),
 //!     reset_at: None,
 //!     ..Config::default()
 //! });

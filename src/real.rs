@@ -18,7 +18,7 @@ pub trait Real: NdFloat + Default + Send + Sync + std::iter::Sum {
     fn f64(self) -> f64;
 
     /// Runs `kernel`, compiled for the instruction set in use.
-    fn dispatch<K: Kernel<Self>>(kernel: K) -> K::Output;
+    fn dispatch<'a, C: Compiled>(kernel: C::Kernel<'a, Self>) -> Output<C::Kernel<'a, Self>, Self>;
 }
 
 /// A body compiled for each instruction set; `run` must be `#[inline(always)]` to be compiled with its instructions.
@@ -28,6 +28,22 @@ pub trait Kernel<R: Real> {
 
     /// The body.
     fn run<S: Simd<R = R>>(self, s: S) -> Self::Output;
+}
+
+/// What a kernel returns.
+pub type Output<K, R> = <K as Kernel<R>>::Output;
+
+/// A [`Kernel`] as machine code of this crate: two functions that are not generic, so that crates which call it through a generic
+/// one do not compile it again. `kernels::compiled!` implements it.
+pub trait Compiled {
+    /// The kernel.
+    type Kernel<'a, R: Real>: Kernel<R>;
+
+    /// Runs it on f32.
+    fn single<'a>(kernel: Self::Kernel<'a, f32>) -> Output<Self::Kernel<'a, f32>, f32>;
+
+    /// Runs it on f64.
+    fn double<'a>(kernel: Self::Kernel<'a, f64>) -> Output<Self::Kernel<'a, f64>, f64>;
 }
 
 /// Sixteen lanes of `R`. Every operation rounds as IEEE 754 says, so results are equal to the bit on every implementation.

@@ -15,7 +15,7 @@ use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
 use wordmill::layers::recurrence::{Cell, Kind, Unit};
 use wordmill::models::LanguageModel;
-use wordmill::models::language_model::{Config, Noise, Space, Window};
+use wordmill::models::language_model::{Config, Noise, Number, Space, Window};
 use wordmill::params::{Arena, Gradients, Layout, Role};
 use wordmill::train::optimizer::{Optimizer, Rule};
 use wordmill::train::stepper::Stepper;
@@ -75,7 +75,7 @@ struct ModelCase {
     gradients: Tensors,
 }
 
-fn check_model<R: Real>(case: &ModelCase, tolerance: f64) {
+fn check_model<R: Number>(case: &ModelCase, tolerance: f64) {
     let Sizes { steps, lanes, embed, hidden, words } = case.sizes;
     let ModelCase { cell, activation, layers, loss_from, .. } = *case;
     let what = format!("{cell:?} {activation:?}, {layers} layers, {}", R::NAME);
@@ -199,7 +199,7 @@ fn optimizers_as_pytorch() {
 /// bits it is as near as these are, and not nearer.
 #[test]
 fn f32_as_f64() {
-    fn step<R: Real>(model: &LanguageModel, keep: f64) -> (f64, Vec<Vec<f64>>) {
+    fn step<R: Number>(model: &LanguageModel, keep: f64) -> (f64, Vec<Vec<f64>>) {
         const STEPS: usize = 7;
         const LANES: usize = 37;
         let words = model.config().words as u32;

@@ -1,6 +1,7 @@
 //! Products by register tiles of rows × 16-lane vectors, over `b`'s rows as they lie, or over `b` as packed before, once for many
 //! products. Nothing is allocated.
 
+use crate::kernels::compiled;
 use crate::real::{Kernel, LANES, Real, Simd};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 
@@ -19,7 +20,7 @@ pub fn takes<R: Real>(c: &ArrayViewMut2<R>, _a: &ArrayView2<R>, b: &ArrayView2<R
 /// c = a · b, or c ← c + a · b.
 pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     let ((m, n), k) = (c.dim(), a.ncols());
-    R::dispatch(Product {
+    R::dispatch::<Products>(Product {
         m,
         n,
         k,
@@ -45,14 +46,14 @@ pub fn pack<R: Real>(out: &mut [R], b: ArrayView2<R>) {
     if b.is_empty() {
         return;
     }
-    R::dispatch(Pack { out, b });
+    R::dispatch::<Packs>(Pack { out, b });
 }
 
 /// c = a · b, or c ← c + a · b, with `b` as packed.
 pub fn packed_product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: &[R], add: bool) {
     let ((m, n), k) = (c.dim(), a.ncols());
     assert!((c.strides()[1] == 1 || n == 1) && b.len() == packed_len(k, n));
-    R::dispatch(Product {
+    R::dispatch::<Products>(Product {
         m,
         n,
         k,
@@ -104,6 +105,9 @@ fn pack_panel<R: Real>(panel: &mut [R], width: usize, source: ArrayView2<R>) {
     }
 }
 
+enum Packs {}
+compiled!(Packs, Pack<'k, R>);
+
 struct Pack<'a, R> {
     out: &'a mut [R],
     b: ArrayView2<'a, R>,
@@ -130,6 +134,9 @@ impl<R: Real> Kernel<R> for Pack<'_, R> {
         }
     }
 }
+
+enum Products {}
+compiled!(Products, Product<R>);
 
 /// The operands of one product, or of one tile of it.
 #[derive(Clone, Copy)]

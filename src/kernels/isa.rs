@@ -1,6 +1,6 @@
 //! The instruction sets: chosen once per process, and their sixteen lanes.
 
-use crate::real::{Kernel, LANES, Real, Simd};
+use crate::real::{Compiled, Kernel, LANES, Output, Real, Simd};
 use crate::{Error, Result, kernels::math};
 use std::fmt;
 use std::sync::OnceLock;
@@ -90,6 +90,31 @@ pub fn run_on<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Output {
     }
 }
 
+/// Runs a kernel on the instruction set in use.
+#[inline]
+pub fn single<K: Kernel<f32>>(kernel: K) -> K::Output {
+    match isa() {
+        // SAFETY: `isa` returns what was detected.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { x86::run_avx512(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { x86::run_avx2(kernel) },
+        _ => kernel.run(Portable::<f32>::new()),
+    }
+}
+
+/// The same of f64, which proves, while f32 is fast: one portable body, compiled with FMA where there is one.
+#[inline]
+pub fn double<K: Kernel<f64>>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    if isa() >= Isa::Avx2 {
+        // SAFETY: `isa` returns what was detected.
+        return unsafe { x86::run_portable_fma(kernel) };
+    }
+    kernel.run(Portable::<f64>::new())
+}
+
 impl Real for f32 {
     const NAME: &'static str = "f32";
 
@@ -101,17 +126,8 @@ impl Real for f32 {
         f64::from(self)
     }
 
-    #[inline]
-    fn dispatch<K: Kernel<f32>>(kernel: K) -> K::Output {
-        match isa() {
-            // SAFETY: `isa` returns what was detected.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { x86::run_avx512(kernel) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { x86::run_avx2(kernel) },
-            _ => kernel.run(Portable::<f32>::new()),
-        }
+    fn dispatch<'a, C: Compiled>(kernel: C::Kernel<'a, f32>) -> Output<C::Kernel<'a, f32>, f32> {
+        C::single(kernel)
     }
 }
 
@@ -126,15 +142,8 @@ impl Real for f64 {
         self
     }
 
-    /// f64 proves, f32 is fast: one portable body, compiled with FMA where there is one.
-    #[inline]
-    fn dispatch<K: Kernel<f64>>(kernel: K) -> K::Output {
-        #[cfg(target_arch = "x86_64")]
-        if isa() >= Isa::Avx2 {
-            // SAFETY: `isa` returns what was detected.
-            return unsafe { x86::run_portable_fma(kernel) };
-        }
-        kernel.run(Portable::<f64>::new())
+    fn dispatch<'a, C: Compiled>(kernel: C::Kernel<'a, f64>) -> Output<C::Kernel<'a, f64>, f64> {
+        C::double(kernel)
     }
 }
 

@@ -43,7 +43,7 @@ fn zip<S: Simd>(s: S, x: &mut [S::R], y: &[S::R], f: impl Fn(S::V, S::V) -> S::V
 }
 
 /// A [`crate::real::Kernel`] from a signature and a body: `kernel! { fn name(field: type, …) -> out |s| { body } }` makes
-/// the function `name`, generic over `R`, that runs the body on the instruction set in use.
+/// the function `name`, generic over `R`, that runs the body on the instruction set in use. The body is compiled here for f32 and f64.
 macro_rules! kernel {
     ($(#[$doc:meta])* $vis:vis fn $name:ident<$l:lifetime>($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? { |$s:ident| $body:expr }) => {
         $(#[$doc])*
@@ -57,10 +57,32 @@ macro_rules! kernel {
                     $body
                 }
             }
-            R::dispatch(Body($($arg,)* std::marker::PhantomData))
+            enum Both {}
+            crate::kernels::compiled!(Both, Body<'k, R>);
+            R::dispatch::<Both>(Body($($arg,)* std::marker::PhantomData))
         }
     };
     (@out $out:ty) => { $out };
     (@out) => { () };
 }
 use kernel;
+
+/// `compiled!(Name, Body<'k, R>)` implements [`crate::real::Compiled`] for a type, with a kernel.
+macro_rules! compiled {
+    ($name:ident, $kernel:ty) => {
+        impl crate::real::Compiled for $name {
+            type Kernel<'k, R: crate::real::Real> = $kernel;
+
+            #[inline(never)]
+            fn single<'k>(kernel: Self::Kernel<'k, f32>) -> crate::real::Output<Self::Kernel<'k, f32>, f32> {
+                crate::kernels::isa::single(kernel)
+            }
+
+            #[inline(never)]
+            fn double<'k>(kernel: Self::Kernel<'k, f64>) -> crate::real::Output<Self::Kernel<'k, f64>, f64> {
+                crate::kernels::isa::double(kernel)
+            }
+        }
+    };
+}
+pub(crate) use compiled;

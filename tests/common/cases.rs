@@ -9,7 +9,7 @@ use wordmill::kernels::dropout::Keep;
 use wordmill::layers::output::{Draws, Negatives, Objective, Tail};
 use wordmill::layers::recurrence::{Cell, Unit};
 use wordmill::models::LanguageModel;
-use wordmill::models::language_model::{Config, Loss, Noise, Sizes, Space, Window};
+use wordmill::models::language_model::{Config, Loss, Noise, Number, Sizes, Space, Window};
 use wordmill::params::{Arena, Gradients};
 use wordmill::real::Real;
 use wordmill::train::optimizer::{Optimizer, Rule};
@@ -176,7 +176,7 @@ impl Case {
     }
 
     /// Working memory to train in.
-    pub fn space<R: Real>(&self, model: &LanguageModel) -> Space<R> {
+    pub fn space<R: Number>(&self, model: &LanguageModel) -> Space<R> {
         model.training_space(self.steps, self.lanes, &self.counts())
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// The output layer that working memory is made with.
 #[derive(Clone, Copy)]
-enum Output<'a> {
+pub enum Output<'a> {
     /// None.
     None,
     /// Over all words, to evaluate.
@@ -25,36 +25,55 @@ enum Output<'a> {
     InTraining(&'a [u64]),
 }
 
+/// The numbers that language models are compiled for, f32 and f64. Working memory is made in functions that are not generic, and with it
+/// the layers, which it has behind their interfaces: crates that use them do not compile them again.
+pub trait Number: Real {
+    /// Working memory for windows of up to `sizes`, steps × lanes.
+    fn space(model: &LanguageModel, room: &mut Room, sizes: [usize; 2], output: Output) -> Space<Self>;
+}
+
+impl Number for f32 {
+    fn space(model: &LanguageModel, room: &mut Room, sizes: [usize; 2], output: Output) -> Space<f32> {
+        model.space_of(room, sizes, output)
+    }
+}
+
+impl Number for f64 {
+    fn space(model: &LanguageModel, room: &mut Room, sizes: [usize; 2], output: Output) -> Space<f64> {
+        model.space_of(room, sizes, output)
+    }
+}
+
 impl LanguageModel {
     /// Working memory for windows of up to `steps` × `lanes`, with the loss over all words; the states are zero.
-    pub fn space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
-        Room::make(|room| self.space_in(room, steps, lanes, Output::Learns))
+    pub fn space<R: Number>(&self, steps: usize, lanes: usize) -> Space<R> {
+        Room::make(|room| R::space(self, room, [steps, lanes], Output::Learns))
     }
 
     /// The same without room for gradients of the output layer.
-    pub fn evaluation_space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
-        Room::make(|room| self.space_in(room, steps, lanes, Output::Reads))
+    pub fn evaluation_space<R: Number>(&self, steps: usize, lanes: usize) -> Space<R> {
+        Room::make(|room| R::space(self, room, [steps, lanes], Output::Reads))
     }
 
     /// The same without an output layer over all words: for logits of the words that are asked for.
-    pub fn state_space<R: Real>(&self, steps: usize, lanes: usize) -> Space<R> {
-        Room::make(|room| self.space_in(room, steps, lanes, Output::None))
+    pub fn state_space<R: Number>(&self, steps: usize, lanes: usize) -> Space<R> {
+        Room::make(|room| R::space(self, room, [steps, lanes], Output::None))
     }
 
     /// The same to train with the model's loss, for the words' counts.
-    pub fn training_space<R: Real>(&self, steps: usize, lanes: usize, counts: &[u64]) -> Space<R> {
-        Room::make(|room| self.space_in(room, steps, lanes, Output::InTraining(counts)))
+    pub fn training_space<R: Number>(&self, steps: usize, lanes: usize, counts: &[u64]) -> Space<R> {
+        Room::make(|room| R::space(self, room, [steps, lanes], Output::InTraining(counts)))
     }
 
     /// Bytes of [`LanguageModel::evaluation_space`], or with `training` of [`LanguageModel::training_space`], but for a little.
-    pub fn space_bytes<R: Real>(&self, steps: usize, lanes: usize, training: bool) -> usize {
+    pub fn space_bytes<R: Number>(&self, steps: usize, lanes: usize, training: bool) -> usize {
         let output = if training { Output::InTraining(&[]) } else { Output::Reads };
         let Config { words, precision, ref loss, .. } = self.config;
         let beside = if training { precision.thread_bytes() + loss.sampler_bytes(words) } else { 0 };
-        beside + Room::count(|room| self.space_in::<R>(room, steps, lanes, output))
+        beside + Room::count(|room| R::space(self, room, [steps, lanes], output))
     }
 
-    fn space_in<R: Real>(&self, room: &mut Room, steps: usize, all: usize, output: Output) -> Space<R> {
+    fn space_of<R: Real>(&self, room: &mut Room, [steps, all]: [usize; 2], output: Output) -> Space<R> {
         assert!(steps > 0 && all > 0);
         let Config { words, hidden: units, ref loss, sizes, .. } = self.config;
         let (lanes, tokens, tables) = (sizes.division(all), steps * all, &self.output);

@@ -14,5 +14,6 @@ mod space;
 
 pub use crate::layers::output::Loss;
 pub use config::{Config, Sizes, shard_lanes};
+pub use memory::Number;
 pub use model::{LanguageModel, Loaded, Noise};
 pub use space::{Space, Window};
