@@ -83,7 +83,7 @@ impl Encoded {
     }
 
     /// The number of examples.
-    pub fn len(&self) -> usize {
+    pub fn examples(&self) -> usize {
         self.ids.len()
     }
 
@@ -97,7 +97,7 @@ impl Encoded {
         let probabilities = self.probabilities(net, w);
         let found = probabilities.chunks_exact(net.config().labels).map(|y| largest(y.iter().copied()));
         let right = found.zip(&self.targets).filter(|&(found, &target)| found as u32 == target).count();
-        right as f64 / self.len() as f64
+        right as f64 / self.examples() as f64
     }
 
     /// How the net does on the rows of a table, whose classes have such names.
@@ -130,9 +130,9 @@ impl Encoded {
                 }
             }
         }
-        let accuracy = right as f64 / self.len() as f64;
+        let accuracy = right as f64 / self.examples() as f64;
         let loss = (seen > 0).then(|| loss / f64::from(seen));
-        Evaluation { words: self.len(), right, accuracy, loss, labels: counts }
+        Evaluation { words: self.examples(), right, accuracy, loss, labels: counts }
     }
 }
 
@@ -274,9 +274,9 @@ pub struct PseudoSiameseTask<'a> {
 impl<'a> PseudoSiameseTask<'a> {
     /// Bytes that training `net` takes, its weights included.
     pub fn bytes(net: &PseudoSiamese, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
-        let batch = needs.batch.min(train.len());
+        let batch = needs.batch.min(train.examples());
         let threads = pool::threads();
-        let evaluation = valid.map_or(0, |valid| net.probabilities_bytes::<f32>(valid.len(), threads));
+        let evaluation = valid.map_or(0, |valid| net.probabilities_bytes::<f32>(valid.examples(), threads));
         memory::learning_bytes(net.layout(), net.trained(), needs.rule, batch, evaluation)
             + net.space_bytes::<f32>(batch)
     }
@@ -290,7 +290,7 @@ impl<'a> PseudoSiameseTask<'a> {
         seed: u64,
         files: Vec<SmallFile>,
     ) -> Self {
-        let order = Batches::new(train.len(), batch, seed);
+        let order = Batches::new(train.examples(), batch, seed);
         let batch = order.size();
         PseudoSiameseTask {
             order,

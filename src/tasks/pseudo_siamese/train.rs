@@ -151,7 +151,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     let config = Config { net: net.config().clone(), labels, columns };
 
     run.open()?;
-    let (examples, labels, parameters) = (train.len(), config.labels.len(), net.layout().parameters());
+    let (examples, labels, parameters) = (train.examples(), config.labels.len(), net.layout().parameters());
     run.progress.say(&match &sees {
         Sees::Words(lexicon) => format!(
             "{} of {labels} labels, {} with vectors of {}, {parameters} parameters, {} of them trained",

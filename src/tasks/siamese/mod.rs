@@ -62,7 +62,7 @@ impl Encoded {
     }
 
     /// The number of pairs.
-    pub fn len(&self) -> usize {
+    pub fn pairs(&self) -> usize {
         self.alike.len()
     }
 
@@ -83,7 +83,7 @@ impl Encoded {
         };
         let binary = !grades.graded;
         Evaluation {
-            pairs: self.len(),
+            pairs: self.pairs(),
             alike: binary.then(|| is_alike.iter().filter(|alike| **alike).count()),
             roc: if binary { roc(&distances, &is_alike) } else { None },
             spearman: grades.graded.then(|| spearman(&distances, &self.labels).map(|rho| -rho)),
@@ -191,7 +191,7 @@ impl Model for Trained {
     fn evaluate(&self, file: &Path, how: &Measuring, inputs: &Inputs) -> Result<Measured> {
         let pairs = Pairs::read(file, &how.columns, inputs)?;
         let pairs = Encoded::new(&pairs, &self.words, self.config.grades, inputs)?;
-        let bytes = |threads| self.net.distances_bytes::<f32>(pairs.len(), threads);
+        let bytes = |threads| self.net.distances_bytes::<f32>(pairs.pairs(), threads);
         memory::check_threads("evaluation", bytes, inputs)?;
         let found = pairs.evaluate(&self.net, &self.w);
         Ok(Measured::new(&found, found.text(), None))
@@ -215,9 +215,9 @@ pub struct SiameseTask<'a> {
 impl<'a> SiameseTask<'a> {
     /// Bytes that training `net` takes, its weights included.
     pub fn bytes(net: &Siamese, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
-        let batch = needs.batch.min(train.len());
+        let batch = needs.batch.min(train.pairs());
         let threads = pool::threads();
-        let evaluation = valid.map_or(0, |valid| net.distances_bytes::<f32>(valid.len(), threads));
+        let evaluation = valid.map_or(0, |valid| net.distances_bytes::<f32>(valid.pairs(), threads));
         memory::learning_bytes(net.layout(), net.trained(), needs.rule, 2 * batch, evaluation)
             + net.space_bytes::<f32>(batch)
     }
@@ -231,7 +231,7 @@ impl<'a> SiameseTask<'a> {
         seed: u64,
         files: Vec<SmallFile>,
     ) -> Self {
-        let order = Batches::new(train.len(), batch, seed);
+        let order = Batches::new(train.pairs(), batch, seed);
         let batch = order.size();
         let graded = |of: &Encoded| Grades::of(of.labels()).graded;
         let measure = if graded(valid.as_ref().unwrap_or(&train)) { Measure::Spearman } else { Measure::Auc };

@@ -75,7 +75,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     let encode = |pairs: &Pairs| Encoded::new(pairs, &lexicon.words, grades, inputs);
     let encoded = encode(&train)?;
     if contrastive && Grades::of(encoded.labels()).is_one() {
-        let left = encoded.len();
+        let left = encoded.pairs();
         let found = format!("one label only in the {left} pairs whose words have vectors, of {}", train.pairs.len());
         return Err(Error::input(&plan.pairs, 0, found, wanted));
     }
@@ -100,7 +100,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     run.open()?;
     run.progress.say(&format!(
         "{}, {} with vectors of {}, {} parameters, {} of them trained",
-        counted(encoded.len(), "pair"),
+        counted(encoded.pairs(), "pair"),
         counted(lexicon.words.len() - 3, "word"),
         counted(lexicon.width(), "number"),
         net.layout().parameters(),
