@@ -1,4 +1,5 @@
 //! The examples run, as the modules that they are.
+#![expect(clippy::duplicate_mod, reason = "several examples begin with the model that one of them trains")]
 
 /// Each with a test of its name.
 macro_rules! examples {
