@@ -255,7 +255,7 @@ fn foreign_files_are_named() {
     desk.file("page", "<!DOCTYPE html>\n<html>\n<p> the cat\n");
     desk.run("eval lm page").works().warns(&["page: begins with", "a web page in place of a text?", "--strict"]);
     desk.run("eval lm page --strict").refuses(3, &["a web page"]);
-    desk.run(&format!("train ner --train page --out x {SMALL_NER}")).refuses(3, &["a page of HTML or XML"]);
+    desk.run(&format!("train ner --train page --out new {SMALL_NER}")).refuses(3, &["a page of HTML or XML"]);
     desk.file("rows", "{\"text\": \"the cat\", \"n\": 1}\n");
     desk.run("eval lm rows").works().warns(&["rows: begins with", "JSON in place of a text?"]);
     desk.run("train softmax --train rows --out x").refuses(3, &["rows: found JSON"]);
