@@ -1,7 +1,7 @@
 //! Rows of numbers with their classes, in CSV files: as softmax classifiers and pseudo-Siamese nets take them.
 
+use super::measure::Measured;
 use super::memory;
-use super::model::Measured;
 use crate::error::{Error, Result};
 use crate::text::Inputs;
 use crate::text::spans::Confusion;
