@@ -4,7 +4,7 @@ use std::path::Path;
 use wordmill::Result;
 use wordmill::pool::pool;
 use wordmill::tasks::any;
-use wordmill::tasks::model::Measuring;
+use wordmill::tasks::measure::Measuring;
 use wordmill::text::Inputs;
 
 #[path = "train.rs"]

@@ -5,7 +5,7 @@ use super::inputs::{InputOptions, json};
 use crate::error::{Error, Result};
 use crate::pool::pool;
 use crate::tasks::any;
-use crate::tasks::model::{FormChoice, Measuring};
+use crate::tasks::measure::{FormChoice, Measuring};
 use crate::tasks::saved::{self, Saved};
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Options for the columns of CoNLL files, the same for every command that reads any.
 
 use super::values::size;
-use crate::tasks::model::FormChoice;
+use crate::tasks::measure::FormChoice;
 use serde::Serialize;
 
 /// Where words and tags are in a CoNLL file.

@@ -11,6 +11,7 @@ pub mod graphs;
 pub mod inspect;
 pub mod language_model;
 pub mod lexicon;
+pub mod measure;
 pub mod memory;
 pub mod model;
 pub mod neighbors;

@@ -258,7 +258,7 @@ fn foreign_files_are_named() {
     desk.run(&format!("train ner --train page --out new {SMALL_NER}")).refuses(3, &["a page of HTML or XML"]);
     desk.file("rows", "{\"text\": \"the cat\", \"n\": 1}\n");
     desk.run("eval lm rows").works().warns(&["rows: begins with", "JSON in place of a text?"]);
-    desk.run("train softmax --train rows --out x").refuses(3, &["rows: found JSON"]);
+    desk.run("train softmax --train rows --out new").refuses(3, &["rows: found JSON"]);
     desk.file("c", "-DOCSTART- -X- O O\n\nthe DT O O\ncat NN O O\n");
     desk.run("eval lm c").works().warns(&["a CoNLL file in place of a text?"]);
     desk.file("table", "a\t1\nb\t2\nc\t3\nd\t4\ne\t5\nf\t6\n");

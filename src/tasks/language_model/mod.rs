@@ -7,7 +7,8 @@ pub mod train;
 pub use evaluate::Evaluator;
 pub use train::{Plan, train};
 
-use super::model::{Measured, Measuring, Model};
+use super::measure::{Measured, Measuring};
+use super::model::Model;
 use super::neighbors::Points;
 use super::saved::{self, CONFIG, Saved, VOCABULARY, read_arena};
 use crate::blas::Precision;

@@ -6,8 +6,9 @@ pub use train::{Plan, train};
 
 use super::epochs::Batches;
 use super::lexicon::{LeftOut, check_sizes, read_words};
+use super::measure::{Measured, Measuring};
 use super::memory::{self, Needs};
-use super::model::{Measured, Measuring, Model};
+use super::model::Model;
 use super::neighbors::Points;
 use super::saved::{Saved, SiameseConfig as Config, read_arena};
 use crate::error::{Result, counted};

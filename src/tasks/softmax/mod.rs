@@ -6,8 +6,9 @@ pub use train::{Plan, train};
 
 use super::columns::Evaluation;
 use super::epochs::Batches;
+use super::measure::{Measured, Measuring};
 use super::memory::{self, Needs};
-use super::model::{Measured, Measuring, Model};
+use super::model::Model;
 use super::neighbors::Points;
 use super::saved::{Saved, SoftmaxConfig as Config, check_fit, read_arena};
 use crate::error::Result;

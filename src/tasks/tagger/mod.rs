@@ -11,8 +11,9 @@ pub use read::{Tagged, read_tagged};
 pub use train::{Plan, train};
 
 use super::lexicon::read_words;
+use super::measure::{Measured, Measuring};
 use super::memory;
-use super::model::{Measured, Measuring, Model};
+use super::model::Model;
 use super::neighbors::Points;
 use super::saved::{CONFIG, NerConfig as Config, Saved, VOCABULARY, read_arena};
 use crate::error::{Error, Result};
