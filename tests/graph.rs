@@ -364,7 +364,8 @@ fn compare(case: Case) {
     let mut fed = Fed { matrices: Vec::new(), ids: Vec::new() };
     for (l, state) in space.states_mut().enumerate() {
         state.iter_mut().enumerate().for_each(|(j, x)| *x = ((l + 2) * (j + 3) % 7) as f64 / 7.0 - 0.3);
-        fed.matrices.push((format!("h{l}"), Array2::from_shape_vec((LANES, hidden), state.to_vec()).unwrap()));
+        fed.matrices
+            .push((format!("h{l}"), Array2::from_shape_vec((LANES, state.len() / LANES), state.to_vec()).unwrap()));
     }
     let mut g = Gradients::zeros(model.layout(), STEPS * LANES + model.samples(LANES));
     let window = Window { inputs: &inputs, targets: &targets, loss_from };
