@@ -302,7 +302,7 @@ fn compare(case: &Case) {
     let mut space: Space<f64> = case.space(&model);
     fill_states(&mut space);
     let state = |(l, state): (usize, &[f64])| {
-        (format!("h{l}"), Array2::from_shape_vec((lanes, hidden), state.to_vec()).unwrap())
+        (format!("h{l}"), Array2::from_shape_vec((lanes, state.len() / lanes), state.to_vec()).unwrap())
     };
     let mut fed = Fed { matrices: space.states().enumerate().map(state).collect(), ids: Vec::new() };
     let mut g = case.gradients(&model);

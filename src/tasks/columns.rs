@@ -1,6 +1,5 @@
 //! Rows of numbers with their classes, in CSV files: as softmax classifiers and pseudo-Siamese nets take them.
 
-use super::measure::Measured;
 use super::memory;
 use crate::error::{Error, Result, counted};
 use crate::notices::Notice;

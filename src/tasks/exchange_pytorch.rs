@@ -1,12 +1,14 @@
 //! Language models to PyTorch and back.
 //!
-//! PyTorch's weights are ours transposed. Its GRU has the gates in the order r, z, n with 1 − z in the place of z, so that the
-//! weights and biases of z are negated (σ(−a) = 1 − σ(a)); the bias of q = h₋U_q + b_q is the third part of `bias_hh`.
+//! PyTorch's weights are ours transposed, its blocks in another order ([`Torch`]). Its GRU has the gates in the order r, z, n with
+//! 1 − z in the place of z, so that the weights and biases of z are negated (σ(−a) = 1 − σ(a)); the bias of q = h₋U_q + b_q is the
+//! third part of `bias_hh`.
 
 use super::language_model::Trained;
 use super::saved::{CONFIG, Saved, VOCABULARY};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
+use crate::layers::cells::{Columns, Torch};
 use crate::layers::recurrence::{Cell, Kind, Unit};
 use crate::models::LanguageModel;
 use crate::models::language_model::{Config, Loss};
@@ -20,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, Write};
 use std::mem::take;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The name of the note in a file that tells the non-linearity.
@@ -36,7 +39,7 @@ struct Named {
 /// bias.
 fn names_of(config: &Config) -> Vec<(String, Vec<usize>)> {
     let Config { words, embed, hidden, layers, .. } = *config;
-    let rows = if config.cell == Cell::Gru { 3 * hidden } else { hidden };
+    let rows = columns(config).torch.rows.len() * hidden;
     let layer = |l: usize| {
         let inputs = if l == 0 { embed } else { hidden };
         [
@@ -61,39 +64,59 @@ fn tensors_of(config: &Config, check: impl Fn(&str, &[usize]) -> Result<()>) -> 
     Ok(names.into_iter().map(|(name, shape)| Named { data: vec![0.0; shape.iter().product()], name, shape }).collect())
 }
 
-/// Where a block of H rows of PyTorch's matrix is in ours: the block of columns, and its sign.
-type Places = [(usize, f32); 3];
-/// Rows r, z, n of weight_ih in W = [r | z | n], and of weight_hh in U = [q | r | z].
-const INPUT: Places = [(0, 1.0), (1, -1.0), (2, 1.0)];
-const RECURRENT: Places = [(1, 1.0), (2, -1.0), (0, 1.0)];
-/// Where bias_ih and bias_hh have them in ours, [q | r | z | n], which are the sums of theirs.
-const BIASES: [Places; 2] = [[(1, 1.0), (2, -1.0), (3, 1.0)], [(1, 1.0), (2, -1.0), (0, 1.0)]];
-/// The same of a cell with one block.
-const BIAS: [Places; 2] = [INPUT, INPUT];
-
-/// Calls `f` with the places of equal elements, PyTorch's [rows, columns] and ours [columns, …], and the sign between them.
-fn transposed(units: usize, blocks: usize, columns: usize, places: &Places, mut f: impl FnMut(usize, usize, f32)) {
-    for (block, &(place, sign)) in places[..blocks].iter().enumerate() {
+/// Calls `f` with the places of equal elements, PyTorch's [rows, columns] and ours [columns, `blocks`], and the sign between them.
+/// `places`: where its blocks of H rows are in ours, and their signs.
+fn transposed(
+    units: usize,
+    columns: usize,
+    blocks: &Range<usize>,
+    places: impl Iterator<Item = (usize, f32)>,
+    mut f: impl FnMut(usize, usize, f32),
+) {
+    for (block, (place, sign)) in places.enumerate() {
         for unit in 0..units {
             for column in 0..columns {
                 let theirs = (block * units + unit) * columns + column;
-                f(theirs, (column * blocks + place) * units + unit, sign);
+                f(theirs, (column * blocks.len() + place - blocks.start) * units + unit, sign);
             }
         }
     }
 }
 
+/// The blocks of ours that weight_ih and bias_ih go to, with their signs; and those of weight_hh and bias_hh. Ours has one bias for both.
+fn places(torch: Torch) -> [impl Iterator<Item = (usize, f32)> + Clone; 2] {
+    [false, true].map(|of_state| {
+        torch.rows.iter().map(move |&(input, recurrent, sign)| (if of_state { recurrent } else { input }, sign))
+    })
+}
+
 /// Calls `f` with the places of the biases: 0 for bias_ih and 1 for bias_hh, the place there, that in ours, and the sign.
-fn biases(units: usize, blocks: usize, mut f: impl FnMut(usize, usize, usize, f32)) {
-    let all = if blocks == 3 { BIASES } else { BIAS };
-    for (which, places) in all.iter().enumerate() {
-        for (block, &(place, sign)) in places[..blocks].iter().enumerate() {
+fn biases(units: usize, torch: Torch, mut f: impl FnMut(usize, usize, usize, f32)) {
+    for (which, places) in places(torch).into_iter().enumerate() {
+        for (block, (place, sign)) in places.enumerate() {
             (0..units).for_each(|unit| f(which, block * units + unit, place * units + unit, sign));
         }
     }
 }
 
-/// Refuses what PyTorch's nn.RNN and nn.GRU do not have.
+/// The blocks of a model that PyTorch has.
+fn columns(config: &Config) -> &'static Columns {
+    config.cell.stacked().expect("others are refused").columns()
+}
+
+/// PyTorch's modules of recurrent layers with their blocks of rows, and the cells that they are.
+fn modules() -> impl Iterator<Item = (Torch, Kind)> {
+    Kind::ALL.into_iter().filter_map(|kind| Some((Cell::from(kind).stacked()?.columns().torch, kind)))
+}
+
+/// The names of all, as "nn.RNN or nn.GRU".
+fn names_of_modules(name: impl Fn(Torch) -> String) -> String {
+    let names: Vec<String> = modules().map(|(torch, _)| name(torch)).collect();
+    let (last, others) = names.split_last().expect("there are cells");
+    format!("{} or {last}", others.join(", "))
+}
+
+/// Refuses what PyTorch's recurrent layers do not have.
 fn refuse(config: &Config) -> Result<()> {
     let what = match config.cell {
         Cell::GatedFeedback(_) => "a gated-feedback net",
@@ -102,24 +125,26 @@ fn refuse(config: &Config) -> Result<()> {
         _ if config.reset_at.is_some() => "states that are reset at the end of a sentence",
         _ => return Ok(()),
     };
-    Err(Error::Usage(format!("PyTorch's nn.RNN and nn.GRU have nothing like {what}: this model cannot be exported")))
+    Err(Error::Usage(format!("PyTorch's recurrent layers have nothing like {what}: this model cannot be exported")))
 }
 
 /// The tensors of a language model. What is multiplied at test time, after dropout without scaling, goes into the weights.
 fn to_pytorch(model: &LanguageModel, w: &Arena<f32>) -> Vec<Named> {
     let config = model.config();
-    let (units, blocks) = (config.hidden, if config.cell == Cell::Gru { 3 } else { 1 });
+    let (units, columns) = (config.hidden, columns(config));
     let mut all = tensors_of(config, |_, _| Ok(())).expect("all are allowed");
     let factor = config.at_test as f32;
     for (l, p) in model.stack().iter().enumerate() {
         let [ih, hh, bih, bhh] = &mut all[4 * l..][..4] else { unreachable!("four tensors a layer") };
         let (input, recurrent, bias) = (w.slice(p.input), w.slice(p.recurrent), w.slice(p.bias));
-        transposed(units, blocks, ih.shape[1], &INPUT, |i, j, sign| ih.data[i] = sign * factor * input[j]);
-        let places = if blocks == 3 { &RECURRENT } else { &INPUT };
-        transposed(units, blocks, units, places, |i, j, sign| hh.data[i] = sign * recurrent[j]);
+        let [of_input, of_state] = places(columns.torch);
+        transposed(units, ih.shape[1], &columns.input, of_input, |i, j, sign| ih.data[i] = sign * factor * input[j]);
+        transposed(units, units, &columns.recurrent, of_state, |i, j, sign| hh.data[i] = sign * recurrent[j]);
         // All of a sum goes to the first of its parts.
         let mut rest = bias.to_vec();
-        biases(units, blocks, |which, i, j, sign| [&mut *bih, &mut *bhh][which].data[i] = sign * take(&mut rest[j]));
+        biases(units, columns.torch, |which, i, j, sign| {
+            [&mut *bih, &mut *bhh][which].data[i] = sign * take(&mut rest[j])
+        });
     }
     let [embedding, output, bias] = &mut all[4 * config.layers..] else { unreachable!("three tables") };
     let [l, u, b] = model.tables();
@@ -132,17 +157,17 @@ fn to_pytorch(model: &LanguageModel, w: &Arena<f32>) -> Vec<Named> {
 /// The other way: fills `w`.
 fn of_pytorch(model: &LanguageModel, w: &mut Arena<f32>, all: &[Named]) {
     let config = model.config();
-    let (units, blocks) = (config.hidden, if config.cell == Cell::Gru { 3 } else { 1 });
+    let (units, columns) = (config.hidden, columns(config));
     for (l, p) in model.stack().iter().enumerate() {
         let [ih, hh, bih, bhh] = &all[4 * l..][..4] else { unreachable!("four tensors a layer") };
         let input = w.slice_mut(p.input);
-        transposed(units, blocks, ih.shape[1], &INPUT, |i, j, sign| input[j] = sign * ih.data[i]);
+        let [of_input, of_state] = places(columns.torch);
+        transposed(units, ih.shape[1], &columns.input, of_input, |i, j, sign| input[j] = sign * ih.data[i]);
         let recurrent = w.slice_mut(p.recurrent);
-        let places = if blocks == 3 { &RECURRENT } else { &INPUT };
-        transposed(units, blocks, units, places, |i, j, sign| recurrent[j] = sign * hh.data[i]);
+        transposed(units, units, &columns.recurrent, of_state, |i, j, sign| recurrent[j] = sign * hh.data[i]);
         let bias = w.slice_mut(p.bias);
         bias.fill(0.0);
-        biases(units, blocks, |which, i, j, sign| bias[j] += sign * [bih, bhh][which].data[i]);
+        biases(units, columns.torch, |which, i, j, sign| bias[j] += sign * [bih, bhh][which].data[i]);
     }
     let [embedding, output, bias] = &all[4 * config.layers..] else { unreachable!("three tables") };
     let [l, u, b] = model.tables();
@@ -250,20 +275,19 @@ fn config(header: &Header, theirs: &Theirs, words: usize, source: &Source) -> Re
         None => {
             let all: Vec<&str> = theirs.names.values().map(|(name, _)| name.as_str()).take(12).collect();
             let found = format!("no tensor {name} among {}", all.join(", "));
-            Err(Error::input(path, 0, found, "those of an nn.Embedding, an nn.RNN or nn.GRU and an nn.Linear"))
+            let modules = names_of_modules(|torch| torch.module.into());
+            Err(Error::input(path, 0, found, format!("those of an nn.Embedding, an {modules} and an nn.Linear")))
         }
     };
     let (recurrent, hidden) = matrix("rnn.weight_hh_l0")?;
-    let cell = match recurrent / hidden {
-        _ if recurrent % hidden != 0 => None,
-        1 => Some(Kind::Rnn),
-        3 => Some(Kind::Gru),
-        _ => None,
-    };
-    let Some(cell) = cell else {
+    let Some((torch, cell)) = modules().find(|(torch, _)| torch.rows.len() * hidden == recurrent) else {
         let lstm = if recurrent == 4 * hidden { ", as an nn.LSTM has, which is not here" } else { "" };
         let found = format!("rnn.weight_hh_l0 of shape [{recurrent}, {hidden}]{lstm}");
-        return Err(Error::input(path, 0, found, "that of an nn.RNN [H, H] or an nn.GRU [3H, H]"));
+        let expected = names_of_modules(|torch| match torch.rows.len() {
+            1 => format!("an {} [H, H]", torch.module),
+            blocks => format!("an {} [{blocks}H, H]", torch.module),
+        });
+        return Err(Error::input(path, 0, found, format!("that of {expected}")));
     };
     // Tied weights are one table, under the name of either.
     let table =
@@ -294,7 +318,7 @@ fn config(header: &Header, theirs: &Theirs, words: usize, source: &Source) -> Re
         return Err(Error::input(path, 0, format!("{layers} layers"), "at most 64"));
     }
     if source.activation.is_some() && cell != Kind::Rnn {
-        return Err(Error::Usage("--activation is for an nn.RNN; the file holds an nn.GRU".into()));
+        return Err(Error::Usage(format!("--activation is for an nn.RNN; the file holds an {}", torch.module)));
     }
     let activation = source.activation.unwrap_or(noted);
     let cell = Cell::new(cell, activation, Unit::Gru);
@@ -302,7 +326,8 @@ fn config(header: &Header, theirs: &Theirs, words: usize, source: &Source) -> Re
     let expected = names_of(&config);
     match theirs.names.iter().find(|(ours, _)| !expected.iter().any(|(name, _)| name == *ours)) {
         Some((_, (name, _))) => {
-            let expected = "only an nn.Embedding, an nn.RNN or nn.GRU in one direction, and an nn.Linear";
+            let modules = names_of_modules(|torch| torch.module.into());
+            let expected = format!("only an nn.Embedding, an {modules} in one direction, and an nn.Linear");
             Err(Error::input(path, 0, format!("the tensor {name}, which has no place in such a model"), expected))
         }
         None => Ok(config),

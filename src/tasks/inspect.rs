@@ -139,7 +139,8 @@ fn watch(trained: &Trained, text: &Path, back: usize, inputs: &Inputs) -> Result
         (0..n).map(|i| gates.iter().map(|g| of(g)[i]).sum::<f64>() / windows as f64).collect()
     };
     let feedback = (0..gates[0].feedback.len()).map(|row| all(&|g: &Gates| &g.feedback[row])).collect();
-    Ok((sums, Gates { reset: all(&|g: &Gates| &g.reset), update: all(&|g: &Gates| &g.update), feedback }))
+    let named = gates[0].named.keys().map(|&name| (name, all(&|g: &Gates| &g.named[name]))).collect();
+    Ok((sums, Gates { named, feedback }))
 }
 
 fn weights(w: &Arena<f32>) -> Report {
@@ -191,8 +192,9 @@ impl fmt::Display for Report {
             }
         }
         if let Some(gates) = &self.gates {
-            for (l, (reset, update)) in gates.reset.iter().zip(&gates.update).enumerate() {
-                writeln!(out, "\nlayer {}: mean reset gate {reset:.3}, mean update gate {update:.3}", l + 1)?;
+            for l in 0..gates.named.values().next().map_or(0, Vec::len) {
+                let means = gates.named.iter().map(|(name, of)| format!("mean {name} gate {:.3}", of[l]));
+                writeln!(out, "\nlayer {}: {}", l + 1, means.collect::<Vec<_>>().join(", "))?;
             }
             if !gates.feedback.is_empty() {
                 writeln!(out, "\nmean gates, from layer (row) to layer (column)")?;

@@ -7,23 +7,29 @@
 //! A row of pre-activations is \[q | r | z | n\]: the product with the state makes the first three columns, that with the input the
 //! last three, each at once, and so do the gradients of U and W. PyTorch's z is 1 − z.
 
-use super::{Block, Columns, Step};
+use super::{Block, Columns, Step, Torch};
 use crate::kernels::gates;
 use crate::real::Real;
 
 /// A row of its pre-activations.
-const BLOCKS: &[Block] =
-    &[Block::value("recurrent candidate"), Block::gate("reset"), Block::gate("update"), Block::value("candidate")];
+pub const COLUMNS: Columns = Columns {
+    blocks: &[
+        Block::value("recurrent candidate"),
+        Block::gate("reset"),
+        Block::gate("update"),
+        Block::value("candidate"),
+    ],
+    input: 1..4,
+    recurrent: 0..3,
+    carried: 0..0,
+    torch: Torch { module: "nn.GRU", rows: &[(1, 1, 1.0), (2, 2, -1.0), (3, 0, 1.0)] },
+};
 
 /// Without parameters of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Gru;
 
 impl<R: Real> Step<R> for Gru {
-    fn columns(&self) -> Columns {
-        Columns { blocks: BLOCKS, input: 1..4, recurrent: 0..3, carried: 0..0 }
-    }
-
     fn forward(&self, h: &mut [R], a: &mut [R], before: &[R], units: usize) {
         gates::gru(h, a, before, units);
     }

@@ -30,8 +30,18 @@ impl Block {
     }
 }
 
+/// The same cell in PyTorch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Torch {
+    /// Its name, as `nn.GRU`.
+    pub module: &'static str,
+    /// For each block of H rows of its matrices in turn: the block of ours that the product with the input goes to, and that of the
+    /// product with the state, and the sign of ours.
+    pub rows: &'static [(usize, usize, f32)],
+}
+
 /// How a row of a cell's pre-activations is made up, in blocks of H columns.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Columns {
     /// All of them, in their order.
     pub blocks: &'static [Block],
@@ -41,6 +51,8 @@ pub struct Columns {
     pub recurrent: Range<usize>,
     /// What the cell keeps there belongs to the state beside h: it comes back as a part of the state before.
     pub carried: Range<usize>,
+    /// How PyTorch has them.
+    pub torch: Torch,
 }
 
 impl Columns {
@@ -68,9 +80,6 @@ impl Columns {
 /// One step of a recurrent layer between its matrix products, for b lanes and H units. Its state is S wide
 /// ([`Columns::state_width`]); h is the first H columns of it.
 pub trait Step<R: Real>: Send + Sync {
-    /// The columns of its pre-activations.
-    fn columns(&self) -> Columns;
-
     /// Computes `h` \[b, H\] from the state before, `before` \[b, S\], and the pre-activations `a` \[b, width\] (products and biases),
     /// in which it keeps what [`Step::backward`] needs and what is carried beside h.
     fn forward(&self, h: &mut [R], a: &mut [R], before: &[R], units: usize);
@@ -99,7 +108,10 @@ impl Stacked {
     }
 
     /// The columns of its pre-activations.
-    pub fn columns(&self) -> Columns {
-        self.step::<f32>().columns()
+    pub fn columns(&self) -> &'static Columns {
+        match self {
+            Stacked::Simple(_) => &simple::COLUMNS,
+            Stacked::Gru(_) => &gru::COLUMNS,
+        }
     }
 }

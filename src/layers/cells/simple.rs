@@ -4,22 +4,24 @@
 //!
 //! δ = ∂J/∂h ∘ f'(h)
 
-use super::{Block, Columns, Step};
+use super::{Block, Columns, Step, Torch};
 use crate::kernels::activation::Activation;
 use crate::real::Real;
 
 /// A row of its pre-activations.
-const BLOCKS: &[Block] = &[Block::value("state")];
+pub const COLUMNS: Columns = Columns {
+    blocks: &[Block::value("state")],
+    input: 0..1,
+    recurrent: 0..1,
+    carried: 0..0,
+    torch: Torch { module: "nn.RNN", rows: &[(0, 0, 1.0)] },
+};
 
 /// f is σ, tanh or relu.
 #[derive(Clone, Copy, Debug)]
 pub struct Simple(pub Activation);
 
 impl<R: Real> Step<R> for Simple {
-    fn columns(&self) -> Columns {
-        Columns { blocks: BLOCKS, input: 0..1, recurrent: 0..1, carried: 0..0 }
-    }
-
     fn forward(&self, h: &mut [R], a: &mut [R], _before: &[R], _units: usize) {
         self.0.forward(a, h);
     }

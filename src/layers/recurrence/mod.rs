@@ -19,6 +19,7 @@ use crate::real::Real;
 use crate::rng::{Place, Purpose};
 use crate::sys::memory::{Buffer, Room};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The recurrent cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,11 @@ pub enum Kind {
     Gru,
     /// Every layer feeds all layers of the next step, through gates (Chung et al. 2015)
     GatedFeedback,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::Rnn, Kind::Gru, Kind::GatedFeedback];
 }
 
 /// The units of a gated-feedback net.
@@ -71,6 +77,15 @@ impl Cell {
             Cell::Rnn(_) => Kind::Rnn,
             Cell::Gru => Kind::Gru,
             Cell::GatedFeedback(_) => Kind::GatedFeedback,
+        }
+    }
+
+    /// What is stacked, if layers of it are.
+    pub fn stacked(self) -> Option<Stacked> {
+        match self {
+            Cell::Rnn(activation) => Some(Stacked::Simple(Simple(activation))),
+            Cell::Gru => Some(Stacked::Gru(Gru)),
+            Cell::GatedFeedback(_) => None,
         }
     }
 
@@ -224,10 +239,10 @@ pub struct Masks {
 /// Means of gates over steps, lanes and units.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Gates {
-    /// r of each layer, with gated units: how much of the state goes into the candidate.
-    pub reset: Vec<f64>,
-    /// z of each layer, with gated units: how much of the state is replaced.
-    pub update: Vec<f64>,
+    /// Those of the units by their names, for each layer: of GRUs `reset`, how much of the state goes into the candidate, and `update`,
+    /// how much of the state is replaced.
+    #[serde(flatten)]
+    pub named: BTreeMap<&'static str, Vec<f64>>,
     /// gⁱʲ of a gated-feedback net: row i, column j.
     pub feedback: Vec<Vec<f64>>,
 }
@@ -251,12 +266,8 @@ impl Gates {
     /// Adds those of a layer, from rows of `blocks` of `units` columns.
     fn add<R: Real>(&mut self, rows: &[R], blocks: &[Block], units: usize) {
         for (i, block) in blocks.iter().enumerate().filter(|(_, block)| block.is_gate) {
-            let means = match block.name {
-                "reset" => &mut self.reset,
-                "update" => &mut self.update,
-                name => panic!("{name} is a gate that nobody shows"),
-            };
-            means.push(mean(rows, blocks.len() * units, i * units..(i + 1) * units));
+            let mean = mean(rows, blocks.len() * units, i * units..(i + 1) * units);
+            self.named.entry(block.name).or_default().push(mean);
         }
     }
 }
@@ -265,17 +276,14 @@ impl Net {
     /// Adds the tensors of a net to a layout.
     pub fn add(layout: &mut Layout, shape: Shape) -> Net {
         let Shape { inputs, units, layers, .. } = shape;
-        let cell = match shape.cell {
-            Cell::Rnn(activation) => Stacked::Simple(Simple(activation)),
-            Cell::Gru => Stacked::Gru(Gru),
-            Cell::GatedFeedback(unit) => {
-                let weights = gated_feedback::Weights::add(layout, inputs, units, layers, unit == Unit::Gru);
-                return Net { shape, weights: Kinds::Feedback(weights) };
-            }
+        let Some(cell) = shape.cell.stacked() else {
+            let gru = shape.cell.unit() == Unit::Gru;
+            let weights = gated_feedback::Weights::add(layout, inputs, units, layers, gru);
+            return Net { shape, weights: Kinds::Feedback(weights) };
         };
         let columns = cell.columns();
         let of = |l| if l == 0 { inputs } else { units };
-        let layer = |l| Weights::add(layout, &format!("layer{l}"), of(l), units, &columns);
+        let layer = |l| Weights::add(layout, &format!("layer{l}"), of(l), units, columns);
         Net { shape, weights: Kinds::Stack(cell, (0..layers).map(layer).collect()) }
     }
 

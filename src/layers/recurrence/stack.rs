@@ -65,7 +65,7 @@ pub(super) struct Stack<R> {
 /// What the layers have in common.
 struct Sizes {
     cell: Stacked,
-    columns: Columns,
+    columns: &'static Columns,
     lanes: usize,
     units: usize,
 }

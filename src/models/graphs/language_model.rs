@@ -10,7 +10,7 @@ use crate::models::language_model::{Config, Loss};
 /// How far a language model is unrolled, and what is fed to it.
 ///
 /// Placeholders, with steps t and layers l counted from 0: `x{t}` and `y{t}`, the words \[B\]; `h{l}`, the states before the first
-/// step \[B, H\]; with dropout `mask{l}.{t}`, the factors of the inputs of layer l, those of the highest layer's output after the
+/// step \[B, S\], h and what a cell carries beside it; with dropout `mask{l}.{t}`, the factors of the inputs of layer l, those of the highest layer's output after the
 /// last \[B, D or H\]; with a sample what [`Output`] says.
 #[derive(Clone, Copy, Debug)]
 pub struct Unrolled {
@@ -55,7 +55,8 @@ pub fn language_model(model: &LanguageModel, unrolled: Unrolled) -> Result<Model
                 Some(Sample::new(b, v, words, drawn, model.samples(lanes) / model.samples(1)))
             }
         };
-        let mut states: Vec<Node> = (0..layers).map(|l| b.placeholder(format!("h{l}"), lanes, hidden)).collect();
+        let width = config.cell.stacked().map_or(hidden, |cell| cell.columns().state_width(hidden));
+        let mut states: Vec<Node> = (0..layers).map(|l| b.placeholder(format!("h{l}"), lanes, width)).collect();
         let mut losses = Vec::new();
         for t in 0..steps {
             let x = b.ids(format!("x{t}"), lanes, words);
@@ -70,18 +71,20 @@ pub fn language_model(model: &LanguageModel, unrolled: Unrolled) -> Result<Model
                 Cell::GatedFeedback(_) => b.concat(Side::Columns, &states).named(format!("h*{t}")),
                 _ => states[0],
             };
+            let mut below = e;
             for (l, before) in std::mem::take(&mut states).into_iter().enumerate() {
-                let x = masked(b, dropout, &format!("mask{l}.{t}"), states.last().copied().unwrap_or(e));
+                let x = masked(b, dropout, &format!("mask{l}.{t}"), below);
                 let name = |what: &str| format!("{what}{t}.{l}");
-                let state = match config.cell {
-                    Cell::Rnn(activation) => simple(activation, v, x, before, l),
-                    Cell::Gru => gru(config, v, x, before, l, &name),
-                    Cell::GatedFeedback(unit) => feedback((config, unit), v, x, before, star, l, &name),
+                let (h, carried) = match config.cell {
+                    Cell::Rnn(activation) => (simple(activation, v, x, before, l), None),
+                    Cell::Gru => (gru(config, v, x, before, l, &name), None),
+                    Cell::GatedFeedback(unit) => (feedback((config, unit), v, x, before, star, l, &name), None),
                 };
-                states.push(state.named(name("h")));
+                below = h.named(name("h"));
+                states.push(carried.map_or(below, |carried| b.concat(Side::Columns, &[below, carried])));
             }
             if t >= loss_from {
-                let top = masked(b, dropout, &format!("mask{layers}.{t}"), states[layers - 1]);
+                let top = masked(b, dropout, &format!("mask{layers}.{t}"), below);
                 let y = b.ids(format!("y{t}"), lanes, words);
                 losses.push(match &sample {
                     None => match &config.loss {
