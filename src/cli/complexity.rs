@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 /// Judge what a step's time depends on, from the measurements of `cargo bench -- complexity`
 ///
-/// Theory says that a token takes a |V| D_h + b tau/stride D_h^2 + c, where d << D_h << |V|. Each claim is about one size: a power
-/// law is fitted to the points that meet its assumption, on logarithms, with a 95 % interval. It holds if the interval lies within
-/// 0.1 of the exponent claimed, is refuted if it lies outside, and is open otherwise. Plots (SVG) show all points.
+/// Theory says that a token takes a |V| D_h + b tau/stride D_h^2 + c, where d << D_h << |V|. Each claim is about one
+/// size: a power law is fitted to the points that meet its assumption, on logarithms, with a 95 % interval. It holds if
+/// the interval lies within 0.1 of the exponent claimed, is refuted if it lies outside, and is open otherwise. Plots
+/// (SVG) show all points.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +30,7 @@ pub struct Complexity {
 }
 
 impl Complexity {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let report = complexity(&self.from, &self.out)?;
         print(out, self.json, &report, || format!("{report}plots in {}\n", self.out.display()))

@@ -26,7 +26,7 @@ pub struct Demo {
     /// Directory to make [default: wordmill-demo, or wordmill-demo-2 …]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Worker threads, 0: one per core
+    /// Number of threads, 0: one per core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
@@ -58,7 +58,7 @@ fn train<F: TrainFlags + clap::Args>(fixed: &[&str], paths: [(&str, &Path); 3], 
 }
 
 impl Demo {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut (dyn Write + Send)) -> Result<()> {
         let dir = self.out.clone().unwrap_or_else(free_name);
         std::fs::create_dir(&dir).map_err(|e| Error::io(&dir, "making the directory", e))?;

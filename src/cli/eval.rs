@@ -10,16 +10,18 @@ use crate::tasks::saved::{self, Saved};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Measure a model on a text: a language model's perplexity with the full softmax, a tagger's F1, how a Siamese net ranks pairs
+/// Measure a model on a text: a language model's perplexity with the full softmax, a tagger's F1, how a Siamese net
+/// ranks pairs
 ///
-/// A Siamese net is measured on word TAB word TAB label: how well distances tell the pairs that are alike (ROC AUC, accuracy at the
-/// best threshold), or Spearman's correlation where labels have grades; a pseudo-Siamese net on word TAB label: accuracy.
+/// A Siamese net is measured on word TAB word TAB label: how well distances tell the pairs that are alike (ROC AUC,
+/// accuracy at the best threshold), or Spearman's correlation where labels have grades; a pseudo-Siamese net on word
+/// TAB label: accuracy.
 ///
-/// A softmax classifier is measured on a CSV file with the columns that it was trained on: accuracy and cross-entropy; so is a
-/// pseudo-Siamese net that was trained on one.
+/// A softmax classifier is measured on a CSV file with the columns that it was trained on: accuracy and cross-entropy;
+/// so is a pseudo-Siamese net that was trained on one.
 ///
-/// A tagger is measured on a CoNLL file: entities read as conlleval does and strictly, tags other than O, accuracy, and which tag
-/// was taken for which.
+/// A tagger is measured on a CoNLL file: entities read as conlleval does and strictly, tags other than O, accuracy, and
+/// which tag was taken for which.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -50,25 +52,26 @@ pub struct Eval {
     /// What is always done now, for commands from before
     #[arg(long, hide = true)]
     repair: bool,
-    /// For pairs of words, and words with labels: numbers of the columns of the words and of their label, as 1,2,4 [default: the first
-    /// that hold such]
+    /// For pairs of words, and words with labels: numbers of the columns of the words and of their label, as 1,2,4
+    /// [default: the first that hold such]
     #[arg(long, value_name = "N,N,N", value_delimiter = ',', value_parser = super::values::size)]
     columns: Vec<usize>,
     /// For a language model: measure on so many words only, a fixed random subset of the lines
     #[arg(long, value_name = "N", value_parser = super::values::count)]
     eval_tokens: Option<u64>,
-    /// For a language model: leave out other tools' marks around lines, as <s> and </s>; a model that was trained so does it by itself
+    /// For a language model: leave out other tools' marks around lines, as <s> and </s>; a model that was trained so
+    /// does it by itself
     #[arg(long)]
     strip_marks: bool,
     #[command(flatten)]
     inputs: InputOptions,
-    /// Worker threads, 0: one per core
+    /// Number of threads, 0: one per core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
 
 impl Eval {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let how = Measuring {
             form: self.form.choice(self.column),

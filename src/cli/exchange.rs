@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 /// Write a language model for PyTorch: nn.Embedding, nn.RNN or nn.GRU, nn.Linear; or the word vectors of any model
 ///
-/// For PyTorch, FILE gets the tensors embedding.weight, rnn.weight_ih_l0 … and output.weight, output.bias; FILE with .vocab.txt in the place of
-/// its extension gets the words, one per line in the order of their numbers.
+/// For PyTorch, FILE gets the tensors embedding.weight, rnn.weight_ih_l0 … and output.weight, output.bias; FILE with
+/// .vocab.txt in the place of its extension gets the words, one per line in the order of their numbers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -42,10 +42,10 @@ enum Program {
 
 /// Make a model of PyTorch's weights
 ///
-/// FILE is a safetensors file of what export writes, or of the state_dict of any module made of an nn.Embedding, an nn.RNN or nn.GRU and
-/// an nn.Linear, under their usual names and with what DataParallel, torch.compile or Lightning put before them; half precision
-/// is widened. The cell, the sizes and the number of layers follow from names and shapes. Tables that are equal, or one of them that is
-/// missing, mean tied weights; biases that are missing are zeros.
+/// FILE is a safetensors file of what export writes, or of the state_dict of any module made of an nn.Embedding, an
+/// nn.RNN or nn.GRU and an nn.Linear, under their usual names and with what DataParallel, torch.compile or Lightning
+/// put before them; half precision is widened. The cell, the sizes and the number of layers follow from names and
+/// shapes. Tables that are equal, or one of them that is missing, mean tied weights; biases that are missing are zeros.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -57,7 +57,7 @@ pub struct Import {
     /// Words with their counts, as export writes them: word TAB count, one per line, in the order of their numbers
     #[arg(long, value_name = "FILE")]
     vocab: PathBuf,
-    /// Directory of the model; made if it is not there
+    /// Directory of the model; created if it does not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Non-linearity of an nn.RNN [default: what the file says, or tanh]
@@ -69,7 +69,7 @@ pub struct Import {
 }
 
 impl Export {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let file = self.file.display();
         match self.to {
@@ -88,7 +88,7 @@ impl Export {
 }
 
 impl Import {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let inputs = InputOptions::default().inputs(false);
         let source = Source { file: &self.file, words: &self.vocab, activation: self.activation };

@@ -39,7 +39,8 @@ pub struct Generate {
     /// Draw from the K likeliest words only
     #[arg(long, value_name = "K", value_parser = super::values::size)]
     top_k: Option<usize>,
-    /// Of a model that --loss nce has trained: take its scores for normalised, and look only at as many words as it takes to draw one
+    /// Of a model that --loss nce has trained: take its scores for normalised, and look only at as many words as it
+    /// takes to draw one
     #[arg(long)]
     self_normalised: bool,
     /// Allow the unknown word to be drawn
@@ -48,7 +49,8 @@ pub struct Generate {
     /// Seed of the draws
     #[arg(long, default_value = "1")]
     seed: u64,
-    /// Print a JSON object per sentence: text, words drawn, whether the sentence ended by itself, and the prompt's unknown words
+    /// Print a JSON object per sentence: text, words drawn, whether the sentence ended by itself, and the prompt's
+    /// unknown words
     #[arg(long)]
     json: bool,
 }
@@ -61,7 +63,7 @@ fn warn(sentence: &Sentence) {
 }
 
 impl Generate {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut (dyn Write + Send)) -> Result<()> {
         // One sentence is one lane: a second thread has nothing to do.
         pool(1)?.install(|| {

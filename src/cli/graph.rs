@@ -41,12 +41,12 @@ pub struct DrawGraph {
 fn few(text: &str) -> std::result::Result<usize, String> {
     match size(text) {
         Ok(n @ ..=16) => Ok(n),
-        _ => Err("expected a whole number from 1 to 16".into()),
+        _ => Err("expected an integer from 1 to 16".into()),
     }
 }
 
 impl DrawGraph {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         if !self.model.is_recurrent() && (self.steps.is_some() || self.layers.is_some()) {
             return Err(Error::Usage("--steps and --layers are of language models".into()));

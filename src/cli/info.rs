@@ -29,7 +29,8 @@ struct Report {
     isa_available: Vec<String>,
     gemm: String,
     cores: usize,
-    /// GFLOP/s of products of 1,024 × 1,024 matrices, one per thread, for 1, 2, 4 … threads: of f32; *bf16* rounds the operands.
+    /// GFLOP/s of products of 1,024 × 1,024 matrices, one per thread, for 1, 2, 4 … threads: of f32; *bf16* rounds the
+    /// operands.
     sgemm: Vec<Speed>,
 }
 
@@ -41,7 +42,7 @@ struct Speed {
 }
 
 impl Info {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let doubling = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|&n| n < cores);

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 /// Look into a model: its weights, and with a text how its gates open and how far gradients travel back
 ///
-/// Of a pseudo-Siamese net it shows the norms of the gradients of its two layers over the training, the larger the faster a layer learns.
+/// Of a pseudo-Siamese net it shows the norms of the gradients of its two layers over the training, the larger the
+/// faster a layer learns.
 ///
-/// The gradient of the loss at one word is followed back through the states of the words before it: with simple cells it vanishes
-/// (or explodes) within few words, with gates it lasts longer.
+/// The gradient of the loss at one word is followed back through the states of the words before it: with simple cells
+/// it vanishes (or explodes) within few words, with gates it lasts longer.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,7 +33,8 @@ pub struct Inspect {
     /// Words that the gradient is followed back
     #[arg(long, default_value = "20", value_parser = size, value_name = "STEPS")]
     steps: usize,
-    /// Draw the norm of the gradient over the steps back, or of a pseudo-Siamese net those of its layers over the training (SVG)
+    /// Draw the norm of the gradient over the steps back, or of a pseudo-Siamese net those of its layers over the
+    /// training (SVG)
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Draw the mean gates between the layers of a gated-feedback net (SVG)
@@ -46,7 +48,7 @@ pub struct Inspect {
 }
 
 impl Inspect {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let inputs = self.inputs.inputs(false);
         let report = pool(0)?.install(|| inspect(&self.model, self.text.as_deref(), self.steps, &inputs))?;

@@ -9,7 +9,8 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Show the words that a model takes for alike: their vectors point in the direction of a word's own, or, in a Siamese net, lie near
+/// Show the words that a model takes for alike: their vectors point in the direction of a word's own, or, in a Siamese
+/// net, lie near
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -40,7 +41,7 @@ struct Found<'a> {
 }
 
 impl Neighbors {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let inputs = InputOptions::default().inputs(false);
         let pool = pool(1)?;

@@ -53,13 +53,13 @@ pub struct Score {
     json: bool,
     #[command(flatten)]
     inputs: InputOptions,
-    /// Worker threads, 0: one per core
+    /// Number of threads, 0: one per core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
 
 impl Score {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let (ids, scores, lines, unk) = pool(self.threads)?.install(|| {
             let mut checkpoint = saved::open(&self.model)?;

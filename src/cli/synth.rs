@@ -32,7 +32,7 @@ pub struct Synth {
 }
 
 impl Synth {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let grammar = self.grammar.map_or_else(|| Ok(Grammar::bundled()), Grammar::read)?;
         let drawn = synth(&grammar, self.tokens, self.seed, &self.out, self.force)?;

@@ -13,11 +13,13 @@ use crate::train::progress::Progress;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Train a pseudo-Siamese net on words with labels, word TAB label, or on a CSV file: numbers in columns, and the label of each row
+/// Train a pseudo-Siamese net on words with labels, word TAB label, or on a CSV file: numbers in columns, and the label
+/// of each row
 ///
-/// A word's vector goes through a layer of sigmoid units and one of rectified linear units; their sum tells the label. The vectors
-/// learn too. Without --vectors the rows of a CSV file, as train softmax takes it, go through the layers in their place; they stay as
-/// they are. inspect shows how large the gradients of the two layers were, which is to say which of the two learns faster.
+/// A word's vector goes through a layer of sigmoid units and one of rectified linear units; their sum tells the label.
+/// The vectors learn too. Without --vectors the rows of a CSV file, as train softmax takes it, go through the layers in
+/// their place; they stay as they are. inspect shows how large the gradients of the two layers were, which is to say
+/// which of the two learns faster.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_help = "\
@@ -35,7 +37,7 @@ pub struct PseudoSiameseFlags {
     run: RunFlags,
 }
 
-/// Options that a resumed run must share with the one it continues.
+/// Options that a resumed run must share with the run it continues.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct PseudoSiameseFixed {
@@ -55,7 +57,7 @@ pub struct PseudoSiameseFixed {
     /// Rows of --vectors that the model keeps, from the first, besides those of the words with labels [default: 20000]
     #[arg(long, value_parser = size, value_name = "N")]
     max_vocab: Option<usize>,
-    /// Leave word vectors as they are
+    /// Do not train the word vectors
     #[arg(long)]
     freeze_vectors: bool,
     #[command(flatten)]
@@ -76,7 +78,7 @@ pub struct PseudoSiameseFixed {
 }
 
 impl PseudoSiameseFlags {
-    /// What they ask for.
+    /// The plan that the flags describe.
     pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         let source = match &fixed.vectors {

@@ -14,10 +14,11 @@ use std::path::PathBuf;
 
 /// Train a Siamese net on pairs of words that are alike or not: word TAB word TAB label
 ///
-/// Both words of a pair go through the same layer of sigmoid units, after which words that are alike lie near each other. A label is 1
-/// for alike and 0 for not, or a grade: the lowest label counts as 0, the highest as 1. Lists of word similarity are read as they are
-/// published (WordSim-353, SimLex-999, MEN, RG-65): with tabs, commas, semicolons or spaces, a header, comments, more columns. eval measures distances against labels,
-/// neighbors shows which words have come to lie near a word.
+/// Both words of a pair go through the same layer of sigmoid units, after which words that are alike lie near each
+/// other. A label is 1 for alike and 0 for not, or a grade: the lowest label counts as 0, the highest as 1. Lists of
+/// word similarity are read as they are published (WordSim-353, SimLex-999, MEN, RG-65): with tabs, commas, semicolons
+/// or spaces, a header, comments, more columns. eval measures distances against labels, neighbors shows which words
+/// have come to lie near a word.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_help = "\
@@ -35,7 +36,7 @@ pub struct SiameseFlags {
     run: RunFlags,
 }
 
-/// Options that a resumed run must share with the one it continues.
+/// Options that a resumed run must share with the run it continues.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SiameseFixed {
@@ -61,8 +62,8 @@ pub struct SiameseFixed {
     /// Hidden units
     #[arg(long, default_value = "100", value_parser = size, value_name = "H")]
     hidden: usize,
-    /// What is made small: the distance of pairs that are alike, and what that of others lacks of the margin; or, as in the source,
-    /// the distance of all pairs, which one place for all words makes zero
+    /// What is made small: the distance of pairs that are alike, and what that of others lacks of the margin; or, as in
+    /// the source, the distance of all pairs, which one place for all words makes zero
     #[arg(long, default_value = "contrastive", value_enum)]
     loss: LossKind,
     /// Distance that pairs which are not alike are to have
@@ -87,7 +88,7 @@ enum LossKind {
 }
 
 impl SiameseFlags {
-    /// What they ask for.
+    /// The plan that the flags describe.
     pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         Ok(Plan {

@@ -13,9 +13,10 @@ use std::path::PathBuf;
 
 /// Find out how training is fastest on this machine for a model of given sizes
 ///
-/// Measures whole training steps with other numbers of threads and other sizes of the parts that a step is divided into, each beside
-/// the best so far, in turns, and keeps what is clearly better. The result goes to a file, for train lm --tuning. Threads change no
-/// bit of a model; the other sizes change the last bits, and are saved with the model's options. WORDMILL_ISA=avx2 tunes for AVX2.
+/// Measures whole training steps with other numbers of threads and other sizes of the parts that a step is divided
+/// into, each beside the best so far, in turns, and keeps what is clearly better. The result goes to a file, for train
+/// lm --tuning. Threads change no bit of a model; the other sizes change the last bits, and are saved with the model's
+/// options. WORDMILL_ISA=avx2 tunes for AVX2.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -35,16 +36,16 @@ pub struct Tune {
     /// Width of a word vector
     #[arg(long, default_value = "50", value_parser = size, value_name = "D")]
     embed: usize,
-    /// Units of a recurrent layer
+    /// Units per recurrent layer
     #[arg(long, default_value = "100", value_parser = size, value_name = "H")]
     hidden: usize,
     /// Recurrent layers
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
     layers: u8,
-    /// Steps that a gradient goes back in time
+    /// BPTT length: time steps that gradients are propagated back
     #[arg(long, default_value = "10", value_parser = size, value_name = "STEPS")]
     tau: usize,
-    /// Places of the text that are read side by side
+    /// Batch size: parallel streams of the text
     #[arg(long, default_value = "64", value_parser = size, value_name = "LANES")]
     batch: usize,
     /// For --loss sampled with so many samples, rather than the full softmax
@@ -62,7 +63,7 @@ pub struct Tune {
 }
 
 impl Tune {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         check_precision(self.precision)?;
         let path = place(&self.out)?;

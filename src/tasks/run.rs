@@ -44,7 +44,7 @@ pub enum Start {
 /// How a run goes, whatever is trained.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Directory of the model; made if it is not there.
+    /// Directory of the model; created if it does not exist.
     pub out: PathBuf,
     /// How it begins.
     pub start: Start,
@@ -60,15 +60,15 @@ pub struct Plan {
     pub l2: f64,
     /// L1 and L2 penalties in their proximal form.
     pub proximal: [f64; 2],
-    /// Examples of a step; of a language model, parallel streams of the text.
+    /// Batch size: examples per optimizer step; of a language model, parallel streams of the text.
     pub batch: usize,
     /// Passes over the data.
     pub epochs: u64,
-    /// Stop after so many epochs without a better result on the validation data.
+    /// Early stopping: stop after this many epochs without a better result on the validation data.
     pub patience: Option<u64>,
-    /// Stop after so many optimizer steps.
+    /// Stop after this many optimizer steps.
     pub max_steps: Option<u64>,
-    /// Seed of all random numbers.
+    /// Random seed.
     pub seed: u64,
     /// Time between checkpoints within an epoch.
     pub save_every: Duration,
@@ -133,8 +133,8 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Begins a run on `data` and `other` files. The directory of a new run is made in [`Run::open`]: whatever else can fail comes before
-    /// a model is replaced.
+    /// Begins a run on `data` and `other` files. The directory of a new run is made in [`Run::open`]: whatever else can
+    /// fail comes before a model is replaced.
     pub fn begin(
         plan: &Plan,
         verb: &'static str,
@@ -164,8 +164,8 @@ impl<'a> Run<'a> {
         Ok(Run { plan, verb, data, inputs, progress, signals, writer, checkpoint, threads: None })
     }
 
-    /// Says what memory the run needs, `bytes` with such options, and refuses it if there is not so much. `--hidden` and `--embed` are
-    /// given where they could be less.
+    /// Says what memory the run needs, `bytes` with such options, and refuses it if there is not so much. `--hidden`
+    /// and `--embed` are given where they could be less.
     pub fn check_memory(&mut self, [hidden, embed]: [Option<usize>; 2], bytes: impl Fn(Needs) -> usize) -> Result<()> {
         let Plan { batch, optimizer: rule, .. } = self.plan;
         Needs { hidden, embed, batch, rule }.check(bytes, &mut self.progress, self.inputs)
@@ -205,7 +205,8 @@ impl<'a> Run<'a> {
         Ok(files)
     }
 
-    /// Trains the weights `w`, those of the checkpoint if a run is continued, of a model whose products have operands of `precision`.
+    /// Trains the weights `w`, those of the checkpoint if a run is continued, of a model whose products have operands
+    /// of `precision`.
     pub fn fit<T: Task + Send>(
         mut self,
         task: &mut T,
@@ -267,8 +268,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// An error that names the option if data of a run to be continued are no longer where they were. Says if they come from a pipe, which
-/// whoever gave them at first may have forgotten.
+/// An error that names the option if data of a run to be continued are no longer where they were. Says if they come
+/// from a pipe, which whoever gave them at first may have forgotten.
 fn check_there(&(option, path): &DataFile, progress: &mut Progress) -> Result<()> {
     let Some(path) = path.filter(|path| !is_standard_input(path)) else { return Ok(()) };
     match std::fs::metadata(path) {

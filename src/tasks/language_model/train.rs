@@ -23,7 +23,7 @@ use std::path::PathBuf;
 pub struct Plan {
     /// The text: one sentence per line, words separated by spaces.
     pub train: PathBuf,
-    /// Text to measure perplexity on after every epoch.
+    /// Validation text; its perplexity is computed after every epoch.
     pub valid: Option<PathBuf>,
     /// Validate on about so many words only.
     pub eval_tokens: Option<usize>,
@@ -39,7 +39,7 @@ pub struct Plan {
     pub cutoffs: Option<Vec<usize>>,
     /// What the units of each tail are divided by, to make those of the next.
     pub tail_divisor: usize,
-    /// Begin every sentence with a state of zero.
+    /// Reset the state to zero at the beginning of every sentence.
     pub reset_at_eos: bool,
     /// BPTT length: steps that a gradient goes back in time.
     pub tau: usize,
@@ -169,8 +169,8 @@ impl Plan {
         inputs.warn(notice.option(format!("{fits} asks for this")))
     }
 
-    /// Bytes that training allocates: weights, gradients and optimizer states, the working memory of steps and evaluation, and that of
-    /// saving.
+    /// Bytes that training allocates: weights, gradients and optimizer states, the working memory of steps and
+    /// evaluation, and that of saving.
     fn bytes(&self, model: &LanguageModel, valid: Option<usize>) -> usize {
         let batch = self.run.batch;
         let touched = self.tau * batch + model.samples(batch);
@@ -212,7 +212,7 @@ impl Plan {
     }
 }
 
-/// Trains, inside a pool of threads.
+/// Trains, inside a thread pool.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     check_precision(plan.model.precision)?;
     let progress = if plan.samples() { progress.without_perplexity() } else { progress };

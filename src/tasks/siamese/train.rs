@@ -55,7 +55,7 @@ impl Plan {
     }
 }
 
-/// Trains, inside a pool of threads.
+/// Trains, inside a thread pool.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     let data = [("pairs", Some(plan.pairs.as_path())), ("valid", plan.valid.as_deref())];
     let other = [("vectors", Some(plan.vectors.as_path()))];

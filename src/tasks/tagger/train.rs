@@ -29,7 +29,7 @@ pub struct Plan {
     pub train: PathBuf,
     /// Tagged text to measure F1 on after every epoch.
     pub valid: Option<PathBuf>,
-    /// Tagged text to evaluate the best model on in the end.
+    /// Tagged text to evaluate the best model on after training.
     pub test: Option<PathBuf>,
     /// Where words and tags are.
     pub form: Form,
@@ -39,7 +39,7 @@ pub struct Plan {
     pub vectors: Option<PathBuf>,
     /// Whether they stay as they are.
     pub freeze_vectors: bool,
-    /// Tokens that the net sees at a time, odd.
+    /// Window size: tokens that the network sees at a time, an odd number.
     pub window: usize,
     /// Width of a word vector; without it 50, or that of the vectors.
     pub embed: Option<usize>,
@@ -89,7 +89,7 @@ impl Plan {
     }
 }
 
-/// Trains, inside a pool of threads.
+/// Trains, inside a thread pool.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     let data = [("train", Some(plan.train.as_path())), ("valid", plan.valid.as_deref())];
     let other = [("test", plan.test.as_deref()), ("vectors", plan.vectors.as_deref())];
