@@ -365,8 +365,16 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
         for (config, line, expected) in [
-            ("hidden = 5\nhiden = 5\n", 2, "found the unknown key \"hiden\", expected an option; did you mean \"hidden\"?"),
-            ("keep_prob = 5\n", 1, "found the unknown key \"keep_prob\", expected an option; did you mean \"keep-prob\"?"),
+            (
+                "hidden = 5\nhiden = 5\n",
+                2,
+                "found the unknown key \"hiden\", expected an option; did you mean \"hidden\"?",
+            ),
+            (
+                "keep_prob = 5\n",
+                1,
+                "found the unknown key \"keep_prob\", expected an option; did you mean \"keep-prob\"?",
+            ),
             ("\n\nelephants = 5\n", 3, "found the unknown key \"elephants\", expected an option of wordmill train lm"),
             ("config = \"x\"\n", 1, "found the unknown key \"config\", expected an option of wordmill train lm"),
             ("help = true\n", 1, "found the unknown key \"help\", expected an option of wordmill train lm"),

@@ -173,8 +173,7 @@ fn resumed(args: &[OsString]) -> Result<Option<Vec<OsString>>> {
         "" => args.get(i + 1).map(PathBuf::from),
         value => value.strip_prefix('=').map(PathBuf::from),
     });
-    let out =
-        out.ok_or_else(|| Error::Usage("--resume needs --out, the directory of the run to resume".into()))?;
+    let out = out.ok_or_else(|| Error::Usage("--resume needs --out, the directory of the run to resume".into()))?;
     if args.iter().any(|arg| arg.to_string_lossy().starts_with("--config")) {
         let what =
             "--resume uses the options of the run it continues; change them on the command line, not with --config";

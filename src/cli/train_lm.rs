@@ -23,7 +23,8 @@ use toml::Value;
 
 /// Help texts that differ from those of the other models.
 const BATCH: &str = "Batch size: parallel streams of the text";
-const OPTIMIZER: &str = "Update rule; adagrad-rowwise keeps one accumulator per word vector where adagrad keeps one per weight";
+const OPTIMIZER: &str =
+    "Update rule; adagrad-rowwise keeps one accumulator per word vector where adagrad keeps one per weight";
 const RATE: &str = "Learning rate [default: adam 0.004, adagrad and adagrad-rowwise 0.1, sgd 1]";
 const EPOCHS: &str = "Passes over the text; texts of fewer than a million words need more";
 
@@ -101,7 +102,7 @@ pub struct LmFixed {
     /// Number of recurrent layers
     #[arg(long, default_value = "1", value_parser = layers)]
     layers: usize,
-    /// Non-linearity of the recurrent units of --cell rnn [default: tanh]
+    /// Nonlinearity of the recurrent units of --cell rnn [default: tanh]
     #[arg(long, value_enum)]
     activation: Option<Activation>,
     /// Weight tying: one table for word vectors and output weights, of width --hidden
@@ -356,8 +357,7 @@ impl TrainFlags for LmFlags {
             );
         }
         if fixed.tie && embed != fixed.hidden {
-            let what =
-                format!("--tie needs word vectors of width --hidden {}, found --embed {}", fixed.hidden, embed);
+            let what = format!("--tie needs word vectors of width --hidden {}, found --embed {}", fixed.hidden, embed);
             return Err(Error::Usage(what));
         }
         if fixed.activation.is_some() && fixed.cell != Kind::Rnn {

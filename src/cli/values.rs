@@ -22,7 +22,8 @@ impl std::str::FromStr for Cutoffs {
         match numbers.filter(|numbers| numbers.is_sorted_by(|a, b| a < b) && numbers.len() <= 16) {
             Some(numbers) => Ok(Cutoffs(numbers)),
             None => {
-                Err("expected up to 16 positive integers in ascending order, separated by commas, such as 2000,10000".into())
+                Err("expected up to 16 positive integers in ascending order, separated by commas, such as 2000,10000"
+                    .into())
             }
         }
     }

@@ -29,8 +29,8 @@ impl Lexicon {
         Ok(Lexicon { words: WordIndex::listed(vectors.words()), vectors })
     }
 
-    /// What the most is that is taken beside the vectors and what there was before, when weights of `layout` are filled from them, and
-    /// they make room then for the rest of `training` bytes.
+    /// What the most is that is taken beside the vectors and what there was before, when weights of `layout` are filled
+    /// from them, and they make room then for the rest of `training` bytes.
     pub fn beside(&self, layout: &Layout, training: usize) -> usize {
         let own = self.words.words().len() * self.width() * size_of::<f32>();
         (layout.len() * size_of::<f32>()).max(training.saturating_sub(own))
@@ -92,12 +92,12 @@ pub fn read_words(checkpoint: &mut Checkpoint) -> Result<WordIndex> {
     WordIndex::parse(&path, &text)
 }
 
-/// An error if the sizes of a checkpoint's configuration are none that a model has, or `fits` says that they do not go with its
-/// other files.
+/// An error if the sizes of a checkpoint's configuration are none that a model has, or `fits` says that they do not go
+/// with its other files.
 pub fn check_sizes(checkpoint: &Checkpoint, sizes: &[usize], fits: bool) -> Result<()> {
     if sizes.iter().all(|size| (1..=1 << 20).contains(size)) && fits {
         return Ok(());
     }
-    let what = format!("has sizes that no model has, or does not fit its {VOCABULARY}");
+    let what = format!("has invalid sizes, or does not fit its {VOCABULARY}");
     Err(Error::model(checkpoint.path().join(CONFIG), what))
 }

@@ -23,8 +23,9 @@ pub fn predicted_peak(bytes: usize) -> usize {
     peak().max(status("VmRSS:") + bytes + REST)
 }
 
-/// Bytes of the weights of `layout`, of gradients and of `rule`'s states for those that are `trained`, and of saving them or, which
-/// comes after that, an evaluation that takes `evaluation` bytes for a while. A step touches up to `rows` rows of a table.
+/// Bytes of the weights of `layout`, of gradients and of `rule`'s states for those that are `trained`, and of saving
+/// them or, which comes after that, an evaluation that takes `evaluation` bytes for a while. A step touches up to
+/// `rows` rows of a table.
 pub fn learning_bytes(layout: &Layout, trained: &Layout, rule: Rule, rows: usize, evaluation: usize) -> usize {
     let bytes = |all: &Layout, trained: &Layout| all.len() * size_of::<f32>() + Optimizer::<f32>::bytes(rule, trained);
     // What a checkpoint copies at its moment.
@@ -55,7 +56,7 @@ impl Needs {
         check("training", predicted, fits, inputs)
     }
 
-    /// Options with which the run would fit, each alone.
+    /// Options each of which alone would make the run fit.
     fn what_fits(self, fits: impl Fn(Needs) -> bool) -> Vec<String> {
         let hidden = self.hidden.and_then(|most| largest(most, |hidden| fits(Needs { hidden: Some(hidden), ..self })));
         let embed = self.embed.and_then(|most| largest(most, |embed| fits(Needs { embed: Some(embed), ..self })));

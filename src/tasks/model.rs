@@ -85,7 +85,7 @@ impl FormChoice {
 pub struct Measured {
     /// All figures.
     pub json: serde_json::Value,
-    /// For people.
+    /// As readable text.
     pub text: String,
     /// Which label was taken for which, where there are labels.
     pub confusion: Option<Confusion>,

@@ -164,18 +164,18 @@ pub fn open(dir: &Path) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// An error unless `fits`: whether the sizes of a checkpoint's configuration are those of a model.
+/// An error unless `fits`: whether the sizes in a checkpoint's configuration are consistent.
 pub fn check_fit(checkpoint: &Checkpoint, fits: bool) -> Result<()> {
-    let wrong = || Error::model(checkpoint.path().join(CONFIG), "has sizes that do not fit each other");
+    let wrong = || Error::model(checkpoint.path().join(CONFIG), "has inconsistent sizes");
     fits.then_some(()).ok_or_else(wrong)
 }
 
-/// The weights of a checkpoint, in `layout`. Nothing is allocated before its file is known to hold as many.
+/// The weights of a checkpoint, in `layout`. Nothing is allocated before its file is known to contain as many.
 pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<Arena<f32>> {
     let shapes = checkpoint.shapes(MODEL)?;
     let held: usize = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     if held != layout.parameters() {
-        let what = format!("asks for {} parameters, its tensors hold {held}", layout.parameters());
+        let what = format!("needs {} parameters, its tensors contain {held}", layout.parameters());
         return Err(Error::model(checkpoint.path().join(CONFIG), what));
     }
     let mut w = Arena::zeros(layout);
@@ -183,7 +183,7 @@ pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<A
     Ok(w)
 }
 
-/// The options of the run of `checkpoint`; none of a model that comes from elsewhere.
+/// The options of the run of `checkpoint`; empty for an imported model.
 pub fn options(checkpoint: &mut Checkpoint) -> Result<toml::Table> {
     if !checkpoint.has(OPTIONS) {
         return Ok(toml::Table::new());
@@ -193,7 +193,7 @@ pub fn options(checkpoint: &mut Checkpoint) -> Result<toml::Table> {
     text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()))
 }
 
-/// Whether the run of `checkpoint` had the option `key`, which is on or off.
+/// Whether the run of `checkpoint` had the flag `key`.
 pub fn is_set(checkpoint: &mut Checkpoint, key: &str) -> Result<bool> {
     Ok(options(checkpoint)?.get(key).and_then(toml::Value::as_bool).unwrap_or(false))
 }

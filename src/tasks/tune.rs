@@ -38,7 +38,7 @@ pub struct Tuned {
     pub samples: Option<usize>,
     /// What products are rounded to.
     pub precision: Precision,
-    /// Seconds for each choice.
+    /// Seconds per setting.
     pub seconds: f64,
 }
 

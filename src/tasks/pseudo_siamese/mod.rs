@@ -41,7 +41,8 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// The rows of a table that has been scaled. Classes from as many on as the net has labels are those that it does not know.
+    /// The rows of a table that has been scaled. Classes from as many on as the net has labels are those that it does
+    /// not know.
     pub fn rows(table: Table) -> Self {
         Encoded { ids: (0..table.len() as u32).collect(), targets: table.classes, rows: Some(table.values) }
     }
@@ -157,7 +158,7 @@ struct LabelReport {
 }
 
 impl Evaluation {
-    /// For people.
+    /// As readable text.
     pub fn text(&self) -> String {
         let Evaluation { words, right, accuracy, loss, labels } = self;
         let width = labels.iter().map(|label| label.label.chars().count()).max().unwrap_or(0).max(5);

@@ -16,7 +16,7 @@ use crate::text::labelled::LabelledWords;
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What is learned from which file, and how.
+/// What to train on which file, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Words with labels, or the rows of a CSV file.
@@ -183,8 +183,8 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
             };
             if before.config.net != config.net || before.config.labels != config.labels || !same_input {
                 let what = if words.is_some() { "words and vectors" } else { "rows" };
-                let expected = format!("the {what} that the run to be continued learns from");
-                return Err(Error::input(&plan.train, 0, "others", expected));
+                let expected = format!("the {what} of the run to resume");
+                return Err(Error::input(&plan.train, 0, "different ones", expected));
             }
             before.w
         }

@@ -120,7 +120,7 @@ impl Evaluation {
         auc.or(self.spearman.flatten().map(|value| Score { measure: Measure::Spearman, value }))
     }
 
-    /// For people.
+    /// As readable text.
     pub fn text(&self) -> String {
         let mut text = counted(self.pairs, "pair");
         if let Some(alike) = self.alike {

@@ -15,7 +15,7 @@ use crate::text::pairs::{Grades, Pairs};
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What is learned from which pairs, and how.
+/// What to train on which pairs, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Pairs of words that are alike or not.
@@ -115,8 +115,8 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
         }
         Some(before) => {
             if before.config != config || before.words.words() != lexicon.words.words() {
-                let expected = "the pairs and vectors that the run to be continued learns from";
-                return Err(Error::input(&plan.pairs, 0, "others", expected));
+                let expected = "the pairs and vectors of the run to resume";
+                return Err(Error::input(&plan.pairs, 0, "different ones", expected));
             }
             before.w
         }

@@ -14,7 +14,7 @@ use crate::text::table::Table;
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What is learned from which table, and how.
+/// What to train on which table, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// A CSV file: numbers in columns, and the class of each row.
@@ -74,8 +74,8 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
         Some(before) => {
             let Config { net, columns, classes } = &before.config;
             if *net != config.net || *classes != config.classes || !config.columns.continues(columns) {
-                let expected = "those that the run to be continued learns from";
-                return Err(Error::input(&plan.train, 0, "other examples", expected));
+                let expected = "those of the run to resume";
+                return Err(Error::input(&plan.train, 0, "different examples", expected));
             }
             before.w
         }

@@ -92,7 +92,7 @@ impl Model for Tagger {
         let sane = |n: usize| (1..=1 << 20).contains(&n);
         let embed = tables.first().map_or(0, |table| table.width);
         if !sane(embed) || !sane(*hidden) || window % 2 == 0 || *window > MOST_PLACES {
-            return wrong("has sizes that no model has".into());
+            return wrong("has invalid sizes".into());
         }
         if *tables != encoder.tables(embed) || *labels != config.labels.count() {
             return wrong(format!("does not fit its {VOCABULARY}, {SUFFIXES} or labels"));

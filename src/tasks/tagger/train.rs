@@ -22,7 +22,7 @@ use crate::text::words::Coverage;
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What is learned from which text, and how.
+/// What to train on which text, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Tagged text: one token per line.
@@ -189,8 +189,8 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
                 && before.encoder.words.words() == encoder.words.words()
                 && before.encoder.suffixes == encoder.suffixes;
             if !same {
-                let expected = "the one that the run to be continued learns from";
-                return Err(Error::input(&plan.train, 0, "another text", expected));
+                let expected = "the training text of the run to resume";
+                return Err(Error::input(&plan.train, 0, "a different text", expected));
             }
             before.w
         }
