@@ -194,7 +194,7 @@ fn options_that_make_no_sense() {
         (&["--negatives", "per-lane"], "--negatives per-lane is for --loss sampled and nce"),
         (&["--eval-tokens", "100"], "--eval-tokens needs --valid, the text it takes a subset of"),
         (&["--eval-tokens", "0", "--valid", TEST], "--eval-tokens"),
-        (&["--patience", "2"], "--patience waits for better results on the data that --valid names"),
+        (&["--patience", "2"], "--patience needs --valid, the data it measures progress on"),
     ];
     for (more, part) in cases {
         refuse(train(Path::new(VALID), &out, more), 2, &[part]);
@@ -467,7 +467,7 @@ fn a_text_that_was_edited_is_another() {
     for (path, text) in [(&file, &words), (&valid, &others)] {
         fs::write(path, text.lines().rev().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let told = format!("{name}: found other contents, expected those that the run to be continued began with");
+        let told = format!("{name}: found other contents, expected those that the run to resume was started with");
         refuse(resume, 3, &[&told]);
         fs::write(path, text).unwrap();
     }

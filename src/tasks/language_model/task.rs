@@ -1,4 +1,4 @@
-//! A language model as the training loop sees it.
+//! A language model as a task of the training loop.
 
 use super::evaluate::Evaluator;
 use crate::kernels::dropout::Keep;
@@ -19,7 +19,7 @@ fn checked(model: &LanguageModel) -> usize {
     (1_usize << 24).div_ceil(model.config().words).clamp(32, 512)
 }
 
-/// A language model and the text it learns from.
+/// A language model and its training text.
 pub struct LmTask<'a> {
     model: &'a LanguageModel,
     lanes: Lanes<'a>,
@@ -37,7 +37,7 @@ pub struct LmTask<'a> {
     files: Vec<SmallFile>,
 }
 
-/// What an [`LmTask`] is made of.
+/// The parts of an [`LmTask`].
 pub struct LmData<'a> {
     /// The model.
     pub model: &'a LanguageModel,
@@ -57,7 +57,7 @@ pub struct LmData<'a> {
     pub keep: Keep,
     /// Probability that the state of a lane is reset to zero before a window.
     pub forget: f64,
-    /// The run's seed.
+    /// The random seed of the run.
     pub seed: u64,
     /// The small files of a checkpoint.
     pub files: Vec<SmallFile>,
