@@ -542,7 +542,7 @@ fn siamese_from_the_command_line() {
     assert!(near.starts_with("Monday\n  ") && near.lines().count() == 4 && !near.contains('<'), "{near}");
     let metrics = std::fs::read_to_string(place.path("twins/metrics.jsonl")).unwrap();
     assert!(metrics.contains("\"valid\":{\"measure\":\"auc\""));
-    assert!(std::fs::read_to_string(place.path("twins/curves.svg")).unwrap().contains("pairs a second"));
+    assert!(std::fs::read_to_string(place.path("twins/curves.svg")).unwrap().contains("pairs/s"));
 
     // Labels with grades are measured by their ranks, and words without a vector are told of.
     let graded = std::fs::read_to_string(format!("{DATA}/pairs/train.tsv")).unwrap();
