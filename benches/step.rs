@@ -19,7 +19,7 @@ pub struct Walk {
     pub lanes: usize,
 }
 
-/// A model in training, on words that fall as Zipf's law says.
+/// A model in training, on words distributed by Zipf's law.
 pub struct Step {
     training: Training,
     ids: Vec<u32>,

@@ -1,4 +1,4 @@
-//! Whole training steps, in words a second.
+//! Whole training steps, in words/s.
 
 use crate::step::{Step, Walk, ids};
 use criterion::{Criterion, Throughput};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// What a user of wordmill can be told, in one line.
+/// An error that is reported to the user in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Reading or writing failed; `action` is what was being done, as "reading" or "saving the checkpoint".

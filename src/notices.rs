@@ -1,5 +1,5 @@
-//! What is odd about a user's files or options, but accepted all the same: warnings, each in one line, and under `--strict`
-//! refusals of what an option decides.
+//! Warnings about irregularities in files or options that are accepted nonetheless, each in one line; `--strict` turns
+//! those that an option controls into errors.
 
 use crate::error::{Error, Result, shown};
 use serde::Serialize;
@@ -105,8 +105,8 @@ impl Notices {
             // Where it is --strict itself that decides, going without it is the way.
             let way = if option.starts_with("--strict") { format!("without it: {done}") } else { option };
             return Err(match file {
-                Some(file) => Error::input(file, line, found, format!("nothing odd under --strict; {way}")),
-                None => Error::Usage(format!("{found}: refused by --strict; {way}")),
+                Some(file) => Error::input(file, line, found, format!("no irregularities under --strict; {way}")),
+                None => Error::Usage(format!("{found}: rejected by --strict; {way}")),
             });
         }
         let mut all = self.lock();
@@ -128,7 +128,7 @@ impl Notices {
     }
 }
 
-/// Prints a line on standard error. If that is full or gone, nothing else changes: results and exit code are what they are.
+/// Prints a line on standard error. If that fails, results and exit code are unaffected.
 pub fn say(line: &str) {
     // In one write, so that lines of other processes do not come between.
     _ = io::stderr().write_all(format!("{line}\n").as_bytes());

@@ -352,7 +352,7 @@ fn headers_are_not_believed() {
         (with_header(huge), "is truncated"),
         (with_header(overflow), "its header is wrong"),
         (with_header(&"[".repeat(10_000)), "its header is wrong"),
-        (with_header(&header.replace("\"step\":\"1\"", "\"stop\":\"1\"")), "does not tell its step"),
+        (with_header(&header.replace("\"step\":\"1\"", "\"stop\":\"1\"")), "does not contain its step"),
         (
             with_header(&header.replace("\"wordmill\":\"1\"", "\"wordmill\":\"2\"")),
             "found layout version 2, expected 1",

@@ -167,12 +167,12 @@ fn options_that_make_no_sense() {
         (&["--tau", "0"], "--tau"),
         (&["--batch", "0"], "--batch"),
         (&["--stride", "11"], "--stride 11: expected at most --tau 10"),
-        (&["--lr", "NaN"], "expected a number above 0"),
+        (&["--lr", "NaN"], "expected a positive number"),
         (&["--lr", "-0.1"], "--lr"),
-        (&["--lr", "inf"], "expected a number above 0"),
+        (&["--lr", "inf"], "expected a positive number"),
         (&["--clip", "-5"], "--clip"),
         (&["--l2", "-1"], "--l2"),
-        (&["--l2", "NaN"], "expected 0 or a number above it"),
+        (&["--l2", "NaN"], "expected a non-negative number"),
         (&["--keep-prob", "0"], "above 0 and at most 1"),
         (&["--keep-prob", "1.1"], "above 0 and at most 1"),
         (&["--keep-prob", "nan"], "above 0 and at most 1"),
@@ -182,7 +182,7 @@ fn options_that_make_no_sense() {
         (&["--optimizer", "adm"], "a similar value exists: 'adam'"),
         (&["--hiden", "5"], "a similar argument exists: '--hidden'"),
         (&["--save-every", "0"], "--save-every"),
-        (&["--cutoffs", "20,100"], "--cutoffs and --tail-divisor are for --loss adaptive"),
+        (&["--cutoffs", "20,100"], "--cutoffs and --tail-divisor are only for --loss adaptive"),
         (&["--tail-divisor", "2", "--loss", "nce"], "are for --loss adaptive"),
         (&["--loss", "adaptive", "--cutoffs", "100,20"], "ascending"),
         (&["--loss", "adaptive", "--cutoffs", "0,20"], "from 1"),
@@ -192,9 +192,9 @@ fn options_that_make_no_sense() {
         (&["--loss", "sampled", "--tie", "--samples", "3"], "--tie needs --loss full"),
         (&["--loss", "nce", "--tie"], "--tie needs --loss full"),
         (&["--negatives", "per-lane"], "--negatives per-lane is for --loss sampled and nce"),
-        (&["--eval-tokens", "100"], "--eval-tokens is of the text that --valid names"),
+        (&["--eval-tokens", "100"], "--eval-tokens needs --valid, the text it takes a subset of"),
         (&["--eval-tokens", "0", "--valid", TEST], "--eval-tokens"),
-        (&["--patience", "2"], "--patience waits for better results on the data that --valid names"),
+        (&["--patience", "2"], "--patience needs --valid, the data it measures progress on"),
     ];
     for (more, part) in cases {
         refuse(train(Path::new(VALID), &out, more), 2, &[part]);
@@ -467,7 +467,7 @@ fn a_text_that_was_edited_is_another() {
     for (path, text) in [(&file, &words), (&valid, &others)] {
         fs::write(path, text.lines().rev().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let told = format!("{name}: found other contents, expected those that the run to be continued began with");
+        let told = format!("{name}: found other contents, expected those that the run to resume was started with");
         refuse(resume, 3, &[&told]);
         fs::write(path, text).unwrap();
     }
@@ -986,7 +986,8 @@ fn models_are_looked_into() {
     refuse(["inspect", &at("model"), TEST, "--steps", "100000"], 3, &[TEST, "at least"]);
 }
 
-/// What is forgotten makes another model, the same for any number of threads; nothing is forgotten where nothing is asked for.
+/// What is forgotten makes another model, the same for any number of threads; nothing is forgotten where nothing is
+/// asked for.
 #[test]
 fn lanes_forget_as_asked() {
     let dir = tempfile::tempdir().unwrap();
@@ -1092,7 +1093,7 @@ fn a_tuning_is_kept_with_the_model() {
     assert_eq!(weights(&path("pieces")), weights(&path("tuned")));
     refuse([&resume[..], &tuning].concat(), 2, &["--tuning is for a new run"]);
     refuse([&resume[..6], &["50", "--shard", "4"]].concat(), 2, &["--shard 4: the run to be continued has 5"]);
-    refuse(train("no", &["--loss", "sampled", "--chunk", "64"]), 2, &["--chunk and --block are for --loss full"]);
+    refuse(train("no", &["--loss", "sampled", "--chunk", "64"]), 2, &["--chunk and --block are only for --loss full"]);
 
     // It learns as well as without.
     let perplexity = |name: &str| {

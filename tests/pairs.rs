@@ -1,5 +1,5 @@
-//! Siamese and pseudo-Siamese nets: gradients against finite differences and PyTorch (fixtures/torch/make_pairs.py), the collapse of
-//! the source's loss, the penalty of dropout, and the commands.
+//! Siamese and pseudo-Siamese nets: gradients against finite differences and PyTorch (fixtures/torch/make_pairs.py),
+//! the collapse of the source's loss, the penalty of dropout, and the commands.
 
 mod common;
 
@@ -321,7 +321,8 @@ fn minimiser(f: impl Fn(f64) -> f64) -> f64 {
     0.5 * (low + high)
 }
 
-/// Each update is where J + ∇Jᵀ(w − wₜ) + (w − wₜ)²·metric/(2α) + λ₁|w| + λ₂w²/2 is least: SGD with the metric 1, Adagrad with √Σg² + ε.
+/// Each update is where J + ∇Jᵀ(w − wₜ) + (w − wₜ)²·metric/(2α) + λ₁|w| + λ₂w²/2 is least: SGD with the metric 1,
+/// Adagrad with √Σg² + ε.
 #[test]
 fn updates_minimise_what_they_stand_for() {
     let net = Siamese::new(siamese::Config { words: 3, embed: 4, hidden: 5, loss: Loss::Source, freeze: true });
@@ -511,7 +512,7 @@ fn resumed_runs_come_to_the_same_bits_on_any_threads() {
     let out = place.path("edited").display().to_string();
     done(&format!("train siamese --pairs {pairs} --vectors {vectors} --quiet --max-steps 3 --out {out}"));
     place.file("pairs.tsv", &text.replacen("\t1\n", "\t0\n", 1));
-    let expected = "pairs.tsv: found other contents, expected those that the run to be continued began with";
+    let expected = "pairs.tsv: found other contents, expected those that the run to resume was started with";
     refused(&format!("train siamese --resume --max-steps 5 --out {out}"), expected);
 }
 
@@ -541,7 +542,7 @@ fn siamese_from_the_command_line() {
     assert!(near.starts_with("Monday\n  ") && near.lines().count() == 4 && !near.contains('<'), "{near}");
     let metrics = std::fs::read_to_string(place.path("twins/metrics.jsonl")).unwrap();
     assert!(metrics.contains("\"valid\":{\"measure\":\"auc\""));
-    assert!(std::fs::read_to_string(place.path("twins/curves.svg")).unwrap().contains("pairs a second"));
+    assert!(std::fs::read_to_string(place.path("twins/curves.svg")).unwrap().contains("pairs/s"));
 
     // Labels with grades are measured by their ranks, and words without a vector are told of.
     let graded = std::fs::read_to_string(format!("{DATA}/pairs/train.tsv")).unwrap();
@@ -591,7 +592,7 @@ fn siamese_from_the_command_line() {
         "alien.tsv:1: found `zzqx`, which has no vector",
     );
     let good = format!("{DATA}/pairs/valid.tsv");
-    fails(&good, "--prox-l1 0.1", "--prox-l1 and --prox-l2 go with --optimizer sgd or adagrad");
+    fails(&good, "--prox-l1 0.1", "--prox-l1 and --prox-l2 need --optimizer sgd or adagrad");
     fails(&good, "--margin 0", "--margin");
     fails(&format!("{DATA}/pairs"), "", "found a directory, expected a file");
     refused(&format!("eval {dir} {DATA}/lm/test.txt"), "test.txt:1: found");

@@ -1,10 +1,10 @@
-//! The progress of training as a terminal shows it.
+//! Training progress on a terminal.
 
 use crate::train::progress::{Bar, Progress, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 
-/// A bar on a terminal, lines elsewhere, nothing if `quiet`.
+/// A progress bar on a terminal, lines elsewhere, nothing if `quiet`.
 pub fn progress(quiet: bool) -> Progress {
     Progress::new(match (quiet, std::io::stderr().is_terminal()) {
         (true, _) => Style::Quiet,

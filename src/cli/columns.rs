@@ -8,50 +8,51 @@ use serde::Serialize;
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ColumnOptions {
-    /// Column of the class in a CSV file: its name, or its number from 1 [default: one that is named label, class, target or y, or
-    /// the only one of words, or the last]
+    /// Column of the class in a CSV file: its name, or its number from 1 [default: the one named label, class, target
+    /// or y, or the only one with words, or the last]
     #[arg(long, value_name = "COLUMN")]
     label: Option<String>,
-    /// Columns of a CSV file that are left out: names or numbers, separated by commas
+    /// Columns of a CSV file to ignore: names or numbers, separated by commas
     #[arg(long, value_name = "COLUMNS")]
     drop: Option<String>,
-    /// What becomes of numbers that are missing in a CSV file (empty fields, NA, NaN, ?) [default: mean]
+    /// How missing numbers in a CSV file are handled (empty fields, NA, NaN, ?) [default: mean]
     #[arg(long, value_enum)]
     missing: Option<MissingKind>,
-    /// The decimal point of a CSV file: . or , [default: .]
+    /// Decimal point of a CSV file: . or , [default: .]
     #[arg(long, value_name = "CHARACTER", value_parser = [".", ","])]
     decimal: Option<String>,
-    /// Whether the first row of a CSV file holds the names of its columns [default: what its fields look like]
+    /// Whether the first row of a CSV file is a header with the names of the columns [default: detected]
     #[arg(long, value_enum)]
     header: Option<YesNo>,
-    /// Keep a first column of a CSV file that only numbers its rows, as pandas writes it
+    /// Keep a first column of a CSV file that only numbers its rows, such as an index written by pandas
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     keep_index: bool,
-    /// What is done to the numbers of each column of a CSV file first [default: standard]
+    /// How the numbers of each column of a CSV file are scaled [default: standard]
     #[arg(long, value_enum)]
     scale: Option<Scale>,
 }
 
-/// What is done to the numbers.
+/// How numbers are scaled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum Scale {
-    /// Less the mean of the training examples, divided by their standard deviation; both are saved with the model
+    /// Standardised: minus the mean of the training examples, divided by their standard deviation; both are saved with
+    /// the model
     Standard,
-    /// Nothing
+    /// Not at all
     None,
 }
 
-/// What becomes of numbers that are missing.
+/// How missing numbers are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum MissingKind {
-    /// The mean of the column in the training examples is taken for them
+    /// Replace them by the mean of the column in the training examples
     Mean,
-    /// Their rows are left out
+    /// Drop their rows
     Drop,
-    /// The file is refused
+    /// Reject the file
     Fail,
 }
 
@@ -66,14 +67,14 @@ impl ColumnOptions {
     /// Names of the options, without their dashes.
     pub const NAMES: [&str; 7] = ["label", "drop", "missing", "decimal", "header", "keep-index", "scale"];
 
-    /// Whether any is given.
+    /// Whether any of them is given.
     pub fn given(&self) -> bool {
         let ColumnOptions { label, drop, missing, decimal, header, keep_index, scale } = self;
         let others = missing.is_some() || header.is_some() || scale.is_some();
         label.is_some() || drop.is_some() || decimal.is_some() || *keep_index || others
     }
 
-    /// What is chosen.
+    /// The choices made.
     pub fn choice(&self) -> Choice {
         let style = Style {
             decimal_comma: self.decimal.as_deref() == Some(","),

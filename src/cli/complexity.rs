@@ -6,21 +6,22 @@ use crate::tasks::complexity::complexity;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Judge what a step's time depends on, from the measurements of `cargo bench -- complexity`
+/// Test how the time of a training step scales, from the measurements of `cargo bench -- complexity`
 ///
-/// Theory says that a token takes a |V| D_h + b tau/stride D_h^2 + c, where d << D_h << |V|. Each claim is about one size: a power
-/// law is fitted to the points that meet its assumption, on logarithms, with a 95 % interval. It holds if the interval lies within
-/// 0.1 of the exponent claimed, is refuted if it lies outside, and is open otherwise. Plots (SVG) show all points.
+/// In theory the time per token is a |V| D_h + b tau/stride D_h^2 + c, where d << D_h << |V|. Each claim is about one
+/// size: a power law is fitted in log-log space to the points that meet its assumption, with a 95 % confidence
+/// interval. A claim holds if the interval lies within 0.1 of the claimed exponent, is refuted if it lies outside, and
+/// is open otherwise. Plots (SVG) show all points.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   cargo bench -- complexity && wordmill complexity
   cargo bench -- complexity --quick && wordmill complexity --json")]
 pub struct Complexity {
-    /// Where criterion has left its results
+    /// Directory of criterion's results
     #[arg(long, default_value = "target/criterion", value_name = "DIR")]
     from: PathBuf,
-    /// Where the plots go
+    /// Directory for the plots
     #[arg(long, default_value = "target/complexity", value_name = "DIR")]
     out: PathBuf,
     /// Print JSON
@@ -29,7 +30,7 @@ pub struct Complexity {
 }
 
 impl Complexity {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let report = complexity(&self.from, &self.out)?;
         print(out, self.json, &report, || format!("{report}plots in {}\n", self.out.display()))

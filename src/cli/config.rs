@@ -1,9 +1,9 @@
-//! `--config FILE`: every option may also stand in a TOML file, as `hidden = 100` for `--hidden 100`; a model's directory stands
-//! for the options that it was made with.
+//! `--config FILE`: every option may also be set in a TOML file, as `hidden = 100` for `--hidden 100`; a model's
+//! directory stands for the options it was trained with.
 //!
-//! The file's keys become arguments before the user's own, so that clap alone knows what options there are and the
-//! command line wins. `--preset NAME` stands for a file of the program's own, which comes before either. A key that is not an option, or has a value that the option does not take, is an error that
-//! names its line.
+//! The keys of the file become arguments before the user's own, so that only clap knows the options and the command
+//! line takes precedence. `--preset NAME` stands for a built-in file, which comes before either. A key that is not an
+//! option, or whose value the option does not accept, is an error that names its line.
 
 use crate::error::{Error, Result};
 use crate::tasks::saved;
@@ -20,15 +20,15 @@ const CONFIG: &str = "config";
 /// The option that names a preset.
 const PRESET: &str = "preset";
 
-/// Options that go well together, as a file of them.
+/// A named set of options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Preset {
-    /// A good model of a million words in a minute or two
+    /// A good model from a million words in a minute or two
     Fast,
 }
 
 impl Preset {
-    /// The options in TOML.
+    /// The options as TOML.
     fn options(self) -> &'static str {
         match self {
             Preset::Fast => include_str!("presets/fast.toml"),
@@ -36,8 +36,9 @@ impl Preset {
     }
 }
 
-/// The arguments `args` (the program's name first) of `command`, which is built if it was not, with those of the file that `--config`
-/// names put in after the verb. `command` should let later options override earlier ones (`args_override_self`).
+/// The arguments `args` (the program's name first) of `command`, which is built if necessary, with those of the
+/// `--config` file inserted after the verb. `command` should let later options override earlier ones
+/// (`args_override_self`).
 pub fn expand(args: impl IntoIterator<Item = OsString>, command: &mut Command) -> Result<Vec<OsString>> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     command.build();
@@ -48,7 +49,7 @@ pub fn expand(args: impl IntoIterator<Item = OsString>, command: &mut Command) -
     let preset = preset.and_then(|name| Preset::from_str(name.to_str()?, false).ok());
     if let Some(mut path) = value_of(own, "--config").map(PathBuf::from) {
         let bytes = if path.is_dir() {
-            // Through the checkpoint, which its run may be about to remove.
+            // Through the checkpoint: its run may be about to remove the file.
             let mut checkpoint = saved::open(&path)?;
             path = checkpoint.path().join(saved::OPTIONS);
             checkpoint.read(saved::OPTIONS)?
@@ -102,7 +103,7 @@ fn value_of(args: &[OsString], name: &str) -> Option<OsString> {
     found
 }
 
-/// The arguments of `verb` that the TOML `text` of the file at `path` stands for.
+/// The arguments of `verb` equivalent to the TOML `text` of the file at `path`.
 fn arguments(path: &Path, text: &str, verb: &Command) -> Result<Vec<OsString>> {
     let line = |at: usize| 1 + text.bytes().take(at).filter(|b| *b == b'\n').count();
     let table = DeTable::parse(text).map_err(|e| {
@@ -117,13 +118,13 @@ fn arguments(path: &Path, text: &str, verb: &Command) -> Result<Vec<OsString>> {
         let arg = option(verb, name).ok_or_else(|| unknown(name, verb, &wrong))?;
         let values = arguments_of(arg, value.get_ref())
             .map_err(|(found, expected)| wrong(format!("{name} = {found}"), expected))?;
-        check(verb, &values).map_err(|found| wrong(found, format!("a value that --{name} takes")))?;
+        check(verb, &values).map_err(|found| wrong(found, format!("a value that --{name} accepts")))?;
         all.extend(values.into_iter().map(OsString::from));
     }
     Ok(all)
 }
 
-/// Whether a file may set `arg`: all but positional arguments, help, version and the names of files of options.
+/// Whether a file may set `arg`: everything but positional arguments, help, version and the options that name option files.
 fn settable(arg: &Arg) -> bool {
     let action = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append | ArgAction::SetTrue);
     action && arg.get_long().is_some_and(|long| long != CONFIG && long != PRESET)
@@ -139,7 +140,7 @@ fn unknown(name: &str, verb: &Command, wrong: &impl Fn(String, String) -> Error)
     let nearest = names.map(|other| (distance(other), other)).min();
     let expected = match nearest {
         Some((distance, other)) if distance <= 1 + name.len() / 3 => {
-            format!("an option, perhaps \"{other}\"")
+            format!("an option; did you mean \"{other}\"?")
         }
         _ => format!("an option of {}", verb.get_bin_name().unwrap_or(verb.get_name())),
     };
@@ -165,7 +166,7 @@ fn arguments_of(arg: &Arg, value: &DeValue<'_>) -> std::result::Result<Vec<Strin
     }
 }
 
-/// A value as it would stand on the command line, if its type is that of the option.
+/// A value as written on the command line, if its type is that of the option.
 fn scalar(arg: &Arg, value: &DeValue<'_>) -> std::result::Result<String, (String, String)> {
     let wanted = Kind::of(arg.get_value_parser());
     let fits = match value {
@@ -180,7 +181,7 @@ fn scalar(arg: &Arg, value: &DeValue<'_>) -> std::result::Result<String, (String
     }
     Ok(match value {
         DeValue::String(text) => text.clone().into_owned(),
-        // 0x40 and 0o100 are what no option's parser reads; the digits alone would be another number.
+        // No option's parser reads 0x40 or 0o100; the digits alone would be another number.
         DeValue::Integer(integer) if integer.radix() != 10 => {
             let number = i128::from_str_radix(integer.as_str(), integer.radix());
             number.map_err(|_| (show(value), wanted.name().to_owned()))?.to_string()
@@ -191,7 +192,7 @@ fn scalar(arg: &Arg, value: &DeValue<'_>) -> std::result::Result<String, (String
     })
 }
 
-/// A value as an error shows it: cut short, on one line.
+/// A value as shown in an error: truncated, on one line.
 fn show(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => {
@@ -215,7 +216,7 @@ enum Kind {
     Integer,
     Float,
     Boolean,
-    /// A type of this program's own, which its parser judges.
+    /// A type of this program, checked by its own parser.
     Other,
 }
 
@@ -249,7 +250,7 @@ impl Kind {
     }
 }
 
-/// Lets clap judge these arguments of `verb` on their own; otherwise its opinion in one line.
+/// Has clap check these arguments of `verb` on their own; an error is its message in one line.
 fn check(verb: &Command, arguments: &[String]) -> std::result::Result<(), String> {
     let alone = verb.clone().no_binary_name(true).mut_args(|arg| arg.required(false)).subcommand_required(false);
     match alone.try_get_matches_from(arguments) {
@@ -364,8 +365,16 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
         for (config, line, expected) in [
-            ("hidden = 5\nhiden = 5\n", 2, "found the unknown key \"hiden\", expected an option, perhaps \"hidden\""),
-            ("keep_prob = 5\n", 1, "found the unknown key \"keep_prob\", expected an option, perhaps \"keep-prob\""),
+            (
+                "hidden = 5\nhiden = 5\n",
+                2,
+                "found the unknown key \"hiden\", expected an option; did you mean \"hidden\"?",
+            ),
+            (
+                "keep_prob = 5\n",
+                1,
+                "found the unknown key \"keep_prob\", expected an option; did you mean \"keep-prob\"?",
+            ),
             ("\n\nelephants = 5\n", 3, "found the unknown key \"elephants\", expected an option of wordmill train lm"),
             ("config = \"x\"\n", 1, "found the unknown key \"config\", expected an option of wordmill train lm"),
             ("help = true\n", 1, "found the unknown key \"help\", expected an option of wordmill train lm"),

@@ -10,16 +10,18 @@ use crate::tasks::saved::{self, Saved};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Measure a model on a text: a language model's perplexity with the full softmax, a tagger's F1, how a Siamese net ranks pairs
+/// Evaluate a model: the perplexity of a language model with the full softmax, the F1 of a tagger, how well a Siamese
+/// network ranks pairs
 ///
-/// A Siamese net is measured on word TAB word TAB label: how well distances tell the pairs that are alike (ROC AUC, accuracy at the
-/// best threshold), or Spearman's correlation where labels have grades; a pseudo-Siamese net on word TAB label: accuracy.
+/// A Siamese network is evaluated on word TAB word TAB label: how well distances separate similar from dissimilar pairs
+/// (ROC AUC, accuracy at the best threshold), or Spearman's correlation for graded labels; a pseudo-Siamese network on
+/// word TAB label: accuracy.
 ///
-/// A softmax classifier is measured on a CSV file with the columns that it was trained on: accuracy and cross-entropy; so is a
-/// pseudo-Siamese net that was trained on one.
+/// A softmax classifier is evaluated on a CSV file with the columns it was trained on: accuracy and cross-entropy; so
+/// is a pseudo-Siamese network that was trained on a CSV file.
 ///
-/// A tagger is measured on a CoNLL file: entities read as conlleval does and strictly, tags other than O, accuracy, and which tag
-/// was taken for which.
+/// A tagger is evaluated on a CoNLL file: entities read as conlleval does and strictly, tags other than O, accuracy,
+/// and the confusion matrix of the tags.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -39,7 +41,7 @@ pub struct Eval {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Draw the confusion matrix of a tagger or classifier (SVG)
+    /// Plot the confusion matrix of a tagger or classifier (SVG)
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// For a tagger: column of the tags, from 1 [default: as in training]
@@ -47,28 +49,29 @@ pub struct Eval {
     column: Option<usize>,
     #[command(flatten)]
     form: FormOptions,
-    /// What is always done now, for commands from before
+    /// No effect, kept for compatibility with older commands
     #[arg(long, hide = true)]
     repair: bool,
-    /// For pairs of words, and words with labels: numbers of the columns of the words and of their label, as 1,2,4 [default: the first
-    /// that hold such]
+    /// For pairs of words and for words with labels: column numbers of the words and of their label, such as 1,2,4
+    /// [default: the first suitable columns]
     #[arg(long, value_name = "N,N,N", value_delimiter = ',', value_parser = super::values::size)]
     columns: Vec<usize>,
-    /// For a language model: measure on so many words only, a fixed random subset of the lines
+    /// For a language model: evaluate on about this many words only, a fixed random subset of the lines
     #[arg(long, value_name = "N", value_parser = super::values::count)]
     eval_tokens: Option<u64>,
-    /// For a language model: leave out other tools' marks around lines, as <s> and </s>; a model that was trained so does it by itself
+    /// For a language model: remove sentence markers of other tools, such as <s> and </s>; a model trained with this
+    /// option does it automatically
     #[arg(long)]
     strip_marks: bool,
     #[command(flatten)]
     inputs: InputOptions,
-    /// Worker threads, 0: one per core
+    /// Number of threads, 0: one per core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
 
 impl Eval {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let how = Measuring {
             form: self.form.choice(self.column),
@@ -92,23 +95,23 @@ impl Eval {
         writeln!(out, "{text}").map_err(Error::output)
     }
 
-    /// Refuses options that are for models of other kinds.
+    /// Rejects options that are for other kinds of models.
     fn check(&self, saved: &Saved, how: &Measuring) -> Result<()> {
         let (dir, kind) = (self.model.display(), saved.kind());
         let is = |what: &str| Err(Error::Usage(format!("{what}; {dir} is a {kind}")));
         let of_form = self.repair || how.form != FormChoice::default();
         let for_text = if self.strip_marks { "--strip-marks" } else { "--eval-tokens" };
         if !matches!(saved, Saved::Ner(_)) && of_form {
-            return is("--column, --word-column, --max-sentence and --repair are for taggers");
+            return is("--column, --word-column, --max-sentence and --repair are only for taggers");
         }
         if self.svg.is_some() && !saved.is_classifier() {
-            return is("--svg draws the labels of taggers and classifiers");
+            return is("--svg plots the confusion matrix of taggers and classifiers only");
         }
         if !matches!(saved, Saved::LanguageModel(_)) && (how.tokens.is_some() || how.strip_marks) {
-            return is(&format!("{for_text} is for language models"));
+            return is(&format!("{for_text} is only for language models"));
         }
         if !how.columns.is_empty() && !saved.has_rows_of_words() {
-            return is("--columns is for pairs of words and words with labels");
+            return is("--columns is only for pairs of words and words with labels");
         }
         Ok(())
     }

@@ -9,10 +9,10 @@ use crate::tasks::{Model, any, exchange_word2vec};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Write a language model for PyTorch: nn.Embedding, nn.RNN or nn.GRU, nn.Linear; or the word vectors of any model
+/// Export a language model to PyTorch (nn.Embedding, nn.RNN or nn.GRU, nn.Linear), or the word vectors of any model
 ///
-/// For PyTorch, FILE gets the tensors embedding.weight, rnn.weight_ih_l0 … and output.weight, output.bias; FILE with .vocab.txt in the place of
-/// its extension gets the words, one per line in the order of their numbers.
+/// For PyTorch, FILE contains the tensors embedding.weight, rnn.weight_ih_l0 … and output.weight, output.bias; FILE
+/// with its extension replaced by .vocab.txt contains the words, one per line in the order of their ids.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -23,29 +23,30 @@ pub struct Export {
     /// Directory of the model
     #[arg(value_name = "DIR")]
     model: PathBuf,
-    /// For which program
+    /// Format to write
     #[arg(long, value_enum)]
     to: Program,
-    /// File to write; it must not be there yet
+    /// File to write; it must not exist
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
-/// Programs that models are exchanged with.
+/// Formats of other programs.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Program {
-    /// A safetensors file with the names of torch.nn
+    /// A safetensors file with the tensor names of torch.nn
     Pytorch,
-    /// Its word vectors, as word2vec's text: of any model that has words
+    /// Word vectors in the text format of word2vec, from any model that has words
     Word2vec,
 }
 
-/// Make a model of PyTorch's weights
+/// Import a language model from PyTorch
 ///
-/// FILE is a safetensors file of what export writes, or of the state_dict of any module made of an nn.Embedding, an nn.RNN or nn.GRU and
-/// an nn.Linear, under their usual names and with what DataParallel, torch.compile or Lightning put before them; half precision
-/// is widened. The cell, the sizes and the number of layers follow from names and shapes. Tables that are equal, or one of them that is
-/// missing, mean tied weights; biases that are missing are zeros.
+/// FILE is a safetensors file written by export, or with the state_dict of any module composed of an nn.Embedding, an
+/// nn.RNN or nn.GRU and an nn.Linear, under their usual names, with or without the prefixes of DataParallel,
+/// torch.compile or Lightning; half precision is converted to single. The cell, the sizes and the number of layers are
+/// inferred from names and shapes. If the embedding and output tables are equal, or one of them is missing, the weights
+/// are tied; missing biases are zero.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -54,13 +55,13 @@ pub struct Import {
     /// File to read
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Words with their counts, as export writes them: word TAB count, one per line, in the order of their numbers
+    /// Words with their counts, as written by export: word TAB count, one per line, in the order of their ids
     #[arg(long, value_name = "FILE")]
     vocab: PathBuf,
-    /// Directory of the model; made if it is not there
+    /// Directory of the model; created if it does not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Non-linearity of an nn.RNN [default: what the file says, or tanh]
+    /// Nonlinearity of an nn.RNN [default: the one noted in the file, or tanh]
     #[arg(long, value_enum)]
     activation: Option<Activation>,
     /// Replace the model in --out
@@ -69,7 +70,7 @@ pub struct Import {
 }
 
 impl Export {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let file = self.file.display();
         match self.to {
@@ -88,7 +89,7 @@ impl Export {
 }
 
 impl Import {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let inputs = InputOptions::default().inputs(false);
         let source = Source { file: &self.file, words: &self.vocab, activation: self.activation };

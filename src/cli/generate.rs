@@ -11,15 +11,16 @@ use crate::text::vocabulary::UNK;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
-/// Let a language model write
+/// Generate text with a language model
 ///
-/// Without a prompt on a terminal, asks for the beginning of a sentence again and again; otherwise begins sentences itself.
+/// On a terminal and without --prompt, asks for the beginnings of sentences interactively; otherwise generates whole
+/// sentences.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wordmill generate model --prompt \"the president of\"
   wordmill generate model --sentences 5 --temperature 0.8 --top-k 50
-  wordmill generate model                                  asks for beginnings: > ")]
+  wordmill generate model                                  interactive: prompts with > ")]
 pub struct Generate {
     /// Directory of the model
     #[arg(value_name = "DIR")]
@@ -27,33 +28,35 @@ pub struct Generate {
     /// The beginning of the sentence
     #[arg(long)]
     prompt: Option<String>,
-    /// Most words of a sentence that are drawn
+    /// Maximum number of words generated per sentence
     #[arg(long, default_value = "100", value_name = "N")]
     words: usize,
-    /// How many sentences
+    /// Number of sentences
     #[arg(long, default_value = "1", value_name = "N", value_parser = super::values::count)]
     sentences: u64,
-    /// Below 1 plays safe, above 1 takes risks
+    /// Sampling temperature: below 1 favours likely words, above 1 flattens the distribution
     #[arg(long, default_value = "1", value_parser = positive, value_name = "T")]
     temperature: f64,
-    /// Draw from the K likeliest words only
+    /// Sample from the K most likely words only
     #[arg(long, value_name = "K", value_parser = super::values::size)]
     top_k: Option<usize>,
-    /// Of a model that --loss nce has trained: take its scores for normalised, and look only at as many words as it takes to draw one
+    /// For a model trained with --loss nce: treat its scores as normalised, and compute only as many as are needed to
+    /// sample a word
     #[arg(long)]
     self_normalised: bool,
-    /// Allow the unknown word to be drawn
+    /// Allow <unk> to be generated
     #[arg(long)]
     unknown: bool,
-    /// Seed of the draws
+    /// Random seed
     #[arg(long, default_value = "1")]
     seed: u64,
-    /// Print a JSON object per sentence: text, words drawn, whether the sentence ended by itself, and the prompt's unknown words
+    /// Print a JSON object per sentence: the text, the number of words generated, whether the sentence is complete, and
+    /// the unknown words of the prompt
     #[arg(long)]
     json: bool,
 }
 
-/// Says which words of the prompt are unknown.
+/// Reports which words of the prompt are unknown.
 fn warn(sentence: &Sentence) {
     if !sentence.unknown.is_empty() {
         say(&format!("warning: unknown words in the prompt: {}; read as {UNK}", sentence.unknown.join(" ")));
@@ -61,9 +64,9 @@ fn warn(sentence: &Sentence) {
 }
 
 impl Generate {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut (dyn Write + Send)) -> Result<()> {
-        // One sentence is one lane: a second thread has nothing to do.
+        // One sentence is one lane: a second thread would have nothing to do.
         pool(1)?.install(|| {
             let trained = Trained::load(&self.model)?;
             let ln_z = self.ln_z(&trained)?;
@@ -88,13 +91,13 @@ impl Generate {
         })
     }
 
-    /// ln Z, if the model's scores are to be taken for normalised by it.
+    /// ln Z, if the model's scores are to be treated as normalised by it.
     fn ln_z(&self, trained: &Trained) -> Result<Option<f64>> {
         if !self.self_normalised {
             return Ok(None);
         }
         if self.temperature != 1.0 || self.top_k.is_some() {
-            let what = "--self-normalised draws from the scores as they are: without --temperature and --top-k";
+            let what = "--self-normalised samples from the scores as they are: it cannot be combined with --temperature and --top-k";
             return Err(Error::Usage(what.into()));
         }
         trained.self_normalised(&self.model).map(Some)

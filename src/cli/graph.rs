@@ -6,50 +6,50 @@ use crate::tasks::graphs::Example;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Draw the computation graph of a model, as SVG or in Graphviz' language
+/// Draw the computation graph of a model, as SVG or in Graphviz DOT format
 ///
-/// The models are small ones; their graphs are those that the library's hand-written gradients are tested against. Without
-/// --svg and --dot the graph is printed in Graphviz' language.
+/// The models are small; their graphs are the ones that the library's hand-written gradients are tested against.
+/// Without --svg and --dot the graph is printed in DOT format.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wordmill graph gru --svg gru.svg
-  wordmill graph rnn --steps 1 --gradients --svg backward.svg      the backward pass is nodes too
+  wordmill graph rnn --steps 1 --gradients --svg backward.svg      with the nodes of the backward pass
   wordmill graph gated-feedback --layers 2 | dot -Tpdf > net.pdf")]
 pub struct DrawGraph {
     /// Which model
     #[arg(value_enum, value_name = "MODEL")]
     model: Example,
-    /// Steps that a language model is unrolled [default: 2]
+    /// Time steps that a language model is unrolled for [default: 2]
     #[arg(long, value_parser = few, value_name = "STEPS")]
     steps: Option<usize>,
-    /// Layers of a language model [default: 1]
+    /// Number of layers of a language model [default: 1]
     #[arg(long, value_parser = few, value_name = "LAYERS")]
     layers: Option<usize>,
-    /// Draw the nodes of the backward pass too
+    /// Include the nodes of the backward pass
     #[arg(long)]
     gradients: bool,
-    /// File for the drawing
+    /// SVG file to write
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// File for the graph in Graphviz' language
+    /// DOT file to write
     #[arg(long, value_name = "FILE")]
     dot: Option<PathBuf>,
 }
 
-/// A size of what can be looked at.
+/// A size that is small enough to draw.
 fn few(text: &str) -> std::result::Result<usize, String> {
     match size(text) {
         Ok(n @ ..=16) => Ok(n),
-        _ => Err("expected a whole number from 1 to 16".into()),
+        _ => Err("expected an integer from 1 to 16".into()),
     }
 }
 
 impl DrawGraph {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         if !self.model.is_recurrent() && (self.steps.is_some() || self.layers.is_some()) {
-            return Err(Error::Usage("--steps and --layers are of language models".into()));
+            return Err(Error::Usage("--steps and --layers are only for language models".into()));
         }
         let (graph, title) = self.model.graph(self.steps.unwrap_or(2), self.layers.unwrap_or(1));
         let graph = if self.gradients { graph } else { graph.forward() };

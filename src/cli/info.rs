@@ -10,13 +10,13 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-/// Show what this build is and how fast this machine multiplies
+/// Show this build's version and features, and the speed of matrix products on this machine
 #[derive(Debug, clap::Args)]
 pub struct Info {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Seconds that each measurement takes
+    /// Seconds per measurement
     #[arg(long, default_value = "2", value_parser = super::values::positive, value_name = "SECONDS")]
     seconds: f64,
 }
@@ -29,7 +29,7 @@ struct Report {
     isa_available: Vec<String>,
     gemm: String,
     cores: usize,
-    /// GFLOP/s of products of 1,024 × 1,024 matrices, one per thread, for 1, 2, 4 … threads: of f32; *bf16* rounds the operands.
+    /// GFLOP/s of f32 products of 1,024 × 1,024 matrices, one per thread, for 1, 2, 4 … threads; *bf16* rounds the operands.
     sgemm: Vec<Speed>,
 }
 
@@ -41,7 +41,7 @@ struct Speed {
 }
 
 impl Info {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let doubling = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|&n| n < cores);

@@ -1,4 +1,4 @@
-//! The options for input files, the same for every command that reads any.
+//! Options for input files, the same for every command that reads any.
 
 use crate::error::{Error, Result};
 use crate::notices::{Notices, say};
@@ -12,19 +12,20 @@ use std::io::Write;
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct InputOptions {
-    /// Refuse what an option decides, where there would be a warning
+    /// Treat warnings about choices that an option controls as errors
     #[arg(long)]
     #[serde(skip)]
     strict: bool,
-    /// Encoding of texts and tables that are not UTF-8, as latin1, windows-1251, gb18030, shift_jis; UTF-16 is recognised by itself
+    /// Encoding of texts and tables that are not UTF-8, such as latin1, windows-1251, gb18030 or shift_jis; UTF-16 is
+    /// detected automatically
     #[arg(long, value_name = "LABEL", value_parser = encoding)]
     encoding: Option<String>,
-    /// Bytes that are not UTF-8: refuse the file, leave them out, or put U+FFFD in their place
+    /// Bytes that are not valid UTF-8: reject the file, drop them, or replace them by U+FFFD
     #[arg(long, value_name = "WHAT", default_value = "fail", value_enum)]
     #[serde(skip_serializing_if = "BadUtf8::is_default")]
     bad_utf8: BadUtf8,
-    /// Take no-break and other Unicode spaces for spaces and Unicode's line separators for ends of lines, and leave out zero-width and
-    /// direction marks, soft hyphens and control characters
+    /// Normalise white space: treat no-break and other Unicode spaces as spaces and Unicode line separators as line
+    /// ends, and drop zero-width characters, direction marks, soft hyphens and control characters
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     unicode_spaces: Option<bool>,
@@ -32,11 +33,11 @@ pub struct InputOptions {
 
 fn encoding(label: &str) -> std::result::Result<String, String> {
     let known = Encoding::for_label(label.as_bytes()).map(|_| label.to_owned());
-    known.ok_or_else(|| "expected the label of an encoding, as latin1, windows-1251, gb18030 or shift_jis".into())
+    known.ok_or_else(|| "expected the label of an encoding, such as latin1, windows-1251, gb18030 or shift_jis".into())
 }
 
 impl InputOptions {
-    /// The front that files come through. Warnings go to standard error, unless `quiet`.
+    /// The reader of input files. Warnings go to standard error, unless `quiet`.
     pub fn inputs(&self, quiet: bool) -> Inputs {
         let warn = move |text: &str| {
             if !quiet {
@@ -51,7 +52,8 @@ impl InputOptions {
         Inputs::new(Notices::new(self.strict, warn), decoding)
     }
 
-    /// The same for a text that a model is used on: what is not said is as in `before`, the options of its run.
+    /// The same for a text that a trained model is applied to: options that are not given are those of `before`, the
+    /// options of its run.
     pub fn like_training(&self, before: &toml::Table) -> Inputs {
         let encoding = before.get("encoding").and_then(toml::Value::as_str);
         let options = InputOptions {
@@ -70,7 +72,7 @@ pub fn json(result: &impl Serialize, inputs: &Inputs) -> String {
     object.to_string()
 }
 
-/// Prints a result as JSON in a line, or as `text`, which ends its lines itself.
+/// Prints a result as one line of JSON, or as `text`, which ends its own lines.
 pub fn print(out: &mut dyn Write, json: bool, result: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
     let text = if json { format!("{}\n", serde_json::to_string(result).expect("results are JSON")) } else { text() };
     out.write_all(text.as_bytes()).map_err(Error::output)

@@ -9,12 +9,13 @@ use crate::train::plot::{Axes, Curve, OTHER, TRAIN, VALID, chart, matrix};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Look into a model: its weights, and with a text how its gates open and how far gradients travel back
+/// Inspect a model: its weights, and given a text its gate activations and how far gradients reach back
 ///
-/// Of a pseudo-Siamese net it shows the norms of the gradients of its two layers over the training, the larger the faster a layer learns.
+/// For a pseudo-Siamese network it shows the gradient norms of its two layers over the training: the layer with the
+/// larger norm learns faster.
 ///
-/// The gradient of the loss at one word is followed back through the states of the words before it: with simple cells it vanishes
-/// (or explodes) within few words, with gates it lasts longer.
+/// The gradient of the loss at one word is propagated back through the states of the words before it: with simple cells
+/// it vanishes (or explodes) within a few words, with gated cells it reaches further.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,13 +30,14 @@ pub struct Inspect {
     /// Text, one sentence per line, for a language model
     #[arg(value_name = "FILE")]
     text: Option<PathBuf>,
-    /// Words that the gradient is followed back
+    /// Number of words that the gradient is propagated back
     #[arg(long, default_value = "20", value_parser = size, value_name = "STEPS")]
     steps: usize,
-    /// Draw the norm of the gradient over the steps back, or of a pseudo-Siamese net those of its layers over the training (SVG)
+    /// Plot the gradient norm over the steps back, or for a pseudo-Siamese network those of its layers over the
+    /// training (SVG)
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Draw the mean gates between the layers of a gated-feedback net (SVG)
+    /// Plot the mean gates between the layers of a gated-feedback network (SVG)
     #[arg(long, value_name = "FILE", requires = "text")]
     gates: Option<PathBuf>,
     #[command(flatten)]
@@ -46,7 +48,7 @@ pub struct Inspect {
 }
 
 impl Inspect {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let inputs = self.inputs.inputs(false);
         let report = pool(0)?.install(|| inspect(&self.model, self.text.as_deref(), self.steps, &inputs))?;
@@ -65,7 +67,7 @@ impl Inspect {
                 })
                 .collect();
             let axes = Axes { x: "steps back in time", end: self.steps as f64, y: "norm of ∂J/∂h", log: true };
-            let title = format!("How far the gradient travels in {}", self.model.display());
+            let title = format!("Gradient norm over time steps back in {}", self.model.display());
             let svg = chart(axes, &title, &curves).map_err(|e| Error::io(path, "drawing", std::io::Error::other(e)))?;
             write(path, &svg)?;
         }
@@ -76,11 +78,11 @@ impl Inspect {
                 .collect();
             let end = epochs.last().copied().unwrap_or(1.0);
             let axes = Axes { x: "epochs", end, y: "norm of the gradient", log: true };
-            let title = format!("Gradients of the two layers of {}", self.model.display());
+            let title = format!("Gradient norms of the two layers of {}", self.model.display());
             let svg = chart(axes, &title, &curves).map_err(|e| Error::io(path, "drawing", std::io::Error::other(e)))?;
             write(path, &svg)?;
         } else if let (Some(path), None) = (&self.svg, &report.gradient) {
-            let what = "--svg draws the gradients in a language model, which needs a text, or of a pseudo-Siamese net's training";
+            let what = "--svg plots gradients of a language model, given a text, or those of a pseudo-Siamese network's training";
             return Err(Error::Usage(format!("{what}: there is nothing to draw to {}", path.display())));
         }
         if let (Some(path), Some(gates)) = (&self.gates, &report.gates) {

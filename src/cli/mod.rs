@@ -1,4 +1,4 @@
-//! The command line: what the user says, and how errors are told.
+//! The command line: arguments, and how errors are reported.
 
 mod bar;
 mod columns;
@@ -41,18 +41,19 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Trains word-level neural nets on CPUs: fast, and to the same bits whatever the number of threads.
+/// Trains word-level neural nets on CPUs: fast, and with bit-identical results for any number of threads.
 #[derive(Debug, Parser)]
 #[command(name = "wordmill", version, args_override_self = true, arg_required_else_help = true)]
 struct Cli {
-    /// A TOML file with options of the command, as "hidden = 100", or a model for its options; the command line wins
+    /// TOML file with options of the command, such as "hidden = 100", or a model directory, whose options are used; the
+    /// command line takes precedence
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
 
-/// One variant a verb, each in its own file.
+/// One variant per command, each in its own file.
 #[derive(Debug, Subcommand)]
 enum Verb {
     #[command(subcommand)]
@@ -74,7 +75,8 @@ enum Verb {
 }
 
 impl Verb {
-    /// Does it; results go to `out`, everything else to standard error. `before` is the command of a run that is continued.
+    /// Runs the command; results go to `out`, everything else to standard error. `before` is the command of the run to
+    /// resume.
     fn run(self, before: Option<Verb>, out: &mut (dyn Write + Send)) -> Result<()> {
         // A wrong WORDMILL_ISA is reported here, before any kernel runs.
         Isa::chosen()?;
@@ -103,7 +105,7 @@ impl Verb {
 
 /// Runs the program with these arguments, its name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    // From here on a signal ends the process with one line, or while a model is trained lets it save.
+    // From here on a signal ends the process with one line; during training the model is saved first.
     if let Err(error) = Signals::install() {
         return tell(&error);
     }
@@ -111,7 +113,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (cli, before) = match parse(args) {
         Ok(parsed) => parsed,
         Err(Stop::Help(help)) => {
-            // Nobody may be listening; there is nothing else to do.
+            // Standard output may be closed; there is nothing else to do.
             _ = help.print();
             return ExitCode::from(help.exit_code() as u8);
         }
@@ -130,7 +132,8 @@ enum Stop {
     Error(Error),
 }
 
-/// The command line's definition. A negative number is a value, not an unknown option: `--lr -1` is reported as no rate.
+/// The definition of the command line. A negative number is a value, not an unknown option: `--lr -1` is reported as an
+/// invalid rate.
 pub fn definition() -> Command {
     fn values(command: Command) -> Command {
         let option = |arg: &Arg| arg.get_long().is_some() && arg.get_action().takes_values();
@@ -140,11 +143,11 @@ pub fn definition() -> Command {
     values(Cli::command())
 }
 
-/// The command; with `train … --resume` also that of the run to be continued.
+/// The command; with `train … --resume` also that of the run to resume.
 fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<(Cli, Option<Cli>), Stop> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let before = resumed(&args).map_err(Stop::Error)?;
-    // The options that it was trained with come before the user's own.
+    // The options it was trained with come before the user's own.
     args.extend(before.iter().flat_map(|args| args[3..].iter().cloned()));
     let command_line = |args: Vec<OsString>| {
         let mut command = definition();
@@ -170,17 +173,16 @@ fn resumed(args: &[OsString]) -> Result<Option<Vec<OsString>>> {
         "" => args.get(i + 1).map(PathBuf::from),
         value => value.strip_prefix('=').map(PathBuf::from),
     });
-    let out =
-        out.ok_or_else(|| Error::Usage("--resume needs --out, the directory of the run to be continued".into()))?;
+    let out = out.ok_or_else(|| Error::Usage("--resume needs --out, the directory of the run to resume".into()))?;
     if args.iter().any(|arg| arg.to_string_lossy().starts_with("--config")) {
         let what =
-            "--resume takes the options of the run to be continued; change them on the command line, not by --config";
+            "--resume uses the options of the run it continues; change them on the command line, not with --config";
         return Err(Error::Usage(what.into()));
     }
     let mut checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
     let options = checkpoint.path().join(OPTIONS);
     if !options.is_file() {
-        return Err(Error::model(out, "was not made by training here, so that there is no run to be continued"));
+        return Err(Error::model(out, "was not made by wordmill train, so there is no run to resume"));
     }
     let saved = Saved::read(&mut checkpoint)?;
     if !kind.to_string_lossy().starts_with('-') && kind != saved.verb() {
@@ -191,8 +193,8 @@ fn resumed(args: &[OsString]) -> Result<Option<Vec<OsString>>> {
     Ok(Some(command.to_vec()))
 }
 
-/// Prints `error` as one line on standard error and gives its exit code. That nobody reads standard output any more,
-/// as in `wordmill score … | head`, is no error.
+/// Prints `error` as one line on standard error and returns its exit code. A closed standard output, as in `wordmill
+/// score … | head`, is not an error.
 fn tell(error: &Error) -> ExitCode {
     if let Error::Io { path, source, .. } = error
         && path == Path::new(STANDARD_OUTPUT)
@@ -205,7 +207,7 @@ fn tell(error: &Error) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-/// What clap says, in one line: the error and its tips, without the usage.
+/// Clap's message in one line: the error and its tips, without the usage.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let paragraphs = text.split("\n\n").map(|p| p.split_whitespace().collect::<Vec<&str>>().join(" "));

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Show the words that a model takes for alike: their vectors point in the direction of a word's own, or, in a Siamese net, lie near
+/// Show the nearest neighbours of words: by cosine similarity of their vectors, or for a Siamese network by distance
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -19,10 +19,10 @@ pub struct Neighbors {
     /// Directory of the model
     #[arg(value_name = "DIR")]
     model: PathBuf,
-    /// Words whose neighbors are wanted
+    /// Words whose nearest neighbours are shown
     #[arg(value_name = "WORD", required = true)]
     words: Vec<String>,
-    /// Neighbors of each word
+    /// Number of neighbours per word
     #[arg(long, short = 'n', default_value = "10", value_parser = super::values::size, value_name = "N")]
     count: usize,
     /// Print a JSON object per word
@@ -33,14 +33,14 @@ pub struct Neighbors {
 #[derive(Serialize)]
 struct Found<'a> {
     word: &'a str,
-    /// The form of the word that the model knows.
+    /// The form under which the model knows the word.
     known_as: &'a str,
-    /// With the cosine of the angle between the two, or the distance.
+    /// Each with its cosine similarity, or its distance.
     neighbors: Vec<(&'a str, f64)>,
 }
 
 impl Neighbors {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let inputs = InputOptions::default().inputs(false);
         let pool = pool(1)?;
@@ -53,7 +53,7 @@ impl Neighbors {
         for (word, row) in self.words.iter().zip(rows) {
             let all = points.near(row);
             if all.is_empty() {
-                let what = format!("`{word}` has no neighbors: its vector, or every other one, is all zeros");
+                let what = format!("`{word}` has no neighbours: its vector, or every other one, is all zeros");
                 inputs.warn(Notice::new(what))?;
             }
             let neighbors = all.iter().take(self.count).map(|&(i, near)| (points.words[i], near)).collect();

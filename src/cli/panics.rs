@@ -1,4 +1,4 @@
-//! What the program does about a mistake of its own: a panic, in whatever thread, ends in one line and exit code 70.
+//! How the program handles its own bugs: a panic in any thread ends in one line and exit code 70.
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 /// The exit code after a panic: `EX_SOFTWARE` of sysexits.h.
 pub const EXIT_CODE: u8 = 70;
 
-/// Runs `work`, the program as `command` calls it. If it panics, one line on standard error says where and what to report, and
-/// the exit code is [`EXIT_CODE`]. What unwinds leaves checkpoints as they are: one that was not written to its end is no checkpoint.
+/// Runs `work`, the program called with `command`. If it panics, one line on standard error says where and what to
+/// report, and the exit code is [`EXIT_CODE`]. Unwinding leaves checkpoints intact: one that was not written completely
+/// is not a checkpoint.
 ///
-/// For programs only: it takes the place of the process's panic hook while `work` runs.
+/// For programs only: it replaces the panic hook of the process while `work` runs.
 pub fn reported(command: &[OsString], work: impl FnOnce() -> ExitCode) -> ExitCode {
     // The first panic is the cause; the others follow from it.
     let first: Arc<Mutex<Option<String>>> = Arc::default();
@@ -23,7 +24,7 @@ pub fn reported(command: &[OsString], work: impl FnOnce() -> ExitCode) -> ExitCo
         if let Ok(mut seen) = seen.lock() {
             seen.get_or_insert_with(|| describe(info));
         }
-        // Who asks for a backtrace gets what Rust prints.
+        // With RUST_BACKTRACE set, Rust's own message is printed.
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
             usual(info);
         }
@@ -34,7 +35,7 @@ pub fn reported(command: &[OsString], work: impl FnOnce() -> ExitCode) -> ExitCo
     match (ended, first) {
         (Ok(code), None) => code,
         (ended, first) => {
-            // A thread that nobody waits for may have panicked while the rest went on: the result cannot be relied on.
+            // A thread that nobody joins may have panicked while the others continued: the result is unreliable.
             let what = first.or_else(|| ended.err().map(|panic| text(&*panic).to_owned()));
             _ = writeln!(io::stderr(), "wordmill: {}", line(&what.unwrap_or_default(), command));
             ExitCode::from(EXIT_CODE)
@@ -42,7 +43,7 @@ pub fn reported(command: &[OsString], work: impl FnOnce() -> ExitCode) -> ExitCo
     }
 }
 
-/// The message of a panic, where it was, and in which thread.
+/// The message of a panic, its location and its thread.
 fn describe(info: &PanicHookInfo) -> String {
     let place = info.location().map_or(String::new(), |at| format!(" at {}:{}", at.file(), at.line()));
     let thread = std::thread::current();
@@ -60,8 +61,8 @@ fn text(payload: &dyn Any) -> &str {
 fn line(panic: &str, command: &[OsString]) -> String {
     let command: Vec<String> = command.iter().map(|word| crate::tasks::run::quoted(word.as_ref())).collect();
     let text = format!(
-        "this is a bug of wordmill {}, not of your data: {panic}; please report this line, which holds the version and the command \
-         line (the data are not needed): {}; checkpoints saved before are kept",
+        "this is a bug in wordmill {}, not a problem with your data: {panic}; please report this line, which contains the version and the \
+         command line (your data is not needed): {}; earlier checkpoints are kept",
         env!("CARGO_PKG_VERSION"),
         command.join(" ")
     );

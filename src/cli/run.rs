@@ -1,4 +1,4 @@
-//! What training commands share: options, declared once, and the way from them to a summary.
+//! What the training commands share: options, declared once, and the path from them to a summary.
 
 use super::bar::progress;
 use super::inputs::InputOptions;
@@ -19,17 +19,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::{Table, Value};
 
-/// How it is learned.
+/// Optimizer, batch size and seed.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LearningFlags {
     /// Update rule
     #[arg(long, default_value = "adam", value_enum)]
     optimizer: Rule,
-    /// Examples of a step
+    /// Batch size: examples per optimizer step
     #[arg(long, default_value = "64", value_parser = size, value_name = "N")]
     batch: usize,
-    /// Seed of all random numbers
+    /// Random seed
     #[arg(long, default_value = "1", value_parser = seed)]
     seed: u64,
 }
@@ -41,12 +41,12 @@ pub struct RateFlags {
     /// Learning rate [default: adam 0.001, adagrad 0.05, sgd 0.1]
     #[arg(long, value_parser = positive, value_name = "RATE")]
     lr: Option<f64>,
-    /// How the learning rate changes
+    /// Learning rate schedule
     #[arg(long, default_value = "linear", value_enum)]
     schedule: ScheduleKind,
 }
 
-/// How it is learned from examples, which are not a text.
+/// Options for training on examples, as opposed to running text.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ExampleFlags {
@@ -56,10 +56,11 @@ pub struct ExampleFlags {
     #[command(flatten)]
     #[serde(flatten)]
     rate: RateFlags,
-    /// L1 penalty lambda |W| in its proximal form, which leaves exact zeros: with sgd, and with adagrad in its metric
+    /// L1 penalty lambda |W|, applied as a proximal step, which produces exact zeros: for sgd, and for adagrad in its
+    /// own metric
     #[arg(long, default_value = "0", value_parser = not_negative, value_name = "LAMBDA")]
     prox_l1: f64,
-    /// L2 penalty lambda/2 |W|^2 in its proximal form: weights shrink by a factor after each step
+    /// L2 penalty lambda/2 |W|^2, applied as a proximal step: weights are scaled down after each step
     #[arg(long, default_value = "0", value_parser = not_negative, value_name = "LAMBDA")]
     prox_l2: f64,
     #[command(flatten)]
@@ -67,33 +68,34 @@ pub struct ExampleFlags {
     pub inputs: InputOptions,
 }
 
-/// Where a run is, how long it goes on and what it shows: all that may change when it is continued.
+/// Where a run is saved, how long it trains and what it prints: everything that may change on `--resume`.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunFlags {
-    /// Directory of the model; made if it is not there
+    /// Directory of the model; created if it does not exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Passes over the examples
     #[arg(long, default_value = "30", value_parser = count)]
     epochs: u64,
-    /// Stop after so many epochs without a better result on the validation data
+    /// Early stopping: stop after this many epochs without a better result on the validation data
     #[arg(long, value_name = "EPOCHS", value_parser = count)]
     patience: Option<u64>,
-    /// Stop after so many optimizer steps
+    /// Stop after this many optimizer steps
     #[arg(long, value_name = "STEPS", value_parser = count)]
     max_steps: Option<u64>,
-    /// Worker threads, 0: one per core; the result does not depend on them
+    /// Number of threads, 0: one per core; results do not depend on it
     #[arg(long, default_value = "0", value_parser = threads)]
     pub threads: usize,
     /// Minutes between checkpoints within an epoch
     #[arg(long, default_value = "15", value_parser = positive, value_name = "MINUTES")]
     save_every: f64,
-    /// Save and end after so many minutes, for schedulers that would kill: --resume goes on as if it had never ended
+    /// Save and stop after this many minutes, for job schedulers with a time limit; --resume continues as if the run
+    /// had never stopped
     #[arg(long, value_name = "MINUTES", value_parser = positive)]
     #[serde(skip)]
     max_minutes: Option<f64>,
-    /// Continue the run in --out, with its options
+    /// Resume the run in --out, with its options
     #[arg(long)]
     #[serde(skip)]
     pub resume: bool,
@@ -101,7 +103,7 @@ pub struct RunFlags {
     #[arg(long)]
     #[serde(skip)]
     force: bool,
-    /// Show nothing but errors
+    /// Print nothing but errors
     #[arg(long, short)]
     #[serde(skip)]
     quiet: bool,
@@ -111,17 +113,19 @@ pub struct RunFlags {
     json: bool,
 }
 
-/// Where the time goes.
+/// Profiling.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct ProfileFlags {
-    /// Print at the end where the time went, part by part, and write a trace for chrome://tracing or ui.perfetto.dev to FILE
+    /// Print a profile of the run at the end, and write a trace for chrome://tracing or ui.perfetto.dev to FILE if it
+    /// is given
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     #[serde(skip)]
     pub profile: Option<Option<PathBuf>>,
 }
 
 impl LearningFlags {
-    /// The run, with which `all` flags are saved, at a rate of `rate` or else the rule's own of `rates`: of Adam, Adagrad and SGD.
+    /// The plan of the run, which saves `all` flags. The learning rate is that of `rate` or else the optimizer's
+    /// default in `rates`: for Adam, Adagrad and SGD.
     pub fn plan(&self, rate: &RateFlags, rates: [f64; 3], run: &RunFlags, all: &impl Serialize) -> Result<Plan> {
         let [adam, adagrad, sgd] = rates;
         let rate_of_rule = match self.optimizer {
@@ -134,7 +138,7 @@ impl LearningFlags {
         Ok(Plan {
             start: match (run.resume, run.force) {
                 (true, true) => {
-                    let what = "--resume continues the model, --force replaces it: give one of them";
+                    let what = "--resume continues the model, --force replaces it: give only one of them";
                     return Err(Error::Usage(what.into()));
                 }
                 (true, false) => Start::Resume,
@@ -158,7 +162,7 @@ impl LearningFlags {
 }
 
 impl ExampleFlags {
-    /// The run, with an L2 penalty in the gradient.
+    /// The plan of the run, with an L2 penalty in the gradient.
     pub fn plan(&self, l2: f64, run: &RunFlags, all: &impl Serialize) -> Result<Plan> {
         let plan = self.learning.plan(&self.rate, [0.001, 0.05, 0.1], run, all)?;
         Ok(Plan { l2, proximal: [self.prox_l1, self.prox_l2], ..plan })
@@ -167,30 +171,30 @@ impl ExampleFlags {
 
 /// The options of `train` for one kind of model.
 pub trait TrainFlags: Serialize + Sync {
-    /// Those that a resumed run must share with the one it continues.
+    /// Options that a resumed run must share with the run it continues.
     type Fixed: Serialize + Sync;
 
-    /// Those, those of any run, and how files are read.
+    /// These options, those of every run, and how input files are read.
     fn parts(&self) -> (&Self::Fixed, &RunFlags, &InputOptions);
 
-    /// Refuses options that contradict each other.
+    /// Rejects options that contradict each other.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Trains, inside a pool of threads.
+    /// Trains, inside a thread pool.
     fn train(&self, inputs: &Inputs, progress: Progress) -> Result<Summary>;
 
-    /// What to try with the model.
+    /// A command to try with the trained model.
     fn next(&self) -> String;
 
-    /// Told before that: how the best model does on test data.
+    /// Printed before it: the results of the best model on the test data.
     fn tested(&self, _: &Summary) -> String {
         String::new()
     }
 }
 
-/// Trains as `flags` say, which go on with a run whose flags were `before`, and prints a summary.
+/// Trains as `flags` specify, resuming a run whose flags were `before`, and prints a summary.
 pub fn train<F: TrainFlags>(flags: &F, before: Option<&F>, out: &mut dyn Write) -> Result<()> {
     let (fixed, run, inputs) = flags.parts();
     let inputs = inputs.inputs(run.quiet);
@@ -214,7 +218,7 @@ pub fn train<F: TrainFlags>(flags: &F, before: Option<&F>, out: &mut dyn Write) 
     writeln!(out, "{best}{tested}model in {dir}; try: {}", flags.next()).map_err(failed)
 }
 
-/// The summary of a model that learns from a text also says what it did before all kinds of models had the same.
+/// The summary of a model of text also keeps its older field names, from before all kinds of models shared one form.
 fn with_former_names(summary: &Summary) -> serde_json::Value {
     let mut object = serde_json::to_value(summary).expect("a plain struct of numbers is JSON");
     if summary.words.is_some() {
@@ -228,7 +232,7 @@ fn with_former_names(summary: &Summary) -> serde_json::Value {
 
 /// Options that name files of data.
 const DATA: [&str; 4] = ["train", "valid", "pairs", "vectors"];
-/// Those and others that name files.
+/// Options that name any file.
 const PATHS: [&str; 6] = ["train", "valid", "pairs", "vectors", "test", "out"];
 
 fn table(options: &impl Serialize) -> Result<Table> {
@@ -239,7 +243,7 @@ fn unsaved(why: impl Display) -> Error {
     Error::Usage(format!("an option cannot be saved: {why}"))
 }
 
-/// Options for `--config`, and to be read again on resuming: nothing depends on where the command is given.
+/// Options for `--config` and for resuming: independent of the working directory.
 fn saved(flags: &impl Serialize) -> Result<Table> {
     let mut table = table(flags)?;
     for name in PATHS {
@@ -248,7 +252,7 @@ fn saved(flags: &impl Serialize) -> Result<Table> {
         {
             let whole = std::path::absolute(&*path).map_err(|e| Error::io(&*path, "resolving", e))?;
             let text = whole.into_os_string().into_string();
-            *path = text.map_err(|_| unsaved("the directory's name is not UTF-8"))?;
+            *path = text.map_err(|_| unsaved("the directory name is not UTF-8"))?;
         }
     }
     Ok(table)
@@ -259,14 +263,14 @@ fn check_same(before: &impl Serialize, now: &impl Serialize) -> Result<()> {
     let (before, now) = (table(before)?, table(now)?);
     for key in now.keys().chain(before.keys()) {
         let same = match (before.get(key), now.get(key)) {
-            // Data may have moved: what they hold is compared when they are read.
+            // Data may have moved: its contents are compared when it is read.
             (Some(_), Some(_)) if DATA.contains(&key.as_str()) => true,
             (before, now) => before == now,
         };
         if !same {
             let show = |table: &Table| table.get(key).map_or("nothing".to_owned(), Value::to_string);
             let (now, before) = (show(&now), show(&before));
-            return Err(Error::Usage(format!("--{key} {now}: the run to be continued has {before}")));
+            return Err(Error::Usage(format!("--{key} {now}: the run to resume has {before}")));
         }
     }
     Ok(())
@@ -283,7 +287,7 @@ mod tests {
     use crate::tasks::{language_model, pseudo_siamese, siamese, softmax, tagger};
     use clap::Parser;
 
-    /// A new option that names a file is saved with its whole path, or not at all.
+    /// A new option that names a file is saved with its absolute path, or not at all.
     #[test]
     fn paths_are_saved_whole() {
         let definition = crate::cli::definition();
@@ -297,7 +301,7 @@ mod tests {
         assert_eq!(forgotten, None);
     }
 
-    /// Whoever gives no options gets the same of the program and of the library.
+    /// The program and the library have the same defaults.
     #[test]
     fn defaults_are_those_of_the_library() {
         #[derive(Parser)]

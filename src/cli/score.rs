@@ -11,18 +11,18 @@ use crate::text::Lines;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Give every line of a text its log-probability, in order: for rescoring n-best lists
+/// Print the log-probability of every line of a text, in order: for rescoring n-best lists
 ///
 /// Logarithms are natural, or with --log10 to base 10.
 ///
-/// Every line is read alone, its end included; an empty line scores the end of a sentence right at its beginning.
+/// Every line is scored independently, including its end; the score of an empty line is that of a sentence that ends at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wordmill score model hypotheses.txt > scores.txt
-  wordmill score model text --ids > scores.txt                  Kaldi's: an utterance id, then the words
+  wordmill score model text --ids > scores.txt                  Kaldi format: an utterance id, then the words
   zcat hypotheses.gz | wordmill score model - --log10
-  wordmill score model hypotheses.txt | paste - hypotheses.txt | sort -g | tail -1     the likeliest line")]
+  wordmill score model hypotheses.txt | paste - hypotheses.txt | sort -g | tail -1     the most likely line")]
 pub struct Score {
     /// Directory of the model
     #[arg(value_name = "DIR")]
@@ -30,7 +30,7 @@ pub struct Score {
     /// Text, one hypothesis per line; - is standard input
     #[arg(value_name = "FILE")]
     text: PathBuf,
-    /// Of a model that --loss nce has trained: take its scores for normalised, and sum nothing over the words
+    /// For a model trained with --loss nce: treat its scores as normalised, without summing over the vocabulary
     #[arg(long)]
     self_normalised: bool,
     /// The first word of each line is an id: keep it, and print it before the score
@@ -39,13 +39,13 @@ pub struct Score {
     /// Print logarithms to base 10
     #[arg(long)]
     log10: bool,
-    /// Print the negative log-probability: a cost
+    /// Print the negative log-probability, a cost
     #[arg(long)]
     negate: bool,
-    /// Leave out the probability that the line ends
+    /// Exclude the probability of the end of the line
     #[arg(long)]
     no_eos: bool,
-    /// Leave out other tools' marks around lines, as <s> and </s>; a model that was trained so does it by itself
+    /// Remove sentence markers of other tools, such as <s> and </s>; a model trained with this option does it automatically
     #[arg(long)]
     strip_marks: bool,
     /// Print a JSON object per line: log_probability, words, unknown, and with --ids id
@@ -53,13 +53,13 @@ pub struct Score {
     json: bool,
     #[command(flatten)]
     inputs: InputOptions,
-    /// Worker threads, 0: one per core
+    /// Number of threads, 0: one per core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
 
 impl Score {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let (ids, scores, lines, unk) = pool(self.threads)?.install(|| {
             let mut checkpoint = saved::open(&self.model)?;

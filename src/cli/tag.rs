@@ -11,11 +11,12 @@ use crate::tasks::tagger::text::{Output, tag_text};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Tag a text with a trained tagger: CoNLL lines with one column more, or plain text
+/// Tag a text with a trained tagger: CoNLL lines with an additional column, or plain text
 ///
-/// CoNLL: one token per line, its word in the first column, an empty line after a sentence; every line is written again, tokens with
-/// the predicted tag as one more column. With --text: one sentence per line, words separated by white space. From standard input,
-/// what is complete is tagged and written at once: lines with --text, else sentences at the empty line behind them.
+/// CoNLL: one token per line, its word in the first column, an empty line after each sentence; every line is copied,
+/// tokens with the predicted tag as an additional column. With --text: one sentence per line, words separated by white
+/// space. Standard input is tagged and written as soon as it is complete: line by line with --text, otherwise sentence
+/// by sentence, at the empty line after it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -39,13 +40,13 @@ pub struct TagText {
     form: FormOptions,
     #[command(flatten)]
     inputs: InputOptions,
-    /// Worker threads, 0: one per core
+    /// Number of threads, 0: one per core
     #[arg(long, default_value = "0", value_parser = super::values::threads)]
     threads: usize,
 }
 
 impl TagText {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         let pool = pool(self.threads)?;
         let (inputs, tagger) = pool.install(|| {

@@ -20,9 +20,9 @@ pub enum Train {
 }
 
 impl Train {
-    /// Does it; a summary goes to `out`. `before` are the options of the run that is continued.
+    /// Runs the command; a summary goes to `out`. `before` holds the options of the run to resume.
     pub fn run(self, before: Option<Train>, out: &mut dyn Write) -> Result<()> {
-        /// Those of the same kind of model.
+        /// The flags of the same kind of model.
         macro_rules! of {
             ($kind:ident) => {
                 before.as_ref().and_then(|before| if let Train::$kind(flags) = before { Some(&**flags) } else { None })

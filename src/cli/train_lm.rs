@@ -21,30 +21,31 @@ use serde::Serialize;
 use std::path::PathBuf;
 use toml::Value;
 
-/// Help where it is not what other models have.
-const BATCH: &str = "Places of the text that are read side by side";
-const OPTIMIZER: &str = "Update rule; --optimizer adagrad-rowwise keeps one number for a word's vector where adagrad keeps one for each weight";
+/// Help texts that differ from those of the other models.
+const BATCH: &str = "Batch size: parallel streams of the text";
+const OPTIMIZER: &str =
+    "Update rule; adagrad-rowwise keeps one accumulator per word vector where adagrad keeps one per weight";
 const RATE: &str = "Learning rate [default: adam 0.004, adagrad and adagrad-rowwise 0.1, sgd 1]";
-const EPOCHS: &str = "Passes over the text; a text of fewer than a million words takes more";
+const EPOCHS: &str = "Passes over the text; texts of fewer than a million words need more";
 
 /// Train a recurrent language model on text: one sentence per line, words separated by spaces
 ///
-/// The defaults suit a text of a million words. The best model on the validation text is what eval, generate and score use.
+/// The defaults suit a text of a million words. eval, generate and score use the model with the best validation perplexity.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(mut_arg("batch", |arg| arg.value_name("LANES").help(BATCH)))]
 #[command(mut_arg("optimizer", |arg| arg.help(OPTIMIZER)))]
 #[command(mut_arg("lr", |arg| arg.help(RATE)))]
 #[command(mut_arg("epochs", |arg| arg.default_value("5").help(EPOCHS)))]
-#[command(mut_arg("patience", |arg| arg.help("Stop after so many epochs without a better validation perplexity")))]
+#[command(mut_arg("patience", |arg| arg.help("Early stopping: stop after this many epochs without a better validation perplexity")))]
 #[command(after_help = "\
 Examples:
   wordmill train lm --train train.txt --valid valid.txt --out model
   wordmill train lm --train train.txt --valid valid.txt --out model --hidden 200 --embed 100 --epochs 20 --patience 3
   wordmill train lm --preset fast --train train.txt --valid valid.txt --out model --epochs 3
-  wordmill train lm --out model --resume                 continue after Ctrl-C, to the same bits
-  wordmill train lm --out model --resume --epochs 30     go on longer
-  wordmill train lm --config options.toml                all options from a file, as: hidden = 200")]
+  wordmill train lm --out model --resume                 resume after Ctrl-C, with bit-identical results
+  wordmill train lm --out model --resume --epochs 30     train longer
+  wordmill train lm --config options.toml                options from a file, with lines such as: hidden = 200")]
 pub struct LmFlags {
     #[command(flatten)]
     #[serde(flatten)]
@@ -52,18 +53,19 @@ pub struct LmFlags {
     #[command(flatten)]
     #[serde(flatten)]
     rate: RateFlags,
-    /// Other defaults for the options below: fast is a GRU with sampled softmax that learns most of what it will in few passes (--cell
-    /// gru --embed 128 --hidden 128 --batch 32 --loss sampled --samples 512 --keep-prob 0.95 --epochs 3)
+    /// Other defaults for the options below: fast is a GRU with a sampled softmax that learns most within a few epochs
+    /// (--cell gru --embed 128 --hidden 128 --batch 32 --loss sampled --samples 512 --keep-prob 0.95 --epochs 3)
     #[arg(long, value_enum, value_name = "NAME")]
     #[serde(skip)]
     preset: Option<Preset>,
-    /// Largest norm of a gradient; larger ones are scaled down
+    /// Gradient clipping: gradients of a larger norm are scaled down to this norm
     #[arg(long, default_value = "5", value_parser = positive, value_name = "NORM")]
     clip: f64,
     /// L2 penalty lambda/2 |W|^2 on weight matrices
     #[arg(long, default_value = "0", value_parser = not_negative, value_name = "LAMBDA")]
     l2: f64,
-    /// Threads and sizes that wordmill tune found to be fast for such a model: its file, or auto for the one in its usual place
+    /// Use the number of threads and block sizes that wordmill tune found fastest for such a model: its file, or auto
+    /// for the default location
     #[arg(long, value_name = "FILE|auto")]
     #[serde(skip)]
     tuning: Option<PathBuf>,
@@ -75,127 +77,133 @@ pub struct LmFlags {
     run: RunFlags,
 }
 
-/// Options that a resumed run must share with the one it continues.
+/// Options that a resumed run must share with the run it continues.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LmFixed {
-    /// Text to learn from
+    /// Training text
     #[arg(long, value_name = "FILE")]
     train: PathBuf,
-    /// Text to measure perplexity on after every epoch
+    /// Validation text; its perplexity is computed after every epoch
     #[arg(long, value_name = "FILE")]
     valid: Option<PathBuf>,
     /// Recurrent cell
     #[arg(long, default_value = "rnn", value_enum)]
     cell: Kind,
-    /// Units of a gated-feedback net [default: gru]
+    /// Recurrent unit of --cell gated-feedback [default: gru]
     #[arg(long, value_enum)]
     unit: Option<Unit>,
-    /// Width of a word vector [default: 50, with --tie that of --hidden]
+    /// Embedding size: width of a word vector [default: 50, with --tie that of --hidden]
     #[arg(long, value_parser = size, value_name = "D")]
     embed: Option<usize>,
-    /// Units of a recurrent layer
+    /// Units per recurrent layer
     #[arg(long, default_value = "100", value_parser = size, value_name = "H")]
     hidden: usize,
-    /// Recurrent layers, one on the other
+    /// Number of recurrent layers
     #[arg(long, default_value = "1", value_parser = layers)]
     layers: usize,
-    /// Non-linearity of the recurrent units of --cell rnn [default: tanh]
+    /// Nonlinearity of the recurrent units of --cell rnn [default: tanh]
     #[arg(long, value_enum)]
     activation: Option<Activation>,
-    /// One table for word vectors and output weights: fewer parameters, and as wide as --hidden
+    /// Weight tying: one table for word vectors and output weights, of width --hidden
     #[arg(long)]
     tie: bool,
-    /// Steps that a gradient goes back in time
+    /// BPTT length: time steps that gradients are propagated back
     #[arg(long, default_value = "10", value_parser = size, value_name = "STEPS")]
     tau: usize,
-    /// New targets in a window of tau steps: tau shares a walk among all its targets, 1 gives each its own [default: tau]
+    /// Steps the window of tau steps advances: with tau all its targets share one backward pass, with 1 each target has
+    /// its own [default: tau]
     #[arg(long, value_parser = size, value_name = "STEPS")]
     stride: Option<usize>,
-    /// What is learned: the softmax over all words; over a sample of them; which words are noise (Mnih and Teh 2012); or the softmax
-    /// over all words with fewer units for rare ones (Grave et al. 2017)
+    /// Loss: the full softmax; a sampled softmax; noise-contrastive estimation (Mnih and Teh 2012); or the adaptive
+    /// softmax, with fewer units for rare words (Grave et al. 2017)
     ///
-    /// The adaptive softmax is exact, as the full one is; its rare words stand in tails that only the tokens of their words look at.
+    /// Like the full softmax, the adaptive softmax is normalised exactly; its rare words are in tail clusters, which
+    /// are evaluated only for tokens that belong to them.
     ///
-    /// With a sample a step costs the same for any vocabulary; the progress then shows the sample's loss, and only the validation
-    /// text is measured with all words. L2 leaves the output weights out.
+    /// With samples (sampled, nce) the cost of a step does not depend on the size of the vocabulary; the training loss
+    /// shown is that over the samples, and only validation uses all words. --l2 then does not apply to the output
+    /// weights.
     #[arg(long, default_value = "full", value_enum)]
     loss: LossKind,
-    /// Words that a step draws for --loss sampled or nce
+    /// Words drawn per step for --loss sampled or nce
     #[arg(long, default_value = "1024", value_parser = size, value_name = "S")]
     samples: usize,
-    /// How they are distributed: by rank (nearly Zipf's law), or by count
+    /// Distribution of the samples: by rank (approximately Zipf's law), or by word counts
     #[arg(long, default_value = "log-uniform", value_enum)]
     sampler: SamplerKind,
     /// Exponent of the counts for --sampler unigram
     #[arg(long, default_value = "0.75", value_parser = not_negative, value_name = "P")]
     power: f64,
-    /// Which draws count
+    /// Keep repeated draws and accidental hits, or only distinct non-target words
     #[arg(long, default_value = "with-replacement", value_enum)]
     recipe: Draws,
-    /// Whether all lanes learn from the same sample, or each from its own: less noise, at as many times the rows to gather and update
+    /// Whether the sample is shared or drawn per lane: less noise, at the cost of gathering and updating a sample for
+    /// each lane
     #[arg(long, default_value = "shared", value_enum)]
     negatives: Negatives,
-    /// ln Z to which --loss nce normalises the model
+    /// The constant ln Z that --loss nce trains the model to be normalised with
     #[arg(long, default_value = "9", value_parser = not_negative, value_name = "X")]
     ln_z: f64,
-    /// Words that the tails of --loss adaptive begin with, by rank [default: those that make a step shortest]
+    /// Ranks of the first word of each tail of --loss adaptive [default: those that minimise the time of a step]
     #[arg(long, value_name = "N,N,…")]
     cutoffs: Option<Cutoffs>,
-    /// What the units of each tail of --loss adaptive are divided by, to make those of the next [default: 4]
+    /// Factor by which the units of each tail of --loss adaptive are reduced from those of the tail before it [default: 4]
     #[arg(long, value_name = "N", value_parser = size)]
     tail_divisor: Option<usize>,
-    /// Dropout: the share of word vectors' and layers' outputs that is kept
+    /// Dropout: probability of keeping an element of the word vectors and of the layers' outputs
     #[arg(long, default_value = "0.9", value_parser = keep_probability, value_name = "P")]
     keep_prob: f64,
-    /// Whether dropout scales: what is kept by 1/P in training, or (none) everything by P afterwards
+    /// How dropout scales: kept elements by 1/P in training (inverted), or all elements by P at evaluation (none)
     #[arg(long, default_value = "inverted", value_enum)]
     dropout_scaling: Scaling,
-    /// The same dropout mask for all steps of a window (Gal and Ghahramani 2016)
+    /// Use the same dropout mask for all time steps of a window (Gal and Ghahramani 2016)
     #[arg(long)]
     variational: bool,
-    /// Validate on so many words only, a fixed random subset of the lines
+    /// Validate on about this many words only, a fixed random subset of the lines
     #[arg(long, value_name = "N", value_parser = count)]
     eval_tokens: Option<u64>,
-    /// Lanes that the recurrent part works on together; this and the next two change speed and last bits [default: 16 to 32]
+    /// Lanes per block of the recurrent layers; this and the next two options affect speed and rounding only [default:
+    /// 16 to 32]
     #[arg(long, value_parser = size, value_name = "LANES")]
     shard: Option<usize>,
-    /// Most tokens that the output layer works on together [default: 320]
+    /// Most tokens per block of the output layer [default: 320]
     #[arg(long, value_parser = size, value_name = "TOKENS")]
     chunk: Option<usize>,
-    /// Most words that a thread of the output layer works on together [default: 160]
+    /// Most words per block of a thread of the output layer [default: 160]
     #[arg(long, value_parser = size, value_name = "WORDS")]
     block: Option<usize>,
-    /// What the operands of matrix products are rounded to in training: with bf16 a processor that has AVX-512 BF16 reads up to 1.6 times
-    /// as many words/s, and learns as well
+    /// Precision of the operands of matrix products in training: on processors with AVX-512 BF16, bf16 trains up to 1.6
+    /// times as fast, without loss of quality
     ///
-    /// Weights, sums and the optimizer stay f32, and validation is in f32.
+    /// Weights, accumulations and optimizer states stay in f32, and so does validation.
     #[arg(long, default_value = "f32", value_enum)]
     #[serde(skip_serializing_if = "Precision::is_f32")]
     precision: Precision,
-    /// Words seen less often become <unk>
+    /// Words that occur less often are replaced by <unk>
     #[arg(long, default_value = "1", value_name = "N")]
     min_count: u64,
-    /// Keep the most frequent words only, <unk> and <eos> included
+    /// Largest size of the vocabulary, including <unk> and <eos>: only the most frequent words are kept
     #[arg(long, value_name = "N", value_parser = vocabulary_size)]
     max_vocab: Option<usize>,
-    /// Leave out other tools' marks around lines, as <s> and </s>, [CLS] and [SEP], <bos> and <eos>; eval, score and generate then do so
-    /// too
+    /// Remove sentence markers of other tools, such as <s> and </s>, [CLS] and [SEP], <bos> and <eos>; eval, score and
+    /// generate then do so too
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     strip_marks: bool,
-    /// A word of the text that stands for unknown ones, as <UNK>: it is taken for <unk>
+    /// The word that stands for unknown words in the text, such as <UNK>: it is read as <unk>
     #[arg(long, value_name = "TOKEN", value_parser = word)]
     unk_token: Option<String>,
-    /// How weights begin [default: uniform, with gated cells orthogonal]
+    /// Initialisation of the weights [default: uniform, with gated cells orthogonal]
     ///
-    /// In any case the words' output biases begin as the logarithms of their shares of the text.
+    /// The output biases are always initialised with the log-probabilities of the words in the training text.
     #[arg(long, value_enum)]
     init: Option<Init>,
-    /// Probability that a lane begins a window with a state of zero, so that the net learns to begin as well as to go on
+    /// Probability that the state of a lane is reset to zero before a window, so that the model also learns to start
+    /// from scratch
     #[arg(long, default_value = "0.01", value_parser = probability, value_name = "P")]
     forget: f64,
-    /// Begin every sentence with a state of zero
+    /// Reset the state to zero at the beginning of every sentence
     #[arg(long)]
     reset_at_eos: bool,
     #[command(flatten)]
@@ -216,46 +224,46 @@ fn layers(text: &str) -> std::result::Result<usize, String> {
 }
 
 fn vocabulary_size(text: &str) -> std::result::Result<usize, String> {
-    let n: usize = text.parse().map_err(|_| "expected a whole number".to_owned())?;
+    let n: usize = text.parse().map_err(|_| "expected an integer".to_owned())?;
     if n >= 3 { Ok(n) } else { Err("expected 3 or more: <unk>, <eos> and a word".into()) }
 }
 
-/// What is learned.
+/// The loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum LossKind {
-    /// The exact softmax
+    /// Softmax over all words
     Full,
-    /// The softmax over a sample
+    /// Softmax over a sample of the words
     Sampled,
     /// Noise-contrastive estimation
     Nce,
-    /// The exact softmax, with fewer units for rare words
+    /// Adaptive softmax, with fewer units for rare words
     Adaptive,
 }
 
-/// How samples are distributed.
+/// Distribution of the samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 enum SamplerKind {
-    /// By rank
+    /// By rank, approximately Zipf's law
     LogUniform,
-    /// By count
+    /// By word counts
     Unigram,
 }
 
-/// Whether dropout scales in training.
+/// How dropout scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum Scaling {
-    /// What is kept, by 1/P in training; nothing afterwards
+    /// Kept elements by 1/P in training; nothing at evaluation
     Inverted,
-    /// Nothing in training; everything by P afterwards
+    /// Nothing in training; all elements by P at evaluation
     None,
 }
 
 impl LmFixed {
-    /// The loss, of which the text chooses the tails.
+    /// The loss; its tails are chosen when the text is known.
     fn loss(&self) -> Loss {
         let objective = match self.loss {
             LossKind::Full => return Loss::Full,
@@ -273,7 +281,7 @@ impl LmFixed {
 }
 
 impl LmFlags {
-    /// What they ask for.
+    /// The plan that the flags describe.
     pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         let keep = match fixed.dropout_scaling {
@@ -345,40 +353,39 @@ impl TrainFlags for LmFlags {
         }
         if fixed.tie && fixed.loss != LossKind::Full {
             return usage(
-                "--tie needs --loss full: a sample's rows are updated apart from word vectors, and tails have other widths",
+                "--tie needs --loss full: sampled rows are updated separately from word vectors, and tails have other widths",
             );
         }
         if fixed.tie && embed != fixed.hidden {
-            let what =
-                format!("--tie makes word vectors as wide as --hidden {}, found --embed {}", fixed.hidden, embed);
+            let what = format!("--tie needs word vectors of width --hidden {}, found --embed {}", fixed.hidden, embed);
             return Err(Error::Usage(what));
         }
         if fixed.activation.is_some() && fixed.cell != Kind::Rnn {
-            return usage("--activation is for --cell rnn; gated cells have σ and tanh");
+            return usage("--activation is only for --cell rnn; gated cells use σ and tanh");
         }
         if fixed.unit.is_some() && fixed.cell != Kind::GatedFeedback {
-            return usage("--unit is for --cell gated-feedback");
+            return usage("--unit is only for --cell gated-feedback");
         }
         if fixed.loss == LossKind::Nce && fixed.recipe == Draws::Unique {
-            return usage("--recipe unique is for --loss sampled; nce draws with replacement");
+            return usage("--recipe unique is only for --loss sampled; nce draws with replacement");
         }
         if self.run.resume && self.preset.is_some() {
-            return usage("--preset is for a new run; --resume takes the options of the run it continues");
+            return usage("--preset is only for a new run; --resume uses the options of the run it continues");
         }
         if self.tuning.is_some() && self.run.resume {
-            return usage("--tuning is for a new run: one that is continued keeps its sizes");
+            return usage("--tuning is only for a new run; a resumed run keeps its block sizes");
         }
         if fixed.loss != LossKind::Full && (fixed.chunk.is_some() || fixed.block.is_some()) {
-            return usage("--chunk and --block are for --loss full");
+            return usage("--chunk and --block are only for --loss full");
         }
         if fixed.loss != LossKind::Adaptive && (fixed.cutoffs.is_some() || fixed.tail_divisor.is_some()) {
-            return usage("--cutoffs and --tail-divisor are for --loss adaptive");
+            return usage("--cutoffs and --tail-divisor are only for --loss adaptive");
         }
         if fixed.negatives == Negatives::PerLane && !samples {
-            return usage("--negatives per-lane is for --loss sampled and nce, which draw them");
+            return usage("--negatives per-lane is only for --loss sampled and nce, which draw samples");
         }
         if fixed.eval_tokens.is_some() && fixed.valid.is_none() {
-            return usage("--eval-tokens is of the text that --valid names");
+            return usage("--eval-tokens needs --valid, the text it takes a subset of");
         }
         Ok(())
     }

@@ -16,13 +16,13 @@ use crate::train::progress::Progress;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// What --batch counts.
-const BATCH: &str = "Tokens of a step; with --objective sentence, of as many sentences as have so many on average";
+/// Help of --batch.
+const BATCH: &str = "Batch size: tokens per optimizer step; with --objective sentence, as many sentences as have this many tokens on average";
 
 /// Train a tagger on CoNLL files: one token per line, its word in the first column, its tag in the last
 ///
-/// The defaults suit texts of some ten to some hundred thousand words. The best model on the validation text is what eval and
-/// tag use.
+/// The defaults suit texts of ten thousand to several hundred thousand words. eval and tag use the model with the best
+/// F1 on the validation text.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(mut_arg("epochs", |arg| arg.default_value("10")))]
@@ -32,16 +32,16 @@ Examples:
   wordmill train ner --train train.conll --valid valid.conll --test test.conll --out tagger
   wordmill train ner --train train.conll --valid valid.conll --out tagger --vectors glove.6B.50d.txt
   wordmill train ner --train train.conll --valid valid.conll --out tagger --features none --objective window
-  wordmill train ner --out tagger --resume               continue after Ctrl-C, to the same bits")]
+  wordmill train ner --out tagger --resume               resume after Ctrl-C, with bit-identical results")]
 pub struct NerFlags {
     #[command(flatten)]
     #[serde(flatten)]
     fixed: NerFixed,
-    /// Tagged text to evaluate the best model on in the end
+    /// Tagged text to evaluate the best model on after training
     #[arg(long, value_name = "FILE")]
     test: Option<PathBuf>,
-    /// What is always done now: tags that their scheme does not allow are read as conlleval reads them. For commands and files of
-    /// options from before.
+    /// No effect, kept for compatibility with older commands and option files: tags that their scheme does not allow
+    /// are always read as conlleval reads them.
     #[arg(long, hide = true)]
     #[serde(skip)]
     repair: bool,
@@ -53,44 +53,44 @@ pub struct NerFlags {
     run: RunFlags,
 }
 
-/// Options that a resumed run must share with the one it continues.
+/// Options that a resumed run must share with the run it continues.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct NerFixed {
-    /// Tagged text to learn from
+    /// Tagged training text
     #[arg(long, value_name = "FILE")]
     train: PathBuf,
-    /// Tagged text to measure F1 on after every epoch
+    /// Tagged validation text; its F1 is computed after every epoch
     #[arg(long, value_name = "FILE")]
     valid: Option<PathBuf>,
-    /// Tokens that the net sees at a time, odd
+    /// Window size: tokens that the network sees at a time, an odd number
     #[arg(long, default_value = "3", value_parser = window, value_name = "TOKENS")]
     window: usize,
-    /// Width of a word vector [default: 50, or that of --vectors]
+    /// Embedding size: width of a word vector [default: 50, or that of --vectors]
     #[arg(long, value_parser = size, value_name = "D")]
     embed: Option<usize>,
     /// Hidden units
     #[arg(long, default_value = "100", value_parser = size, value_name = "H")]
     hidden: usize,
-    /// Dropout: the share of the net's inputs and of its hidden units that is kept
+    /// Dropout: probability of keeping an input or a hidden unit
     #[arg(long, default_value = "0.9", value_parser = keep_probability, value_name = "P")]
     keep_prob: f64,
     /// L2 penalty lambda/2 (|W|^2 + |U|^2)
     #[arg(long, default_value = "0.001", value_parser = not_negative, value_name = "LAMBDA")]
     l2: f64,
-    /// Word vectors to begin with: GloVe text, word2vec text or binary
+    /// Pretrained word vectors: GloVe text, word2vec text or binary
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
-    /// Leave word vectors as they are
+    /// Do not train the word vectors
     #[arg(long)]
     freeze_vectors: bool,
-    /// What the net sees of a word beside itself: caps and suffix, or none
+    /// Features of a word besides its vector: caps and suffix, or none
     #[arg(long, default_value = "caps,suffix", value_enum, value_delimiter = ',')]
     features: Vec<Feature>,
-    /// What is learned to be likely: the tag of each token in its window, or the tags of the sentence together
+    /// Training objective: the log-likelihood of each tag given its window, or of the tag sequence of the sentence
     #[arg(long, default_value = "sentence", value_enum)]
     objective: Objective,
-    /// Scheme of the tags that are learned, and written; the scheme of a file is found by itself, and converted
+    /// Tagging scheme that the model learns and writes; the scheme of a file is detected automatically and converted
     #[arg(long, default_value = "auto", value_enum)]
     scheme: SchemeOption,
     /// Column of the tags, from 1 [default: the last]
@@ -99,13 +99,13 @@ pub struct NerFixed {
     #[command(flatten)]
     #[serde(flatten)]
     form: FormOptions,
-    /// Do not tell words apart by their case
+    /// Ignore the case of words
     #[arg(long)]
     lowercase: bool,
-    /// Words seen less often count as their lower-case form, then with digits made equal, then as <unk>
+    /// Words that occur less often are replaced by their lower-case form, then by that with all digits alike, then by <unk>
     #[arg(long, default_value = "1", value_name = "N")]
     min_count: u64,
-    /// Take a word seen n times for <unk> with probability A / (A + n) in training, so that <unk> is learned
+    /// In training, replace a word that occurs n times by <unk> with probability A / (A + n), so that <unk> is learned
     #[arg(long, default_value = "0.25", value_parser = not_negative, value_name = "A")]
     unknown: f64,
     #[command(flatten)]
@@ -113,25 +113,25 @@ pub struct NerFixed {
     examples: ExampleFlags,
 }
 
-/// What the net sees of a word beside itself.
+/// Features of a word besides its vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum Feature {
-    /// How it is capitalised, and whether it holds digits
+    /// Capitalisation, and whether it contains digits
     Caps,
-    /// How it ends: its last 2, 3 and 4 characters
+    /// Suffixes: its last 2, 3 and 4 characters
     Suffix,
-    /// Nothing: the net of the plain equations
+    /// None: the basic window model
     None,
 }
 
-/// The scheme that is learned.
+/// The tagging scheme that is learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum SchemeOption {
-    /// That of the training text
+    /// The scheme of the training text
     Auto,
-    /// B- only between two neighbours of one type
+    /// B- only between two adjacent entities of one type
     Iob1,
     /// Every entity begins with B-
     Iob2,
@@ -161,7 +161,7 @@ fn window(text: &str) -> std::result::Result<usize, String> {
 }
 
 impl NerFlags {
-    /// What they ask for.
+    /// The plan that the flags describe.
     pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         let has = |feature: Feature| fixed.features.contains(&feature);
@@ -200,10 +200,10 @@ impl TrainFlags for NerFlags {
         let fixed = &self.fixed;
         let usage = |what: &str| Err(Error::Usage(what.into()));
         if fixed.freeze_vectors && fixed.vectors.is_none() {
-            return usage("--freeze-vectors needs --vectors: random vectors would never be learned");
+            return usage("--freeze-vectors needs --vectors: otherwise random vectors would never be trained");
         }
         if fixed.features.contains(&Feature::None) && fixed.features.len() > 1 {
-            return usage("--features none goes with no other feature");
+            return usage("--features none cannot be combined with other features");
         }
         Ok(())
     }
@@ -214,7 +214,7 @@ impl TrainFlags for NerFlags {
 
     fn next(&self) -> String {
         let dir = self.run.out.display();
-        format!("echo 'Some words of yours' | wordmill tag {dir} --text")
+        format!("echo 'Some words of your own' | wordmill tag {dir} --text")
     }
 
     fn tested(&self, summary: &Summary) -> String {

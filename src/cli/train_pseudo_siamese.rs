@@ -13,11 +13,13 @@ use crate::train::progress::Progress;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Train a pseudo-Siamese net on words with labels, word TAB label, or on a CSV file: numbers in columns, and the label of each row
+/// Train a pseudo-Siamese network on labelled words, word TAB label, or on a CSV file with numeric columns and a label
+/// in each row
 ///
-/// A word's vector goes through a layer of sigmoid units and one of rectified linear units; their sum tells the label. The vectors
-/// learn too. Without --vectors the rows of a CSV file, as train softmax takes it, go through the layers in their place; they stay as
-/// they are. inspect shows how large the gradients of the two layers were, which is to say which of the two learns faster.
+/// The vector of a word passes through a layer of sigmoid units and a layer of rectified linear units; the label is
+/// predicted from their sum. The vectors are trained too. Without --vectors the inputs of the layers are the rows of a
+/// CSV file, in the format of train softmax, and are not trained. inspect shows the gradient norms of the two layers,
+/// that is, which of them learns faster.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_help = "\
@@ -35,36 +37,37 @@ pub struct PseudoSiameseFlags {
     run: RunFlags,
 }
 
-/// Options that a resumed run must share with the one it continues.
+/// Options that a resumed run must share with the run it continues.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct PseudoSiameseFixed {
-    /// Words to learn from, or without --vectors the rows of a CSV file
+    /// Training words, or without --vectors the rows of a CSV file
     #[arg(long, value_name = "FILE")]
     train: PathBuf,
-    /// Words or rows to measure accuracy on after every epoch
+    /// Validation words or rows; accuracy on them is computed after every epoch
     #[arg(long, value_name = "FILE")]
     valid: Option<PathBuf>,
-    /// Numbers of the columns of a word and its label, as 1,3 [default: the first that hold such]
+    /// Column numbers of a word and its label, such as 1,3 [default: the first suitable columns]
     #[arg(long = "columns", value_name = "N,N", value_delimiter = ',', value_parser = size)]
     #[serde(rename = "columns", skip_serializing_if = "Vec::is_empty")]
     word_columns: Vec<usize>,
     /// Word vectors: GloVe text, word2vec text or binary
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
-    /// Rows of --vectors that the model keeps, from the first, besides those of the words with labels [default: 20000]
+    /// Number of leading rows of --vectors that the model keeps, besides those of the labelled words [default: 20000]
     #[arg(long, value_parser = size, value_name = "N")]
     max_vocab: Option<usize>,
-    /// Leave word vectors as they are
+    /// Do not train the word vectors
     #[arg(long)]
     freeze_vectors: bool,
     #[command(flatten)]
     #[serde(flatten)]
     columns: ColumnOptions,
-    /// Units of each of the two layers
+    /// Hidden units of each of the two layers
     #[arg(long, default_value = "100", value_parser = size, value_name = "H")]
     hidden: usize,
-    /// Add what dropping a share P of the units would cost on average, to second order (Wager et al. 2013); no mask is drawn
+    /// Add the expected penalty of dropping a fraction P of the units, to second order (Wager et al. 2013); no masks
+    /// are sampled
     #[arg(long, default_value = "0", value_parser = share, value_name = "P")]
     dropout_penalty: f64,
     /// L2 penalty lambda/2 (|W1|^2 + |W2|^2 + |W3|^2)
@@ -76,7 +79,7 @@ pub struct PseudoSiameseFixed {
 }
 
 impl PseudoSiameseFlags {
-    /// What they ask for.
+    /// The plan that the flags describe.
     pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         let source = match &fixed.vectors {
@@ -112,12 +115,11 @@ impl TrainFlags for PseudoSiameseFlags {
         match &fixed.vectors {
             Some(_) if fixed.columns.given() => {
                 let names = ColumnOptions::NAMES.join(", --");
-                let what = format!("--{names} are for the columns of a CSV file; --vectors is for words");
+                let what = format!("--{names} are only for CSV files; --vectors is for words");
                 Err(Error::Usage(what))
             }
             None if of_words => {
-                let what =
-                    "--max-vocab, --freeze-vectors and --columns are for words, which --vectors names the vectors of";
+                let what = "--max-vocab, --freeze-vectors and --columns are only for words, which need --vectors";
                 Err(Error::Usage(what.into()))
             }
             _ => Ok(()),

@@ -12,19 +12,20 @@ use crate::train::progress::Progress;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Train a Siamese net on pairs of words that are alike or not: word TAB word TAB label
+/// Train a Siamese network on pairs of similar and dissimilar words: word TAB word TAB label
 ///
-/// Both words of a pair go through the same layer of sigmoid units, after which words that are alike lie near each other. A label is 1
-/// for alike and 0 for not, or a grade: the lowest label counts as 0, the highest as 1. Lists of word similarity are read as they are
-/// published (WordSim-353, SimLex-999, MEN, RG-65): with tabs, commas, semicolons or spaces, a header, comments, more columns. eval measures distances against labels,
-/// neighbors shows which words have come to lie near a word.
+/// Both words of a pair pass through the same layer of sigmoid units, which learns to map similar words close to each
+/// other. A label is 1 for similar and 0 for dissimilar words, or a grade: the lowest label counts as 0, the highest as
+/// 1. Word similarity data sets are read as published (WordSim-353, SimLex-999, MEN, RG-65): with tabs, commas,
+/// semicolons or spaces, a header, comments, additional columns. eval compares distances with labels, neighbors shows
+/// the nearest neighbours of a word.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(after_help = "\
 Examples:
   wordmill train siamese --pairs pairs.tsv --valid valid.tsv --vectors glove.6B.50d.txt --out twins
   wordmill train siamese --pairs pairs.tsv --vectors glove.6B.50d.txt --out twins --hidden 50 --margin 2
-  wordmill train siamese --pairs pairs.tsv --vectors glove.6B.50d.txt --out same --loss source   all words become one
+  wordmill train siamese --pairs pairs.tsv --vectors glove.6B.50d.txt --out same --loss source   all words collapse to one point
   wordmill train siamese --out twins --resume --epochs 60")]
 pub struct SiameseFlags {
     #[command(flatten)]
@@ -35,37 +36,37 @@ pub struct SiameseFlags {
     run: RunFlags,
 }
 
-/// Options that a resumed run must share with the one it continues.
+/// Options that a resumed run must share with the run it continues.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SiameseFixed {
-    /// Pairs to learn from
+    /// Training pairs
     #[arg(long, value_name = "FILE")]
     pairs: PathBuf,
-    /// Pairs to measure on after every epoch: ROC AUC, or Spearman's correlation where labels have grades
+    /// Validation pairs, evaluated after every epoch: ROC AUC, or Spearman's correlation for graded labels
     #[arg(long, value_name = "FILE")]
     valid: Option<PathBuf>,
-    /// Numbers of the columns of the words and of their label, as 1,2,4 [default: the first that hold such]
+    /// Column numbers of the words and of their label, such as 1,2,4 [default: the first suitable columns]
     #[arg(long, value_name = "N,N,N", value_delimiter = ',', value_parser = size)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     columns: Vec<usize>,
     /// Word vectors: GloVe text, word2vec text or binary
     #[arg(long, value_name = "FILE")]
     vectors: PathBuf,
-    /// Rows of --vectors that the model keeps, from the first, besides those of the pairs' words
+    /// Number of leading rows of --vectors that the model keeps, besides those of the words in the pairs
     #[arg(long, default_value = "20000", value_parser = size, value_name = "N")]
     max_vocab: usize,
-    /// Let training change the word vectors too
+    /// Also train the word vectors
     #[arg(long)]
     train_vectors: bool,
     /// Hidden units
     #[arg(long, default_value = "100", value_parser = size, value_name = "H")]
     hidden: usize,
-    /// What is made small: the distance of pairs that are alike, and what that of others lacks of the margin; or, as in the source,
-    /// the distance of all pairs, which one place for all words makes zero
+    /// Loss: contrastive, which penalises the distance of similar pairs and distances of dissimilar pairs below the
+    /// margin; or, as in the source, the distance of all pairs, which is zero when all words collapse to one point
     #[arg(long, default_value = "contrastive", value_enum)]
     loss: LossKind,
-    /// Distance that pairs which are not alike are to have
+    /// Margin: distance from which dissimilar pairs are no longer penalised
     #[arg(long, default_value = "1", value_parser = positive, value_name = "M")]
     margin: f64,
     /// L2 penalty lambda/2 |W|^2
@@ -87,7 +88,7 @@ enum LossKind {
 }
 
 impl SiameseFlags {
-    /// What they ask for.
+    /// The plan that the flags describe.
     pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         Ok(Plan {

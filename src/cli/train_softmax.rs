@@ -12,16 +12,17 @@ use crate::train::progress::Progress;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Train a softmax classifier on a CSV file: numbers in columns, and the class of each row
+/// Train a softmax classifier on a CSV file with numeric columns and a class in each row
 ///
 /// The model is trained through its computation graph (wordmill graph softmax draws it). The file may be separated by commas,
-/// semicolons, tabs, | or spaces; the first line is a header of names if none of its fields is a number, or if names stand above
-/// columns of numbers. yes, true, no and false are the numbers 1 and 0, 1,234.5 is 1234.5, and 12 % is 0.12. A first column that only
-/// numbers the rows is left out, as are lines above and notes below the table; whatever is chosen or left out is warned of.
+/// semicolons, tabs, | or spaces; the first line is a header if none of its fields is a number, or if names are above
+/// columns of numbers. yes, true, no and false are the numbers 1 and 0, 1,234.5 is 1234.5, and 12 % is 0.12. A first
+/// column that only numbers the rows is ignored, as are lines above and notes below the table; a warning reports every
+/// such choice.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[command(mut_arg("epochs", |arg| arg.default_value("100")))]
-#[command(mut_arg("lr", |arg| arg.default_value("0.05").help("Learning rate; sgd takes larger ones, as 0.5")))]
+#[command(mut_arg("lr", |arg| arg.default_value("0.05").help("Learning rate; sgd needs larger values, such as 0.5")))]
 #[command(after_help = "\
 Examples:
   wordmill train softmax --train iris.csv --label species --out iris
@@ -37,20 +38,21 @@ pub struct SoftmaxFlags {
     run: RunFlags,
 }
 
-/// Options that a resumed run must share with the one it continues.
+/// Options that a resumed run must share with the run it continues.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SoftmaxFixed {
-    /// Examples to learn from
+    /// Training examples
     #[arg(long, value_name = "CSV")]
     train: PathBuf,
-    /// Examples to measure cross-entropy on after every epoch, with columns of the same names
+    /// Validation examples, with columns of the same names; their cross-entropy is computed after every epoch
     #[arg(long, value_name = "CSV")]
     valid: Option<PathBuf>,
     #[command(flatten)]
     #[serde(flatten)]
     columns: ColumnOptions,
-    /// Add what dropping a share P of the numbers would cost on average, to second order (Wager et al. 2013); no mask is drawn
+    /// Add the expected penalty of dropping a fraction P of the inputs, to second order (Wager et al. 2013); no masks
+    /// are sampled
     #[arg(long, default_value = "0", value_parser = share, value_name = "P")]
     dropout_penalty: f64,
     /// L2 penalty lambda/2 |W|^2
@@ -62,7 +64,7 @@ pub struct SoftmaxFixed {
 }
 
 impl SoftmaxFlags {
-    /// What they ask for.
+    /// The plan that the flags describe.
     pub fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         Ok(Plan {

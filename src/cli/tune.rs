@@ -11,11 +11,12 @@ use crate::tasks::tuning::{Tuning, place};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Find out how training is fastest on this machine for a model of given sizes
+/// Find the fastest training settings on this machine for a model of given sizes
 ///
-/// Measures whole training steps with other numbers of threads and other sizes of the parts that a step is divided into, each beside
-/// the best so far, in turns, and keeps what is clearly better. The result goes to a file, for train lm --tuning. Threads change no
-/// bit of a model; the other sizes change the last bits, and are saved with the model's options. WORDMILL_ISA=avx2 tunes for AVX2.
+/// Measures complete training steps with different numbers of threads and block sizes, each alternating with the best
+/// so far, and keeps what is clearly faster. The result is written to a file for train lm --tuning. The number of
+/// threads does not affect results; block sizes affect rounding, and are saved with the model's options.
+/// WORDMILL_ISA=avx2 tunes for AVX2.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,37 +24,37 @@ Examples:
   wordmill tune --cell gru --words 50000 --embed 256 --hidden 256 --tau 20 --out tuning.toml
   wordmill tune --hidden 32 --words 1000 --json")]
 pub struct Tune {
-    /// The tuning file, to which the result is added: auto is the one of train lm --tuning auto
+    /// Tuning file that the result is added to: auto is the file of train lm --tuning auto
     #[arg(long, default_value = "auto", value_name = "FILE")]
     out: PathBuf,
-    /// Words in the vocabulary
+    /// Size of the vocabulary
     #[arg(long, default_value = "10000", value_parser = size, value_name = "V")]
     words: usize,
     /// Recurrent cell
     #[arg(long, default_value = "rnn", value_enum)]
     cell: Kind,
-    /// Width of a word vector
+    /// Embedding size: width of a word vector
     #[arg(long, default_value = "50", value_parser = size, value_name = "D")]
     embed: usize,
-    /// Units of a recurrent layer
+    /// Units per recurrent layer
     #[arg(long, default_value = "100", value_parser = size, value_name = "H")]
     hidden: usize,
-    /// Recurrent layers
+    /// Number of recurrent layers
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
     layers: u8,
-    /// Steps that a gradient goes back in time
+    /// BPTT length: time steps that gradients are propagated back
     #[arg(long, default_value = "10", value_parser = size, value_name = "STEPS")]
     tau: usize,
-    /// Places of the text that are read side by side
+    /// Batch size: parallel streams of the text
     #[arg(long, default_value = "64", value_parser = size, value_name = "LANES")]
     batch: usize,
-    /// For --loss sampled with so many samples, rather than the full softmax
+    /// Tune for --loss sampled with this many samples, instead of the full softmax
     #[arg(long, value_parser = size, value_name = "S")]
     samples: Option<usize>,
-    /// For train lm --precision bf16
+    /// Precision that train lm --precision is given
     #[arg(long, default_value = "f32", value_enum)]
     precision: Precision,
-    /// Seconds for each choice
+    /// Seconds per setting
     #[arg(long, default_value = "2", value_parser = positive, value_name = "SECONDS")]
     seconds: f64,
     /// Print JSON
@@ -62,11 +63,11 @@ pub struct Tune {
 }
 
 impl Tune {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
         check_precision(self.precision)?;
         let path = place(&self.out)?;
-        // What cannot be written into is reported before measuring.
+        // A file that cannot be written is reported before measuring.
         let mut tuning = Tuning::read_or_new(&path)?;
         let Tune { words, cell, embed, hidden, layers, tau, batch, samples, precision, seconds, .. } = self;
         let layers = layers.into();
@@ -74,8 +75,6 @@ impl Tune {
         let report = tuned.search()?;
         tuning.put(report.entry.clone());
         tuning.write(&path)?;
-        print(out, self.json, &report, || {
-            format!("{report}written to {}; train lm --tuning takes it\n", path.display())
-        })
+        print(out, self.json, &report, || format!("{report}written to {}, for train lm --tuning\n", path.display()))
     }
 }

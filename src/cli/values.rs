@@ -1,4 +1,4 @@
-//! What options take, beyond clap's own types.
+//! Values of options, beyond clap's own types.
 
 use std::result::Result;
 
@@ -6,11 +6,11 @@ use std::result::Result;
 pub fn size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ 1..=0x10_0000) => Ok(n),
-        _ => Err("expected a whole number from 1 to 1048576".into()),
+        _ => Err("expected an integer from 1 to 1048576".into()),
     }
 }
 
-/// Ranks at which a vocabulary is cut, ascending.
+/// Ranks at which the vocabulary is split, ascending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cutoffs(pub Vec<usize>);
 
@@ -22,7 +22,8 @@ impl std::str::FromStr for Cutoffs {
         match numbers.filter(|numbers| numbers.is_sorted_by(|a, b| a < b) && numbers.len() <= 16) {
             Some(numbers) => Ok(Cutoffs(numbers)),
             None => {
-                Err("expected up to 16 whole numbers from 1, ascending, with commas between them, as 2000,10000".into())
+                Err("expected up to 16 positive integers in ascending order, separated by commas, such as 2000,10000"
+                    .into())
             }
         }
     }
@@ -35,21 +36,21 @@ impl serde::Serialize for Cutoffs {
     }
 }
 
-/// A whole number from 1.
+/// A positive integer.
 pub fn count(text: &str) -> Result<u64, String> {
-    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a whole number from 1".into())
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a positive integer".into())
 }
 
-/// Any whole number.
+/// Any non-negative integer.
 pub fn seed(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "expected a whole number from 0 to 2^64 - 1".into())
+    text.parse().map_err(|_| "expected an integer from 0 to 2^64 - 1".into())
 }
 
 /// A number of threads, 0 for one per core.
 pub fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ 0..=1024) => Ok(n),
-        _ => Err("expected a whole number from 0 to 1024".into()),
+        _ => Err("expected an integer from 0 to 1024".into()),
     }
 }
 
@@ -58,24 +59,24 @@ pub fn probability(text: &str) -> Result<f64, String> {
     number(text, |x| (0.0..=1.0).contains(&x), "expected a number from 0 to 1")
 }
 
-/// A share that is not all.
+/// A fraction below 1.
 pub fn share(text: &str) -> Result<f64, String> {
-    number(text, |x| (0.0..1.0).contains(&x), "expected a number from 0 up to, but not, 1")
+    number(text, |x| (0.0..1.0).contains(&x), "expected a number from 0 to below 1")
 }
 
-/// A finite number above zero.
+/// A finite positive number.
 pub fn positive(text: &str) -> Result<f64, String> {
-    number(text, |x| x > 0.0, "expected a number above 0")
+    number(text, |x| x > 0.0, "expected a positive number")
 }
 
-/// A finite number, zero or above.
+/// A finite non-negative number.
 pub fn not_negative(text: &str) -> Result<f64, String> {
-    number(text, |x| x >= 0.0, "expected 0 or a number above it")
+    number(text, |x| x >= 0.0, "expected a non-negative number")
 }
 
-/// A probability above zero.
+/// A positive probability.
 pub fn keep_probability(text: &str) -> Result<f64, String> {
-    number(text, |x| x > 0.0 && x <= 1.0, "expected a number above 0 and at most 1")
+    number(text, |x| x > 0.0 && x <= 1.0, "expected a positive number, at most 1")
 }
 
 fn number(text: &str, takes: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {

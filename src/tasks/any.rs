@@ -1,4 +1,4 @@
-//! A model of whatever kind.
+//! Models of any kind.
 
 use super::model::Model;
 use super::saved::{self, Saved};
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::train::checkpoint::Checkpoint;
 use std::path::Path;
 
-/// What a model directory holds, and the model; warnings go to standard error.
+/// The configuration and the model of a model directory; warnings go to standard error.
 pub fn load(dir: &Path) -> Result<(Saved, Box<dyn Model>)> {
     let mut checkpoint = saved::open(dir)?;
     let saved = Saved::read(&mut checkpoint)?;
@@ -15,7 +15,7 @@ pub fn load(dir: &Path) -> Result<(Saved, Box<dyn Model>)> {
     Ok((saved, model))
 }
 
-/// The model of a checkpoint that holds such a one.
+/// The model of a checkpoint with this configuration.
 pub fn read(saved: &Saved, checkpoint: &mut Checkpoint) -> Result<Box<dyn Model>> {
     Ok(match saved {
         Saved::LanguageModel(_) => Box::new(language_model::Trained::read(checkpoint)?),

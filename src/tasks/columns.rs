@@ -1,4 +1,4 @@
-//! Rows of numbers with their classes, in CSV files: as softmax classifiers and pseudo-Siamese nets take them.
+//! Rows of numbers with their classes, in CSV files: the inputs of softmax classifiers and pseudo-Siamese networks.
 
 use super::memory;
 use crate::error::{Error, Result, counted};
@@ -12,20 +12,20 @@ use std::path::Path;
 /// Which columns of a CSV file a model learns from, and how they are read.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
-    /// Column of the class: its name, or its number from 1; without it one that looks like it.
+    /// Column of the class: its name, or its number from 1; detected if not given.
     pub label: Option<String>,
-    /// Columns that are left out: names or numbers, separated by commas.
+    /// Columns to ignore: names or numbers, separated by commas.
     pub drop: Option<String>,
     /// Whether a first column that only numbers the rows is kept.
     pub keep_index: bool,
-    /// Whether the numbers are taken as they are, not scaled.
+    /// Whether the numbers are used as they are, not scaled.
     pub unscaled: bool,
-    /// How the file is written.
+    /// The format of the file.
     pub style: Style,
 }
 
 impl Choice {
-    /// Reads a file to learn from, and what of it the model takes. The numbers of the table are scaled.
+    /// Reads a training file and determines the columns that the model uses. The numbers of the table are scaled.
     ///
     /// # Errors
     /// Those of [`Table::read`], and a file of one class.
@@ -39,15 +39,15 @@ impl Choice {
         let mut table = Table::read(path, reading, self.style, &|bytes, rows| room(bytes, rows, inputs), inputs)?;
         if table.names.len() < 2 {
             let found = format!("the class {} only", table.names.join(""));
-            let expected = format!("two classes or more in column {}; --label COLUMN names another", table.label);
+            let expected = format!("at least two classes in column {}; --label COLUMN selects another", table.label);
             return Err(Error::input(path, 0, found, expected));
         }
         let features = table.features.len();
         let (means, deviations, constant) = moments(&table);
         if !constant.is_empty() {
             let names: Vec<&str> = constant.iter().map(|&column| table.features[column].as_str()).collect();
-            let found = format!("{} of one number only: {}", counted(names.len(), "column"), list(&names, 5));
-            inputs.warn(Notice::of_file(path, 0, found).done("kept, though nothing is learned from them"))?;
+            let found = format!("{} with a single value: {}", counted(names.len(), "column"), list(&names, 5));
+            inputs.warn(Notice::of_file(path, 0, found).done("kept, although nothing can be learned from them"))?;
         }
         let (mean, deviation, fill) = if self.unscaled {
             (vec![0.0; features], vec![1.0; features], means)
@@ -62,7 +62,7 @@ impl Choice {
     }
 }
 
-/// Refuses a table of so many bytes, those of so many rows (0: not known), that there is no room for.
+/// Rejects a table of `bytes` bytes and `rows` rows (0: not known) that does not fit in memory.
 fn room(bytes: usize, rows: usize, inputs: &Inputs) -> Result<()> {
     let predicted = memory::predicted_peak(bytes);
     let fits = |room: usize| {
@@ -73,44 +73,44 @@ fn room(bytes: usize, rows: usize, inputs: &Inputs) -> Result<()> {
     memory::check("reading the table", predicted, fits, inputs)
 }
 
-/// What a model takes of a CSV file: saved with it.
+/// The columns of a CSV file that a model uses: saved with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
-    /// Names of the columns with numbers.
+    /// Names of the numeric columns.
     features: Vec<String>,
     /// Name of the column with the class.
     label: String,
-    /// What is taken from the numbers of each column.
+    /// What is subtracted from the numbers of each column.
     mean: Vec<f64>,
-    /// What they are divided by then.
+    /// What they are then divided by.
     deviation: Vec<f64>,
-    /// What is taken for numbers that are missing, where it is not `mean`.
+    /// The value of missing numbers, if it is not `mean`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     fill: Vec<f64>,
-    /// What becomes of them.
+    /// How missing numbers are handled.
     #[serde(default = "before_missing")]
     missing: Missing,
     /// Whether a comma is the decimal point.
     #[serde(default)]
     decimal_comma: bool,
-    /// Whether the first row is one of names, if an option said so.
+    /// Whether the first row is a header, if an option said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     header: Option<bool>,
 }
 
-/// What became of missing numbers before models said so.
+/// How missing numbers were handled before it was saved with the model.
 fn before_missing() -> Missing {
     Missing::Fail
 }
 
 impl Columns {
-    /// Columns with numbers.
+    /// The number of numeric columns.
     pub fn count(&self) -> usize {
         self.features.len()
     }
 
-    /// Reads a file that has these columns too; classes other than those named `names` have the numbers behind theirs. The
+    /// Reads a file that has these columns too; classes other than those in `names` are numbered after them. The
     /// numbers of the table are scaled.
     pub fn read(&self, path: &Path, names: &[String], inputs: &Inputs) -> Result<Table> {
         let reading = Reading::Like { features: &self.features, label: &self.label, names, base: &self.mean };
@@ -121,7 +121,7 @@ impl Columns {
         Ok(table)
     }
 
-    /// Takes the mean from the numbers of a table, divides them by the deviation, and fills in those that are missing.
+    /// Subtracts the mean from the numbers of a table, divides them by the deviation, and fills in missing ones.
     fn scale(&self, table: &mut Table) {
         let fill = if self.fill.is_empty() { &self.mean } else { &self.fill };
         let columns: Vec<[f64; 3]> = (0..self.features.len())
@@ -139,7 +139,7 @@ impl Columns {
         table.base.fill(0.0);
     }
 
-    /// Whether a run on these columns goes on with what one on `other` began: means may differ by rounding, as between versions of
+    /// Whether a run on these columns can resume one on `other`: means may differ by rounding, as between versions of
     /// this program.
     pub fn continues(&self, other: &Columns) -> bool {
         let near = |a: &[f64], b: &[f64]| {
@@ -152,7 +152,7 @@ impl Columns {
             && near(&self.deviation, &other.deviation)
     }
 
-    /// Whether a model of such sizes, that of its input first, can be one of these columns.
+    /// Whether a model of these sizes, the input size first, fits these columns.
     pub fn fit(&self, sizes: &[usize]) -> bool {
         let fill = if self.fill.is_empty() { sizes[0] } else { self.fill.len() };
         let lengths = [self.features.len(), self.mean.len(), self.deviation.len(), fill];
@@ -165,22 +165,22 @@ impl Columns {
 pub struct Evaluation {
     /// Names of the classes, those that the classifier knows first.
     classes: Vec<String>,
-    /// By right class and class found.
+    /// Indexed by true class and predicted class.
     counts: Vec<Vec<u64>>,
-    /// The sum of −ln of the probability of the right class, in nats …
+    /// The sum of −ln of the probability of the true class, in nats …
     loss: f64,
     /// … over the rows whose class is known.
     known: u64,
 }
 
 impl Evaluation {
-    /// Of no rows yet, by such classes.
+    /// Without any rows yet, for these classes.
     pub fn new(classes: &[String]) -> Self {
         let counts = vec![vec![0; classes.len()]; classes.len()];
         Evaluation { classes: classes.to_vec(), counts, loss: 0.0, known: 0 }
     }
 
-    /// A row more: its class, the one that was found, and −ln of the right one's probability if the classifier knows it.
+    /// Adds a row: its class, the predicted class, and −ln of the probability of the true class if the classifier knows it.
     pub fn add(&mut self, class: u32, found: usize, loss: Option<f64>) {
         self.counts[class as usize][found] += 1;
         self.loss += loss.unwrap_or(0.0);
@@ -191,28 +191,28 @@ impl Evaluation {
         self.counts.iter().flatten().sum()
     }
 
-    /// The share of examples whose class has the highest score.
+    /// The fraction of examples whose true class has the highest score.
     pub fn accuracy(&self) -> f64 {
         let right: u64 = self.counts.iter().enumerate().map(|(class, found)| found[class]).sum();
         right as f64 / self.examples() as f64
     }
 
-    /// −ln of the probability of the right class, the mean over the rows whose class is known, in nats.
+    /// Mean −ln of the probability of the true class, in nats, over the rows whose class is known.
     pub fn cross_entropy(&self) -> f64 {
         self.loss / self.known as f64
     }
 
-    /// Which class was taken for which.
+    /// The confusion matrix of the classes.
     pub fn confusion(&self) -> Confusion {
         Confusion { tags: self.classes.clone(), counts: self.counts.clone() }
     }
 
-    /// As people read it.
+    /// As readable text.
     pub fn text(&self) -> String {
         let examples = self.examples();
         let unknown = match examples - self.known {
             0 => String::new(),
-            n => format!(", {n} of them of classes that the model does not know"),
+            n => format!(", {n} of them with classes that the model does not know"),
         };
         format!(
             "accuracy {:.2} %, cross-entropy {:.5} nats, {}{unknown}\n\n{}",
@@ -234,12 +234,12 @@ impl Evaluation {
     }
 }
 
-/// Mean and standard deviation of the numbers that are there in each column; 1 in place of a deviation that is nothing but rounding, and
-/// the columns where that is so.
+/// Mean and standard deviation of the numbers present in each column, with 1 in place of a deviation that is only
+/// rounding error, and the columns where that is so.
 fn moments(table: &Table) -> (Vec<f64>, Vec<f64>, Vec<usize>) {
     let features = table.features.len();
     let mut count = vec![0u64; features];
-    // Of the differences from the table's base.
+    // Computed from differences to the table's base.
     let mut mean = vec![0.0; features];
     for row in table.values.chunks_exact(features) {
         for ((sum, count), &x) in mean.iter_mut().zip(&mut count).zip(row) {
@@ -249,7 +249,7 @@ fn moments(table: &Table) -> (Vec<f64>, Vec<f64>, Vec<usize>) {
             }
         }
     }
-    // A column without a number is left out before.
+    // Columns without a number have been left out.
     mean.iter_mut().zip(&count).for_each(|(sum, &n)| *sum /= n as f64);
     let mut variance = vec![0.0; features];
     for row in table.values.chunks_exact(features) {

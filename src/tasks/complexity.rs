@@ -1,4 +1,4 @@
-//! Judges what a step's time depends on, from the measurements of `cargo bench -- complexity`.
+//! Tests how the time of a training step scales, from the measurements of `cargo bench -- complexity`.
 
 use super::regression::{Estimate, least_squares};
 use crate::error::{Error, Result};
@@ -8,10 +8,10 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-/// How far from the exponent claimed a measured one may lie.
+/// Tolerated difference between claimed and measured exponent.
 const TOLERANCE: f64 = 0.1;
 
-/// The time of a token at some sizes.
+/// The time per token for a model of given sizes.
 #[derive(Clone, Debug)]
 struct Point {
     sweep: String,
@@ -25,25 +25,25 @@ struct Point {
 }
 
 impl Point {
-    /// The recurrent steps behind a target.
+    /// Recurrent steps per target.
     fn walk(&self) -> f64 {
         self.tau / self.stride
     }
 }
 
-/// What theory says of the points of one sweep.
+/// A theoretical claim about the points of one sweep.
 struct Claim {
     sweep: &'static str,
     text: &'static str,
-    /// The size that is varied, and its name.
+    /// The size that varies, and its name.
     size: fn(&Point) -> f64,
     name: &'static str,
     exponent: f64,
-    /// Where it is claimed.
+    /// The assumption of the claim.
     assumption: fn(&Point) -> bool,
 }
 
-/// d ≪ D_h ≪ |V| is taken as 4 d ≤ D_h and 15 D_h ≤ |V|; that the recurrent part is most of the work, as 4 |V| ≤ τ/stride D_h.
+/// d ≪ D_h ≪ |V| is taken as 4 d ≤ D_h and 15 D_h ≤ |V|; that the recurrent part dominates, as 4 |V| ≤ τ/stride D_h.
 const CLAIMS: [Claim; 7] = [
     Claim {
         sweep: "vocabulary",
@@ -103,7 +103,7 @@ const CLAIMS: [Claim; 7] = [
     },
 ];
 
-/// What the measurements say of a claim.
+/// The verdict of the measurements on a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
@@ -133,7 +133,7 @@ impl Verdict {
     }
 }
 
-/// A claim judged.
+/// A claim with its verdict.
 #[derive(Serialize)]
 struct Judged {
     claim: &'static str,
@@ -157,14 +157,14 @@ struct Model {
     error: f64,
 }
 
-/// All claims judged.
+/// All claims with their verdicts.
 #[derive(Serialize)]
 pub struct Report {
     claims: Vec<Judged>,
     model: Option<Model>,
 }
 
-/// Judges the results of criterion below `from`, and draws a plot for each claim into the directory `out`.
+/// Tests the claims on criterion's results in `from`, and draws a plot for each claim into the directory `out`.
 pub fn complexity(from: &Path, out: &Path) -> Result<Report> {
     let points = read(from)?;
     let report = Report { claims: CLAIMS.iter().map(|claim| judge(claim, &points)).collect(), model: fit(&points) };
@@ -180,7 +180,7 @@ pub fn complexity(from: &Path, out: &Path) -> Result<Report> {
     Ok(report)
 }
 
-/// The points of the group `complexity` among criterion's results below `from`.
+/// The points of the group `complexity` among criterion's results in `from`.
 fn read(from: &Path) -> Result<Vec<Point>> {
     let mut points = Vec::new();
     let mut directories = vec![from.to_owned()];
@@ -206,7 +206,7 @@ fn read(from: &Path) -> Result<Vec<Point>> {
     Ok(points)
 }
 
-/// `benchmark.json`, as far as it matters.
+/// The relevant part of `benchmark.json`.
 #[derive(Deserialize)]
 struct Benchmark {
     group_id: String,
@@ -221,7 +221,7 @@ struct Throughput {
     elements: Option<f64>,
 }
 
-/// `estimates.json`, likewise.
+/// The relevant part of `estimates.json`.
 #[derive(Deserialize)]
 struct Estimates {
     mean: Statistic,
@@ -233,7 +233,7 @@ struct Statistic {
     point_estimate: f64,
 }
 
-/// The point that the files of `directory` are about, if it is of the group.
+/// The point described by the files of `directory`, if it belongs to the group.
 fn read_point(directory: &Path) -> Result<Option<Point>> {
     fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
         let bytes = fs::read(path).map_err(|e| Error::io(path, "reading", e))?;
@@ -285,7 +285,7 @@ fn judge(claim: &Claim, points: &[Point]) -> Judged {
     Judged { claim: claim.text, exponent: claim.exponent, points: points.len(), fitted, verdict }
 }
 
-/// t = a |V| D_h + b τ/stride D_h² + c, of least squared relative error.
+/// t = a |V| D_h + b τ/stride D_h² + c, fitted to the least squared relative error.
 fn fit(points: &[Point]) -> Option<Model> {
     let points: Vec<&Point> = points.iter().filter(|p| p.sweep != "sampled").collect();
     let row = |p: &&Point| [p.v * p.h, p.walk() * p.h * p.h, 1.0].map(|x| x / p.time);
@@ -307,10 +307,11 @@ impl fmt::Display for Report {
             writeln!(out, "{claim:38}{exponent:>8}{value:>8}{interval:>18}{points:>8}  {}", verdict.name())?;
         }
         let Some(Model { output, recurrent, token, points, error }) = &self.model else { return Ok(()) };
-        writeln!(out, "\nt = a |V| D_h + b tau/stride D_h^2 + c, in ns a token, {points} points:")?;
+        writeln!(out, "\nt = a |V| D_h + b tau/stride D_h^2 + c, in ns per token, {points} points:")?;
         for (name, Estimate { value, low, high }) in [("a", output), ("b", recurrent), ("c", token)] {
-            // Each of these has three products there and back of two operations.
-            let speed = if name == "c" { String::new() } else { format!("  as {:.0} GFLOP/s make it", 6.0 / value) };
+            // Each of these is three products, forward and backward, of two operations.
+            let speed =
+                if name == "c" { String::new() } else { format!("  which corresponds to {:.0} GFLOP/s", 6.0 / value) };
             writeln!(out, "  {name} = {value:.4} ({low:.4} … {high:.4}){speed}")?;
         }
         writeln!(out, "  mean relative error {:.0} %", 100.0 * error)
@@ -336,7 +337,7 @@ fn draw(
     let title = format!("{}: claimed {}{exponent}, {}", claim.text, claim.exponent, judged.verdict.name());
     let all: Vec<(f64, f64)> = points.iter().map(at).collect();
     let inside: Vec<(f64, f64)> = used.iter().map(at).collect();
-    plot::log_log(&title, claim.name, "ns a token", &all, &inside, &line)
+    plot::log_log(&title, claim.name, "ns per token", &all, &inside, &line)
 }
 
 #[cfg(test)]

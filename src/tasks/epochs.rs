@@ -1,9 +1,9 @@
-//! Passes over examples in an order of their own.
+//! Epochs over examples, each in its own order.
 
 use crate::rng::{Purpose, Stream};
 use rand::RngExt;
 
-/// The batches of each pass over some examples, in an order that is a function of the seed and the number of the pass.
+/// The batches of each epoch over some examples, in an order that depends only on the seed and the number of the epoch.
 pub struct Batches {
     order: Vec<u32>,
     epoch: Option<u64>,
@@ -12,32 +12,32 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Of so many examples, up to `size` at a time.
+    /// Batches of `examples` examples, up to `size` at a time.
     pub fn new(examples: usize, size: usize, seed: u64) -> Self {
         Batches { order: (0..examples as u32).collect(), epoch: None, size: size.min(examples), seed }
     }
 
-    /// Examples of a batch, of which the last of a pass may have fewer.
+    /// Examples per batch; the last batch of an epoch may have fewer.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Examples of a pass.
+    /// Examples per epoch.
     pub fn examples(&self) -> u64 {
         self.order.len() as u64
     }
 
-    /// Batches of a pass.
+    /// Batches per epoch.
     pub fn count(&self) -> u64 {
         self.order.len().div_ceil(self.size) as u64
     }
 
-    /// Examples in the first `steps` batches of a pass.
+    /// Examples in the first `steps` batches of an epoch.
     pub fn examples_before(&self, steps: u64) -> u64 {
         (steps as usize * self.size).min(self.order.len()) as u64
     }
 
-    /// The examples of a step, all passes counted.
+    /// The examples of a step, counted over all epochs.
     pub fn of_step(&mut self, step: u64) -> &[u32] {
         let (epoch, index) = (step / self.count(), (step % self.count()) as usize);
         if self.epoch != Some(epoch) {

@@ -1,4 +1,4 @@
-//! Language models to PyTorch and back.
+//! Export of language models to PyTorch, and import from it.
 //!
 //! PyTorch's weights are ours transposed, its blocks in another order ([`Torch`]). Its GRU has the gates in the order r, z, n with
 //! 1 − z in the place of z, so that the weights and biases of z are negated (σ(−a) = 1 − σ(a)); the bias of q = h₋U_q + b_q is the
@@ -25,7 +25,7 @@ use std::mem::take;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// The name of the note in a file that tells the non-linearity.
+/// The name of the metadata entry that holds the nonlinearity.
 const NOTE: &str = "activation";
 
 /// A matrix or bias under PyTorch's name.
@@ -35,8 +35,8 @@ struct Named {
     data: Vec<f32>,
 }
 
-/// Names and shapes of PyTorch's tensors of a model: per layer weight_ih, weight_hh, bias_ih, bias_hh; then embedding, output and its
-/// bias.
+/// Names and shapes of a model's tensors in PyTorch: per layer weight_ih, weight_hh, bias_ih, bias_hh; then embedding,
+/// output and its bias.
 fn names_of(config: &Config) -> Vec<(String, Vec<usize>)> {
     let Config { words, embed, hidden, layers, .. } = *config;
     let rows = columns(config).torch.rows.len() * hidden;
@@ -57,7 +57,7 @@ fn names_of(config: &Config) -> Vec<(String, Vec<usize>)> {
     (0..layers).flat_map(layer).chain(tables).collect()
 }
 
-/// The same tensors, all zero, after `check` has allowed each of them.
+/// The same tensors, all zero, after `check` has accepted each of them.
 fn tensors_of(config: &Config, check: impl Fn(&str, &[usize]) -> Result<()>) -> Result<Vec<Named>> {
     let names = names_of(config);
     names.iter().try_for_each(|(name, shape)| check(name, shape))?;
@@ -116,19 +116,19 @@ fn names_of_modules(name: impl Fn(Torch) -> String) -> String {
     format!("{} or {last}", others.join(", "))
 }
 
-/// Refuses what PyTorch's recurrent layers do not have.
+/// Rejects models that PyTorch's recurrent layers cannot represent.
 fn refuse(config: &Config) -> Result<()> {
     let what = match config.cell {
         Cell::GatedFeedback(_) => "a gated-feedback net",
         Cell::Rnn(Activation::Sigmoid) => "sigmoid units",
-        _ if matches!(config.loss, Loss::Adaptive { .. }) => "an output layer in parts",
+        _ if matches!(config.loss, Loss::Adaptive { .. }) => "an adaptive softmax",
         _ if config.reset_at.is_some() => "states that are reset at the end of a sentence",
         _ => return Ok(()),
     };
-    Err(Error::Usage(format!("PyTorch's recurrent layers have nothing like {what}: this model cannot be exported")))
+    Err(Error::Usage(format!("PyTorch's recurrent layers have no equivalent of {what}: this model cannot be exported")))
 }
 
-/// The tensors of a language model. What is multiplied at test time, after dropout without scaling, goes into the weights.
+/// The tensors of a language model. Factors applied at test time, after dropout without scaling, are folded into the weights.
 fn to_pytorch(model: &LanguageModel, w: &Arena<f32>) -> Vec<Named> {
     let config = model.config();
     let (units, columns) = (config.hidden, columns(config));
@@ -140,7 +140,7 @@ fn to_pytorch(model: &LanguageModel, w: &Arena<f32>) -> Vec<Named> {
         let [of_input, of_state] = places(columns.torch);
         transposed(units, ih.shape[1], &columns.input, of_input, |i, j, sign| ih.data[i] = sign * factor * input[j]);
         transposed(units, units, &columns.recurrent, of_state, |i, j, sign| hh.data[i] = sign * recurrent[j]);
-        // All of a sum goes to the first of its parts.
+        // The first part of a sum gets all of it.
         let mut rest = bias.to_vec();
         biases(units, columns.torch, |which, i, j, sign| {
             [&mut *bih, &mut *bhh][which].data[i] = sign * take(&mut rest[j])
@@ -154,7 +154,7 @@ fn to_pytorch(model: &LanguageModel, w: &Arena<f32>) -> Vec<Named> {
     all
 }
 
-/// The other way: fills `w`.
+/// The inverse: fills `w`.
 fn of_pytorch(model: &LanguageModel, w: &mut Arena<f32>, all: &[Named]) {
     let config = model.config();
     let (units, columns) = (config.hidden, columns(config));
@@ -179,7 +179,8 @@ fn of_pytorch(model: &LanguageModel, w: &mut Arena<f32>, all: &[Named]) {
     }
 }
 
-/// Writes the weights of a model as a safetensors file with the names of torch.nn, and its words beside it; returns the path of these.
+/// Writes the weights of a model as a safetensors file with the names of torch.nn, and its words next to it; returns
+/// the path of the words.
 pub fn export(trained: &Trained, to: &Path) -> Result<PathBuf> {
     let Trained { model, w, vocabulary } = trained;
     refuse(model.config())?;
@@ -195,30 +196,31 @@ pub fn export(trained: &Trained, to: &Path) -> Result<PathBuf> {
         write(&mut file).and_then(|()| file.flush()).map_err(|e| Error::io(path, "writing", e))
     };
     if let Some(path) = [to, &words].into_iter().find(|path| path.exists()) {
-        return Err(Error::input(path, 0, "a file that is there already", "the name of a new file"));
+        return Err(Error::input(path, 0, "an existing file", "the name of a new file"));
     }
     let written = write(to, &|file| tensor_file::write(file, &notes, &tensors))
         .and_then(|()| write(&words, &|file| vocabulary.write_to(file)));
     if written.is_err() {
-        // Half an export is none; what cannot be removed is reported by the next one.
+        // An incomplete export is removed; if that fails, the next export reports it.
         _ = std::fs::remove_file(to);
         _ = std::fs::remove_file(&words);
     }
     written.map(|()| words)
 }
 
-/// A model from elsewhere.
+/// A model of another program.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     /// A safetensors file of its weights.
     pub file: &'a Path,
     /// The file of its words, with their counts.
     pub words: &'a Path,
-    /// The non-linearity of an nn.RNN, where it is not what the file says.
+    /// The nonlinearity of an nn.RNN, if it differs from the one noted in the file.
     pub activation: Option<Activation>,
 }
 
-/// Makes a model directory `out` of PyTorch's weights, in the place of what is there if `force`; returns the number of its parameters.
+/// Makes a model directory `out` from PyTorch weights, replacing an existing one if `force`; returns the number of its
+/// parameters.
 pub fn import(source: &Source, out: &Path, force: bool, inputs: &Inputs) -> Result<usize> {
     Writer::check_free(out, force)?;
     let vocabulary = Vocabulary::read(source.words)?;
@@ -236,17 +238,17 @@ pub fn import(source: &Source, out: &Path, force: bool, inputs: &Inputs) -> Resu
     for x in &mut all {
         match theirs.find(&x.name) {
             Some((name, _)) => header.read_as_f32(&mut file, path, name, &mut x.data)?,
-            // Of tied weights there is one table; biases may be missing.
+            // Tied weights are one table; biases may be missing.
             None if x.name.ends_with(".weight") => {}
             None => zero.push(x.name.clone()),
         }
         if x.data.iter().any(|x| !x.is_finite()) {
-            let found = format!("{} with a value that is not finite", x.name);
+            let found = format!("{} with a non-finite value", x.name);
             return Err(Error::input(path, 0, found, "finite weights"));
         }
     }
     if !zero.is_empty() {
-        inputs.warn(Notice::of_file(path, 0, format!("no {}", zero.join(", "))).done("taken as zeros"))?;
+        inputs.warn(Notice::of_file(path, 0, format!("no {}", zero.join(", "))).done("initialised to zero"))?;
     }
     let [embedding, output, _] = &mut all[config.layers * 4..] else { unreachable!("three tables") };
     if theirs.find(&embedding.name).is_none() {
@@ -265,7 +267,7 @@ pub fn import(source: &Source, out: &Path, force: bool, inputs: &Inputs) -> Resu
     Ok(model.layout().parameters())
 }
 
-/// What the names and shapes of the tensors say.
+/// The configuration that names and shapes of the tensors imply.
 fn config(header: &Header, theirs: &Theirs, words: usize, source: &Source) -> Result<Config> {
     let path = source.file;
     let shape = |name: &str| theirs.find(name).map(|(_, shape)| shape);
@@ -281,7 +283,7 @@ fn config(header: &Header, theirs: &Theirs, words: usize, source: &Source) -> Re
     };
     let (recurrent, hidden) = matrix("rnn.weight_hh_l0")?;
     let Some((torch, cell)) = modules().find(|(torch, _)| torch.rows.len() * hidden == recurrent) else {
-        let lstm = if recurrent == 4 * hidden { ", as an nn.LSTM has, which is not here" } else { "" };
+        let lstm = if recurrent == 4 * hidden { ", as in an nn.LSTM, which is not supported" } else { "" };
         let found = format!("rnn.weight_hh_l0 of shape [{recurrent}, {hidden}]{lstm}");
         let expected = names_of_modules(|torch| match torch.rows.len() {
             1 => format!("an {} [H, H]", torch.module),
@@ -303,7 +305,7 @@ fn config(header: &Header, theirs: &Theirs, words: usize, source: &Source) -> Re
         Some("relu") => Activation::Relu,
         Some("tanh") | None => Activation::Tanh,
         Some(other) if source.activation.is_none() => {
-            let found = format!("a note that the activation is {other:?}");
+            let found = format!("metadata with the activation {other:?}");
             return Err(Error::input(path, 0, found, "tanh or relu; or give --activation"));
         }
         Some(_) => Activation::Tanh,
@@ -312,7 +314,7 @@ fn config(header: &Header, theirs: &Theirs, words: usize, source: &Source) -> Re
     if tie && embed != hidden {
         let other = if table == "output" { "embedding" } else { "output" };
         let found = format!("no {other}.weight, and word vectors of width {embed}");
-        return Err(Error::input(path, 0, found, format!("width {hidden}, as tied weights have")));
+        return Err(Error::input(path, 0, found, format!("width {hidden}, as tied weights need")));
     }
     if layers > 64 {
         return Err(Error::input(path, 0, format!("{layers} layers"), "at most 64"));
@@ -328,27 +330,27 @@ fn config(header: &Header, theirs: &Theirs, words: usize, source: &Source) -> Re
         Some((_, (name, _))) => {
             let modules = names_of_modules(|torch| torch.module.into());
             let expected = format!("only an nn.Embedding, an {modules} in one direction, and an nn.Linear");
-            Err(Error::input(path, 0, format!("the tensor {name}, which has no place in such a model"), expected))
+            Err(Error::input(path, 0, format!("the tensor {name}, which is not part of such a model"), expected))
         }
         None => Ok(config),
     }
 }
 
-/// The tensors of a file from elsewhere, under our names.
+/// The tensors of an imported file, under our names.
 struct Theirs {
     /// Our name: theirs, and the shape.
     names: BTreeMap<String, (String, Vec<usize>)>,
 }
 
 impl Theirs {
-    /// An error if two tensors are the same one of ours.
+    /// An error if two tensors map to the same one of ours.
     fn of(header: &Header, path: &Path) -> Result<Self> {
         let mut names = BTreeMap::new();
         for (name, shape) in header.shapes() {
             let ours = our_name(&name);
             if let Some((before, _)) = names.insert(ours.clone(), (name.clone(), shape)) {
-                let found = format!("{before} and {name}, both of which may be {ours}");
-                return Err(Error::input(path, 0, found, "one of them"));
+                let found = format!("{before} and {name}, either of which could be {ours}");
+                return Err(Error::input(path, 0, found, "only one of them"));
             }
         }
         Ok(Theirs { names })
@@ -359,7 +361,7 @@ impl Theirs {
         self.names.get(name).map(|(name, shape)| (name.as_str(), shape.as_slice()))
     }
 
-    /// An error if that tensor is there and has another shape, or is a matrix of the recurrent layers and not there.
+    /// An error if that tensor has another shape, or is a matrix of the recurrent layers and missing.
     fn check(&self, name: &str, expected: &[usize], path: &Path) -> Result<()> {
         let found = match self.find(name) {
             Some((_, shape)) if shape == expected => return Ok(()),
@@ -367,12 +369,12 @@ impl Theirs {
             None if name.starts_with("rnn.weight") => format!("no tensor {name}"),
             None => return Ok(()),
         };
-        Err(Error::input(path, 0, found, format!("one of shape {expected:?}, as the others ask for")))
+        Err(Error::input(path, 0, found, format!("one of shape {expected:?}, to fit the others")))
     }
 }
 
-/// What we call a tensor that is called `name` in a file from elsewhere: wrappers of a model put something before it, and its layers have
-/// names that are usual, as encoder and decoder in PyTorch's own example of a language model.
+/// Our name of the tensor `name` of an imported file: wrappers of a model add prefixes, and layers have common names,
+/// such as encoder and decoder in PyTorch's own example of a language model.
 fn our_name(name: &str) -> String {
     const EMBEDDINGS: [&str; 9] = [
         "embedding",
@@ -403,7 +405,7 @@ fn our_name(name: &str) -> String {
     }
 }
 
-/// Names what torch.save writes, with the command that makes a safetensors file of it.
+/// Recognises files written by torch.save, and gives the command that converts them to a safetensors file.
 fn refuse_pickles(file: &mut File, path: &Path) -> Result<()> {
     let mut start = Vec::new();
     let read = file.take(512).read_to_end(&mut start).and_then(|_| file.rewind());
@@ -427,7 +429,7 @@ fn refuse_pickles(file: &mut File, path: &Path) -> Result<()> {
         "python -c \"import torch; from safetensors.torch import save_file; x = torch.load({from}, map_location='cpu', weights_only=True); \
          x = x.get('state_dict', x.get('model', x)); save_file({{k: v.clone().contiguous() for k, v in x.items()}}, {to})\""
     );
-    Err(Error::input(path, 0, "a pickle of PyTorch", format!("a safetensors file, as made by: {command}")))
+    Err(Error::input(path, 0, "a PyTorch pickle", format!("a safetensors file, as made by: {command}")))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Word vectors as word2vec's text has them.
+//! Word vectors in the text format of word2vec.
 
 use super::neighbors::Points;
 use crate::error::{Error, Result, counted};
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// Writes a line with the numbers of words and of numbers per word, then each word and its numbers. Words that stand for none of a text
+/// Writes a line with the number of words and the width of their vectors, then each word and its vector. Special tokens
 /// are left out.
 pub fn export(vectors: &Points, path: &Path, inputs: &Inputs) -> Result<()> {
     let width = vectors.width();
@@ -27,13 +27,13 @@ pub fn export(vectors: &Points, path: &Path, inputs: &Inputs) -> Result<()> {
     };
     let written = write();
     if written.is_err() {
-        // Half a file is none; what cannot be removed is reported by the next export.
+        // An incomplete file is removed; if that fails, the next export reports it.
         _ = std::fs::remove_file(path);
     }
     written.map_err(|e| Error::io(path, "writing", e))?;
     let spaced = vectors.words.iter().filter(|word| word.contains(' ')).count();
     if spaced > 0 {
-        let found = format!("{} with a space, which ends a word there", counted(spaced, "word"));
+        let found = format!("{} with a space, which separates fields in this format", counted(spaced, "word"));
         inputs.warn(Notice::of_file(path, 0, found).done("left out"))?;
     }
     Ok(())

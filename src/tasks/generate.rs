@@ -1,4 +1,4 @@
-//! Sentences that a language model writes.
+//! Text generation with a language model.
 
 use super::language_model::Trained;
 use crate::models::language_model::Space;
@@ -8,18 +8,18 @@ use crate::text::vocabulary::UNK;
 use rand::RngExt;
 use serde::Serialize;
 
-/// How words are drawn.
+/// How words are sampled.
 #[derive(Clone, Debug)]
 pub struct Draws {
-    /// Most words of a sentence that are drawn.
+    /// Maximum number of words generated per sentence.
     pub words: usize,
-    /// Below 1 plays safe, above 1 takes risks.
+    /// Sampling temperature: below 1 favours likely words, above 1 flattens the distribution.
     pub temperature: f64,
-    /// Draw from so many of the likeliest words only.
+    /// Sample from this many of the most likely words only.
     pub top_k: Option<usize>,
-    /// Whether the unknown word may be drawn.
+    /// Whether `<unk>` may be generated.
     pub unknown: bool,
-    /// Seed of the draws.
+    /// Random seed.
     pub seed: u64,
 }
 
@@ -29,37 +29,37 @@ impl Default for Draws {
     }
 }
 
-/// What the model makes of a prompt.
+/// A generated sentence.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sentence {
     /// The prompt and what follows.
     pub text: String,
-    /// Words drawn.
+    /// Words generated.
     pub words: usize,
-    /// Whether it ended by itself.
+    /// Whether it is complete.
     pub ended: bool,
     /// Words of the prompt that the model does not know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
 }
 
-/// Writes sentences, one after the other.
+/// Generates sentences, one after the other.
 pub struct Generator<'a> {
     trained: &'a Trained,
     space: Space<f32>,
-    /// Where the scores are taken for normalised.
+    /// The normaliser, if scores are treated as normalised.
     ln_z: Option<f64>,
     logits: Vec<f32>,
     order: Vec<u32>,
 }
 
-/// Words whose scores are computed together, where they are not needed of all.
+/// Words whose scores are computed together when not all are needed.
 const BLOCK: usize = 512;
 /// Draws until one falls on a word, where the words' probabilities sum to less than 1.
 const TRIES: usize = 100;
 
 impl<'a> Generator<'a> {
-    /// Memory to write with; with `ln_z` the words' scores are taken for normalised by it, and drawn from as they are.
+    /// Allocates the working memory; with `ln_z` the scores are treated as normalised by it, and sampled from as they are.
     pub fn new(trained: &'a Trained, ln_z: Option<f64>) -> Self {
         let words = trained.vocabulary.len();
         Generator {
@@ -74,14 +74,14 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// `prompt` and what the model makes of it, as the draws of sentence `number` say.
+    /// Continues `prompt`, with the random numbers of sentence `number`.
     pub fn sentence(&mut self, prompt: &str, options: &Draws, number: u64) -> Sentence {
         let Trained { model, w, vocabulary } = self.trained;
         let mut random = Stream::new(options.seed, Purpose::Generate, number, 0);
         self.space.reset();
         let mut prompt: Vec<&str> = prompt.split_ascii_whitespace().collect();
         if vocabulary.strips_marks() {
-            // A mark at its end would not be followed by anything.
+            // Nothing would follow a sentence marker at its end.
             prompt = Marks::stripped(&prompt).to_vec();
         }
         let mut text = prompt.join(" ");
@@ -120,8 +120,9 @@ impl<'a> Generator<'a> {
         Sentence { text, words, ended, unknown }
     }
 
-    /// A word drawn by e^(o − ln Z): down the vocabulary, the frequent words first, until the probabilities seen reach a random
-    /// number. Where all together are less than 1 it may lie beyond, and another is drawn; what is beyond 1 is never reached.
+    /// Samples a word by e^(o − ln Z): goes down the vocabulary, frequent words first, until the accumulated
+    /// probability reaches a random number. If the total is below 1 the number may lie beyond it, and another is drawn;
+    /// mass beyond 1 is never reached.
     fn walk(&mut self, ln_z: f64, options: &Draws, random: &mut Stream) -> u32 {
         let Trained { model, w, vocabulary } = self.trained;
         for _ in 0..TRIES {
@@ -144,7 +145,7 @@ impl<'a> Generator<'a> {
     }
 }
 
-/// A word drawn from softmax(logits / temperature), of the likeliest K if so asked.
+/// Samples a word from softmax(logits / temperature), restricted to the K most likely words if requested.
 fn draw(order: &mut Vec<u32>, logits: &[f32], options: &Draws, random: &mut Stream) -> u32 {
     order.clear();
     order.extend(0..logits.len() as u32);
@@ -164,6 +165,6 @@ fn draw(order: &mut Vec<u32>, logits: &[f32], options: &Draws, random: &mut Stre
             return i;
         }
     }
-    // Rounding may leave a little over: the likeliest word takes it.
+    // Rounding may leave a remainder: the most likely word takes it.
     order.iter().copied().min_by(by_logit).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! Small models of every kind, as graphs to look at.
+//! Computation graphs of small models of every kind, for drawing.
 
 use crate::error::counted;
 use crate::graph::Graph;
@@ -11,13 +11,13 @@ use crate::models::ner::{self, Table};
 use crate::models::{LanguageModel, Ner, PseudoSiamese, Siamese, SoftmaxRegression};
 use crate::models::{pseudo_siamese, siamese, softmax_regression};
 
-/// What can be drawn.
+/// The models that can be drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Example {
-    /// A language model of simple units
+    /// A language model with simple recurrent units
     Rnn,
-    /// A language model of gated recurrent units
+    /// A language model with gated recurrent units
     Gru,
     /// A gated-feedback language model
     GatedFeedback,
@@ -25,7 +25,7 @@ pub enum Example {
     Sampled,
     /// A language model with an adaptive softmax
     Adaptive,
-    /// A tagger, each token by itself
+    /// A tagger that learns each token independently
     Ner,
     /// A tagger that learns whole sentences
     NerSentence,
@@ -38,7 +38,7 @@ pub enum Example {
 }
 
 impl Example {
-    /// Whether it is unrolled over steps, in layers.
+    /// Whether it is unrolled over time steps and has layers.
     pub fn is_recurrent(self) -> bool {
         [Example::Rnn, Example::Gru, Example::GatedFeedback, Example::Sampled, Example::Adaptive].contains(&self)
     }
@@ -101,7 +101,7 @@ impl Example {
     }
 }
 
-/// A graph of the library's own.
+/// A graph built by the library.
 fn right(graph: std::result::Result<ModelGraph, crate::graph::Error>) -> Graph {
     graph.expect("the models' own graphs have shapes that fit").graph
 }

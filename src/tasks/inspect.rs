@@ -1,4 +1,4 @@
-//! What is in a model: its weights, its gates, and how far gradients travel back in it.
+//! Inspection of a model: its weights, its gates, and how far gradients reach back.
 
 use super::any;
 use super::language_model::Trained;
@@ -17,25 +17,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-/// What is found in a model.
+/// The result of an inspection.
 #[derive(Serialize)]
 pub struct Report {
-    /// How many there are.
+    /// Number of parameters.
     pub parameters: usize,
     /// Each tensor.
     pub tensors: Vec<TensorReport>,
-    /// ‖∂J/∂h‖ by layer: 0, 1, 2 … steps before the word whose loss J is.
+    /// ‖∂J/∂h‖ by layer: 0, 1, 2 … steps before the word with loss J.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gradient: Option<Vec<Vec<f64>>>,
-    /// How far the gates of a language model are open.
+    /// Mean gate activations of a language model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gates: Option<Gates>,
-    /// Norms of the gradients of single tensors over the training.
+    /// Gradient norms of individual tensors over the training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training: Option<Training>,
 }
 
-/// What a run reported.
+/// The reports of a run.
 #[derive(Serialize)]
 pub struct Training {
     /// When, in epochs.
@@ -58,19 +58,19 @@ pub struct TensorReport {
     pub name: String,
     /// Rows and columns.
     pub shape: [usize; 2],
-    /// The root of the sum of its squares.
+    /// The square root of the sum of its squares.
     pub norm: f64,
-    /// The root of their mean.
+    /// The square root of their mean.
     pub root_mean_square: f64,
     /// The largest of its absolute values.
     pub largest: f64,
-    /// Of each square block of a state-to-state matrix, the largest first; with a BLAS feature.
+    /// Singular values of each square block of a state-to-state matrix, in descending order; with a BLAS feature.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub singular_values: Vec<Vec<f32>>,
 }
 
-/// Looks into the model in `dir`; with a text into the states of a language model, from which gradients are followed back for
-/// `steps` words.
+/// Inspects the model in `dir`; given a text also the states of a language model, through which gradients are
+/// propagated back for `steps` words.
 pub fn inspect(dir: &Path, text: Option<&Path>, steps: usize, inputs: &Inputs) -> Result<Report> {
     let mut checkpoint = saved::open(dir)?;
     match (Saved::read(&mut checkpoint)?, text) {
@@ -81,7 +81,7 @@ pub fn inspect(dir: &Path, text: Option<&Path>, steps: usize, inputs: &Inputs) -
         }
         (saved, Some(_)) => {
             let kind = saved.kind();
-            Err(Error::Usage(format!("{} is a {kind}: it has no states to follow back", dir.display())))
+            Err(Error::Usage(format!("{} is a {kind}: it has no states to propagate gradients through", dir.display())))
         }
         (saved, None) => {
             let report = weights(any::read(&saved, &mut checkpoint)?.weights());
@@ -91,7 +91,7 @@ pub fn inspect(dir: &Path, text: Option<&Path>, steps: usize, inputs: &Inputs) -
     }
 }
 
-/// What the run reported of single tensors.
+/// The reports of the run on individual tensors.
 fn training(model: &Path) -> Result<Option<Training>> {
     let reports = metrics::read(&model.join(METRICS))?;
     let mut norms: BTreeMap<String, Vec<f64>> = BTreeMap::new();
@@ -102,7 +102,7 @@ fn training(model: &Path) -> Result<Option<Training>> {
     Ok((!norms.is_empty()).then_some(Training { epochs, norms }))
 }
 
-/// Follows gradients back from the ends of windows of the text, and averages them.
+/// Propagates gradients back from the ends of windows of the text, and averages their norms.
 fn watch(trained: &Trained, text: &Path, back: usize, inputs: &Inputs) -> Result<(Vec<Vec<f64>>, Gates)> {
     const WINDOWS: usize = 20;
     const LANES: usize = 16;
@@ -111,7 +111,7 @@ fn watch(trained: &Trained, text: &Path, back: usize, inputs: &Inputs) -> Result
     let lanes = LANES;
     let (steps, length) = (back + 1, ids.len().saturating_sub(1) / lanes);
     if length < steps {
-        let found = format!("{}, line ends counted", counted(ids.len(), "word"));
+        let found = format!("{}, including line ends", counted(ids.len(), "word"));
         return Err(Error::input(text, 0, found, format!("at least {} for --steps {}", lanes * steps + 1, back)));
     }
     let mut space = model.space::<f32>(steps, lanes);
@@ -206,7 +206,7 @@ impl fmt::Display for Report {
         }
         if let Some(Training { epochs, norms }) = &self.training {
             let names: Vec<String> = norms.keys().map(|name| format!("{name:>9}")).collect();
-            writeln!(out, "\nmean norms of the gradients since the line before\n  epoch  {}", names.join("  "))?;
+            writeln!(out, "\nmean gradient norms since the previous line\n  epoch  {}", names.join("  "))?;
             let last = epochs.len().saturating_sub(1);
             let shown = (0..epochs.len()).filter(|i| (i + 1) % (last / 10).max(1) == 0 || *i == last);
             for i in shown {

@@ -1,4 +1,4 @@
-//! Words with vectors, as the nets on single words and on pairs of them take them.
+//! Words with vectors: the inputs of the models of single words and of pairs of words.
 
 use super::saved::{CONFIG, VOCABULARY};
 use crate::error::{Error, Result};
@@ -12,13 +12,13 @@ use std::path::Path;
 
 /// Words with their vectors.
 pub struct Lexicon {
-    /// The words, those of the file of vectors in its order.
+    /// The words; those of the vector file in its order.
     pub words: WordIndex,
     vectors: Vectors,
 }
 
 impl Lexicon {
-    /// The first `rows` rows of a file of vectors, and those of `words`.
+    /// Reads the first `rows` rows of a vector file, and those of `words`.
     pub fn read<'a>(
         path: &Path,
         rows: usize,
@@ -29,8 +29,8 @@ impl Lexicon {
         Ok(Lexicon { words: WordIndex::listed(vectors.words()), vectors })
     }
 
-    /// What the most is that is taken beside the vectors and what there was before, when weights of `layout` are filled from them, and
-    /// they make room then for the rest of `training` bytes.
+    /// Peak memory in addition to the vectors and to what was allocated before, when weights of `layout` are filled
+    /// from the vectors, which are then freed before the rest of `training` bytes is allocated.
     pub fn beside(&self, layout: &Layout, training: usize) -> usize {
         let own = self.words.words().len() * self.width() * size_of::<f32>();
         (layout.len() * size_of::<f32>()).max(training.saturating_sub(own))
@@ -41,7 +41,7 @@ impl Lexicon {
         self.vectors.width
     }
 
-    /// Puts the vectors into a table of as many rows as there are words; what has none becomes zero.
+    /// Copies the vectors into a table with one row per word; words without a vector become zero.
     pub fn fill(&self, table: &mut [f32]) {
         for (row, word) in table.chunks_exact_mut(self.width()).zip(self.words.words()) {
             match self.vectors.find(word) {
@@ -52,7 +52,7 @@ impl Lexicon {
     }
 }
 
-/// Examples that a word without a vector leaves out.
+/// Examples that are left out because a word has no vector.
 #[derive(Default)]
 pub struct LeftOut<'a> {
     count: usize,
@@ -61,26 +61,26 @@ pub struct LeftOut<'a> {
 }
 
 impl<'a> LeftOut<'a> {
-    /// Counts one, whose line and unknown word these are.
+    /// Counts an example, given its line and unknown word.
     pub fn add(&mut self, line: usize, word: &'a str) {
         self.count += 1;
         self.first.get_or_insert((line, word));
     }
 
-    /// Warns of them; `what` and `all` are those of the file at `path`.
+    /// Warns about them; `what` and `all` describe the examples of the file at `path`.
     ///
     /// # Errors
-    /// They are all that there are.
+    /// All examples are left out.
     pub fn tell(&self, path: &Path, what: &str, all: usize, inputs: &Inputs) -> Result<()> {
         let (count, Some((line, word))) = (self.count, self.first) else {
             return Ok(());
         };
         if count == all {
-            let found = format!("`{word}`, which has no vector, and so on to the end");
+            let found = format!("`{word}`, which has no vector, and no word with one");
             return Err(Error::input(path, line, found, "words that have vectors"));
         }
-        let found = format!("{count} of {all} {what} of words without a vector, the first is `{word}`");
-        inputs.warn(Notice::of_file(path, line, found).done("they are left out"))
+        let found = format!("{count} of {all} {what} with words that have no vector, the first is `{word}`");
+        inputs.warn(Notice::of_file(path, line, found).done("left out"))
     }
 }
 
@@ -92,12 +92,11 @@ pub fn read_words(checkpoint: &mut Checkpoint) -> Result<WordIndex> {
     WordIndex::parse(&path, &text)
 }
 
-/// An error if the sizes of a checkpoint's configuration are none that a model has, or `fits` says that they do not go with its
-/// other files.
+/// An error if the sizes in a checkpoint's configuration are invalid, or, as `fits` says, inconsistent with its other files.
 pub fn check_sizes(checkpoint: &Checkpoint, sizes: &[usize], fits: bool) -> Result<()> {
     if sizes.iter().all(|size| (1..=1 << 20).contains(size)) && fits {
         return Ok(());
     }
-    let what = format!("has sizes that no model has, or does not fit its {VOCABULARY}");
+    let what = format!("has invalid sizes, or does not fit its {VOCABULARY}");
     Err(Error::model(checkpoint.path().join(CONFIG), what))
 }

@@ -5,32 +5,32 @@ use crate::text::conll::{Column, Form};
 use crate::text::spans::Confusion;
 use serde::Serialize;
 
-/// How a model is measured, where that is not as it was trained.
+/// How a model is evaluated, where this differs from training.
 #[derive(Clone, Debug, Default)]
 pub struct Measuring {
-    /// Of taggers: where words and tags are.
+    /// Taggers: where words and tags are.
     pub form: FormChoice,
-    /// Of nets on words: columns of the words and of their label, from 1; where there are none, the first that hold such.
+    /// Models of words: columns of the words and of their label, from 1; if empty, the first suitable columns.
     pub columns: Vec<usize>,
-    /// Of language models: measure on about so many words.
+    /// Language models: evaluate on about this many words.
     pub tokens: Option<usize>,
-    /// Of language models: leave out other tools' marks around lines.
+    /// Language models: remove sentence markers of other tools.
     pub strip_marks: bool,
 }
 
-/// Where words and tags are in a CoNLL file, as far as that is chosen.
+/// Where words and tags are in a CoNLL file; what is `None` is not chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FormChoice {
     /// Column of the words, from 1.
     pub words: Option<usize>,
     /// Column of the tags, from 1.
     pub tags: Option<usize>,
-    /// Tokens of the longest sentence that is not cut.
+    /// Tokens of the longest sentence that is not split.
     pub longest: Option<usize>,
 }
 
 impl FormChoice {
-    /// What is chosen, and the rest of `form`.
+    /// `form` with these choices applied.
     pub fn form(&self, form: Form) -> Result<Form> {
         let form = Form {
             word: self.words.unwrap_or(form.word),
@@ -38,25 +38,25 @@ impl FormChoice {
             longest: self.longest.unwrap_or(form.longest),
         };
         if form.tags == Column::Number(form.word) {
-            let (n, hint) = (form.word, "--word-column says where the words are, --column where the tags");
-            return Err(Error::Usage(format!("--column {n}: column {n} holds the words; {hint}")));
+            let (n, hint) = (form.word, "--word-column selects the column of the words, --column that of the tags");
+            return Err(Error::Usage(format!("--column {n}: column {n} contains the words; {hint}")));
         }
         Ok(form)
     }
 }
 
-/// How well a model does.
+/// The result of an evaluation.
 pub struct Measured {
     /// All figures.
     pub json: serde_json::Value,
-    /// For people.
+    /// As readable text.
     pub text: String,
-    /// Which label was taken for which, where there are labels.
+    /// The confusion matrix of the labels, if there are labels.
     pub confusion: Option<Confusion>,
 }
 
 impl Measured {
-    /// What was found, and that as text.
+    /// The result, and the result as text.
     pub fn new(found: &impl Serialize, text: String, confusion: Option<Confusion>) -> Self {
         let json = serde_json::to_value(found).expect("a plain struct of numbers is JSON");
         Measured { json, text, confusion }

@@ -1,4 +1,4 @@
-//! Memory: what a run will need, and what there is.
+//! Memory: how much a run needs, and how much is available.
 
 use crate::error::{Error, Result};
 use crate::notices::Notice;
@@ -11,34 +11,35 @@ use crate::train::saver::Saver;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The most memory that this process has had resident so far, in bytes; 0 where the system does not tell.
+/// Peak resident memory of this process so far, in bytes; 0 if the system does not report it.
 pub fn peak() -> usize {
     status("VmHWM:")
 }
 
-/// The peak to be expected when `bytes` more are allocated and used.
+/// The expected peak when `bytes` more are allocated and used.
 pub fn predicted_peak(bytes: usize) -> usize {
-    // What threads, the allocator and checkpoints take beside what is counted, as measured.
+    // Measured overhead of threads, the allocator and checkpoints.
     const REST: usize = 2 << 20;
     peak().max(status("VmRSS:") + bytes + REST)
 }
 
-/// Bytes of the weights of `layout`, of gradients and of `rule`'s states for those that are `trained`, and of saving them or, which
-/// comes after that, an evaluation that takes `evaluation` bytes for a while. A step touches up to `rows` rows of a table.
+/// Bytes of the weights of `layout`, of gradients and of `rule`'s states for those that are `trained`, and of saving
+/// them or of an evaluation that temporarily takes `evaluation` bytes, whichever is larger. A step touches up to `rows`
+/// rows of a table.
 pub fn learning_bytes(layout: &Layout, trained: &Layout, rule: Rule, rows: usize, evaluation: usize) -> usize {
     let bytes = |all: &Layout, trained: &Layout| all.len() * size_of::<f32>() + Optimizer::<f32>::bytes(rule, trained);
-    // What a checkpoint copies at its moment.
+    // What a checkpoint copies when it is taken.
     let dense = |of: &Layout| of.resized(|t| if t.role.by_rows() { (0, t.columns) } else { (t.rows, t.columns) });
     let (all, copied) = (bytes(layout, trained), bytes(&dense(layout), &dense(trained)));
     all + Gradients::<f32>::bytes(trained, rows) + Saver::bytes(copied, all - copied).max(evaluation)
 }
 
-/// Options that the memory of a run depends on.
+/// Options that determine the memory of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Needs {
-    /// `--hidden`, of a model that has it.
+    /// `--hidden`, if the model has it.
     pub hidden: Option<usize>,
-    /// `--embed`, where it is free.
+    /// `--embed`, if it can be chosen.
     pub embed: Option<usize>,
     /// `--batch`
     pub batch: usize,
@@ -47,7 +48,7 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Says what memory training needs, `bytes` with such options, and refuses it as [`check`] does.
+    /// Reports the memory that training needs, `bytes` with these options, and rejects it as [`check`] does.
     pub fn check(self, bytes: impl Fn(Needs) -> usize, progress: &mut Progress, inputs: &Inputs) -> Result<()> {
         let predicted = predicted_peak(bytes(self));
         progress.say(&format!("predicted peak memory {:.0} MB", predicted as f64 / 1e6));
@@ -55,7 +56,7 @@ impl Needs {
         check("training", predicted, fits, inputs)
     }
 
-    /// Options with which the run would fit, each alone.
+    /// Options each of which alone would make the run fit.
     fn what_fits(self, fits: impl Fn(Needs) -> bool) -> Vec<String> {
         let hidden = self.hidden.and_then(|most| largest(most, |hidden| fits(Needs { hidden: Some(hidden), ..self })));
         let embed = self.embed.and_then(|most| largest(most, |embed| fits(Needs { embed: Some(embed), ..self })));
@@ -67,8 +68,9 @@ impl Needs {
     }
 }
 
-/// Refuses `work`, as "training", that the machine, this process's control group or its limits have no room for, and tells
-/// `what_fits` in the room that there is. Warns if there is room, but not now.
+/// Rejects `work`, such as "training", that exceeds the memory of the machine, of this process's control group or of
+/// its limits, and reports `what_fits` in the available memory. Warns if there is enough memory in total, but not at
+/// present.
 pub fn check(
     work: &str,
     predicted: usize,
@@ -80,7 +82,7 @@ pub fn check(
     let gb = |bytes: usize| bytes as f64 / 1e9;
     if let Some(room) = room.min().filter(|&room| room < predicted) {
         let fits = match &what_fits(room)[..] {
-            [] => "no smaller size of one kind alone would fit".to_owned(),
+            [] => "reducing a single size would not be enough".to_owned(),
             [one] => format!("{one} would fit"),
             [some @ .., last] => format!("{} or {last} would fit", some.join(", ")),
         };
@@ -91,14 +93,13 @@ pub fn check(
     let free = machine("MemAvailable:").map(|free| free.saturating_add(status("VmRSS:")));
     if let Some(free) = free.filter(|&free| free < predicted) {
         let (needed, free) = (gb(predicted), gb(free));
-        let what =
-            format!("{work} needs {needed:.2} GB of memory, of which other programs leave {free:.2} GB at present");
+        let what = format!("{work} needs {needed:.2} GB of memory, of which {free:.2} GB are free at present");
         inputs.warn(Notice::new(what))?;
     }
     Ok(())
 }
 
-/// The same of what takes `bytes` and has no size to choose but the number of threads, which `bytes` is a function of.
+/// The same for work whose only adjustable size is the number of threads, of which `bytes` is a function.
 pub fn check_threads(work: &str, bytes: impl Fn(usize) -> usize, inputs: &Inputs) -> Result<()> {
     let threads = pool::threads();
     let fits = |room: usize| {
@@ -118,13 +119,13 @@ pub fn largest(limit: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
     (fitting > 0).then_some(fitting)
 }
 
-/// The memory of the machine: all (`MemTotal:`), or what is free (`MemAvailable:`).
+/// The memory of the machine: total (`MemTotal:`) or available (`MemAvailable:`).
 fn machine(key: &str) -> Option<usize> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     kilobytes(text.lines().find(|line| line.starts_with(key))?)
 }
 
-/// The least limit of this process's control group and of those that it is part of, in either version of control groups.
+/// The smallest limit of this process's control group and its ancestors, for either version of control groups.
 fn group() -> Option<usize> {
     let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = text.lines().filter_map(|line| {
@@ -137,11 +138,11 @@ fn group() -> Option<usize> {
         };
         Some(Path::new(path).ancestors().map(|group| Path::new(root).join(group).join(file)).collect::<Vec<PathBuf>>())
     });
-    // Within a container the path may be that of the host, and the limit at the root.
+    // Inside a container the path may be that of the host, with the limit at the root.
     limits.flatten().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok()).min()
 }
 
-/// What a limit on addresses (`ulimit -v`, `ulimit -d`) leaves to memory: they also count what is not used.
+/// The memory that a limit on address space (`ulimit -v`, `ulimit -d`) leaves: it also counts unused addresses.
 fn limit_of(name: &str) -> Option<usize> {
     let text = fs::read_to_string("/proc/self/limits").ok()?;
     let soft =

@@ -1,4 +1,4 @@
-//! Where text, model and training meet: all that the program does, without its command line.
+//! Tasks combine text, model and training: everything the program does, without its command line.
 
 pub mod any;
 pub mod columns;

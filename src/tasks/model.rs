@@ -1,4 +1,4 @@
-//! What can be done with a trained model of whatever kind.
+//! The operations on trained models of any kind.
 
 use super::measure::{Measured, Measuring};
 use super::neighbors::Points;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// A trained model.
 pub trait Model: Send + Sync {
-    /// Reads a checkpoint. Nothing large is allocated before the file is known to hold it.
+    /// Reads a checkpoint. Nothing large is allocated before the file is known to contain it.
     fn read(checkpoint: &mut Checkpoint) -> Result<Self>
     where
         Self: Sized;
@@ -30,11 +30,11 @@ pub trait Model: Send + Sync {
     /// Its words and their vectors, if it has any.
     fn vectors(&self) -> Option<Points<'_>>;
 
-    /// The same as places among which neighbours are sought.
+    /// The same as points for nearest-neighbour search.
     fn places(&self) -> Option<Points<'_>> {
         self.vectors()
     }
 
-    /// How well it does on a file.
+    /// Evaluates the model on a file.
     fn evaluate(&self, file: &Path, how: &Measuring, inputs: &Inputs) -> Result<Measured>;
 }

@@ -1,4 +1,4 @@
-//! Which words of a model lie near each other.
+//! Nearest neighbours of words.
 
 use crate::kernels::pairs::squared_distances;
 use crate::text::words::{Form, WordIndex};
@@ -10,16 +10,16 @@ pub struct Points<'a> {
     pub words: Vec<&'a str>,
     /// Their vectors: \[words, width\].
     pub table: Cow<'a, [f32]>,
-    /// What finds a word in other forms too; without it, only as it is.
+    /// An index that finds words in other forms too; without it, only exact matches are found.
     pub index: Option<&'a WordIndex>,
-    /// Whether near is by distance, not by direction.
+    /// Whether neighbours are by distance, rather than by cosine similarity.
     pub by_distance: bool,
-    /// Words before this one stand for no word of a text.
+    /// Rows before this one are special tokens.
     pub from: usize,
 }
 
 impl<'a> Points<'a> {
-    /// Words that are near by direction, and found as they are.
+    /// Words compared by cosine similarity and found by exact match.
     pub fn new(words: Vec<&'a str>, table: &'a [f32]) -> Self {
         Points { words, table: table.into(), index: None, by_distance: false, from: 0 }
     }
@@ -46,11 +46,11 @@ impl<'a> Points<'a> {
         }
     }
 
-    /// All other words by their rows, the nearest first, with what tells how near they are: the cosine of the angle, or the distance.
+    /// All other words by their rows, the nearest first, with their cosine similarity or distance.
     pub fn near(&self, row: usize) -> Vec<(usize, f64)> {
         let width = self.width();
         let own = &self.table[row * width..][..width];
-        // In 64 bits the square of the smallest number is not zero.
+        // In f64 the square of the smallest f32 is not zero.
         let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
         let length = |x: &[f32]| dot(x, x).sqrt();
         let how_near = |other: &[f32]| {
@@ -63,9 +63,9 @@ impl<'a> Points<'a> {
             }
         };
         let mut all: Vec<(usize, f64)> = self.table.chunks_exact(width).map(how_near).enumerate().collect();
-        // A vector of zeros has no direction: its word is a neighbour of none.
+        // A zero vector has no direction: its word has no neighbours.
         all.retain(|(other, near)| *other != row && *other >= self.from && !near.is_nan());
-        // Of equally near words the more frequent first.
+        // Ties are ordered by frequency.
         all.sort_by(|a, b| if self.by_distance { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) });
         all
     }

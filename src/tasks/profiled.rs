@@ -13,7 +13,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long products of large matrices are measured, to compare with.
+/// Duration of the reference measurement of large matrix products.
 const LIMIT: Duration = Duration::from_millis(300);
 
 /// Where the time went.
@@ -26,31 +26,31 @@ pub struct Profiled {
     parts: Vec<Row>,
 }
 
-/// A part, a group of parts (`part` is none), or the rest (`group` is "rest").
+/// A part, a group of parts (`part` is `None`), or the rest (`group` is "rest").
 #[derive(Serialize)]
 struct Row {
     group: &'static str,
     part: Option<&'static str>,
     spans: u64,
     seconds: f64,
-    /// Of the run.
+    /// Fraction of the run.
     share: f64,
     gflops: f64,
-    /// The share of the threads' time that went into products.
+    /// The fraction of the threads' time spent in products.
     products: f64,
-    /// The share of the threads' time that went into the part's tasks; none where there are no tasks.
+    /// The fraction of the threads' time spent in the part's tasks; `None` if there are no tasks.
     busy: Option<f64>,
 }
 
-/// Runs `work`; with `--profile` tells where its time went, beside the speed of products as precise as said, and with a file of it writes
-/// a trace.
+/// Runs `work`; with `--profile` reports where its time went, compared with the speed of products of the given
+/// precision, and writes a trace if a file is given.
 pub fn during<T>(
     option: Option<&Option<PathBuf>>,
     precision: Precision,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<(T, Option<Profiled>)> {
     let Some(path) = option else { return Ok((work()?, None)) };
-    // What cannot be written is reported before the run.
+    // A file that cannot be written is reported before the run.
     let file = match path {
         Some(path) => Some((path, File::create(path).map_err(|e| Error::io(path, "writing", e))?)),
         None => None,
@@ -144,7 +144,7 @@ impl fmt::Display for Profiled {
     }
 }
 
-/// The events in the format of Chrome's trace viewer: complete events, times in microseconds.
+/// Writes the events in the format of Chrome's trace viewer: complete events, times in microseconds.
 fn write_trace(path: &Path, file: File, recorded: &Profile) -> Result<()> {
     let failed = |e: std::io::Error| Error::io(path, "writing", e);
     let mut out = BufWriter::new(file);

@@ -1,22 +1,22 @@
 //! Least squares with confidence intervals.
 
-/// What a coefficient is taken to be, with its 95 % interval.
+/// An estimated coefficient with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Estimate {
     /// The estimate.
     pub value: f64,
-    /// The interval's lower end …
+    /// The lower end of the interval …
     pub low: f64,
-    /// … and its upper.
+    /// … and its upper end.
     pub high: f64,
 }
 
-/// The coefficients of `rows` · x ≈ `y` of least squared error, each with Student's interval; none if there are not more rows than
-/// coefficients, or these cannot be told apart.
+/// The coefficients of `rows` · x ≈ `y` of least squared error, each with Student's confidence interval; `None` if
+/// there are not more rows than coefficients, or the rows are linearly dependent.
 pub fn least_squares<const K: usize>(rows: &[[f64; K]], y: &[f64]) -> Option<[Estimate; K]> {
     assert_eq!(rows.len(), y.len());
     let freedom = rows.len().checked_sub(K).filter(|&n| n > 0)?;
-    // Columns of one length: sizes of all magnitudes meet here.
+    // Columns are normalised, as sizes have very different magnitudes.
     let scale: [f64; K] = std::array::from_fn(|j| rows.iter().map(|row| row[j] * row[j]).sum::<f64>().sqrt());
     let normal: [[f64; K]; K] = std::array::from_fn(|i| {
         std::array::from_fn(|j| rows.iter().map(|row| row[i] / scale[i] * row[j] / scale[j]).sum())
@@ -34,7 +34,7 @@ pub fn least_squares<const K: usize>(rows: &[[f64; K]], y: &[f64]) -> Option<[Es
     }))
 }
 
-/// The inverse of a symmetric matrix whose diagonal is 1, by Gauss and Jordan; none if it is singular, or nearly.
+/// The inverse of a symmetric matrix with unit diagonal, by Gauss-Jordan elimination; `None` if it is singular or nearly so.
 fn inverse<const K: usize>(mut a: [[f64; K]; K]) -> Option<[[f64; K]; K]> {
     let mut b: [[f64; K]; K] = std::array::from_fn(|i| std::array::from_fn(|j| if i == j { 1.0 } else { 0.0 }));
     for i in 0..K {
@@ -61,7 +61,7 @@ fn inverse<const K: usize>(mut a: [[f64; K]; K]) -> Option<[[f64; K]; K]> {
     Some(b)
 }
 
-/// What 97.5 % of Student's distribution with `n` degrees of freedom lies below.
+/// The 97.5 % quantile of Student's distribution with `n` degrees of freedom.
 fn student(n: usize) -> f64 {
     let (mut low, mut high) = (0.0, 1e3);
     for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! A run of training, whatever is trained: where it is saved, how it learns and how long it goes on.
+//! A training run of any kind of model: where it is saved, how it learns and how long it trains.
 
 use super::memory::{self, Needs};
 use super::model::Model;
@@ -35,16 +35,16 @@ use std::time::Duration;
 pub enum Start {
     /// In a directory without a model.
     New,
-    /// In the place of a model.
+    /// Replacing an existing model.
     Replace,
-    /// Where the run in its directory was saved; its data and sizes have to be those of that run.
+    /// From the last checkpoint of the run in its directory; data and sizes must be the same.
     Resume,
 }
 
-/// How a run goes, whatever is trained.
+/// The plan of a run, for any kind of model.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Directory of the model; made if it is not there.
+    /// Directory of the model; created if it does not exist.
     pub out: PathBuf,
     /// How it begins.
     pub start: Start,
@@ -52,36 +52,36 @@ pub struct Plan {
     pub optimizer: Rule,
     /// Learning rate.
     pub rate: f64,
-    /// How that changes.
+    /// Learning rate schedule.
     pub schedule: ScheduleKind,
-    /// Largest norm of a gradient.
+    /// Gradient clipping: the largest norm of a gradient.
     pub clip: f64,
     /// L2 penalty in the gradient.
     pub l2: f64,
-    /// L1 and L2 penalties in their proximal form.
+    /// L1 and L2 penalties, applied as proximal steps.
     pub proximal: [f64; 2],
-    /// Examples of a step; of a language model, parallel streams of the text.
+    /// Batch size: examples per optimizer step; of a language model, parallel streams of the text.
     pub batch: usize,
     /// Passes over the data.
     pub epochs: u64,
-    /// Stop after so many epochs without a better result on the validation data.
+    /// Early stopping: stop after this many epochs without a better result on the validation data.
     pub patience: Option<u64>,
-    /// Stop after so many optimizer steps.
+    /// Stop after this many optimizer steps.
     pub max_steps: Option<u64>,
-    /// Seed of all random numbers.
+    /// Random seed.
     pub seed: u64,
     /// Time between checkpoints within an epoch.
     pub save_every: Duration,
-    /// Save and end after so many minutes.
+    /// Save and stop after this many minutes.
     pub max_minutes: Option<f64>,
-    /// Whether it is told where the time went, and the file for a trace.
+    /// Whether to profile the run, and the file for a trace.
     pub profile: Option<Option<PathBuf>>,
-    /// Options that are saved with the model, for the program to continue the run with; none if empty.
+    /// Options that are saved with the model, with which the program can resume the run; none if empty.
     pub options: toml::Table,
 }
 
 impl Plan {
-    /// A new run in the directory `out`, with Adam.
+    /// A new run in the directory `out`, trained with Adam.
     pub fn new(out: impl Into<PathBuf>) -> Self {
         Plan {
             out: out.into(),
@@ -104,37 +104,37 @@ impl Plan {
         }
     }
 
-    /// The rule, for the tensors of `layout`.
+    /// The optimizer, for the tensors of `layout`.
     pub fn optimizer(&self, layout: &Arc<Layout>) -> Optimizer<f32> {
         let [l1, l2] = self.proximal;
         Optimizer::new(self.optimizer, self.clip, self.l2, layout).proximal(l1, l2)
     }
 }
 
-/// A file of data: the option that names it, and where it is.
+/// A data file: the option that names it, and its path.
 pub type DataFile<'a> = (&'static str, Option<&'a Path>);
 
-/// A run that has begun.
+/// A run in progress.
 pub struct Run<'a> {
     plan: Plan,
-    /// The model's kind, as `train` calls it.
+    /// The kind of model, as named by `train`.
     verb: &'static str,
-    /// What is learned from: a run that is continued must find the same in it.
+    /// The data files: a resumed run must find the same contents.
     data: [DataFile<'a>; 2],
     inputs: &'a Inputs,
-    /// What is shown.
+    /// The progress display.
     pub progress: Progress,
     signals: Signals,
     writer: Option<Writer>,
-    /// Of a run that is continued.
+    /// The checkpoint of a resumed run.
     pub checkpoint: Option<Checkpoint>,
-    /// Threads to learn with, where they are not those that it has begun with.
+    /// Number of threads for training, if it differs from that of the current pool.
     pub threads: Option<usize>,
 }
 
 impl<'a> Run<'a> {
-    /// Begins a run on `data` and `other` files. The directory of a new run is made in [`Run::open`]: whatever else can fail comes before
-    /// a model is replaced.
+    /// Begins a run on `data` and `other` files. The directory of a new run is created in [`Run::open`]: everything
+    /// else that can fail comes before a model is replaced.
     pub fn begin(
         plan: &Plan,
         verb: &'static str,
@@ -145,10 +145,10 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let resumes = plan.start == Start::Resume;
         if plan.patience.is_some() && data[1].1.is_none() && !resumes {
-            return Err(Error::Usage("--patience waits for better results on the data that --valid names".into()));
+            return Err(Error::Usage("--patience needs --valid, the data it measures progress on".into()));
         }
         if plan.optimizer == Rule::Adam && plan.proximal != [0.0; 2] {
-            return Err(Error::Usage("--prox-l1 and --prox-l2 go with --optimizer sgd or adagrad".into()));
+            return Err(Error::Usage("--prox-l1 and --prox-l2 need --optimizer sgd or adagrad".into()));
         }
         let signals = Signals::install()?.limited(plan.max_minutes);
         let (mut writer, mut checkpoint) = (None, None);
@@ -164,21 +164,21 @@ impl<'a> Run<'a> {
         Ok(Run { plan, verb, data, inputs, progress, signals, writer, checkpoint, threads: None })
     }
 
-    /// Says what memory the run needs, `bytes` with such options, and refuses it if there is not so much. `--hidden` and `--embed` are
-    /// given where they could be less.
+    /// Reports the memory that the run needs, `bytes` with these options, and rejects the run if it is not available.
+    /// `--hidden` and `--embed` are given if they could be reduced.
     pub fn check_memory(&mut self, [hidden, embed]: [Option<usize>; 2], bytes: impl Fn(Needs) -> usize) -> Result<()> {
         let Plan { batch, optimizer: rule, .. } = self.plan;
         Needs { hidden, embed, batch, rule }.check(bytes, &mut self.progress, self.inputs)
     }
 
-    /// Saves a size that the run has come to with its options, if these are saved.
+    /// Records a size determined by the run in its saved options, if options are saved.
     pub fn note(&mut self, option: &str, value: usize) {
         if !self.plan.options.is_empty() {
             self.plan.options.insert(option.into(), toml::Value::Integer(value as i64));
         }
     }
 
-    /// Makes the directory of a new run, or empties it.
+    /// Creates the directory of a new run, or empties it.
     pub fn open(&mut self) -> Result<()> {
         if self.writer.is_none() {
             let writer = Writer::create(&self.plan.out, self.plan.start == Start::Replace)?;
@@ -188,12 +188,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The model of the run that is continued; none of a new one.
+    /// The model of the run to resume; `None` for a new run.
     pub fn before<M: Model>(&mut self) -> Result<Option<M>> {
         self.checkpoint.as_mut().map(M::read).transpose()
     }
 
-    /// The small files of a checkpoint: what the model is, the run's options, and `others`.
+    /// The small files of a checkpoint: the configuration, the options of the run, and `others`.
     pub fn files(&self, config: &Saved, others: Vec<SmallFile>) -> Result<Vec<SmallFile>> {
         let mut files = vec![(CONFIG, config.to_json())];
         if !self.plan.options.is_empty() {
@@ -205,7 +205,7 @@ impl<'a> Run<'a> {
         Ok(files)
     }
 
-    /// Trains the weights `w`, those of the checkpoint if a run is continued, of a model whose products have operands of `precision`.
+    /// Trains the weights `w`, or those of the checkpoint if a run is resumed, of a model whose products use `precision`.
     pub fn fit<T: Task + Send>(
         mut self,
         task: &mut T,
@@ -226,7 +226,7 @@ impl<'a> Run<'a> {
                 read_optimizer(&mut checkpoint, &mut optimizer, task.carried())?;
                 let metrics = Metrics::resume(&plan.out, state.step)?;
                 metrics.warnings.iter().try_for_each(|warning| inputs.warn(Notice::new(warning)))?;
-                progress.say(&format!("continuing after step {}", state.step));
+                progress.say(&format!("resuming after step {}", state.step));
                 (state, metrics)
             }
         };
@@ -267,17 +267,17 @@ impl<'a> Run<'a> {
     }
 }
 
-/// An error that names the option if data of a run to be continued are no longer where they were. Says if they come from a pipe, which
-/// whoever gave them at first may have forgotten.
+/// An error that names the option if data of the run to resume is no longer where it was. Reports if it comes from a
+/// pipe, which is easily forgotten.
 fn check_there(&(option, path): &DataFile, progress: &mut Progress) -> Result<()> {
     let Some(path) = path.filter(|path| !is_standard_input(path)) else { return Ok(()) };
     match std::fs::metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            let expected = format!("the data of the run to be continued; if they have moved, give --{option} FILE");
+            let expected = format!("the data of the run to resume; if it has moved, give --{option} FILE");
             return Err(Error::input(path, 0, "no such file", expected));
         }
         Ok(kind) if !kind.is_file() && !kind.is_dir() => progress.say(&format!(
-            "{}: a pipe; waiting for the data that the run began with to be written to it (--{option} FILE reads a file)",
+            "{}: a pipe; waiting for the original data of the run to be written to it (--{option} FILE reads a file instead)",
             path.display()
         )),
         _ => {}
@@ -285,7 +285,7 @@ fn check_there(&(option, path): &DataFile, progress: &mut Progress) -> Result<()
     Ok(())
 }
 
-/// The SHA-256 of each; none of a pipe, which can be read only once.
+/// The SHA-256 of each file, except of pipes, which can be read only once.
 fn fingerprints(data: &[DataFile]) -> Result<BTreeMap<String, String>> {
     let files = data.iter().filter_map(|&(option, path)| Some((option, path?)));
     let files =
@@ -297,14 +297,14 @@ fn fingerprints(data: &[DataFile]) -> Result<BTreeMap<String, String>> {
     files.map(hash).collect()
 }
 
-/// The state that a run on such data begins with.
+/// The initial state of a run on this data.
 fn first_state(schedule: Schedule, patience: Option<u64>, data: &[DataFile]) -> Result<State> {
     let mut state = State::new(schedule, EarlyStopping::new(patience));
     state.data = fingerprints(data)?;
     Ok(state)
 }
 
-/// The state of the run that is continued, under the plan of this one, on the data that it began with.
+/// The state of the run to resume, under the plan of this run; its data must be unchanged.
 fn resumed_state(
     checkpoint: &mut Checkpoint,
     schedule: Schedule,
@@ -322,8 +322,8 @@ fn resumed_state(
         let path = data.iter().find(|file| file.0 == option).and_then(|file| file.1);
         match state.data.get(&option) {
             Some(before) if *before != now => {
-                let expected = "those that the run to be continued began with";
-                return Err(Error::input(path.expect("it was hashed"), 0, "other contents", expected));
+                let expected = "those that the run to resume was started with";
+                return Err(Error::input(path.expect("it was hashed"), 0, "different contents", expected));
             }
             _ => _ = state.data.insert(option, now),
         }
@@ -334,19 +334,19 @@ fn resumed_state(
     Ok(state)
 }
 
-/// A path as a shell takes it for one word.
+/// A path quoted for the shell.
 pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c) || !c.is_ascii();
     if text.chars().all(plain) && !text.is_empty() { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// What a run came to.
+/// The summary of a run.
 #[derive(Serialize)]
 pub struct Summary {
     /// The model's parameters.
     pub parameters: usize,
-    /// Words that it knows, of a model that learns its vocabulary from the text.
+    /// Size of the vocabulary, for a model that builds it from the training text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<usize>,
     /// Passes over the data.
@@ -355,28 +355,28 @@ pub struct Summary {
     pub steps: u64,
     /// Examples learned from.
     pub examples: u64,
-    /// What examples are.
+    /// The unit that examples are counted in.
     pub unit: &'static str,
     /// Time taken.
     pub seconds: f64,
     /// Speed.
     pub examples_per_second: f64,
-    /// What is measured on the validation data …
+    /// The measure on the validation data …
     #[serde(skip)]
     pub measure: Measure,
     /// … and the best result.
     pub best_valid: Option<Score>,
-    /// When that was.
+    /// The step of the best result.
     pub best_step: Option<u64>,
-    /// The command that continues a run whose time was over.
+    /// The command that resumes a run whose time limit was reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continue_with: Option<String>,
-    /// The best model on the test data of a tagger.
+    /// The results of the best tagger on the test data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<Report>,
-    /// The most memory that the process had.
+    /// Peak memory of the process.
     pub peak_memory_mb: f64,
-    /// Where the time went, if that was to be told.
+    /// The profile, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profiled>,
 }

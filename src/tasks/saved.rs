@@ -1,4 +1,4 @@
-//! What a checkpoint holds beside its tensors.
+//! The contents of a checkpoint besides its tensors.
 
 use super::columns::Columns;
 use crate::error::{Error, Result};
@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The file of a checkpoint that says what the model is.
+/// The file of a checkpoint that contains the model's configuration.
 pub const CONFIG: &str = "config.json";
 /// The file of a checkpoint that lists its words.
 pub const VOCABULARY: &str = "vocab.txt";
-/// The file of a checkpoint that holds the options it was trained with, for `--config`.
+/// The file of a checkpoint that contains the options it was trained with, for `--config`.
 pub const OPTIONS: &str = "options.toml";
 
 /// `config.json`
@@ -37,7 +37,7 @@ pub enum Saved {
     Softmax(SoftmaxConfig),
 }
 
-/// What a tagger is: saved with it.
+/// The configuration of a tagger, saved with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NerConfig {
@@ -45,11 +45,11 @@ pub struct NerConfig {
     pub net: crate::models::ner::Config,
     /// The labels that it chooses from.
     pub labels: Labels,
-    /// Whether words are told apart by their case.
+    /// Whether the case of words is ignored.
     pub lowercase: bool,
-    /// Whether it sees capitals.
+    /// Whether capitalisation is a feature.
     pub caps: bool,
-    /// Whether it sees suffixes.
+    /// Whether suffixes are features.
     pub suffix: bool,
     /// Where words and tags were in the training text.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -60,7 +60,7 @@ fn is_default(form: &Form) -> bool {
     *form == Form::default()
 }
 
-/// What a Siamese net is: saved with it.
+/// The configuration of a Siamese network, saved with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SiameseConfig {
@@ -70,7 +70,7 @@ pub struct SiameseConfig {
     pub grades: Grades,
 }
 
-/// What a pseudo-Siamese net is: saved with it.
+/// The configuration of a pseudo-Siamese network, saved with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PseudoSiameseConfig {
@@ -78,25 +78,25 @@ pub struct PseudoSiameseConfig {
     pub net: crate::models::pseudo_siamese::Config,
     /// The labels that it chooses from, sorted.
     pub labels: Vec<String>,
-    /// What it takes of a CSV file, if it is not of words.
+    /// The columns of its CSV file, if its inputs are not words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Columns>,
 }
 
-/// What a softmax classifier is: saved with it.
+/// The configuration of a softmax classifier, saved with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SoftmaxConfig {
     /// The model.
     pub net: crate::models::softmax_regression::Config,
-    /// What it takes of a CSV file.
+    /// The columns of its CSV file.
     pub columns: Columns,
     /// The classes, sorted.
     pub classes: Vec<String>,
 }
 
 impl Saved {
-    /// What a checkpoint says that it is.
+    /// Reads the configuration of a checkpoint.
     pub fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let path = checkpoint.path().join(CONFIG);
         serde_json::from_slice(&checkpoint.read(CONFIG)?)
@@ -108,17 +108,17 @@ impl Saved {
         serde_json::to_vec_pretty(self).expect("a plain struct is JSON")
     }
 
-    /// The error of a verb that is for models of another kind, as `taggers (wordmill train ner)`.
+    /// The error of a command for other kinds of models, such as `taggers (wordmill train ner)`.
     pub fn wrong_kind(&self, dir: &Path, wanted: &str) -> Error {
-        Error::model(dir, format!("is a {}; this is for {wanted}", self.kind()))
+        Error::model(dir, format!("is a {}; this command is for {wanted}", self.kind()))
     }
 
-    /// The error of a verb that is for words.
+    /// The error of a command for models of words.
     pub fn has_no_words(&self, dir: &Path) -> Error {
         Error::model(dir, format!("is a {}: it has no words", self.kind()))
     }
 
-    /// Whether it gives each example one of some labels.
+    /// Whether it is a classifier or tagger.
     pub fn is_classifier(&self) -> bool {
         match self {
             Saved::Ner(_) | Saved::Softmax(_) => true,
@@ -127,7 +127,7 @@ impl Saved {
         }
     }
 
-    /// Whether it is measured on words with labels, or pairs of them.
+    /// Whether it is evaluated on labelled words, or on pairs of words.
     pub fn has_rows_of_words(&self) -> bool {
         matches!(self, Saved::Siamese(_)) || matches!(self, Saved::PseudoSiamese(config) if config.columns.is_none())
     }
@@ -164,18 +164,18 @@ pub fn open(dir: &Path) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// An error unless `fits`: whether the sizes of a checkpoint's configuration are those of a model.
+/// An error unless `fits`: whether the sizes in a checkpoint's configuration are consistent.
 pub fn check_fit(checkpoint: &Checkpoint, fits: bool) -> Result<()> {
-    let wrong = || Error::model(checkpoint.path().join(CONFIG), "has sizes that do not fit each other");
+    let wrong = || Error::model(checkpoint.path().join(CONFIG), "has inconsistent sizes");
     fits.then_some(()).ok_or_else(wrong)
 }
 
-/// The weights of a checkpoint, in `layout`. Nothing is allocated before its file is known to hold as many.
+/// The weights of a checkpoint, in `layout`. Nothing is allocated before its file is known to contain as many.
 pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<Arena<f32>> {
     let shapes = checkpoint.shapes(MODEL)?;
     let held: usize = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     if held != layout.parameters() {
-        let what = format!("asks for {} parameters, its tensors hold {held}", layout.parameters());
+        let what = format!("needs {} parameters, its tensors contain {held}", layout.parameters());
         return Err(Error::model(checkpoint.path().join(CONFIG), what));
     }
     let mut w = Arena::zeros(layout);
@@ -183,7 +183,7 @@ pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<A
     Ok(w)
 }
 
-/// The options of the run of `checkpoint`; none of a model that comes from elsewhere.
+/// The options of the run of `checkpoint`; empty for an imported model.
 pub fn options(checkpoint: &mut Checkpoint) -> Result<toml::Table> {
     if !checkpoint.has(OPTIONS) {
         return Ok(toml::Table::new());
@@ -193,7 +193,7 @@ pub fn options(checkpoint: &mut Checkpoint) -> Result<toml::Table> {
     text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()))
 }
 
-/// Whether the run of `checkpoint` had the option `key`, which is on or off.
+/// Whether the run of `checkpoint` had the flag `key`.
 pub fn is_set(checkpoint: &mut Checkpoint, key: &str) -> Result<bool> {
     Ok(options(checkpoint)?.get(key).and_then(toml::Value::as_bool).unwrap_or(false))
 }

@@ -1,12 +1,12 @@
-//! Probabilities of lines: for rescoring what another program proposes.
+//! Log-probabilities of lines: for rescoring the hypotheses of another program.
 
 use super::language_model::Trained;
 use super::language_model::evaluate::{LANES, STEPS};
 use crate::models::language_model::{Space, Window};
 use crate::text::Lines;
 
-/// The natural-log probability of every line, its end included, each read alone after an `<eos>`. With `ln_z` the words' scores are
-/// taken for normalised by it, and not summed over the vocabulary.
+/// The natural log-probability of every line, including its end, each scored independently after an `<eos>`. With
+/// `ln_z` scores are treated as normalised by it, and not summed over the vocabulary.
 pub fn score(trained: &Trained, lines: &Lines, ln_z: Option<f64>) -> Vec<f64> {
     let all: Vec<&[u32]> = lines.iter().collect();
     let mut order: Vec<usize> = (0..all.len()).collect();
@@ -24,11 +24,11 @@ pub fn score(trained: &Trained, lines: &Lines, ln_z: Option<f64>) -> Vec<f64> {
     scores
 }
 
-/// Reads lines beside each other, one in each lane.
+/// Reads lines in parallel, one per lane.
 struct Scorer<'a> {
     trained: &'a Trained,
     ln_z: Option<f64>,
-    /// Memory for 1, 2, 4 … lanes, made when it is first needed.
+    /// Memory for 1, 2, 4 … lanes, allocated when first needed.
     spaces: [Option<Space<f32>>; 1 + LANES.ilog2() as usize],
     inputs: Vec<u32>,
     targets: Vec<u32>,
@@ -36,8 +36,8 @@ struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
-    /// The scores of `lines`, of which none is longer than the one before. When half of the lanes have come to the end of their
-    /// lines the others go on in memory for half as many: what is long and alone costs what it costs alone.
+    /// The scores of `lines`, sorted by descending length. When half of the lanes have reached the end of their lines,
+    /// the others move to memory for half as many lanes, so that a single long line costs no more than it would alone.
     fn score(&mut self, lines: &[&[u32]]) -> Vec<f64> {
         let mut scores = vec![0.0; lines.len()];
         // Of several sizes, that of 2^size lanes.
@@ -76,7 +76,7 @@ impl Scorer<'_> {
         })
     }
 
-    /// Reads the words of `lines` from `at` on; `out` gets their log-probabilities, step by step.
+    /// Reads the words of `lines` from position `at`; their log-probabilities go to `out`, step by step.
     fn read(&mut self, lines: &[&[u32]], at: usize, steps: usize, size: usize) {
         let Trained { model, w, vocabulary } = self.trained;
         let (lanes, eos) = (1 << size, vocabulary.eos());

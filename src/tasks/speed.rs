@@ -1,4 +1,4 @@
-//! How fast this machine multiplies.
+//! The speed of matrix products on this machine.
 
 use crate::blas;
 use crate::error::Result;
@@ -7,7 +7,7 @@ use crate::pool::{self, pool};
 use crate::sys::memory::Buffer;
 use std::time::{Duration, Instant};
 
-/// GFLOP/s of `threads` threads that multiply matrices of their own.
+/// GFLOP/s of `threads` threads, each multiplying its own matrices.
 pub fn measure(backend: blas::Backend, threads: usize, time: Duration) -> Result<f64> {
     const N: usize = 1024;
     let rate: f64 = pool(threads)?.install(|| {
@@ -19,7 +19,7 @@ pub fn measure(backend: blas::Backend, threads: usize, time: Duration) -> Result
                 .for_each(|(i, (a, b))| (*a, *b) = ((i % 7) as f32, (i % 5) as f32));
             let start = Instant::now();
             let mut done = 0;
-            // One at least, on however busy a machine.
+            // At least one, even on a busy machine.
             while done == 0 || start.elapsed() < time {
                 blas::product_on(backend, view_mut(&mut c, N, N), view(&a, N, N), view(&b, N, N), false);
                 done += 1;

@@ -1,4 +1,4 @@
-//! Finds out how training is fastest on this machine for a model of given sizes.
+//! Finds the fastest training settings on this machine for a model of given sizes.
 
 use super::tuning::{Entry, Subject};
 use crate::blas::Precision;
@@ -17,7 +17,7 @@ use serde::Serialize;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// The model that training is to be fast for.
+/// The model to tune for.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuned {
     /// V
@@ -36,38 +36,38 @@ pub struct Tuned {
     pub batch: usize,
     /// Samples, of a sampled softmax.
     pub samples: Option<usize>,
-    /// What products are rounded to.
+    /// Precision of the operands of products.
     pub precision: Precision,
-    /// Seconds for each choice.
+    /// Seconds per setting.
     pub seconds: f64,
 }
 
-/// A choice must be faster by so much to be taken.
+/// A setting must be faster by this factor to be chosen.
 const GAIN: f64 = 1.015;
 
-/// Turns in which two choices are compared.
+/// Alternating measurements when two settings are compared.
 const TURNS: usize = 7;
 
-/// A way to train: threads and sizes.
+/// A setting: number of threads and block sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Choice {
     threads: usize,
     sizes: Sizes,
 }
 
-/// A choice that was compared with the best before it.
+/// A setting that was compared with the best before it.
 #[derive(Serialize)]
 struct Tried {
     choice: Choice,
-    /// Its speed over that of the best before.
+    /// Its speed relative to the best before.
     gain: f64,
     taken: bool,
 }
 
-/// What was found to be fast, and how.
+/// The result of tuning, with all measurements.
 #[derive(Serialize)]
 pub struct Report {
-    /// What is best.
+    /// The best setting.
     pub entry: Entry,
     tried: Vec<Tried>,
 }
@@ -95,7 +95,7 @@ impl Tuned {
         }
     }
 
-    /// One size after the other: threads first, as the rest depends on them.
+    /// Optimises one size after the other: threads first, as the others depend on them.
     pub fn search(&self) -> Result<Report> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let default = Choice { threads: cores, sizes: Sizes::default() };
@@ -127,7 +127,7 @@ impl Tuned {
                 tried.push(Tried { choice, gain, taken });
             }
         }
-        // The end of it, once more beside the beginning.
+        // The final setting, compared with the initial one.
         let (gain, speed) = self.gain(default, best)?;
         let (best, speed) = if gain > GAIN { (best, speed) } else { (default, speed / gain) };
         let subject = Subject {
@@ -148,7 +148,7 @@ impl Tuned {
         Ok(Report { entry, tried })
     }
 
-    /// The speed of `choice` over that of `before`, the median of turns, and the speed itself in words per second.
+    /// The speed of `choice` relative to `before`, the median over turns, and its speed in words/s.
     fn gain(&self, before: Choice, choice: Choice) -> Result<(f64, f64)> {
         if before == choice {
             let speed = self.training(choice)?.speed(Duration::from_secs_f64(self.seconds));
@@ -190,7 +190,7 @@ impl Tuned {
     }
 }
 
-/// A model in training, on words that fall as Zipf's law says.
+/// A model in training, on words distributed by Zipf's law.
 struct Training {
     pool: Pool,
     model: LanguageModel,
@@ -202,7 +202,7 @@ struct Training {
 }
 
 impl Training {
-    /// Words per second over a time, two steps at least.
+    /// Words/s over `time`, of at least two steps.
     fn speed(&mut self, time: Duration) -> f64 {
         let Training { pool, model, stepper, space, ids, tau, lanes } = self;
         let tokens = *tau * *lanes;

@@ -1,4 +1,4 @@
-//! Tuning files: what `wordmill tune` found to be fast on a machine, for `train --tuning`.
+//! Tuning files: the fastest settings that `wordmill tune` found on a machine, for `train lm --tuning`.
 
 use crate::blas::Precision;
 use crate::error::{Error, Result};
@@ -10,18 +10,18 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// A model's sizes, as far as the time of a step depends on them.
+/// The sizes of a model that determine the time of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Subject {
-    /// The instruction set that it is for.
+    /// The instruction set.
     pub isa: String,
-    /// What the operands of products are rounded to.
+    /// Precision of the operands of products.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
     /// The recurrent cell.
     pub cell: Kind,
-    /// Whether the loss is over a sample of the vocabulary.
+    /// Whether the loss is over a sample of the words.
     pub sampled: bool,
     /// V
     pub words: usize,
@@ -37,17 +37,17 @@ pub struct Subject {
     pub batch: usize,
 }
 
-/// What is fast for it.
+/// The fastest settings for a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Entry {
-    /// For which model.
+    /// The model.
     pub subject: Subject,
-    /// Worker threads; they change no bits.
+    /// Number of threads; it does not affect results.
     pub threads: usize,
-    /// The rest, which does.
+    /// Block sizes; they affect rounding.
     pub sizes: Sizes,
-    /// Speed with all of this …
+    /// Speed with these settings …
     pub words_per_second: f64,
     /// … and with the defaults.
     pub default_words_per_second: f64,
@@ -57,7 +57,7 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuning {
-    /// One a model.
+    /// One per model.
     #[serde(default, rename = "entry")]
     pub entries: Vec<Entry>,
 }
@@ -68,7 +68,7 @@ impl Subject {
         isa().to_string()
     }
 
-    /// How far the sizes are apart, in squared logarithms; none if they cannot be compared.
+    /// Distance of the sizes, in squared logarithms; `None` if they cannot be compared.
     fn distance(&self, other: &Subject) -> Option<f64> {
         let kind = |s: &Subject| (s.isa.clone(), s.precision, s.cell, s.sampled);
         let sizes = |s: &Subject| [s.words, s.embed, s.hidden, s.layers, s.tau, s.batch];
@@ -77,7 +77,7 @@ impl Subject {
     }
 }
 
-/// The file that `--tuning` names: `auto` is the one in its usual place.
+/// The file that `--tuning` names: `auto` is the one in the default location.
 pub fn place(option: &Path) -> Result<PathBuf> {
     if option.as_os_str() != "auto" {
         return Ok(option.to_owned());
@@ -95,11 +95,11 @@ impl Tuning {
         let text = fs::read_to_string(path).map_err(|e| Error::io(path, "reading the tuning", e))?;
         toml::from_str(&text).map_err(|e| {
             let line = e.span().map_or(0, |span| 1 + text[..span.start].matches('\n').count());
-            Error::input(path, line, e.message().replace('\n', " "), "a file that wordmill tune has written")
+            Error::input(path, line, e.message().replace('\n', " "), "a file written by wordmill tune")
         })
     }
 
-    /// The same; nothing if the file is not there yet.
+    /// The same; empty if the file does not exist.
     pub fn read_or_new(path: &Path) -> Result<Tuning> {
         match Tuning::read(path) {
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Tuning::default()),
@@ -107,13 +107,13 @@ impl Tuning {
         }
     }
 
-    /// Puts an entry in, in the place of one for the same model.
+    /// Adds an entry, replacing one for the same model.
     pub fn put(&mut self, entry: Entry) {
         self.entries.retain(|old| old.subject != entry.subject);
         self.entries.push(entry);
     }
 
-    /// Writes the file: it is either the old one or the new one, whenever this is stopped.
+    /// Writes the file atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |e| Error::io(path, "writing the tuning", e);
         let text = toml::to_string(self).map_err(|e| Error::Usage(format!("the tuning cannot be saved: {e}")))?;
@@ -125,7 +125,7 @@ impl Tuning {
         fs::write(&new, text).and_then(|()| fs::rename(&new, path)).map_err(failed)
     }
 
-    /// The entry for a model, or for the one nearest to it in size with the same cell, loss and instruction set.
+    /// The entry for a model, or for the one closest in size with the same cell, loss and instruction set.
     pub fn find(&self, subject: &Subject) -> Option<&Entry> {
         let near = self.entries.iter().filter_map(|entry| Some((entry.subject.distance(subject)?, entry)));
         near.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, entry)| entry)

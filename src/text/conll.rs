@@ -1,4 +1,5 @@
-//! Files with one token per line: the word in the first column or in one that is named, its tag in the last or in one that is named.
+//! Files with one token per line: the word in the first column or in one that is named, its tag in the last or in one
+//! that is named.
 //!
 //! - Columns are separated by tabs if most lines of the first sentence hold one (then words may hold spaces), else by runs of spaces
 //!   and tabs. Where no tags are wanted and most lines hold one word, each line is a word, spaces within it included.
@@ -50,7 +51,7 @@ pub struct Form {
     pub word: usize,
     /// The column of the tags.
     pub tags: Column,
-    /// Tokens of the longest sentence that is not cut.
+    /// Tokens of the longest sentence that is not split.
     pub longest: usize,
 }
 
@@ -153,8 +154,8 @@ impl Oddities {
         *pieces += later.pieces;
     }
 
-    /// What there is to warn of in the file at `path`, whose rows have so many columns and whose sentences were cut if they had
-    /// more tokens than `longest`.
+    /// What there is to warn of in the file at `path`, whose rows have so many columns and whose sentences were cut if
+    /// they had more tokens than `longest`.
     pub fn notices(&self, path: &Path, columns: usize, longest: usize) -> Vec<Notice> {
         let other = format!("with another number of columns than {columns}");
         let cut = (self.cut.count > 0).then(|| {
@@ -295,8 +296,9 @@ impl Look {
 
     /// Whether a line that begins with `#` is a comment. `begins` is whether a sentence would begin there.
     ///
-    /// `#begin document` and `#end document` of CoNLL-2012 are. Any other is a row, and no comment, if it has as many columns as the others and a tag where they have theirs. If it has not, it
-    /// still is a row, one of another width, if it has a tag and does not look like a comment.
+    /// `#begin document` and `#end document` of CoNLL-2012 are. Any other is a row, and no comment, if it has as many
+    /// columns as the others and a tag where they have theirs. If it has not, it still is a row, one of another width,
+    /// if it has a tag and does not look like a comment.
     fn is_comment(&self, line: &str, fields: &Fields, begins: bool) -> bool {
         if ["#begin document", "#end document"].iter().any(|mark| line.starts_with(mark)) {
             return true;
@@ -398,7 +400,8 @@ impl Conll {
     /// Reads a file.
     ///
     /// # Errors
-    /// The file cannot be read, is not UTF-8, is a page of HTML, a row lacks the column of words or that of tags, or has an empty tag.
+    /// The file cannot be read, is not UTF-8, is a page of HTML, a row lacks the column of words or that of tags, or
+    /// has an empty tag.
     pub fn read(path: impl AsRef<Path>, form: Form, inputs: &Inputs) -> Result<Conll> {
         let text = inputs.text(path.as_ref(), "lines of a word and its tag")?;
         Conll::parse(path, text, form)
@@ -938,8 +941,8 @@ pub fn cuts<'t>(word: impl Fn(usize) -> &'t str + Copy, tokens: Range<usize>, lo
     cuts
 }
 
-/// Whether a sentence may be taken to end before the token `end` of one that begins at `from`: behind a full stop that is none of an
-/// initial or a short abbreviation, where no small letter follows.
+/// Whether a sentence may be taken to end before the token `end` of one that begins at `from`: behind a full stop that
+/// is none of an initial or a short abbreviation, where no small letter follows.
 fn ends_sentence<'t>(word: impl Fn(usize) -> &'t str, from: usize, end: usize) -> bool {
     let last = word(end - 1);
     let bare = last.trim_end_matches(['"', '\'', ')', '”', '’', '»']);
@@ -1129,7 +1132,8 @@ mod tests {
 
     #[test]
     fn comments() {
-        // Each line, whether it is a comment at the beginning of a sentence and within one, of a file of tags and one without.
+        // Each line, whether it is a comment at the beginning of a sentence and within one, of a file of tags and one
+        // without.
         let cases = [
             ("# sent_id = 1", true, true),
             ("# O", false, false),

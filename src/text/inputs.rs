@@ -1,5 +1,5 @@
-//! The front through which all input files come: packed files are unpacked, other encodings decoded, what other systems write around
-//! and between lines is taken for what it is, and what is no text is refused by its name.
+//! The front through which all input files come: packed files are unpacked, other encodings decoded, what other systems
+//! write around and between lines is taken for what it is, and what is no text is refused by its name.
 
 use super::packed::Packing;
 use super::signatures::{self, HEAD};
@@ -28,7 +28,7 @@ pub fn is_standard_input(path: &Path) -> bool {
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum BadUtf8 {
-    /// The file is refused
+    /// Reject the file
     #[default]
     Fail,
     /// They are left out
@@ -130,8 +130,8 @@ impl Inputs {
         self.notices.warn(notice)
     }
 
-    /// Whether a stream that begins with `head` needs nothing but to be read: it is UTF-8 as far as that tells, and no option is given
-    /// for anything else.
+    /// Whether a stream that begins with `head` needs nothing but to be read: it is UTF-8 as far as that tells, and no
+    /// option is given for anything else.
     pub fn is_plain(&self, head: &[u8]) -> bool {
         let Decoding { encoding, bad_utf8, unicode_spaces } = self.decoding;
         let text = match std::str::from_utf8(head) {
@@ -162,13 +162,13 @@ impl Inputs {
         Ok(())
     }
 
-    /// The bytes of a text or table: unpacked, decoded, without a byte order mark at the beginning, and with line feeds at the ends of
-    /// lines if there were only carriage returns. Whether they are UTF-8, and what else stands between them, is for the reader
-    /// to see: [`text`](Inputs::text) does.
+    /// The bytes of a text or table: unpacked, decoded, without a byte order mark at the beginning, and with line feeds
+    /// at the ends of lines if there were only carriage returns. Whether they are UTF-8, and what else stands between
+    /// them, is for the reader to see: [`text`](Inputs::text) does.
     ///
     /// # Errors
-    /// The file cannot be read, is a directory, packed and damaged, or is no text by its first bytes; a pipe that has been read
-    /// already.
+    /// The file cannot be read, is a directory, packed and damaged, or is no text by its first bytes; a pipe that has
+    /// been read already.
     pub fn open(&self, path: &Path) -> Result<Content> {
         let file = if self.begin(path)? {
             let mut bytes = Vec::new();
@@ -193,7 +193,8 @@ impl Inputs {
         }
     }
 
-    /// A file to be read from its beginning to its end, for those too large to be held: unpacked, and decoded if it is UTF-16.
+    /// A file to be read from its beginning to its end, for those too large to be held: unpacked, and decoded if it is
+    /// UTF-16.
     ///
     /// # Errors
     /// The file cannot be opened, or is no text by its first bytes; a pipe that has been read already.
@@ -233,7 +234,8 @@ impl Inputs {
         }
     }
 
-    /// As [`stream`](Inputs::stream), and decoded as [`open`](Inputs::open) does, which holds the whole file where an option asks for it.
+    /// As [`stream`](Inputs::stream), and decoded as [`open`](Inputs::open) does, which holds the whole file where an
+    /// option asks for it.
     ///
     /// # Errors
     /// As both.
@@ -249,7 +251,8 @@ impl Inputs {
     /// at the beginning of one.
     ///
     /// # Errors
-    /// As [`open`](Inputs::open); it is not UTF-8 (line, byte), holds a NUL byte, or is HTML, XML or JSON and not what is `expected`.
+    /// As [`open`](Inputs::open); it is not UTF-8 (line, byte), holds a NUL byte, or is HTML, XML or JSON and not what
+    /// is `expected`.
     pub fn text(&self, path: &Path, expected: &str) -> Result<String> {
         self.open(path)?.read(|bytes| self.checked_text(path, bytes, expected))
     }
@@ -406,7 +409,8 @@ impl Inputs {
     }
 }
 
-/// The error of reading a stream of the file at `path`: what unpacks it finds damage, which the system never reports in this way.
+/// The error of reading a stream of the file at `path`: what unpacks it finds damage, which the system never reports in
+/// this way.
 pub(super) fn stream_failed(path: &Path, error: std::io::Error) -> Error {
     match error.kind() {
         ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other => {
@@ -555,7 +559,8 @@ const BEGINS_INVISIBLE: [bool; 256] = {
     begins
 };
 
-/// Whether the bytes may hold an [`Invisible`] character. Nearly none do; without branches, as there may be millions of words.
+/// Whether the bytes may hold an [`Invisible`] character. Nearly none do; without branches, as there may be millions of
+/// words.
 fn may_be_odd(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |any, &byte| any | BEGINS_INVISIBLE[byte as usize])
 }

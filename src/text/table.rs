@@ -1,8 +1,8 @@
 //! Tables of examples in CSV files: an example per row, numbers in its columns, and its class in one of them.
 //!
 //! How a file is written, whether it has a header, and which column holds the class is found from its first
-//! rows; what was chosen, and what was left out, is warned of. Rows are read one after the other, and of the numbers only 32 bits
-//! are kept.
+//! rows; what was chosen, and what was left out, is warned of. Rows are read one after the other, and of the numbers
+//! only 32 bits are kept.
 
 use super::Inputs;
 use super::csv::{self, Field, Row, number};
@@ -43,7 +43,7 @@ const STEP: usize = 1 << 26;
 pub struct Table {
     /// The file.
     pub path: PathBuf,
-    /// Names of the columns with numbers.
+    /// Names of the numeric columns.
     pub features: Vec<String>,
     /// Name of the column with the class.
     pub label: String,
@@ -57,13 +57,13 @@ pub struct Table {
     pub names: Vec<String>,
 }
 
-/// What becomes of numbers that are missing.
+/// How missing numbers are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
     /// The mean of the training examples stands for them.
     Mean,
-    /// Their rows are left out.
+    /// Drop their rows.
     Drop,
     /// They are refused.
     Fail,
@@ -74,7 +74,7 @@ pub enum Missing {
 pub struct Style {
     /// Whether a comma is the decimal point.
     pub decimal_comma: bool,
-    /// What becomes of numbers that are missing.
+    /// How missing numbers are handled.
     pub missing: Missing,
     /// Whether that was said by an option.
     pub missing_given: bool,
@@ -110,7 +110,7 @@ pub enum Reading<'a> {
         label: &'a str,
         /// Names of the classes.
         names: &'a [String],
-        /// What is taken from the numbers of each column.
+        /// What is subtracted from the numbers of each column.
         base: &'a [f64],
     },
 }
@@ -132,8 +132,8 @@ impl Table {
     /// Reads a file.
     ///
     /// # Errors
-    /// The file cannot be read or is no table; a field is no number, a row has another number of columns (line); no column has the
-    /// name of one that is asked for; what `room` returns.
+    /// The file cannot be read or is no table; a field is no number, a row has another number of columns (line); no
+    /// column has the name of one that is asked for; what `room` returns.
     pub fn read(path: &Path, reading: Reading, style: Style, room: Room, inputs: &Inputs) -> Result<Self> {
         let opened = csv::open(path, style.decimal_comma, EXPECTED, inputs)?;
         let plan = Plan::new(path, &opened.sample, opened.columns, opened.separator, reading, style, inputs)?;

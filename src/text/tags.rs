@@ -489,7 +489,7 @@ impl Labels {
         }
     }
 
-    /// All labels as they are written.
+    /// The labels as text.
     pub fn texts(&self) -> Vec<String> {
         (0..self.count()).map(|label| self.tag(label).text(&self.kinds, self.scheme)).collect()
     }

@@ -1,14 +1,13 @@
-//! Model directories, which no crash, full disk or second process can spoil.
+//! Model directories, safe against crashes, full disks and concurrent processes.
 //!
 //! A model directory holds `step-000000001234/` for each checkpoint kept (the newest, the one before it and the best),
 //! `metrics.jsonl`, `curves.svg` and `lock`. A checkpoint holds small files such as `config.json` and `vocab.txt`,
-//! tensors (`model.safetensors` and, to go on training, `optimizer.safetensors` and `state.json`) and
+//! tensors (`model.safetensors` and, to resume training, `optimizer.safetensors` and `state.json`) and
 //! `manifest.sha256`, which `sha256sum -c` checks.
 //!
 //! A checkpoint is written as `.partial-step-…`, each file brought to the disk, the manifest last, and then renamed:
-//! whatever is called `step-…` was complete. What is called `.partial-…` is rubbish of a run that was killed, and
-//! the next run sweeps it away. Readers believe nothing that the manifest does not vouch for.
-//! Writing is done in [`super::writer`].
+//! whatever is called `step-…` was complete. `.partial-…` directories are left by a run that was killed, and are
+//! removed by the next run. Readers use only files that match the manifest. Writing is done in [`super::writer`].
 
 use super::tensor_file::{Header, TensorMut};
 use crate::error::{Error, Result};
@@ -22,9 +21,9 @@ use std::path::{Path, PathBuf};
 
 /// The weights; every checkpoint has it.
 pub const MODEL: &str = "model.safetensors";
-/// The state of the optimizer, needed to go on training only.
+/// The optimizer states, needed only to resume training.
 pub const OPTIMIZER: &str = "optimizer.safetensors";
-/// Everything else needed to go on training only.
+/// Everything else that is needed only to resume training.
 pub const STATE: &str = "state.json";
 /// The reports of a run, beside its checkpoints.
 pub const METRICS: &str = "metrics.jsonl";
@@ -55,7 +54,7 @@ pub(super) fn step_of(name: &str) -> Option<u64> {
 pub enum Purpose {
     /// To use the model: [`OPTIMIZER`] and [`STATE`] may be absent, and their contents are not checked.
     Use,
-    /// To go on training: everything is checked.
+    /// To resume training: everything is checked.
     Resume,
 }
 
@@ -97,7 +96,7 @@ impl ModelDir {
         Ok(steps)
     }
 
-    /// The newest checkpoint that is whole. Damaged ones are passed over, with a warning that names what is wrong.
+    /// The newest intact checkpoint. Damaged ones are skipped, with a warning that names the damage.
     pub fn load_newest(&self, purpose: Purpose) -> Result<Checkpoint> {
         if self.is_checkpoint() {
             return Checkpoint::open(&self.path, purpose);
@@ -193,7 +192,7 @@ impl Checkpoint {
         if let Some(surplus) =
             found.iter().find(|name| *name != MANIFEST && !manifest.contains_key(*name) && !is_litter(name))
         {
-            return Err(Error::model(path.join(surplus), "is surplus: its checkpoint's manifest does not list it"));
+            return Err(Error::model(path.join(surplus), "is unexpected: its checkpoint's manifest does not list it"));
         }
         let needed = |name: &str| purpose == Purpose::Resume || !for_training(name);
         let needed: Vec<(&String, &String)> = manifest.iter().filter(|(name, _)| needed(name)).collect();
@@ -207,7 +206,7 @@ impl Checkpoint {
             return Err(Error::model(model, format!("found layout version {version}, expected {VERSION}")));
         }
         let note = |key: &str| header.note(key).and_then(|text| text.parse::<u64>().ok());
-        let step = note("step").ok_or_else(|| Error::model(&model, "does not tell its step"))?;
+        let step = note("step").ok_or_else(|| Error::model(&model, "does not contain its step"))?;
         if let Some(named) = path.file_name().and_then(|name| step_of(&name.to_string_lossy()))
             && named != step
         {

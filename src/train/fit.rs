@@ -1,4 +1,4 @@
-//! The training loop, the same for every model: step, clip, update; report, evaluate, save, stop.
+//! The training loop for every kind of model: step, clip, update; report, evaluate, save, stop.
 
 use super::checkpoint::{MODEL, OPTIMIZER, STATE};
 use super::metrics::{Metrics, Report};
@@ -24,57 +24,57 @@ use std::time::{Duration, Instant};
 /// What a training step returns.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// Mean loss a target, in nats.
+    /// Mean loss per target, in nats.
     pub loss: f64,
     /// Targets counted in it.
     pub targets: u64,
 }
 
-/// A small file of a checkpoint: its name, and what it holds.
+/// A small file of a checkpoint: its name and its contents.
 pub type SmallFile = (&'static str, Vec<u8>);
 
-/// A model with its data: all that the loop knows of either.
+/// A model with its data, as seen by the training loop.
 pub trait Task {
     /// The model's tensors.
     fn layout(&self) -> &Arc<Layout>;
 
-    /// Most rows of a table that one step touches.
+    /// Maximum number of rows of a table that one step touches.
     fn rows(&self) -> usize;
 
-    /// Optimizer steps in a pass over the data.
+    /// Optimizer steps per epoch.
     fn steps_per_epoch(&self) -> u64;
 
-    /// Targets in the first `steps` steps of a pass over the data.
+    /// Targets in the first `steps` steps of an epoch.
     fn targets_before(&self, steps: u64) -> u64;
 
     /// What [`Task::touch`] leaves for [`Task::step`].
     type Touched;
 
-    /// Lists in `g` the rows of tables that step `step` (from 0, all passes counted) is going to touch, so that the optimizer
-    /// catches them up; needed by an optimizer that does.
+    /// Lists in `g` the rows of tables that step `step` (from 0, over all epochs) is going to touch, so that an
+    /// optimizer with lazy updates can catch them up.
     fn touch(&mut self, g: &mut Gradients<f32>, step: u64) -> Self::Touched;
 
     /// The loss of step `step` and its gradient.
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, touched: Self::Touched, w: &Arena<f32>) -> Outcome;
 
-    /// Once, before the first step: an evaluation may end early when the run is to stop; its result is not used then.
+    /// Called once, before the first step: an evaluation may end early when a signal is raised; its result is then not used.
     fn heed(&mut self, _signals: &Signals) {}
 
-    /// The result on the validation data, if there are any.
+    /// The result on the validation data, if there is any.
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score>;
 
     /// What [`Task::validate`] measures.
     fn measure(&self) -> Measure;
 
-    /// The mean loss a target, in nats, of the data of step `step`, the last one made, with the weights as that step left them. `g`
-    /// may be overwritten; nothing else changes.
+    /// The mean loss per target, in nats, on the data of step `step`, the last one made, with the weights after that
+    /// step. `g` may be overwritten; nothing else changes.
     fn loss_after(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> f64 {
         let touched = self.touch(g, step);
         self.step(g, step, touched, w).loss
     }
 
-    /// The number of classes, where [`Task::loss_after`] is a cross-entropy over them that a useful model keeps small: guessing costs
-    /// ln of that.
+    /// The number of classes, if [`Task::loss_after`] is a cross-entropy over them, which is its logarithm for a
+    /// uniform guess.
     fn classes(&self) -> Option<usize>;
 
     /// Whether the loss of a step is a cross-entropy over all classes, whose exponential is a perplexity.
@@ -82,39 +82,39 @@ pub trait Task {
         true
     }
 
-    /// What targets are, in progress and reports.
+    /// The unit of targets, in progress and reports.
     fn unit(&self) -> &'static str {
         "words"
     }
 
-    /// Tensors whose gradients' norms are reported one by one.
+    /// Tensors whose gradient norms are reported individually.
     fn watched(&self) -> &[TensorId] {
         &[]
     }
 
-    /// The small files of a checkpoint, as `config.json`.
+    /// The small files of a checkpoint, such as `config.json`.
     fn files(&self) -> &[SmallFile];
 
-    /// What is carried from step to step beside the weights, a tensor each.
+    /// The tensors carried from step to step besides the weights.
     fn carried(&mut self) -> Vec<&mut [f32]> {
         Vec::new()
     }
 }
 
-/// How long, and how often.
+/// How long to train, and how often to save.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Passes over the data.
     pub epochs: u64,
-    /// Ends after so many steps, if sooner.
+    /// Stop after this many steps, if sooner.
     pub max_steps: Option<u64>,
     /// Time between checkpoints within an epoch.
     pub save_every: Duration,
-    /// The command that continues an interrupted run.
+    /// The command that resumes an interrupted run.
     pub resume: String,
 }
 
-/// What goes on from run to run, saved as `state.json`.
+/// The state of a run, saved as `state.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -124,16 +124,16 @@ pub struct State {
     pub targets: u64,
     /// Seconds spent.
     pub seconds: f64,
-    /// Whether the run ended by itself.
+    /// Whether the run is complete.
     pub finished: bool,
-    /// The learning rate's course.
+    /// The learning rate schedule.
     pub schedule: Schedule,
-    /// The best evaluation, and patience with those after it.
+    /// Early stopping, with the best evaluation.
     pub stopping: EarlyStopping,
-    /// The SHA-256 of each file of data that can be read again, by the option that names it.
+    /// The SHA-256 of each data file that can be read again, by the option that names it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, String>,
-    /// Whether a signal has kept the evaluation after this step from its end: it comes before the next step.
+    /// Whether a signal interrupted the evaluation after this step: it is repeated before the next step.
     #[serde(default)]
     unevaluated: bool,
     recent: Recent,
@@ -145,7 +145,7 @@ struct Recent {
     loss: f64,
     targets: u64,
     norm: f64,
-    /// Of each tensor that is watched.
+    /// For each watched tensor.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     norms: Vec<f64>,
     steps: u64,
@@ -169,35 +169,36 @@ impl State {
     }
 }
 
-/// Reports in an epoch.
+/// Reports per epoch.
 const REPORTS: u64 = 20;
 
 /// A run of the loop.
 pub struct Fit<'a, T> {
     /// Model and data.
     pub task: &'a mut T,
-    /// Weights, gradient and optimizer; as many steps as the state says are made.
+    /// Weights, gradient and optimizer, after as many steps as in the state.
     pub stepper: Stepper<f32>,
-    /// Where the run is.
+    /// The state of the run.
     pub state: State,
-    /// How far it goes.
+    /// The plan of the run.
     pub plan: Plan,
-    /// Where it is saved.
+    /// Saves checkpoints.
     pub saver: Saver,
-    /// Where it is reported.
+    /// Collects reports.
     pub metrics: Metrics,
-    /// Where it is shown.
+    /// Shows progress.
     pub progress: Progress,
-    /// Who may stop it.
+    /// The signals that may stop it.
     pub signals: Signals,
 }
 
 impl<T: Task> Fit<'_, T> {
-    /// Trains until the plan is done or patience ends. On a signal a checkpoint is saved and [`Error::Interrupted`] returned; when its
-    /// time is over a checkpoint is saved, and [`Fit::rest`] tells how to go on. When this returns, no checkpoint is under way.
+    /// Trains until the plan is completed or early stopping ends it. On a signal a checkpoint is saved and
+    /// [`Error::Interrupted`] returned; at the time limit a checkpoint is saved, and [`Fit::rest`] gives the command to
+    /// resume. No checkpoint is in progress when this returns.
     ///
     /// # Errors
-    /// A loss, gradient or weight that is not finite, before anything is updated with it; what saving reports; a signal.
+    /// A non-finite loss, gradient or weight, before anything is updated with it; errors of saving; a signal.
     pub fn run(&mut self) -> Result<()> {
         let _held = self.signals.hold();
         let trained = self.train();
@@ -211,7 +212,7 @@ impl<T: Task> Fit<'_, T> {
         }
     }
 
-    /// The command that continues a run whose time was over before its plan was done.
+    /// The command that resumes a run whose time limit was reached before its plan was completed.
     pub fn rest(&self) -> Option<&str> {
         (self.state.unevaluated || !self.state.finished).then_some(self.plan.resume.as_str())
     }
@@ -230,9 +231,11 @@ impl<T: Task> Fit<'_, T> {
             let done = self.state.step;
             let what = match self.plan.max_steps {
                 Some(most) if most <= done => {
-                    format!("{done} steps are done already, as --max-steps {most} says; a larger one goes on")
+                    format!(
+                        "{done} steps have been made, the limit of --max-steps {most}; raise --max-steps to continue"
+                    )
                 }
-                _ => format!("{done} steps are done already; more --epochs go on"),
+                _ => format!("{done} steps have been made; raise --epochs to continue"),
             };
             return if self.state.step > 0 { Err(Error::Usage(what)) } else { Ok(()) };
         }
@@ -281,9 +284,9 @@ impl<T: Task> Fit<'_, T> {
                 saved = Instant::now();
             }
             if asked {
-                // Who asks may be about to kill.
+                // The sender may be about to kill the process.
                 self.saver.finish(&live(&self.stepper))?;
-                self.progress.say(&format!("saved after step {}, as a signal asked", self.state.step));
+                self.progress.say(&format!("saved after step {} on request of a signal", self.state.step));
             }
             if ended {
                 self.draw(false);
@@ -296,7 +299,7 @@ impl<T: Task> Fit<'_, T> {
         Ok(())
     }
 
-    /// Ends the run, which is saved or being saved.
+    /// Ends the run, which has been saved or is being saved.
     fn stopped(&mut self, stop: Stop) -> Result<()> {
         let resume = &self.plan.resume;
         match stop {
@@ -304,14 +307,14 @@ impl<T: Task> Fit<'_, T> {
             Stop::Time => {
                 let step = self.state.step;
                 self.progress
-                    .say(&format!("stopped after step {step}, as --max-minutes says; continue with: {resume}"));
+                    .say(&format!("stopped after step {step}, the limit of --max-minutes; continue with: {resume}"));
                 Ok(())
             }
         }
     }
 
-    /// Loss, gradient, clipping and update. Nothing is updated with a gradient that is not finite, and nothing goes on, or is saved,
-    /// with weights or states that are not; a loss whose perplexity is not finite has diverged as well.
+    /// Loss, gradient, clipping and update. Nothing is updated with a non-finite gradient, and no training or saving
+    /// continues with non-finite weights or states; a loss whose perplexity is not finite has diverged as well.
     fn one_step(&mut self) -> Result<Outcome> {
         let Fit { task, stepper, state, saver, .. } = self;
         let (step, number) = (stepper.steps(), stepper.steps() + 1);
@@ -342,8 +345,7 @@ impl<T: Task> Fit<'_, T> {
         Ok(outcome)
     }
 
-    /// What the last step did is seen in no later one: a run whose weights are worth nothing after it must not end as if all were
-    /// well.
+    /// No later step reveals the effect of the last one: a run that diverged in it must not end as a success.
     fn check_end(&mut self) -> Result<()> {
         let _span = span(Part::Validation);
         let Fit { task, stepper, .. } = self;
@@ -356,7 +358,10 @@ impl<T: Task> Fit<'_, T> {
         let found = match task.classes() {
             Some(classes) if loss > worthless(classes) => {
                 let guess = (classes as f64).ln();
-                format!("the loss is {} nats, {guess:.1} being that of a guess among {classes}", short(loss))
+                format!(
+                    "the loss is {} nats, compared with {guess:.1} for a uniform guess among {classes}",
+                    short(loss)
+                )
             }
             None if largest(&stepper.w) > LARGEST_WEIGHT => {
                 format!("the largest weight is {}", short(largest(&stepper.w).into()))
@@ -366,7 +371,8 @@ impl<T: Task> Fit<'_, T> {
         Err(Error::Diverged { step, found })
     }
 
-    /// One line of the metrics; at the end of an epoch with an evaluation. A signal or the end of its time meanwhile puts both off to the next run.
+    /// Writes one line of the metrics, at the end of an epoch with an evaluation. A signal or the time limit postpones
+    /// both to the next run.
     fn report(&mut self, evaluate: bool, an_epoch: u64) -> Result<()> {
         if evaluate {
             self.catch_up_all()?;
@@ -420,14 +426,14 @@ impl<T: Task> Fit<'_, T> {
         Ok(())
     }
 
-    /// The mean norms of the gradients of the tensors that are watched.
+    /// The mean gradient norms of the watched tensors.
     fn watched(&self, recent: &Recent) -> BTreeMap<String, f64> {
         let name = |&p: &TensorId| self.task.layout().tensor(p).name.clone();
         let norms = recent.norms.iter().map(|norm| norm / recent.steps.max(1) as f64);
         self.task.watched().iter().map(name).zip(norms).collect()
     }
 
-    /// One line on the epoch that ended.
+    /// A line about the finished epoch.
     fn summary(&self, an_epoch: u64, score: Option<Score>) -> String {
         let end = self.state.step;
         let from = (end - 1) / an_epoch * an_epoch;
@@ -452,21 +458,21 @@ impl<T: Task> Fit<'_, T> {
         format!("epoch {epoch}  {speed:.0} {unit}/s  train {train}{valid}")
     }
 
-    /// Draws the curves; training does not end where that is not possible.
+    /// Draws the curves; training continues if that fails.
     fn draw(&mut self, last: bool) {
         if let Err(error) = self.metrics.draw(self.task.unit(), last) {
             self.progress.say(&format!("warning: {error}"));
         }
     }
 
-    /// Makes all rows what they are now; the checkpoint under way needs them as they were.
+    /// Catches up all rows; a checkpoint in progress needs them as they were, and is finished before.
     fn catch_up_all(&mut self) -> Result<()> {
         self.saver.finish(&live(&self.stepper))?;
         self.stepper.catch_up_all();
         Ok(())
     }
 
-    /// Begins to save a checkpoint of this moment.
+    /// Begins to save a checkpoint of the current state.
     fn save(&mut self) -> Result<()> {
         let _span = span(Part::Checkpoint);
         self.catch_up_all()?;
@@ -485,7 +491,7 @@ impl<T: Task> Fit<'_, T> {
     }
 }
 
-/// Sets the rows aside that are touched and that the checkpoint under way needs as they are.
+/// Copies the touched rows that the checkpoint in progress still needs.
 fn keep_rows(saver: &mut Saver, stepper: &Stepper<f32>) {
     if saver.is_busy() {
         let touched = stepper.g.tables().iter().map(|rows| (rows.p(), rows.ids()));
@@ -493,20 +499,21 @@ fn keep_rows(saver: &mut Saver, stepper: &Stepper<f32>) {
     }
 }
 
-/// A cross-entropy over so many classes that nothing worth saving has: far above that of a guess.
+/// The cross-entropy over `classes` classes from which a model is not worth saving: far above that of a uniform guess.
 fn worthless(classes: usize) -> f64 {
     4.0 * (classes as f64).ln() + 10.0
 }
 
-/// A weight that no useful model has, where no loss tells: those of very small numbers may be large.
+/// A weight larger than in any useful model, for models whose loss has no such bound; weights of very small inputs may
+/// be large.
 const LARGEST_WEIGHT: f32 = 1e4;
 
-/// The largest weight, without its sign.
+/// The largest absolute value of a weight.
 fn largest(w: &Arena<f32>) -> f32 {
     w.all().iter().fold(0.0, |most, x| x.abs().max(most))
 }
 
-/// The weights and the optimizer's states, as they are saved.
+/// The weights and the optimizer states, as saved.
 fn parts(Stepper { w, optimizer, .. }: &Stepper<f32>) -> Vec<Item<'_>> {
     let states = optimizer.rule().states().iter().map(|name| (OPTIMIZER, *name)).zip(optimizer.states());
     let mut parts = Vec::new();
@@ -530,7 +537,7 @@ fn live<'a>(Stepper { w, optimizer, .. }: &'a Stepper<f32>) -> Vec<&'a [f32]> {
     all.filter(|values| !values.is_empty()).collect()
 }
 
-/// A number of epochs without zeros at its end.
+/// A number of epochs without trailing zeros.
 struct Trim(f64);
 
 impl std::fmt::Display for Trim {
@@ -555,7 +562,7 @@ impl NamedTensor<'_> {
     }
 }
 
-/// The name that a tensor has in a file: its own, or `state/its own` for an optimizer's state.
+/// The name of a tensor in a file: its own, or `state/name` for an optimizer state.
 fn file_name(tensor: &str, state: &str) -> String {
     if state.is_empty() { tensor.to_owned() } else { format!("{state}/{tensor}") }
 }
@@ -585,7 +592,7 @@ pub fn read_weights(checkpoint: &mut Checkpoint, w: &mut Arena<f32>) -> Result<(
     read_arenas(checkpoint, MODEL, vec![(String::new(), w)], Vec::new())
 }
 
-/// Reads the optimizer's states and what the task carries.
+/// Reads the optimizer states and the tensors that the task carries.
 pub fn read_optimizer(
     checkpoint: &mut Checkpoint,
     optimizer: &mut Optimizer<f32>,
@@ -598,7 +605,7 @@ pub fn read_optimizer(
     if held != expected {
         let list = |names: Vec<&str>| if names.is_empty() { "no states".to_owned() } else { names.join(", ") };
         let (held, expected) = (list(held.into_iter().collect()), list(expected.into_iter().collect()));
-        let what = format!("holds {held}; the optimizer that the checkpoint's options name keeps {expected}");
+        let what = format!("contains {held}; the optimizer in the checkpoint's options has {expected}");
         return Err(Error::model(checkpoint.path().join(OPTIMIZER), what));
     }
     let names = optimizer.rule().states().iter().map(|name| name.to_string());
@@ -629,7 +636,7 @@ fn read_arenas(
     checkpoint.read_tensors(file, &mut views)
 }
 
-/// Which tensor is to blame: a weight, else a state of the optimizer, else a gradient, else the loss itself.
+/// The first non-finite tensor: a weight, else an optimizer state, else a gradient, else the loss itself.
 fn not_finite(loss: f64, norm: f64, stepper: &Stepper<f32>, step: u64) -> Error {
     let Stepper { w, g, optimizer, .. } = stepper;
     let weights = w.layout().tensors().map(|(p, tensor)| ("weight", tensor, w.slice(p)));

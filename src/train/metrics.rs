@@ -1,4 +1,4 @@
-//! Reports of a training run: `metrics.jsonl`, one JSON object a line, and the curves drawn from it.
+//! Reports of a training run: `metrics.jsonl`, one JSON object per line, and the curves drawn from it.
 
 use super::checkpoint::{CURVES, METRICS, PARTIAL};
 use super::plot::{Axes, Curve, OTHER, SIZE, TRAIN, VALID, panel, readable};
@@ -12,20 +12,20 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How training goes at one moment.
+/// The metrics of training at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Passes over the training data, with the part of the current one: 1.5 is the middle of the second pass.
+    /// Epochs over the training data, including the fraction of the current one: 1.5 is the middle of the second epoch.
     pub epoch: f64,
     /// Optimizer steps made.
     pub step: u64,
-    /// Target words trained on, repeated passes counted.
+    /// Target words trained on, over all epochs.
     pub tokens: u64,
     /// Time spent training, all runs of this model together.
     pub seconds: f64,
-    /// Target words per second since the last report.
+    /// Target words/s since the last report.
     pub words_per_second: f64,
-    /// Mean natural-log loss a target word since the last report.
+    /// Mean loss per target word, in nats, since the last report.
     #[serde(deserialize_with = "null_is_nan")]
     pub train_loss: f64,
     /// Perplexity on the validation text, if it was evaluated for this report.
@@ -37,12 +37,12 @@ pub struct Report {
     /// Any other measure on the validation data, if it was evaluated for this report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid: Option<Score>,
-    /// The rate of the last step.
+    /// Learning rate of the last step.
     pub learning_rate: f64,
     /// Mean norm of the gradient, before clipping, since the last report.
     #[serde(deserialize_with = "null_is_nan")]
     pub grad_norm: f64,
-    /// The same of single tensors, of models that have some watched.
+    /// The same for individual tensors, if any are watched.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grad_norms: BTreeMap<String, f64>,
 }
@@ -62,27 +62,27 @@ pub struct Metrics {
     dir: PathBuf,
     file: File,
     reports: Vec<Report>,
-    /// Which lines were damaged, and left out.
+    /// Warnings about damaged lines, which were skipped.
     pub warnings: Vec<String>,
     /// When the curves were drawn last, and how long that took.
     drawn: Option<(Instant, Duration)>,
 }
 
 impl Metrics {
-    /// Starts anew in the model directory `dir`.
+    /// Starts with no reports in the model directory `dir`.
     pub fn create(dir: impl AsRef<Path>) -> Result<Self> {
         Self::start(dir.as_ref(), Vec::new(), Vec::new())
     }
 
-    /// Goes on after `step`: later reports are of steps that will be made again, and are dropped. So are damaged lines, with a
-    /// warning: training does not depend on them.
+    /// Resumes after `step`: later reports are of steps that will be repeated, and are dropped. So are damaged lines,
+    /// with a warning: training does not depend on them.
     pub fn resume(dir: impl AsRef<Path>, step: u64) -> Result<Self> {
         let (mut reports, mut warnings) = (Vec::new(), Vec::new());
         for line in lines(&dir.as_ref().join(METRICS))? {
             match line {
                 Ok(report) if report.step <= step => reports.push(report),
                 Ok(_) => {}
-                Err(e) => warnings.push(format!("{e}; the line is left out")),
+                Err(e) => warnings.push(format!("{e}; the line is skipped")),
             }
         }
         Self::start(dir.as_ref(), reports, warnings)
@@ -111,8 +111,8 @@ impl Metrics {
         &self.reports
     }
 
-    /// Draws the curves of all reports to `curves.svg`; `unit` is what targets are. Not so soon after the last time that drawing would take
-    /// more than a small part of the run, unless it is the `last` time.
+    /// Draws the curves of all reports to `curves.svg`; `unit` is the unit of targets. Unless it is the `last` time,
+    /// drawing is skipped if it would take more than a small fraction of the run.
     pub fn draw(&mut self, unit: &str, last: bool) -> Result<()> {
         let start = Instant::now();
         if self.drawn.is_some_and(|(when, took)| !last && start - when < 50 * took) {
@@ -170,8 +170,8 @@ fn lines(path: &Path) -> Result<Vec<Result<Report>>> {
     Ok(all)
 }
 
-/// The drawing, as SVG: perplexity on the training and validation text above (or the loss, and what is measured on the validation
-/// data), speed and learning rate below.
+/// The drawing, as SVG: perplexity on the training and validation text above (or the loss, and what is measured on the
+/// validation data), speed and learning rate below.
 fn curves(reports: &[Report], unit: &str) -> std::result::Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let points = |value: &dyn Fn(&Report) -> Option<f64>| -> Vec<(f64, f64)> {
         let all = reports.iter().filter_map(|report| Some((report.epoch, value(report)?)));
@@ -199,7 +199,7 @@ fn curves(reports: &[Report], unit: &str) -> std::result::Result<String, Box<dyn
         None => "no reports yet".to_owned(),
     };
 
-    let (measured, a_second) = (format!("{measure} on the validation data"), format!("{unit} a second"));
+    let (measured, a_second) = (format!("{measure} on the validation data"), format!("{unit}/s"));
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -285,7 +285,7 @@ mod tests {
         assert!(curves(&nothing, "words").unwrap().contains("mean loss"));
         for (name, reports) in cases {
             let svg = curves(&reports, "words").unwrap();
-            for text in ["perplexity", "epochs", "learning rate", "words a second"] {
+            for text in ["perplexity", "epochs", "learning rate", "words/s"] {
                 assert!(svg.contains(text), "{name} lacks {text}");
             }
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");

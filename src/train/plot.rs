@@ -8,9 +8,9 @@ use std::ops::Range;
 
 /// Pixels of a drawing.
 pub const SIZE: (u32, u32) = (960, 720);
-/// Of what is learned from.
+/// Color of training data.
 pub const TRAIN: RGBColor = RGBColor(31, 119, 180);
-/// Of what is not.
+/// Color of validation data.
 pub const VALID: RGBColor = RGBColor(214, 95, 14);
 /// Of the rest.
 pub const OTHER: RGBColor = RGBColor(70, 120, 80);
@@ -37,7 +37,7 @@ impl Axis {
         let high = values.fold(f64::NEG_INFINITY, f64::max);
         let (low, high) = if low <= high { (low, high) } else { (1.0, 1.0) };
         if log {
-            // A little air, and never less than a factor of about 1.2, so that there is something to see.
+            // A small margin, and a factor of at least about 1.2, so that the curve is visible.
             let margin = (0.04 * (high / low).ln()).max(0.09);
             let (low, high) = (low * (-margin).exp(), high * margin.exp());
             Axis { range: low..high, ticks: log_ticks(low, high), log }
@@ -100,7 +100,7 @@ fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     })
 }
 
-/// A number as people write it: 1,500; 0.05; 1.2e-7.
+/// A number in readable form: 1,500; 0.05; 1.2e-7.
 pub fn readable(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 {

@@ -1,11 +1,11 @@
-//! What a person sees while a model learns, on standard error: standard output is for results.
+//! Progress of training, on standard error: standard output is for results.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// How progress is shown.
 pub enum Style {
-    /// Not at all.
+    /// Nothing.
     Quiet,
     /// A line now and then.
     Lines,
@@ -13,7 +13,7 @@ pub enum Style {
     Bar(Box<dyn Bar>),
 }
 
-/// What a terminal shows of an epoch.
+/// The progress bar of an epoch on a terminal.
 pub trait Bar: Send {
     /// Begins with `done` of `words` done.
     fn begin(&mut self, epoch: &str, words: u64, done: u64);
@@ -33,7 +33,7 @@ const LINE: Duration = Duration::from_secs(10);
 /// Between two drawings of the bar.
 const DRAW: Duration = Duration::from_millis(200);
 
-/// The progress of one epoch after the other.
+/// Progress, epoch by epoch.
 pub struct Progress {
     style: Style,
     out: Box<dyn Write + Send>,
@@ -73,7 +73,7 @@ impl Progress {
         self
     }
 
-    /// Counts other things than words.
+    /// Counts another unit than words.
     pub fn counting(mut self, unit: &'static str) -> Self {
         self.unit = unit;
         self
@@ -91,8 +91,8 @@ impl Progress {
         }
     }
 
-    /// `done` words of the epoch are done; `loss` is a recent mean natural-log loss a word. To be called after every
-    /// step: shows something a few times a second at most, and otherwise only looks at the clock.
+    /// `done` words of the epoch are done; `loss` is a recent mean loss per word, in nats. Call it after every step: it
+    /// updates the display at most a few times per second, and otherwise only checks the clock.
     pub fn update(&mut self, done: u64, loss: f64) {
         let every = match self.style {
             Style::Quiet => return,
@@ -114,7 +114,7 @@ impl Progress {
         } else {
             let percent = 100.0 * done as f64 / self.total.max(1) as f64;
             let epoch = &self.epoch;
-            // Nobody may be listening any more; training goes on.
+            // Standard error may be closed; training continues.
             _ = writeln!(self.out, "{epoch}  {percent:.0}%  {state}");
         }
     }
@@ -122,7 +122,7 @@ impl Progress {
     /// Prints a line, above the bar if there is one.
     pub fn say(&mut self, line: &str) {
         let out = &mut self.out;
-        // Nobody may be listening any more.
+        // Standard error may be closed.
         let mut print = || _ = writeln!(out, "{line}");
         match &mut self.style {
             Style::Quiet => {}

@@ -1,12 +1,13 @@
-//! Saving while training goes on: a thread of its own hashes and writes what the training loop hands to it between steps.
+//! Saving during training: a separate thread hashes and writes what the training loop hands over between steps.
 //!
-//! A checkpoint is of one moment. Tensors that every step writes wholly are copied at that moment. Of a table, of which a step
-//! writes few rows, the loop hands over block after block, in the order of the file; a row that a step is about to write and
-//! that is not handed over yet is copied before, and its copy goes in its place. So the bytes are those of a checkpoint written
-//! while training waits, and nothing is read by one thread while another writes it.
+//! A checkpoint is a snapshot of one moment. Tensors that every step writes entirely are copied at that moment. Tables,
+//! of which a step writes few rows, are handed over block by block, in the order of the file; a row that a step is
+//! about to write before it has been handed over is copied first, and the copy is saved in its place. So the bytes are
+//! those of a checkpoint written while training waits, and nothing is read by one thread while another writes it.
 //!
-//! Memory is bounded: by blocks under way, and by a limit on rows set aside: beyond it training waits for the disk. When tensors
-//! that are to be copied are larger than 16 MiB together, nothing is copied and training waits for the whole checkpoint.
+//! Memory is bounded by the number of blocks in flight and by a limit on copied rows, beyond which training waits for
+//! the disk. If the tensors to be copied exceed 16 MiB in total, nothing is copied and training waits for the whole
+//! checkpoint.
 
 use super::checkpoint::MODEL;
 use super::tensor_file::{self, Spec};
@@ -25,20 +26,21 @@ use std::thread::JoinHandle;
 struct Limits {
     /// Numbers in a block.
     block: usize,
-    /// Blocks under way while training goes on.
+    /// Blocks in flight while training continues.
     blocks: usize,
-    /// Bytes of tensors that are copied, and the least limit of rows set aside; of a larger checkpoint it is a part of 32.
+    /// Limit in bytes of copied tensors, and the smallest limit of copied rows; for a larger checkpoint it is 1/32 of
+    /// its size.
     copied: usize,
 }
 
 const LIMITS: Limits = Limits { block: 1 << 16, blocks: 64, copied: 16 << 20 };
-/// Blocks under way while training waits for all of them.
+/// Blocks in flight while training waits for all of them.
 const WAITING: usize = 4;
-/// Bytes that a row set aside takes beside its numbers.
+/// Bytes of a copied row besides its numbers.
 const A_ROW: usize = 16;
 
 impl Limits {
-    /// The most bytes of rows that are set aside for a checkpoint of `bytes`.
+    /// Maximum bytes of copied rows for a checkpoint of `bytes`.
     fn aside(&self, bytes: usize) -> usize {
         (bytes / 32).max(self.copied)
     }
@@ -55,7 +57,7 @@ pub struct Item<'a> {
     pub shape: Vec<usize>,
     /// Its values.
     pub data: &'a [f32],
-    /// For a table of which a step changes no rows but those that it tells as touched: which table, and how many rows it has.
+    /// For a table of which a step changes only the rows that it lists as touched: the table and its number of rows.
     pub table: Option<(TensorId, usize)>,
 }
 
@@ -67,7 +69,7 @@ pub struct Saver {
     pending: Option<Pending>,
 }
 
-/// A checkpoint under way.
+/// A checkpoint in progress.
 #[derive(Debug)]
 struct Pending {
     /// Whether it is the best so far.
@@ -142,7 +144,7 @@ impl Aside {
     }
 }
 
-/// What the thread is told of a file: its name, what comes before the values, and the name and length of each tensor.
+/// A file to be written by the thread: its name, the bytes before the values, and the name and length of each tensor.
 struct Stream {
     file: &'static str,
     preamble: Vec<u8>,
@@ -155,7 +157,7 @@ impl Saver {
         Saver { writer: Arc::new(writer), limits: LIMITS, pending: None }
     }
 
-    /// The most bytes that saving takes, beside the tensors: `copied` in those that every step writes, `tables` in the others.
+    /// Maximum bytes that saving takes besides the tensors: `copied` in those that every step writes, `tables` in the others.
     pub fn bytes(copied: usize, tables: usize) -> usize {
         let Limits { block, blocks, copied: most } = LIMITS;
         if copied > most {
@@ -164,13 +166,14 @@ impl Saver {
         copied + tables.min(block * blocks * 4) + tables.min(LIMITS.aside(copied + tables))
     }
 
-    /// Whether a checkpoint is under way.
+    /// Whether a checkpoint is in progress.
     pub fn is_busy(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Begins a checkpoint of this moment, as [`Writer::save`] would write it with the small files `files`; one that is under way
-    /// is finished before. `live` are the values of its parts, which have not changed but for rows told to [`Saver::keep`].
+    /// Begins a checkpoint of this moment, as [`Writer::save`] would write it with the small files `files`; one that is
+    /// under way is finished before. `live` are the values of its parts, which have not changed but for rows told to
+    /// [`Saver::keep`].
     ///
     /// # Errors
     /// What went wrong with the one before.
@@ -229,8 +232,8 @@ impl Saver {
         if waits { self.finish(live) } else { self.advance(live) }
     }
 
-    /// Before a step writes the rows `touched` of tables: copies those that the checkpoint under way still needs. `live` are the
-    /// values of its parts, in their order. Whatever else writes rows calls [`Saver::finish`] before.
+    /// Before a step writes the rows `touched` of tables: copies those that the checkpoint under way still needs.
+    /// `live` are the values of its parts, in their order. Whatever else writes rows calls [`Saver::finish`] before.
     pub fn keep<'g>(&mut self, live: &[&[f32]], touched: impl Iterator<Item = (TensorId, &'g [u32])>) {
         let Some(pending) = &mut self.pending else { return };
         for (touched, touched_rows) in touched {
@@ -259,7 +262,7 @@ impl Saver {
         if pending.thread.is_finished() { self.join() } else { Ok(()) }
     }
 
-    /// Waits until the checkpoint under way is on the disk.
+    /// Waits until the checkpoint in progress is on the disk.
     ///
     /// # Errors
     /// As [`Saver::advance`].
@@ -269,7 +272,8 @@ impl Saver {
         self.join()
     }
 
-    /// Leaves the checkpoint under way for one of a later moment that is to be begun at once, unless it is the best or was handed over.
+    /// Leaves the checkpoint under way for one of a later moment that is to be begun at once, unless it is the best or
+    /// was handed over.
     pub fn give_way(&mut self) {
         if self.pending.as_ref().is_some_and(|pending| !pending.best) {
             // An error of the disk comes again with the next, or is over.
@@ -568,8 +572,8 @@ mod tests {
         }
     }
 
-    /// Every operation fails once: the error is reported by the next step, the next save or the end, and the checkpoint before is
-    /// there, as is the one after.
+    /// Every operation fails once: the error is reported by the next step, the next save or the end, and the checkpoint
+    /// before is there, as is the one after.
     #[test]
     fn a_disk_that_fails_meanwhile() {
         let limits = Limits { block: 100, blocks: 2, copied: 1 << 20 };

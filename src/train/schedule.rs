@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleKind {
-    /// Always the same.
+    /// Constant.
     Constant,
-    /// Halved whenever an evaluation is not better than all before it.
+    /// Halved whenever an evaluation does not improve on the best.
     Plateau,
-    /// Down to zero over the planned steps.
+    /// Decays linearly to zero over the planned steps.
     Linear,
 }
 
@@ -26,7 +26,7 @@ pub enum Measure {
     CrossEntropy,
     /// F1 of entities, 0 to 1: the higher, the better.
     F1,
-    /// The share of targets that are found, 0 to 1: the higher, the better.
+    /// The fraction of correct predictions, 0 to 1: the higher, the better.
     Accuracy,
     /// Area under the ROC curve, 0 to 1: the higher, the better.
     Auc,
@@ -85,7 +85,7 @@ impl Score {
     }
 }
 
-/// The value with its name, as people read it.
+/// The value with its name, as readable text.
 impl std::fmt::Display for Score {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let Score { measure, value } = self;
@@ -112,7 +112,7 @@ impl Best {
     }
 }
 
-/// A learning rate over time. It is saved with the training state, and goes on as if it had never been away.
+/// A learning rate schedule. It is saved with the training state, so that a resumed run continues it exactly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     kind: ScheduleKind,
@@ -140,12 +140,12 @@ impl Schedule {
         }
     }
 
-    /// Goes on under the kind, rate and plan of `now`, with what this one has learnt from evaluations.
+    /// Changes to the kind, rate and plan of `now`, keeping the history of evaluations.
     pub fn revise(&mut self, now: Schedule) {
         (self.kind, self.base, self.planned_steps) = (now.kind, now.base, now.planned_steps);
     }
 
-    /// Takes note of an evaluation on the validation text.
+    /// Records an evaluation on the validation data.
     pub fn evaluated(&mut self, score: Score) {
         if !self.best.improves(score) && self.kind == ScheduleKind::Plateau {
             self.factor *= 0.5;
@@ -158,11 +158,11 @@ impl Schedule {
 pub struct Verdict {
     /// It is the best so far.
     pub best: bool,
-    /// There was nothing better for too long.
+    /// There was no improvement for too long.
     pub stop: bool,
 }
 
-/// Stops a run that no longer gets better, and knows its best step. Saved with the training state.
+/// Early stopping, which also records the best step. Saved with the training state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EarlyStopping {
     patience: Option<u64>,
@@ -180,15 +180,15 @@ impl EarlyStopping {
         EarlyStopping { patience, best: Best::default(), since_best: 0, kept: Best::default(), best_step: None }
     }
 
-    /// Takes note of the evaluation after optimizer step `step`.
+    /// Records the evaluation after optimizer step `step`.
     pub fn evaluated(&mut self, step: u64, score: Score) -> Verdict {
         self.since_best = if self.best.improves(score) { 0 } else { self.since_best + 1 };
         let best = self.glimpsed(step, score);
         Verdict { best, stop: self.patience.is_some_and(|patience| self.since_best >= patience.max(1)) }
     }
 
-    /// Takes note of an evaluation that only a run of so many steps asks for, not one that goes on: it may be the
-    /// best, which is reported, but patience does not count it, so that the run can go on as if it had never ended here.
+    /// Records an evaluation that takes place only because the run stops here: it may be the best, which is returned,
+    /// but patience does not count it, so that a resumed run continues as if it had never stopped.
     pub fn glimpsed(&mut self, step: u64, score: Score) -> bool {
         let best = self.kept.improves(score);
         if best {
@@ -197,7 +197,7 @@ impl EarlyStopping {
         best
     }
 
-    /// Goes on with another patience.
+    /// Changes the patience.
     pub fn revise(&mut self, patience: Option<u64>) {
         self.patience = patience;
     }

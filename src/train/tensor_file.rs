@@ -107,7 +107,7 @@ pub fn file_bytes(tensors: &[Tensor<'_>]) -> u64 {
     tensors.iter().map(|t| (t.data.bytes() + header(t)) as u64).sum::<u64>() + 1024
 }
 
-/// What is said of a tensor before its values.
+/// The description of a tensor before its values.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec<'a> {
     name: &'a str,
@@ -223,8 +223,9 @@ impl Header {
         file.read_exact(&mut length).map_err(io_error)?;
         let json_len = u64::from_le_bytes(length);
         if json_len > MAX_HEADER {
-            let what =
-                format!("is no safetensors file: found a header length of {json_len}, expected at most {MAX_HEADER}");
+            let what = format!(
+                "is not a safetensors file: found a header length of {json_len}, expected at most {MAX_HEADER}"
+            );
             return Err(Error::model(path, what));
         }
         let start = 8 + json_len;
@@ -234,11 +235,11 @@ impl Header {
         let mut json = vec![0; json_len as usize];
         file.read_exact(&mut json).map_err(io_error)?;
         let tensors: Metadata = serde_json::from_slice(&json)
-            .map_err(|e| Error::model(path, format!("is no safetensors file: its header is wrong: {e}")))?;
+            .map_err(|e| Error::model(path, format!("is not a safetensors file: invalid header: {e}")))?;
         match start.checked_add(tensors.data_len() as u64) {
             Some(needed) if needed == len => Ok(Header { start, tensors }),
             Some(needed) if needed < len => {
-                let what = format!("has surplus bytes: found {len}, expected {needed}");
+                let what = format!("has trailing bytes: found {len}, expected {needed}");
                 Err(Error::model(path, what))
             }
             Some(needed) => Err(truncated(needed)),
@@ -308,7 +309,7 @@ impl Header {
         if let Some(name) =
             self.tensors.offset_keys().iter().find(|name| targets.iter().all(|target| target.name != **name))
         {
-            return Err(Error::model(path, format!("holds the tensor {name}, which this model does not have")));
+            return Err(Error::model(path, format!("contains the tensor {name}, which this model does not have")));
         }
         for target in targets {
             let at = self.tensors.info(target.name).map_or(0, |info| info.data_offsets.0);

@@ -1,4 +1,5 @@
-//! Writing model directories: one process at a time, and nothing counts before it is whole and on the disk.
+//! Writing of model directories: by one process at a time, with checkpoints that become visible only when complete and
+//! on the disk.
 
 use super::checkpoint::{
     CURVES, Checkpoint, MANIFEST, METRICS, MODEL, ModelDir, PARTIAL, Purpose, VERSION, hex, is_plain, names,
@@ -15,9 +16,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 const LOCK: &str = "lock";
-/// A checkpoint that makes place for another of the same step.
+/// A checkpoint that is being replaced by another of the same step.
 const REPLACED: &str = ".replaced-";
-/// A damaged checkpoint that a resumed run has passed over.
+/// A damaged checkpoint that a resumed run has skipped.
 const DAMAGED: &str = "damaged-";
 const SAVING: &str = "saving the checkpoint";
 
@@ -47,7 +48,7 @@ pub struct Writer {
     lock: File,
     /// The checkpoints of the model that this one replaces; they go when the first of this one is in place.
     replaces: Mutex<Vec<u64>>,
-    /// What the file system cannot do, of which the user should know.
+    /// Limitations of the file system that the user should know about.
     pub warnings: Vec<String>,
 }
 
@@ -68,14 +69,14 @@ impl Writer {
                 || is_litter(name)
         };
         if let Some(foreign) = names(path)?.iter().find(|name| !ours(name)) {
-            let what = format!("holds {foreign}, which is not wordmill's; give a new or empty directory");
+            let what = format!("contains {foreign}, which is not a file of wordmill; give a new or empty directory");
             return Err(Error::model(path, what));
         }
         let dir = ModelDir { path: path.to_owned() };
         match dir.steps()?.last() {
             Some(step) if !force => {
                 let what =
-                    format!("holds a model of {step} steps; continue it with --resume or replace it with --force");
+                    format!("contains a model of {step} steps; continue it with --resume or replace it with --force");
                 Err(Error::model(path, what))
             }
             _ => Ok(()),
@@ -113,7 +114,10 @@ impl Writer {
         writer.sweep()?;
         let dir = ModelDir::open(path)?;
         if dir.is_checkpoint() {
-            return Err(Error::model(path, "is a single checkpoint; training goes on in the directory that holds it"));
+            return Err(Error::model(
+                path,
+                "is a single checkpoint; resume training in the directory that contains it",
+            ));
         }
         let checkpoint = dir.load_newest(Purpose::Resume)?;
         for step in dir.steps()?.into_iter().filter(|&step| step > checkpoint.step()) {
@@ -359,7 +363,7 @@ impl Writer {
                 return Err(Error::model(path, what));
             }
             Err(TryLockError::Error(e)) if has_no_locks(&e) => warnings.push(format!(
-                "{}: this file system has no locks ({e}); going on without: start no second run that writes there",
+                "{}: this file system does not support locks ({e}); continuing without: do not start a second run that writes there",
                 file.display()
             )),
             Err(TryLockError::Error(e)) => return Err(io_error(e)),

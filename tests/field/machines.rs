@@ -1,8 +1,8 @@
 //! Signals, file systems, standard streams, other programs.
 //!
-//! Failing calls are made by a small C library that is loaded before the C library (`failing.c`): it sees what the standard library of
-//! Rust and rustix (which is built on the C library for this) call, so that it is the call itself that fails, not something before it.
-//! Where there is no `cc`, those tests are skipped.
+//! Failing calls are made by a small C library that is loaded before the C library (`failing.c`): it sees what the
+//! standard library of Rust and rustix (which is built on the C library for this) call, so that it is the call itself
+//! that fails, not something before it. Where there is no `cc`, those tests are skipped.
 #![cfg(target_os = "linux")]
 
 use crate::program::{Desk, Run, SMALL_LM, SMALL_NER, text};
@@ -152,7 +152,8 @@ fn hangup_and_spent_time_save_as_sigterm_does() {
         wait(&mut child, || newest(&desk.path().join(signal)).is_some());
         send(&child, signal);
         if signal != "TERM" {
-            // A lost terminal sends its signal more than once, and so does a limit of processor time: no second of those ends at once.
+            // A lost terminal sends its signal more than once, and so does a limit of processor time: no second of
+            // those ends at once.
             send(&child, signal);
         }
         let run = end(child).refuses(128 + number, &[&format!("stopped by {name}; continue with: "), "--resume"]);
@@ -745,8 +746,7 @@ fn pytorch_files_from_elsewhere() {
     import(&whole, "integers").refuses(4, &["embedding.weight: found I32"]);
     // Pickles, with the command that makes a safetensors file.
     for start in [&b"PK\x03\x04\0\0\0\0archive/data.pkl"[..], b"\x80\x02\x8a\nl\xfc\x9cF"] {
-        let parts =
-            ["a pickle of PyTorch", "python -c", "torch.load('a model.pt'", "save_file(", "'a model.safetensors'"];
+        let parts = ["a PyTorch pickle", "python -c", "torch.load('a model.pt'", "save_file(", "'a model.safetensors'"];
         desk.file("a model.pt", start);
         let output = desk.command(["import", "a model.pt", "--vocab", "vocab", "--out", "y"]).output().unwrap();
         Run::of(output).refuses(3, &parts);

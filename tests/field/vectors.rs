@@ -159,7 +159,7 @@ fn neighbors_of_zero_vectors_are_not_nan() {
     assert!(run.out.contains("dog") && !run.out.contains("zero") && !run.out.contains("NaN"), "{}", run.out);
     desk.run("neighbors w zero")
         .works()
-        .warns(&["`zero` has no neighbors: its vector, or every other one, is all zeros"]);
+        .warns(&["`zero` has no neighbours: its vector, or every other one, is all zeros"]);
 }
 
 #[test]

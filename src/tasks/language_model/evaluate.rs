@@ -18,32 +18,32 @@ use std::time::Instant;
 pub(in crate::tasks) const LANES: usize = 64;
 pub(in crate::tasks) const STEPS: usize = 32;
 const BURN_IN: usize = 512;
-/// Words that a lane has at least, if the text has more.
+/// Minimum number of words per lane, if the text has more.
 const LEAST: usize = 512;
 
-/// Evaluates on a text in parallel lanes: every word is a target once, and every lane begins by reading the words before its
-/// part, so that the result is that of one pass to about four digits, whatever the number of lanes.
+/// Evaluates a text in parallel lanes: every word is a target once, and every lane first reads the words before its
+/// part, so that the result agrees with a single pass to about four digits for any number of lanes.
 pub struct Evaluator {
     space: Space<f32>,
     lanes: usize,
     inputs: Vec<u32>,
     targets: Vec<u32>,
     out: Vec<f64>,
-    /// Ends an evaluation when a signal is raised.
+    /// Stop an evaluation when a signal is raised.
     pub(super) signals: Option<Signals>,
-    /// The targets' logits, of a model that learns to be normalised.
+    /// The targets' logits, for a model trained to be self-normalised.
     logits: Vec<f64>,
 }
 
-/// What an evaluation finds.
+/// The result of an evaluation.
 #[derive(Clone, Copy, Debug)]
 pub struct Evaluated {
     /// The mean loss in nats.
     pub loss: f64,
-    /// The mean and the standard deviation of ln Z, the logarithm of the sum of e^o over the words, of a model that learns to keep it
-    /// where [`LanguageModel::ln_z`] says.
+    /// The mean and the standard deviation of ln Z, the logarithm of the sum of e^o over the words, for a model trained
+    /// to keep it at [`LanguageModel::ln_z`].
     pub ln_z: Option<(f64, f64)>,
-    /// The mean loss of known words only, without the ends of lines; none if there is none.
+    /// The mean loss of known words only, without the ends of lines; `None` if there are none.
     pub known: Option<f64>,
 }
 
@@ -77,9 +77,9 @@ impl Evaluator {
         model.space_bytes::<f32>(STEPS, Self::lanes(words), false)
     }
 
-    /// Measures all words of `ids`, each given those before it; the first follows `eos`. Words other than `unk` and `eos` are also
-    /// measured apart. The loss is NaN if a signal that
-    /// [`crate::train::fit::Task::heed`] has told it of has ended it.
+    /// Evaluates all words of `ids`, each given those before it; the first follows `eos`. Words other than `unk` and
+    /// `eos` are also evaluated separately. The loss is NaN if a signal passed to [`crate::train::fit::Task::heed`] has
+    /// interrupted it.
     pub fn evaluate(&mut self, model: &LanguageModel, w: &Arena<f32>, ids: &[u32], [unk, eos]: [u32; 2]) -> Evaluated {
         let (lanes, length) = (self.lanes, ids.len().div_ceil(self.lanes));
         // The word before target i, for all i that a lane may reach.
@@ -138,35 +138,36 @@ impl Evaluator {
 /// How well a model predicts a text.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
-    /// e to the mean loss.
+    /// The exponential of the mean loss.
     pub perplexity: f64,
     /// The mean loss in nats.
     pub loss: f64,
     /// The mean loss in bits.
     pub bits_per_word: f64,
-    /// Of known words only, without the ends of lines.
+    /// Perplexity of known words only, without the ends of lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_of_known_words: Option<f64>,
-    /// Of a model of --loss nce: the mean of ln Z over the text, its standard deviation, and what it was trained to be.
+    /// For a model trained with --loss nce: the mean of ln Z over the text, its standard deviation, and the value it
+    /// was trained towards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ln_z: Option<[f64; 3]>,
-    /// Words, ends of lines included.
+    /// Words, including ends of lines.
     pub tokens: usize,
     /// Lines.
     pub lines: u64,
-    /// Lines of the whole text, where a subset of them was measured.
+    /// Lines of the whole text, if a subset of them was evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_lines: Option<u64>,
     /// Words that the model does not know.
     pub unknown: u64,
-    /// Their share.
+    /// Their fraction.
     pub unknown_rate: f64,
-    /// How fast they were read.
+    /// Speed of the evaluation.
     pub words_per_second: f64,
 }
 
 impl Trained {
-    /// Measures the model on the text in `file`.
+    /// Evaluates the model on the text in `file`.
     pub fn evaluate_text(&self, file: &Path, how: &Measuring, inputs: &Inputs) -> Result<Evaluation> {
         let strips = how.strip_marks || self.vocabulary.strips_marks();
         let vocabulary = &self.vocabulary.clone().stripping_marks(strips);
@@ -202,11 +203,11 @@ impl Trained {
 }
 
 impl Evaluation {
-    /// For people.
+    /// As readable text.
     pub fn text(&self) -> String {
         let Evaluation { perplexity, loss, bits_per_word, tokens, lines, unknown, .. } = self;
         let ln_z = self.ln_z.map_or(String::new(), |[mean, deviation, taken]| {
-            format!("\nln Z {mean:.4} ± {deviation:.4}, trained to be {taken}")
+            format!("\nln Z {mean:.4} ± {deviation:.4}, trained towards {taken}")
         });
         let known = self.perplexity_of_known_words.map_or(String::new(), |perplexity| {
             format!("\nperplexity {perplexity:.3} without unknown words and ends of lines")
@@ -214,7 +215,7 @@ impl Evaluation {
         let part = self.of_lines.map_or(String::new(), |all| format!(", a fixed random subset of {all}"));
         format!(
             "perplexity {perplexity:.3}{known}\nloss {loss:.5} nats per word, {bits_per_word:.4} bits per word{ln_z}\n\
-             {} in {}{part} (line ends counted), {unknown} unknown ({:.2} %)",
+             {} in {}{part} (including line ends), {unknown} unknown ({:.2} %)",
             counted(tokens, "word"),
             counted(lines, "line"),
             100.0 * self.unknown_rate

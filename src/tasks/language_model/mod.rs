@@ -23,15 +23,15 @@ use crate::text::{Inputs, Vocabulary};
 use crate::train::checkpoint::Checkpoint;
 use std::path::Path;
 
-/// The option of a run whose texts are read without marks around their lines.
+/// The option of a run whose texts are read without sentence markers.
 pub const STRIP_MARKS: &str = "strip-marks";
 
-/// An error if this machine does not have such products.
+/// An error if this machine does not support products of this precision.
 pub fn check_precision(precision: Precision) -> Result<()> {
     if precision.available() {
         return Ok(());
     }
-    let what = format!("--precision bf16 needs a processor with AVX-512 BF16; this one is used with {}", isa());
+    let what = format!("--precision bf16 needs a processor with AVX-512 BF16; the instruction set in use is {}", isa());
     Err(Error::Usage(what))
 }
 
@@ -46,14 +46,14 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// The ln Z that the model, which is in `dir`, was trained to be normalised with; said on standard error.
+    /// The ln Z that the model in `dir` was trained to be normalised with; it is reported on standard error.
     pub fn self_normalised(&self, dir: &Path) -> Result<f64> {
         let Some(ln_z) = self.model.ln_z() else {
             let what =
-                format!("--self-normalised is for models that --loss nce has trained; {} is not one", dir.display());
+                format!("--self-normalised is only for models trained with --loss nce; {} is not one", dir.display());
             return Err(Error::Usage(what));
         };
-        say(&format!("scores are not summed over the words: their ln Z is taken for {ln_z}, as in training"));
+        say(&format!("scores are not summed over the vocabulary: ln Z is assumed to be {ln_z}, as in training"));
         Ok(ln_z)
     }
 }
@@ -86,9 +86,9 @@ impl Model for Trained {
         let reset = saved.reset_at.is_none_or(|word| (word as usize) < saved.words);
         let numbers = (1..=64).contains(&saved.layers) && saved.at_test > 0.0 && saved.at_test <= 1.0;
         if !(widths && loss && reset && numbers) {
-            return Err(Error::model(config, "has sizes that no model has"));
+            return Err(Error::model(config, "has invalid sizes"));
         }
-        // Whoever reads a model does not train it.
+        // A loaded model is not trained.
         let model = LanguageModel::new(Config { precision: Precision::F32, ..saved });
         let w = read_arena(checkpoint, model.layout())?;
         Ok(Trained { model, w, vocabulary })

@@ -1,4 +1,4 @@
-//! A language model as the training loop sees it.
+//! A language model as a task of the training loop.
 
 use super::evaluate::Evaluator;
 use crate::kernels::dropout::Keep;
@@ -14,18 +14,18 @@ use crate::train::schedule::{Measure, Score};
 use rand::RngExt;
 use std::sync::Arc;
 
-/// Words on which a model that learns from samples is checked at the end of its run: fewer where each costs a large vocabulary.
+/// Number of words on which a model trained on samples is checked at the end of its run: fewer for a large vocabulary.
 fn checked(model: &LanguageModel) -> usize {
     (1_usize << 24).div_ceil(model.config().words).clamp(32, 512)
 }
 
-/// A language model and the text it learns from.
+/// A language model and its training text.
 pub struct LmTask<'a> {
     model: &'a LanguageModel,
     lanes: Lanes<'a>,
     windows: Windows,
     valid: Option<(&'a [u32], Evaluator)>,
-    /// For the check at the end, of a model that learns from samples.
+    /// For the check at the end, if the model is trained on samples.
     check: Option<Evaluator>,
     special: [u32; 2],
     space: Space<f32>,
@@ -37,7 +37,7 @@ pub struct LmTask<'a> {
     files: Vec<SmallFile>,
 }
 
-/// What an [`LmTask`] is made of.
+/// The parts of an [`LmTask`].
 pub struct LmData<'a> {
     /// The model.
     pub model: &'a LanguageModel,
@@ -55,16 +55,16 @@ pub struct LmData<'a> {
     pub special: [u32; 2],
     /// Dropout.
     pub keep: Keep,
-    /// Probability that a lane begins a window with a state of zero.
+    /// Probability that the state of a lane is reset to zero before a window.
     pub forget: f64,
-    /// The run's seed.
+    /// The random seed of the run.
     pub seed: u64,
     /// The small files of a checkpoint.
     pub files: Vec<SmallFile>,
 }
 
 impl<'a> LmTask<'a> {
-    /// Bytes of the memory that evaluation takes, on a validation text of so many words, and at the end.
+    /// Bytes of memory for evaluation, on a validation text of `valid` words and at the end.
     pub fn evaluation_bytes(model: &LanguageModel, valid: Option<usize>) -> usize {
         let checked = model.recipe().map(|_| checked(model));
         [valid, checked].into_iter().flatten().map(|words| Evaluator::bytes(model, words)).sum()
@@ -146,7 +146,7 @@ impl Task for LmTask<'_> {
         Outcome { loss, targets: ((window.len() - window.loss_from) * self.lanes.lanes()) as u64 }
     }
 
-    /// Over all words also where a step's is over a sample, of which the loss of a worthless model may be low.
+    /// Over all words, even if the loss of a step is over a sample, which may be low for a diverged model.
     fn loss_after(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> f64 {
         let window = self.windows.get((step % self.steps_per_epoch()) as usize);
         let lanes = self.lanes.lanes();

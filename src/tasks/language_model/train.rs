@@ -18,49 +18,49 @@ use crate::train::optimizer::Rule;
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What is learned from which text, and how.
+/// What to train on which text, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The text: one sentence per line, words separated by spaces.
     pub train: PathBuf,
-    /// Text to measure perplexity on after every epoch.
+    /// Validation text; its perplexity is computed after every epoch.
     pub valid: Option<PathBuf>,
     /// Validate on about so many words only.
     pub eval_tokens: Option<usize>,
-    /// Words seen less often are unknown.
+    /// Words that occur less often are unknown.
     pub min_count: u64,
     /// Keep the most frequent words only.
     pub max_vocab: Option<usize>,
-    /// Marks of other tools in the text.
+    /// Sentence markers of other tools in the text.
     pub marks: Marks,
-    /// The model, but for what the text decides: its words, the id of `reset_at`, and the tails of an adaptive softmax.
+    /// The model, except for what depends on the text: its words, the id of `reset_at`, and the tails of an adaptive softmax.
     pub model: Config,
-    /// Words that the tails of an adaptive softmax begin with; without them, those that make a step shortest.
+    /// Ranks of the first word of each tail of an adaptive softmax; without them, those that minimise the time of a step.
     pub cutoffs: Option<Vec<usize>>,
-    /// What the units of each tail are divided by, to make those of the next.
+    /// Factor by which the units of each tail are reduced from those of the tail before it.
     pub tail_divisor: usize,
-    /// Begin every sentence with a state of zero.
+    /// Reset the state to zero at the beginning of every sentence.
     pub reset_at_eos: bool,
-    /// BPTT length: steps that a gradient goes back in time.
+    /// BPTT length: time steps that gradients are propagated back.
     pub tau: usize,
     /// Steps the window advances.
     pub stride: usize,
     /// Dropout.
     pub keep: Keep,
-    /// Probability that a lane begins a window with a state of zero.
+    /// Probability that the state of a lane is reset to zero before a window.
     pub forget: f64,
-    /// How weights begin.
+    /// Initialisation of the weights.
     pub init: Init,
-    /// A file of what is fast on this machine, of which threads and sizes are taken.
+    /// A tuning file, from which the number of threads and the block sizes are read.
     pub tuning: Option<PathBuf>,
-    /// Threads to learn with in place of those of `tuning`; 0: none.
+    /// Number of threads that overrides that of `tuning`; 0: not set.
     pub threads: usize,
     /// The run.
     pub run: run::Plan,
 }
 
 impl Plan {
-    /// The defaults of the program: a simple recurrent net.
+    /// The defaults of the program: a simple recurrent network.
     pub fn new(train: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
         Plan {
             train: train.into(),
@@ -84,12 +84,12 @@ impl Plan {
         }
     }
 
-    /// Whether a step learns from a sample of the words.
+    /// Whether a step is computed over a sample of the words.
     fn samples(&self) -> bool {
         matches!(self.model.loss, Loss::Sampled { .. })
     }
 
-    /// The loss for words with `counts`: the tails of an adaptive softmax are chosen, or as asked for.
+    /// The loss for words with `counts`: the tails of an adaptive softmax are as requested, or chosen automatically.
     fn loss(&self, counts: &[u64]) -> Result<Loss> {
         if !matches!(self.model.loss, Loss::Adaptive { .. }) {
             return Ok(self.model.loss.clone());
@@ -100,10 +100,9 @@ impl Plan {
             return Ok(Loss::Adaptive { tails });
         };
         match cutoffs.last().filter(|&&last| last >= counts.len()) {
-            Some(last) => Err(Error::Usage(format!(
-                "--cutoffs {last}: expected less than the {} words of the text",
-                counts.len()
-            ))),
+            Some(last) => {
+                Err(Error::Usage(format!("--cutoffs {last}: expected less than the vocabulary size, {}", counts.len())))
+            }
             None => Ok(Loss::Adaptive { tails: clusters::tails_at(cutoffs, hidden, self.tail_divisor) }),
         }
     }
@@ -114,7 +113,7 @@ impl Plan {
         LanguageModel::new(Config { words, reset_at, loss, ..self.model.clone() })
     }
 
-    /// Takes what [`Plan::tuning`] says for a vocabulary of `words`, where the plan does not say it itself.
+    /// Applies [`Plan::tuning`] for a vocabulary of `words` words to settings that the plan leaves open.
     fn tune(&mut self, words: usize, run: &mut Run) -> Result<()> {
         let Some(path) = &self.tuning else { return Ok(()) };
         let path = tuning::place(path)?;
@@ -135,7 +134,12 @@ impl Plan {
         let Some(entry) = tuning.find(&subject) else {
             let kind = if subject.sampled { "with a sampled loss" } else { "with the full softmax" };
             let model = format!("no {:?} {kind} in {precision:?} on {}", subject.cell, subject.isa);
-            return Err(Error::input(&path, 0, model.to_lowercase(), "an entry for one, as wordmill tune makes"));
+            return Err(Error::input(
+                &path,
+                0,
+                model.to_lowercase(),
+                "an entry for such a model, as written by wordmill tune",
+            ));
         };
         let (found, Sizes { shard, chunk, block }) = (entry.sizes, self.model.sizes);
         self.model.sizes =
@@ -151,7 +155,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Makes the batch smaller, and then the windows shorter, where the text has not as many words.
+    /// Reduces the batch size, and then the BPTT length, if the text has too few words.
     fn fit_batch(&mut self, tokens: usize, inputs: &Inputs) -> Result<()> {
         let targets = tokens.saturating_sub(1);
         let batch = &mut self.run.batch;
@@ -160,17 +164,17 @@ impl Plan {
             return Ok(());
         }
         let words = counted(tokens, "word");
-        let given = format!("{words}, fewer than --batch {batch} lanes of --tau {} steps need", self.tau);
+        let given = format!("{words}, too few for --batch {batch} lanes of --tau {} steps", self.tau);
         self.tau = self.tau.min(targets);
         self.stride = self.stride.min(self.tau);
         *batch = (targets / self.tau).max(1);
         let fits = format!("--batch {batch} --tau {}", self.tau);
         let notice = Notice::of_file(&self.train, 0, given).done(format!("trained with {fits}"));
-        inputs.warn(notice.option(format!("{fits} asks for this")))
+        inputs.warn(notice.option(format!("{fits} selects this explicitly")))
     }
 
-    /// Bytes that training allocates: weights, gradients and optimizer states, the working memory of steps and evaluation, and that of
-    /// saving.
+    /// Bytes that training allocates: weights, gradients and optimizer states, the working memory of steps and
+    /// evaluation, and that of saving.
     fn bytes(&self, model: &LanguageModel, valid: Option<usize>) -> usize {
         let batch = self.run.batch;
         let touched = self.tau * batch + model.samples(batch);
@@ -179,10 +183,10 @@ impl Plan {
             + LmTask::evaluation_bytes(model, valid)
     }
 
-    /// Options with which the run would fit in `room` bytes, each alone.
+    /// Options each of which alone would make the run fit in `room` bytes.
     fn what_fits(&self, vocabulary: &Vocabulary, valid: Option<usize>, room: usize) -> Vec<String> {
         let fits = |plan: &Plan, words: usize| {
-            // Cutoffs may lie beyond fewer words.
+            // Cutoffs may lie beyond a smaller vocabulary.
             let Ok(loss) = plan.loss(&vocabulary.counts()[..words]) else { return false };
             let model = plan.model(words, vocabulary.eos().min(words as u32 - 1), loss);
             memory::predicted_peak(plan.bytes(&model, valid)) <= room
@@ -212,7 +216,7 @@ impl Plan {
     }
 }
 
-/// Trains, inside a pool of threads.
+/// Trains, inside a thread pool.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     check_precision(plan.model.precision)?;
     let progress = if plan.samples() { progress.without_perplexity() } else { progress };
@@ -224,14 +228,16 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     if let Some(token) = &plan.marks.unk_token
         && corpus.unknown == 0
     {
-        let found = format!("no word {token}, which --unk-token names");
-        inputs.warn(Notice::of_file(&plan.train, 0, found).done("there are no unknown words"))?;
+        let found = format!("no word {token}, given by --unk-token");
+        inputs.warn(Notice::of_file(&plan.train, 0, found).done("no word is read as unknown"))?;
     }
     if let Loss::Sampled { samples, .. } = plan.model.loss
         && samples >= vocabulary.len()
     {
         let words = vocabulary.len();
-        inputs.warn(Notice::new(format!("--samples {samples} of {words} words: --loss full costs no more")))?;
+        inputs.warn(Notice::new(format!(
+            "--samples {samples} for a vocabulary of {words} words: --loss full is no slower"
+        )))?;
     }
     let mut valid = None;
     if let Some(path) = plan.valid.as_deref() {
@@ -245,12 +251,12 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
         *ids = subset.ids;
     }
     plan.tune(vocabulary.len(), &mut run)?;
-    // What is saved is the batch as given: a run that is continued makes it smaller again.
+    // The batch size is saved as given: a resumed run reduces it again.
     plan.fit_batch(corpus.ids.len(), inputs)?;
     let plan = &plan;
     let lanes = Lanes::new(&plan.train, &corpus.ids, plan.run.batch, plan.tau)?;
     let windows = Windows::new(lanes.length(), plan.tau, plan.stride)?;
-    // The tails of a run that goes on are its own, however they would be chosen now.
+    // A resumed run keeps its tails, even if they would be chosen differently now.
     let loss = match run.checkpoint.as_mut().map(Saved::read).transpose()? {
         Some(Saved::LanguageModel(Config { loss: Loss::Adaptive { tails }, .. }))
             if Tail::fit(&tails, vocabulary.len()) =>
@@ -296,8 +302,8 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
         Some(before) => {
             let counts = before.vocabulary.counts() == vocabulary.counts();
             if !counts || !before.vocabulary.words().eq(vocabulary.words()) {
-                let expected = "the one that the run to be continued learns from";
-                return Err(Error::input(&plan.train, 0, "another text", expected));
+                let expected = "the training text of the run to resume";
+                return Err(Error::input(&plan.train, 0, "a different text", expected));
             }
             before.w
         }
@@ -308,15 +314,15 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     Ok(Summary { words: Some(vocabulary.len()), ..summary })
 }
 
-/// The tails of an adaptive softmax, with the share of the text that each has.
+/// The tails of an adaptive softmax, each with its share of the text.
 fn shown(tails: &[Tail], counts: &[u64]) -> String {
     let share = |words: &[u64]| 100.0 * words.iter().sum::<u64>() as f64 / counts.iter().sum::<u64>().max(1) as f64;
     let Some(head) = tails.first().map(|tail| tail.first) else {
-        return "adaptive softmax: no tails, as they would not make a step shorter".into();
+        return "adaptive softmax: no tails, as they would not reduce the time of a step".into();
     };
     let mut text = format!("adaptive softmax: {head} words in the head ({:.1} % of the text)", share(&counts[..head]));
     for (words, tail) in Tail::ranges(tails, counts.len()).zip(tails) {
-        text += &format!("; {} on {} units ({:.1} %)", words.len(), tail.width, share(&counts[words]));
+        text += &format!("; {} with {} units ({:.1} %)", words.len(), tail.width, share(&counts[words]));
     }
     text
 }

@@ -1,4 +1,4 @@
-//! Pseudo-Siamese nets on words with labels, or on rows of numbers: where the net and its files meet.
+//! Pseudo-Siamese networks on labelled words or on rows of numbers: model and data together.
 
 pub mod train;
 
@@ -30,27 +30,27 @@ use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A label that the net does not know: it is always missed.
+/// A label that the model does not know: always counted as an error.
 const UNSEEN: u32 = u32::MAX;
 
-/// Examples and labels as the net takes them.
+/// Examples and labels as inputs of the model.
 pub struct Encoded {
     ids: Vec<u32>,
     targets: Vec<u32>,
-    /// What ids are rows of, if they are not words.
+    /// The rows that ids refer to, if they are not words.
     rows: Option<Vec<f32>>,
 }
 
 impl Encoded {
-    /// The rows of a table that has been scaled. Classes from as many on as the net has labels are those that it does not know.
+    /// The rows of a scaled table. Classes numbered from the model's number of labels are unknown to it.
     pub fn rows(table: Table) -> Self {
         Encoded { ids: (0..table.len() as u32).collect(), targets: table.classes, rows: Some(table.values) }
     }
 
-    /// The words that are known. How many are not, and how many labels, is warned of.
+    /// The known words. Warns about the number of unknown words and labels.
     ///
     /// # Errors
-    /// None is.
+    /// None of them is known.
     pub fn words(file: &LabelledWords, words: &WordIndex, labels: &[String], inputs: &Inputs) -> Result<Self> {
         let mut encoded = Encoded { ids: Vec::new(), targets: Vec::new(), rows: None };
         let (mut left_out, mut unseen) = (LeftOut::default(), None);
@@ -72,13 +72,13 @@ impl Encoded {
             let count = encoded.targets.iter().filter(|target| **target == UNSEEN).count();
             let label = &first.label;
             let words = counted(count, "word");
-            let found = format!("{words} with labels that no training word has, the first is `{label}`");
-            inputs.warn(Notice::of_file(&file.path, first.line, found).done("they count as missed"))?;
+            let found = format!("{words} with labels that do not occur in training, the first is `{label}`");
+            inputs.warn(Notice::of_file(&file.path, first.line, found).done("they count as errors"))?;
         }
         Ok(encoded)
     }
 
-    /// Some of the examples, for the net.
+    /// Some of the examples, as input of the model.
     fn input<'a>(&'a self, ids: &'a [u32]) -> Input<'a, f32> {
         self.rows.as_ref().map_or(Input::Words(ids), |rows| Input::Rows(ids, rows))
     }
@@ -93,7 +93,7 @@ impl Encoded {
         net.probabilities(self.input(&self.ids), w)
     }
 
-    /// The share of the examples whose label has the highest probability.
+    /// The fraction of the examples whose label has the highest probability.
     fn accuracy(&self, net: &PseudoSiamese, w: &Arena<f32>) -> f64 {
         let probabilities = self.probabilities(net, w);
         let found = probabilities.chunks_exact(net.config().labels).map(|y| largest(y.iter().copied()));
@@ -101,7 +101,7 @@ impl Encoded {
         right as f64 / self.examples() as f64
     }
 
-    /// How the net does on the rows of a table, whose classes have such names.
+    /// Evaluates the model on the rows of a table with these class names.
     pub fn evaluate_rows(&self, net: &PseudoSiamese, classes: &[String], w: &Arena<f32>) -> columns::Evaluation {
         let mut evaluation = columns::Evaluation::new(classes);
         for (y, &class) in self.probabilities(net, w).chunks_exact(net.config().labels).zip(&self.targets) {
@@ -111,7 +111,7 @@ impl Encoded {
         evaluation
     }
 
-    /// How it does on words.
+    /// Evaluates the model on words.
     pub fn evaluate(&self, net: &PseudoSiamese, labels: &[String], w: &Arena<f32>) -> Evaluation {
         let k = labels.len();
         let probabilities = self.probabilities(net, w);
@@ -137,13 +137,13 @@ impl Encoded {
     }
 }
 
-/// How a net does on some words.
+/// The evaluation of a model on words.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
     words: usize,
     right: usize,
     accuracy: f64,
-    /// Mean −log ŷ of the words whose labels the net knows, in nats; none where it knows no label.
+    /// Mean −log ŷ of the words whose labels the model knows, in nats; `None` if it knows none.
     loss: Option<f64>,
     labels: Vec<LabelReport>,
 }
@@ -151,14 +151,14 @@ pub struct Evaluation {
 #[derive(Clone, Debug, Serialize)]
 struct LabelReport {
     label: String,
-    /// Words that have it, words that are taken for it, and both.
+    /// Words with the label, words predicted to have it, and words where both hold.
     words: usize,
     predicted: usize,
     right: usize,
 }
 
 impl Evaluation {
-    /// For people.
+    /// As readable text.
     pub fn text(&self) -> String {
         let Evaluation { words, right, accuracy, loss, labels } = self;
         let width = labels.iter().map(|label| label.label.chars().count()).max().unwrap_or(0).max(5);
@@ -166,9 +166,9 @@ impl Evaluation {
             if of == 0 { "-".to_owned() } else { format!("{:.2}", 100.0 * part as f64 / of as f64) }
         };
         let loss = loss
-            .map_or("not defined: the net knows none of the labels".to_owned(), |x| format!("{x:.4} nats per word"));
+            .map_or("not defined: the model knows none of the labels".to_owned(), |x| format!("{x:.4} nats per word"));
         let mut text = format!(
-            "{}, {right} right: accuracy {:.2} %\nloss {loss}\n\n{:width$}  {:>6}  {:>9}  {:>8}",
+            "{}, {right} correct: accuracy {:.2} %\nloss {loss}\n\n{:width$}  {:>6}  {:>9}  {:>8}",
             counted(words, "word"),
             100.0 * accuracy,
             "label",
@@ -184,7 +184,7 @@ impl Evaluation {
     }
 }
 
-/// A trained net.
+/// A trained model.
 pub struct Trained {
     /// What it is.
     pub config: Config,
@@ -192,11 +192,11 @@ pub struct Trained {
     pub net: PseudoSiamese,
     /// Its weights.
     pub w: Arena<f32>,
-    /// What it sees.
+    /// Its inputs.
     pub sees: Sees<WordIndex>,
 }
 
-/// What a net sees.
+/// The inputs of a model.
 #[derive(Clone, Debug)]
 pub enum Sees<W, C = Columns> {
     /// Words.
@@ -260,7 +260,7 @@ impl Model for Trained {
     }
 }
 
-/// A net and the examples it learns from.
+/// A model and its training examples.
 pub struct PseudoSiameseTask<'a> {
     net: &'a PseudoSiamese,
     train: Encoded,
@@ -273,7 +273,7 @@ pub struct PseudoSiameseTask<'a> {
 }
 
 impl<'a> PseudoSiameseTask<'a> {
-    /// Bytes that training `net` takes, its weights included.
+    /// Bytes that training `net` takes, including its weights.
     pub fn bytes(net: &PseudoSiamese, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
         let batch = needs.batch.min(train.examples());
         let threads = pool::threads();
@@ -282,7 +282,7 @@ impl<'a> PseudoSiameseTask<'a> {
             + net.space_bytes::<f32>(batch)
     }
 
-    /// Allocates the working memory. `batch`: examples of a step; `files`: the small files of a checkpoint.
+    /// Allocates the working memory. `batch`: examples per step; `files`: the small files of a checkpoint.
     pub fn new(
         net: &'a PseudoSiamese,
         train: Encoded,
@@ -339,7 +339,7 @@ impl Task for PseudoSiameseTask<'_> {
     }
 
     fn classes(&self) -> Option<usize> {
-        // Numbers of any size cost much on the way, as long as the weights are not yet used to them.
+        // With inputs of any magnitude the loss may be large until the weights have adapted to them.
         self.train.rows.is_none().then_some(self.net.config().labels)
     }
 
@@ -355,7 +355,7 @@ impl Task for PseudoSiameseTask<'_> {
         if self.train.rows.is_some() { "examples" } else { "words" }
     }
 
-    /// W₁ and W₂: which of the two learns faster is a question of the source.
+    /// W₁ and W₂: the source asks which of the two learns faster.
     fn watched(&self) -> &[TensorId] {
         self.net.towers()
     }

@@ -16,18 +16,18 @@ use crate::text::labelled::LabelledWords;
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What is learned from which file, and how.
+/// What to train on which file, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Words with labels, or the rows of a CSV file.
     pub train: PathBuf,
-    /// The same, to measure accuracy on after every epoch.
+    /// The same for validation; accuracy is computed after every epoch.
     pub valid: Option<PathBuf>,
-    /// Which of the two they are.
+    /// Which of the two it is.
     pub source: Sees<WordSource, Choice>,
-    /// Units of each of the two layers.
+    /// Hidden units of each of the two layers.
     pub hidden: usize,
-    /// The share of the units for which the cost of dropping them is added.
+    /// The fraction of units whose expected dropout penalty is added.
     pub dropout_penalty: f64,
     /// The run.
     pub run: run::Plan,
@@ -38,11 +38,11 @@ pub struct Plan {
 pub struct WordSource {
     /// Word vectors.
     pub vectors: PathBuf,
-    /// Rows of these that the model keeps, besides those of the words with labels.
+    /// Number of leading rows that the model keeps, besides those of the labelled words.
     pub max_vocab: usize,
-    /// Whether they stay as they are.
+    /// Whether they are frozen.
     pub freeze: bool,
-    /// Columns of a word and its label, from 1; where there are none, the first that hold such.
+    /// Columns of a word and its label, from 1; if empty, the first suitable columns.
     pub columns: Vec<usize>,
 }
 
@@ -60,7 +60,7 @@ impl Plan {
     }
 }
 
-/// What a run learns from.
+/// The data of a run.
 struct Data {
     train: Encoded,
     valid: Option<Encoded>,
@@ -69,13 +69,13 @@ struct Data {
 }
 
 impl Data {
-    /// Words, and what `vectors` has of them.
+    /// Words, and their vectors in `vectors`.
     fn of_words(plan: &Plan, words: &WordSource, inputs: &Inputs) -> Result<Self> {
         let train = LabelledWords::read(&plan.train, &words.columns, inputs)?;
         let valid = plan.valid.as_ref().map(|path| LabelledWords::read(path, &words.columns, inputs)).transpose()?;
         let labels = train.labels();
         if labels.len() < 2 {
-            let found = format!("the label {} only", labels[0]);
+            let found = format!("only the label {}", labels[0]);
             return Err(Error::input(&plan.train, 0, found, "at least two labels"));
         }
         let of_data =
@@ -103,7 +103,7 @@ impl Data {
     }
 }
 
-/// Trains, inside a pool of threads.
+/// Trains, inside a thread pool.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     let data = [("train", Some(plan.train.as_path())), ("valid", plan.valid.as_deref())];
     let (vectors, progress) = match &plan.source {
@@ -111,7 +111,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
         Sees::Columns(_) => (None, progress.without_perplexity().counting("examples")),
     };
     let mut run = Run::begin(&plan.run, "pseudo-siamese", data, &[("vectors", vectors)], inputs, progress)?;
-    // The inputs are read before a model is replaced.
+    // Inputs are read before an existing model is replaced.
     let Data { train, valid, labels, sees } = match &plan.source {
         Sees::Words(words) => Data::of_words(plan, words, inputs)?,
         Sees::Columns(choice) => Data::of_rows(plan, choice, inputs)?,
@@ -154,7 +154,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     let (examples, labels, parameters) = (train.examples(), config.labels.len(), net.layout().parameters());
     run.progress.say(&match &sees {
         Sees::Words(lexicon) => format!(
-            "{} of {labels} labels, {} with vectors of {}, {parameters} parameters, {} of them trained",
+            "{} with {labels} labels, {} with vectors of {}, {parameters} parameters, {} of them trained",
             counted(examples, "word"),
             counted(lexicon.words.len() - 3, "word"),
             counted(embed, "number"),
@@ -183,8 +183,8 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
             };
             if before.config.net != config.net || before.config.labels != config.labels || !same_input {
                 let what = if words.is_some() { "words and vectors" } else { "rows" };
-                let expected = format!("the {what} that the run to be continued learns from");
-                return Err(Error::input(&plan.train, 0, "others", expected));
+                let expected = format!("the {what} of the run to resume");
+                return Err(Error::input(&plan.train, 0, "different ones", expected));
             }
             before.w
         }

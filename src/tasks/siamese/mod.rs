@@ -1,4 +1,4 @@
-//! Siamese nets on pairs of words: where the net and files of pairs meet.
+//! Siamese networks on pairs of words: model and data together.
 
 pub mod train;
 
@@ -27,22 +27,22 @@ use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Pairs as the net takes them.
+/// Pairs as inputs of the model.
 #[derive(Clone, Debug, Default)]
 pub struct Encoded {
     first: Vec<u32>,
     second: Vec<u32>,
-    /// How alike, 0 to 1.
+    /// Similarity, 0 to 1.
     alike: Vec<f32>,
     /// The labels as they are in the file.
     labels: Vec<f64>,
 }
 
 impl Encoded {
-    /// The pairs whose words are known. How many are not is warned of.
+    /// The pairs whose words are known. Warns about the number of other pairs.
     ///
     /// # Errors
-    /// None is.
+    /// None of them is known.
     pub fn new(pairs: &Pairs, words: &WordIndex, grades: Grades, inputs: &Inputs) -> Result<Self> {
         let mut encoded = Encoded::default();
         let mut left_out = LeftOut::default();
@@ -72,7 +72,7 @@ impl Encoded {
         self.labels.iter().copied()
     }
 
-    /// How distances go with the labels.
+    /// Compares distances with labels.
     pub fn evaluate(&self, net: &Siamese, w: &Arena<f32>) -> Evaluation {
         let distances: Vec<f64> = net.distances(&self.first, &self.second, w).into_iter().map(f64::from).collect();
         let grades = Grades::of(self.labels());
@@ -95,7 +95,7 @@ impl Encoded {
     }
 }
 
-/// How a net does on some pairs.
+/// The evaluation of a model on pairs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
     pairs: usize,
@@ -104,7 +104,7 @@ pub struct Evaluation {
     alike: Option<usize>,
     #[serde(flatten)]
     roc: Option<Roc>,
-    /// Of nearness with the labels, where these have grades; null where all distances are equal.
+    /// Correlation of negative distances with graded labels; null if all distances are equal.
     #[serde(skip_serializing_if = "Option::is_none")]
     spearman: Option<Option<f64>>,
     mean_distance: f64,
@@ -115,21 +115,21 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// The figure that the best model has most of.
+    /// The score by which the best model is selected.
     pub fn score(&self) -> Option<Score> {
         let auc = self.roc.map(|roc| Score { measure: Measure::Auc, value: roc.auc });
         auc.or(self.spearman.flatten().map(|value| Score { measure: Measure::Spearman, value }))
     }
 
-    /// For people.
+    /// As readable text.
     pub fn text(&self) -> String {
         let mut text = counted(self.pairs, "pair");
         if let Some(alike) = self.alike {
-            text += &format!(", {alike} of them alike");
+            text += &format!(", {alike} of them similar");
         }
         if let Some(roc) = self.roc {
             text += &format!(
-                "\nROC AUC {:.4}\naccuracy {:.2} % at the best threshold for them, a distance of {:.4}",
+                "\nROC AUC {:.4}\naccuracy {:.2} % at the best threshold, a distance of {:.4}",
                 roc.auc,
                 100.0 * roc.accuracy,
                 roc.threshold
@@ -142,13 +142,13 @@ impl Evaluation {
         }
         text += &format!("\nmean distance {:.4}", self.mean_distance);
         if let (Some(alike), Some(others)) = (self.mean_distance_alike, self.mean_distance_others) {
-            text += &format!("; {alike:.4} of those that are alike, {others:.4} of the others");
+            text += &format!("; {alike:.4} of similar pairs, {others:.4} of dissimilar pairs");
         }
         text
     }
 }
 
-/// A trained net.
+/// A trained model.
 pub struct Trained {
     /// What it is.
     pub config: Config,
@@ -182,7 +182,7 @@ impl Model for Trained {
         Some(Points::indexed(&self.words, self.w.slice(self.net.words())))
     }
 
-    /// Where the net puts the words.
+    /// The words in the output space of the model.
     fn places(&self) -> Option<Points<'_>> {
         let all: Vec<u32> = (0..self.words.len() as u32).collect();
         let table = self.net.encode(&all, &self.w).into();
@@ -199,7 +199,7 @@ impl Model for Trained {
     }
 }
 
-/// A net and the pairs it learns from.
+/// A model and its training pairs.
 pub struct SiameseTask<'a> {
     net: &'a Siamese,
     train: Encoded,
@@ -214,7 +214,7 @@ pub struct SiameseTask<'a> {
 }
 
 impl<'a> SiameseTask<'a> {
-    /// Bytes that training `net` takes, its weights included.
+    /// Bytes that training `net` takes, including its weights.
     pub fn bytes(net: &Siamese, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
         let batch = needs.batch.min(train.pairs());
         let threads = pool::threads();
@@ -223,7 +223,7 @@ impl<'a> SiameseTask<'a> {
             + net.space_bytes::<f32>(batch)
     }
 
-    /// Allocates the working memory. `batch`: pairs of a step; `files`: the small files of a checkpoint.
+    /// Allocates the working memory. `batch`: pairs per step; `files`: the small files of a checkpoint.
     pub fn new(
         net: &'a Siamese,
         train: Encoded,

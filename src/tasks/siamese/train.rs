@@ -15,24 +15,24 @@ use crate::text::pairs::{Grades, Pairs};
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What is learned from which pairs, and how.
+/// What to train on which pairs, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Pairs of words that are alike or not.
+    /// Pairs of similar and dissimilar words.
     pub pairs: PathBuf,
-    /// Pairs to measure on after every epoch.
+    /// Validation pairs, evaluated after every epoch.
     pub valid: Option<PathBuf>,
-    /// Columns of the words and of their label, from 1; where there are none, the first that hold such.
+    /// Columns of the words and of their label, from 1; if empty, the first suitable columns.
     pub columns: Vec<usize>,
     /// Word vectors.
     pub vectors: PathBuf,
-    /// Rows of these that the model keeps, besides those of the pairs' words.
+    /// Number of leading rows that the model keeps, besides those of the words in the pairs.
     pub max_vocab: usize,
-    /// Whether training changes them too.
+    /// Whether they are trained too.
     pub train_vectors: bool,
     /// Hidden units.
     pub hidden: usize,
-    /// What is made small.
+    /// The loss.
     pub loss: Loss,
     /// The run.
     pub run: run::Plan,
@@ -55,35 +55,35 @@ impl Plan {
     }
 }
 
-/// Trains, inside a pool of threads.
+/// Trains, inside a thread pool.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     let data = [("pairs", Some(plan.pairs.as_path())), ("valid", plan.valid.as_deref())];
     let other = [("vectors", Some(plan.vectors.as_path()))];
     let progress = progress.without_perplexity().counting("pairs");
     let mut run = Run::begin(&plan.run, "siamese", data, &other, inputs, progress)?;
-    // The inputs are read before a model is replaced.
+    // Inputs are read before an existing model is replaced.
     let train = Pairs::read(&plan.pairs, &plan.columns, inputs)?;
     let valid = plan.valid.as_ref().map(|path| Pairs::read(path, &plan.columns, inputs)).transpose()?;
     let words = train.words().chain(valid.iter().flat_map(Pairs::words));
     let lexicon = Lexicon::read(&plan.vectors, plan.max_vocab, words, inputs)?;
     let grades = Grades::of(train.pairs.iter().map(|pair| pair.label));
     let contrastive = matches!(plan.loss, Loss::Contrastive { .. });
-    let wanted = "pairs that are alike and pairs that are not";
+    let wanted = "both similar and dissimilar pairs";
     if contrastive && grades.is_one() {
-        return Err(Error::input(&plan.pairs, 0, format!("the label {} only", grades.low), wanted));
+        return Err(Error::input(&plan.pairs, 0, format!("only the label {}", grades.low), wanted));
     }
     let encode = |pairs: &Pairs| Encoded::new(pairs, &lexicon.words, grades, inputs);
     let encoded = encode(&train)?;
     if contrastive && Grades::of(encoded.labels()).is_one() {
         let left = encoded.pairs();
-        let found = format!("one label only in the {left} pairs whose words have vectors, of {}", train.pairs.len());
+        let found = format!("only one label in the {left} of {} pairs whose words have vectors", train.pairs.len());
         return Err(Error::input(&plan.pairs, 0, found, wanted));
     }
     let encoded_valid = valid.as_ref().map(encode).transpose()?;
     if let (Some(encoded), Some(valid)) = (&encoded_valid, &valid)
         && Grades::of(encoded.labels()).is_one()
     {
-        return Err(Error::input(&valid.path, 0, "one label only", "pairs of two labels at least"));
+        return Err(Error::input(&valid.path, 0, "only one label", "pairs with at least two labels"));
     }
     let with = |hidden: usize| {
         let (words, embed, freeze) = (lexicon.words.len(), lexicon.width(), !plan.train_vectors);
@@ -115,8 +115,8 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
         }
         Some(before) => {
             if before.config != config || before.words.words() != lexicon.words.words() {
-                let expected = "the pairs and vectors that the run to be continued learns from";
-                return Err(Error::input(&plan.pairs, 0, "others", expected));
+                let expected = "the pairs and vectors of the run to resume";
+                return Err(Error::input(&plan.pairs, 0, "different ones", expected));
             }
             before.w
         }

@@ -1,4 +1,4 @@
-//! Softmax classifiers on tables of numbers: where the model and CSV files meet.
+//! Softmax classifiers on tables of numbers: model and data together.
 
 pub mod train;
 
@@ -26,24 +26,24 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Examples as the model sees them.
+/// Examples as inputs of the model.
 pub struct Examples {
     /// \[N, D\], scaled.
     x: Array2<f32>,
-    /// \[N\], from as many on as the model has classes for those that it does not know.
+    /// \[N\]; classes numbered from the model's number of classes are unknown to it.
     y: Vec<u32>,
     /// Names of the classes.
     classes: Vec<String>,
 }
 
 impl Examples {
-    /// The examples of a table that has been scaled.
+    /// The examples of a scaled table.
     pub fn new(table: Table) -> Self {
         let x = Array2::from_shape_vec((table.len(), table.features.len()), table.values);
         Examples { x: x.expect("a table has whole rows"), y: table.classes, classes: table.names }
     }
 
-    /// How well the model does on them.
+    /// Evaluates the model on them.
     pub fn evaluate(&self, net: &SoftmaxRegression, w: &Arena<f32>) -> Evaluation {
         let (n, k) = (self.y.len(), net.config().classes as u32);
         let mut evaluation = Evaluation::new(&self.classes);
@@ -58,7 +58,7 @@ impl Examples {
                     let sum: f64 = scores.iter().map(|&score| (f64::from(score) - top).exp()).sum();
                     sum.ln() + top - f64::from(scores[class as usize])
                 };
-                // Where all are known the mean loss of these rows stands for that of each.
+                // If all classes are known, the mean loss of these rows is used for each.
                 let loss = (class < k).then(|| if all_known { mean } else { own() });
                 evaluation.add(class, largest(scores.iter()), loss);
             }
@@ -124,13 +124,13 @@ impl Model for Trained {
     }
 }
 
-/// A classifier and the examples it learns from.
+/// A classifier and its training examples.
 pub struct SoftmaxTask<'a> {
     net: &'a SoftmaxRegression,
     train: Examples,
     valid: Option<Examples>,
     order: Batches,
-    /// The graph of a batch, and that of an epoch's last one where it is smaller.
+    /// The graph of a batch, and that of the last batch of an epoch if it is smaller.
     space: Space<f32>,
     last: Option<Space<f32>>,
     x: Array2<f32>,
@@ -139,7 +139,7 @@ pub struct SoftmaxTask<'a> {
 }
 
 impl<'a> SoftmaxTask<'a> {
-    /// Bytes that training `net` on so many examples takes beside these, and measuring it on others.
+    /// Bytes that training `net` on `train` examples takes besides these, and evaluating it on others.
     pub fn bytes(net: &SoftmaxRegression, train: usize, valid: Option<usize>, needs: Needs) -> usize {
         let batch = needs.batch.min(train);
         let space = |examples: usize| if examples > 0 { net.space::<f32>(examples).bytes() } else { 0 };
@@ -213,7 +213,7 @@ impl Task for SoftmaxTask<'_> {
     }
 
     fn classes(&self) -> Option<usize> {
-        // Numbers of any size cost much on the way, as long as the weights are not yet used to them.
+        // With inputs of any magnitude the loss may be large until the weights have adapted to them.
         None
     }
 

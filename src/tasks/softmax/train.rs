@@ -14,16 +14,16 @@ use crate::text::table::Table;
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What is learned from which table, and how.
+/// What to train on which table, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// A CSV file: numbers in columns, and the class of each row.
     pub train: PathBuf,
-    /// The same, to measure cross-entropy on after every epoch.
+    /// The same for validation; cross-entropy is computed after every epoch.
     pub valid: Option<PathBuf>,
     /// Which columns, and how they are read.
     pub columns: Choice,
-    /// The share of the numbers for which the cost of dropping them is added.
+    /// The fraction of inputs whose expected dropout penalty is added.
     pub dropout_penalty: f64,
     /// The run.
     pub run: run::Plan,
@@ -42,12 +42,12 @@ impl Plan {
     }
 }
 
-/// Trains, inside a pool of threads.
+/// Trains, inside a thread pool.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     let data = [("train", Some(plan.train.as_path())), ("valid", plan.valid.as_deref())];
     let progress = progress.without_perplexity().counting("examples");
     let mut run = Run::begin(&plan.run, "softmax", data, &[], inputs, progress)?;
-    // The inputs are read before a model is replaced.
+    // Inputs are read before an existing model is replaced.
     let (train, columns) = plan.columns.read(&plan.train, inputs)?;
     let valid = plan.valid.as_ref().map(|path| columns.read(path, &train.names, inputs)).transpose()?;
     let features = train.features.len();
@@ -69,13 +69,13 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
         net.layout().parameters()
     ));
     let w = match run.before::<Trained>()? {
-        // The loss has one lowest place: the way there may begin anywhere, also where every class is equally likely.
+        // The loss is convex: training may start anywhere, also where every class is equally likely.
         None => Arena::zeros(net.layout()),
         Some(before) => {
             let Config { net, columns, classes } = &before.config;
             if *net != config.net || *classes != config.classes || !config.columns.continues(columns) {
-                let expected = "those that the run to be continued learns from";
-                return Err(Error::input(&plan.train, 0, "other examples", expected));
+                let expected = "those of the run to resume";
+                return Err(Error::input(&plan.train, 0, "different examples", expected));
             }
             before.w
         }

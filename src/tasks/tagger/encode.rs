@@ -1,4 +1,4 @@
-//! Tokens as rows of tables, and labels as the net gives them.
+//! Encodes tokens as rows of tables, and predicts labels.
 
 use crate::models::Ner;
 use crate::models::ner::{Batch, Table};
@@ -11,27 +11,27 @@ use std::ops::Range;
 
 /// Lengths of the suffixes that are features, in characters.
 pub const LENGTHS: [usize; 3] = [2, 3, 4];
-/// Widths of the features' vectors.
+/// Widths of the feature vectors.
 const CAPS_WIDTH: usize = 5;
 const SUFFIX_WIDTH: usize = 10;
-/// A suffix is a feature if so many tokens of the training text have it.
+/// A suffix is a feature if at least this many tokens of the training text have it.
 const SUFFIX_LEAST: u64 = 5;
 
-/// What turns words into rows of tables.
+/// Maps words to rows of tables.
 pub struct Encoder {
     /// The words.
     pub words: WordIndex,
-    /// Whether capitals are a feature.
+    /// Whether capitalisation is a feature.
     pub caps: bool,
-    /// The suffixes that are.
+    /// The suffixes that are features.
     pub suffixes: Vec<Suffixes>,
 }
 
-/// Most tables that there are.
+/// Maximum number of tables.
 const TABLES: usize = 2 + LENGTHS.len();
 
 impl Encoder {
-    /// The encoder of a training text.
+    /// Builds the encoder from a training text.
     pub fn build<'a>(
         words: impl Iterator<Item = &'a str> + Clone,
         least: u64,
@@ -44,7 +44,7 @@ impl Encoder {
         Encoder { words: WordIndex::build(words, least, lowercase), caps, suffixes }
     }
 
-    /// The tables that it needs, the words' of width `embed`.
+    /// The tables it needs; that of the words has width `embed`.
     pub fn tables(&self, embed: usize) -> Vec<Table> {
         let table = |name: &str, rows, width| Table { name: name.into(), rows, width };
         let words = table("embedding", self.words.len(), embed);
@@ -67,7 +67,8 @@ impl Encoder {
         rows
     }
 
-    /// Sentences as rows; `words` are theirs, `ends` where each ends. `around` places are added on both sides of each.
+    /// Sentences as rows; `words` are theirs, `ends` where each ends. `around` padding positions are added on both
+    /// sides of each.
     pub fn encode(&self, words: &[&str], ends: &[usize], around: usize) -> Encoded {
         let tables = 1 + usize::from(self.caps) + self.suffixes.len();
         let blocks = blocks(ends, BLOCK);
@@ -104,9 +105,9 @@ fn starts(ends: &[usize], i: usize) -> usize {
     if i == 0 { 0 } else { ends[i - 1] }
 }
 
-/// Tokens that are encoded or tagged at a time.
+/// Tokens encoded or tagged at a time.
 const BLOCK: usize = 1024;
-/// Runs of blocks, so that many threads have work, and the most blocks in one.
+/// Number of runs of blocks, enough for many threads, and the most blocks in one.
 const RUNS: usize = 32;
 const LONGEST_RUN: usize = 64;
 
@@ -122,12 +123,12 @@ fn blocks(ends: &[usize], tokens: usize) -> Vec<Range<usize>> {
     blocks
 }
 
-/// Sentences as rows of tables, with places before and after each.
+/// Sentences as rows of tables, with padding before and after each.
 pub struct Encoded {
     around: usize,
     /// For each table.
     pub(super) rows: Vec<Vec<u32>>,
-    /// Where each token is in them.
+    /// The position of each token in them.
     places: Vec<u32>,
     /// Where each sentence ends, in tokens.
     pub(super) ends: Vec<usize>,
@@ -152,7 +153,8 @@ impl Encoded {
         }
     }
 
-    /// Blocks of sentences, in the runs that one thread labels with one memory, and the most tokens that a block of the run has.
+    /// Blocks of sentences, in runs that one thread labels with one working memory, and the most tokens of a block of
+    /// the run.
     fn runs(&self) -> Vec<(usize, Vec<Range<usize>>)> {
         let blocks = blocks(&self.ends, BLOCK);
         let a_run = blocks.len().div_ceil(RUNS).clamp(1, LONGEST_RUN);
@@ -165,7 +167,7 @@ impl Encoded {
         starts(&self.ends, sentences.start)..self.ends[sentences.end - 1]
     }
 
-    /// Bytes that [`Encoded::label`] takes, by as many threads: they may have the runs that need most at the same time.
+    /// Bytes that [`Encoded::label`] takes with `threads` threads: they may process the largest runs at the same time.
     pub fn label_bytes(&self, net: &Ner, threads: usize) -> usize {
         let mut most: Vec<usize> = self.runs().iter().map(|run| run.0).collect();
         most.sort_unstable_by(|a, b| b.cmp(a));
@@ -174,11 +176,11 @@ impl Encoded {
         most.iter().take(threads).map(a_run).sum::<usize>() + self.tokens() * 2 * size_of::<u32>()
     }
 
-    /// The labels that the net gives, one per token.
+    /// The predicted labels, one per token.
     pub fn label(&self, net: &Ner, w: &Arena<f32>) -> Vec<u32> {
         let label = |(most, run): &(usize, Vec<Range<usize>>)| {
             let mut space = net.space(*most, false);
-            // A clone of a vector would have no room.
+            // A cloned vector would have no spare capacity.
             let inputs = self.rows.iter().map(|_| Vec::with_capacity(most * net.config().window));
             let mut inputs: Vec<Vec<u32>> = inputs.collect();
             let (mut ends, mut labels) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Taggers on tagged text: where nets and CoNLL files meet.
+//! Taggers on tagged text: model and data together.
 
 pub mod encode;
 pub mod read;
@@ -28,7 +28,7 @@ use crate::text::{Inputs, list};
 use crate::train::checkpoint::Checkpoint;
 use std::path::Path;
 
-/// The file of a checkpoint that lists the suffixes, a table for each length.
+/// The file of a checkpoint that lists the suffixes, one table per length.
 pub const SUFFIXES: &str = "suffixes.json";
 
 /// Words of a file, and where its sentences end.
@@ -44,7 +44,7 @@ pub struct Tagger {
     pub net: Ner,
     /// Its weights.
     pub w: Arena<f32>,
-    /// What it makes of words.
+    /// The encoder of words.
     pub encoder: Encoder,
 }
 
@@ -52,17 +52,17 @@ impl Tagger {
     /// The tags of sentences.
     ///
     /// # Errors
-    /// There is no memory for the longest of them.
+    /// There is not enough memory for the longest sentence.
     pub fn tag(&self, words: &[&str], ends: &[usize], inputs: &Inputs) -> Result<Vec<Tag>> {
         let encoded = self.encoder.encode(words, ends, self.config.net.window / 2);
         let longest = (0..ends.len()).map(|i| encoded.sentence(i).len()).max().unwrap_or(0);
-        let work = format!("tagging, with a longest sentence of {longest} tokens,");
+        let work = format!("tagging (longest sentence: {longest} tokens)");
         memory::check_threads(&work, |threads| encoded.label_bytes(&self.net, threads), inputs)?;
         let labels = encoded.label(&self.net, &self.w);
         Ok(labels.into_iter().map(|label| self.config.labels.tag(label as usize)).collect())
     }
 
-    /// How well it tags a file.
+    /// Evaluates the tagger on a file.
     ///
     /// # Errors
     /// Those of [`Tagger::tag`].
@@ -93,7 +93,7 @@ impl Model for Tagger {
         let sane = |n: usize| (1..=1 << 20).contains(&n);
         let embed = tables.first().map_or(0, |table| table.width);
         if !sane(embed) || !sane(*hidden) || window % 2 == 0 || *window > MOST_PLACES {
-            return wrong("has sizes that no model has".into());
+            return wrong("has invalid sizes".into());
         }
         if *tables != encoder.tables(embed) || *labels != config.labels.count() {
             return wrong(format!("does not fit its {VOCABULARY}, {SUFFIXES} or labels"));
@@ -133,7 +133,7 @@ pub fn evaluate(predicted: &[Tag], tagged: &Tagged, kinds: &Kinds) -> Report {
     evaluation.report(kinds)
 }
 
-/// Warns of tags of `other` that the tagger does not know: they are evaluated, and always wrong.
+/// Warns about tags in `other` that the tagger does not know: they are evaluated, and always wrong.
 pub fn warn_of_unseen(labels: &Labels, other: &Tagged, kinds: &Kinds, inputs: &Inputs) -> Result<()> {
     let known: Vec<Tag> = (0..labels.count()).map(|label| labels.tag(label)).collect();
     let unseen = tags::unseen(&known, &other.gold.tags);
@@ -142,9 +142,9 @@ pub fn warn_of_unseen(labels: &Labels, other: &Tagged, kinds: &Kinds, inputs: &I
     }
     let texts: Vec<String> =
         unseen.iter().map(|(tag, count)| format!("{} ({count})", tag.text(kinds, other.gold.scheme))).collect();
-    let found = format!("tags that the training text does not have: {}", list(&texts, 10));
-    inputs.warn(Notice::of_file(other.file.path(), 0, found).done("they count as missed"))
+    let found = format!("tags that do not occur in the training text: {}", list(&texts, 10));
+    inputs.warn(Notice::of_file(other.file.path(), 0, found).done("they count as errors"))
 }
 
-/// Places of the widest window.
+/// The largest window size.
 pub const MOST_PLACES: usize = 31;

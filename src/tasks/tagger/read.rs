@@ -1,4 +1,4 @@
-//! Tagged files as they are read, and the column that the tags to be learned are in.
+//! Reading of tagged files, and choice of the column of the tags.
 
 use crate::error::{Error, Result, counted};
 use crate::notices::Notice;
@@ -7,7 +7,7 @@ use crate::text::conll::{Column, Conll, Form, Gold};
 use crate::text::tags::{self, Kinds, Reading, Scheme};
 use std::path::Path;
 
-/// A tagged file and its tags in the scheme of a tagger.
+/// A tagged file, with its tags in the scheme of a tagger.
 pub struct Tagged {
     /// The file.
     pub file: Conll,
@@ -15,7 +15,7 @@ pub struct Tagged {
     pub gold: Gold,
 }
 
-/// Reads a file, and converts its tags to the scheme `to` if that is given. What is odd is warned of.
+/// Reads a file, and converts its tags to the scheme `to` if given. Warns about irregularities.
 pub fn read_tagged(path: &Path, form: Form, to: Option<Scheme>, kinds: &mut Kinds, inputs: &Inputs) -> Result<Tagged> {
     tagged(read_conll(path, form, inputs)?, to, kinds, inputs)
 }
@@ -42,8 +42,9 @@ fn tagged(file: Conll, to: Option<Scheme>, kinds: &mut Kinds, inputs: &Inputs) -
     Ok(Tagged { file, gold })
 }
 
-/// As [`read_tagged`], of a text to learn from, and the form that it has: where no column is given and another than the last holds
-/// tags of the same types (nested entities, of which the inner ones are rare and stand last), the one with more entities by far is taken.
+/// As [`read_tagged`], for a training text; also returns its form. If no column is given and another column than the
+/// last contains tags of the same types (nested entities, whose rarer inner ones come last), the column with far more
+/// entities is chosen.
 pub fn read_to_learn(path: &Path, form: Form, to: Option<Scheme>, inputs: &Inputs) -> Result<(Tagged, Kinds, Form)> {
     let last = read_conll(path, form, inputs)?;
     let mut kinds = Kinds::default();
@@ -55,18 +56,18 @@ pub fn read_to_learn(path: &Path, form: Form, to: Option<Scheme>, inputs: &Input
     Ok((tagged, kinds, form))
 }
 
-/// A column with tags of the same types as the last has less than this share of the entities of is no annotation beside it, but the one
-/// that is meant. Chunks have more tags than entities have too, but other types.
+/// If the last column has fewer than one in `SHARE` of the entities of another column with tags of the same types, the
+/// other column is the intended one. Chunk columns have more tags too, but of other types.
 const SHARE: usize = 5;
 
-/// The column of a file that has many more entities than the last and the same types; that others hold tags is warned of.
+/// The column of a file that has many more entities than the last, of the same types; warns if several columns contain tags.
 fn better_column(file: &Conll, inputs: &Inputs) -> Result<Option<usize>> {
     let entities = |file: &Conll, gold: &Gold| -> usize {
         file.sentences().map(|sentence| tags::spans(&gold.tags[sentence], Reading::Conlleval).len()).sum()
     };
     let others: Vec<usize> = file.other_tags().collect();
     let mut kinds = Kinds::default();
-    // What is wrong with the tags is an error later.
+    // Errors in the tags are reported later.
     let (Some(&nearest), Ok(gold)) = (others.last(), file.gold(None, &mut kinds)) else { return Ok(None) };
     let (path, last, own) = (file.path(), file.columns(), entities(file, &gold));
     let mut related = Vec::new();
@@ -82,20 +83,20 @@ fn better_column(file: &Conll, inputs: &Inputs) -> Result<Option<usize>> {
     let most_entities = counted(most, "entity");
     if own == 0 {
         let expected =
-            format!("tags to be learned; --column {column} takes them from column {column}, which has {most_entities}");
+            format!("tags to train on; --column {column} reads them from column {column}, which has {most_entities}");
         return Err(Error::input(path, 0, format!("no entity in the last column, {last}: every tag is O"), expected));
     }
     let found = match related.len() {
-        1 => format!("columns {column} and {last} both hold tags"),
-        _ => format!("columns {nearest} to {last} all hold tags"),
+        1 => format!("columns {column} and {last} both contain tags"),
+        _ => format!("columns {nearest} to {last} all contain tags"),
     };
     let better = SHARE * own < most;
     let done = match better {
-        true => format!("column {column} is used, which has {most_entities}, and not the last, which has {own}"),
-        false => format!("the last is used, which has {}", counted(own, "entity")),
+        true => format!("using column {column}, which has {most_entities}, rather than the last, which has {own}"),
+        false => format!("using the last, which has {}", counted(own, "entity")),
     };
     let other = if better { last } else { column };
-    let option = format!("--column {other} takes the tags from column {other}");
+    let option = format!("--column {other} reads the tags from column {other}");
     inputs.warn(Notice::of_file(path, 0, found).done(done).option(option))?;
     Ok(better.then_some(column))
 }

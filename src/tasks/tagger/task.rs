@@ -1,4 +1,4 @@
-//! A tagger as the training loop sees it.
+//! A tagger as a task of the training loop.
 
 use super::{Encoded, Tagged, evaluate};
 use crate::kernels::dropout::Keep;
@@ -16,9 +16,9 @@ use crate::train::fit::{Outcome, SmallFile, Task};
 use crate::train::schedule::{Measure, Score};
 use std::sync::Arc;
 
-/// A net and the sentences it learns from.
+/// A model and its training sentences.
 pub struct NerTask<'a> {
-    /// What it is made of.
+    /// Its parts.
     data: NerData<'a>,
     order: Batches,
     space: Space<f32>,
@@ -27,38 +27,38 @@ pub struct NerTask<'a> {
     ends: Vec<usize>,
 }
 
-/// What a [`NerTask`] is made of.
+/// The parts of a [`NerTask`].
 pub struct NerData<'a> {
     /// The net.
     pub net: &'a Ner,
-    /// What labels mean.
+    /// The labels.
     pub labels: &'a Labels,
     /// The training sentences.
     pub train: Encoded,
     /// Their labels.
     pub targets: Vec<u32>,
-    /// The validation sentences, and the names of their types.
+    /// The validation sentences, and the names of their entity types.
     pub valid: Option<(Encoded, &'a Tagged, &'a Kinds)>,
-    /// Tokens of a step.
+    /// Batch size: tokens per step.
     pub batch: usize,
     /// Dropout.
     pub keep: Keep,
-    /// For each word, the share of its uses that training takes for unknown, in 2⁻³².
+    /// For each word, the probability in units of 2⁻³² that training replaces it by `<unk>`.
     pub unknown: Vec<u32>,
-    /// Whether the words' vectors stay as they are.
+    /// Whether the word vectors are frozen.
     pub freeze: bool,
-    /// The run's seed.
+    /// The random seed of the run.
     pub seed: u64,
     /// The small files of a checkpoint.
     pub files: Vec<SmallFile>,
 }
 
-/// How many examples there are, how many a step has, and the most tokens of these.
+/// The number of examples, the number per step, and the most tokens of a step.
 fn batches(train: &Encoded, objective: Objective, batch: usize) -> (usize, usize, usize) {
     let (tokens, sentences) = (train.tokens(), train.ends.len());
     match objective {
         Objective::Window => (tokens, batch.min(tokens), batch.min(tokens)),
-        // As many sentences as hold so many tokens on average: then an epoch always has as many steps.
+        // As many sentences as have this many tokens on average: every epoch then has the same number of steps.
         Objective::Sentence => {
             let a_batch = ((batch * sentences + tokens / 2) / tokens).clamp(1, sentences);
             let mut lengths: Vec<usize> = (0..sentences).map(|i| train.sentence(i).len()).collect();
@@ -69,7 +69,7 @@ fn batches(train: &Encoded, objective: Objective, batch: usize) -> (usize, usize
 }
 
 impl<'a> NerTask<'a> {
-    /// Bytes that training `net` takes, its weights included.
+    /// Bytes that training `net` takes, including its weights.
     pub fn bytes(net: &Ner, train: &Encoded, valid: Option<&Encoded>, needs: Needs) -> usize {
         let (examples, _, most) = batches(train, net.config().objective, needs.batch);
         let places = most * net.config().window;
@@ -86,7 +86,7 @@ impl<'a> NerTask<'a> {
         NerTask {
             order: Batches::new(examples, a_batch, data.seed),
             space: data.net.space(most, true),
-            // A clone of a vector would have no room.
+            // A cloned vector would have no spare capacity.
             inputs: data.train.rows.iter().map(|_| Vec::with_capacity(places)).collect(),
             targets: Vec::with_capacity(most),
             ends: Vec::with_capacity(a_batch),
@@ -94,7 +94,7 @@ impl<'a> NerTask<'a> {
         }
     }
 
-    /// Puts the examples of a step in place.
+    /// Loads the examples of a step.
     fn fill(&mut self, step: u64) {
         self.inputs.iter_mut().for_each(Vec::clear);
         self.targets.clear();
@@ -133,7 +133,7 @@ impl Task for NerTask<'_> {
         self.order.count()
     }
 
-    /// With sentences, what so many steps have on average.
+    /// For sentences, the average of this many steps.
     fn targets_before(&self, steps: u64) -> u64 {
         self.data.train.tokens() as u64 * self.order.examples_before(steps) / self.order.examples()
     }

@@ -1,4 +1,4 @@
-//! Texts that are tagged: CoNLL lines with one column more, or plain text.
+//! Tagging of texts: CoNLL lines with an additional column, or plain text.
 
 use super::{Tagger, words_and_ends};
 use crate::error::{Error, Result};
@@ -16,14 +16,14 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Output {
-    /// Each line as it is, entities in brackets: [PER John] lives in [LOC New York] .
+    /// Each line unchanged, with entities in brackets: [PER John] lives in [LOC New York] .
     Inline,
     /// A word, a tab and its tag per line, an empty line after each sentence
     Column,
 }
 
-/// Tags the text at `path` in `pool`: plain text if it is to be written as `output` says, and CoNLL lines without that. From standard
-/// input, what is complete is tagged and written at once; `out` is standard output as far as errors tell.
+/// Tags the text at `path` in `pool`: plain text if `output` is given, CoNLL lines otherwise. Standard input is tagged
+/// and written as soon as a part is complete; errors of `out` are reported as those of standard output.
 pub fn tag_text(
     tagger: &Tagger,
     path: &Path,
@@ -34,7 +34,7 @@ pub fn tag_text(
     out: &mut dyn Write,
 ) -> Result<()> {
     let form = Form { tags: Column::Absent, ..form };
-    // What is packed or encoded comes as a whole.
+    // Compressed or encoded input is read as a whole.
     let streams = is_standard_input(path) && {
         let mut stdin = std::io::stdin().lock();
         inputs.is_plain(stdin.fill_buf().map_err(|e| Error::io(path, "reading", e))?)
@@ -57,7 +57,7 @@ pub fn tag_text(
         let mut parts = Parts::new(std::io::stdin(), unit);
         while let Some(bytes) = parts.next_part().map_err(|e| Error::io(path, "reading", e))? {
             tagging.part(tagging.utf8(bytes)?, output, out)?;
-            // Whoever wrote the sentence may wait for its tags.
+            // The writer of the sentence may be waiting for its tags.
             out.flush().map_err(Error::output)?;
         }
     }
@@ -65,17 +65,17 @@ pub fn tag_text(
     odd.into_iter().try_for_each(|notice| inputs.warn(notice))
 }
 
-/// A text that is tagged in parts.
+/// Tagging of a text in parts.
 struct Tagging<'a> {
     tagger: &'a Tagger,
-    /// All labels as they are written.
+    /// The labels as text.
     labels: Vec<String>,
     pool: &'a Pool,
     inputs: &'a Inputs,
     path: &'a Path,
     form: Form,
     place: Place,
-    /// What was odd so far.
+    /// Irregularities so far.
     odd: Oddities,
     /// Lines so far.
     lines: usize,
@@ -106,7 +106,7 @@ impl Tagging<'_> {
         self.tagger.config.labels.label(tag).map_or("O", |label| &self.labels[label])
     }
 
-    /// Tags a part: plain text if it is to be written as `output` says.
+    /// Tags a part: plain text if `output` is given.
     fn part(&mut self, text: String, output: Option<Output>, out: &mut dyn Write) -> Result<()> {
         match output {
             Some(output) => self.text(&text, output, out),
@@ -162,7 +162,7 @@ impl Tagging<'_> {
     }
 }
 
-/// Writes a line as it is, its entities in brackets.
+/// Writes a line unchanged, with its entities in brackets.
 fn inline<'a>(
     out: &mut dyn Write,
     line: &str,

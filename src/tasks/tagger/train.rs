@@ -22,44 +22,44 @@ use crate::text::words::Coverage;
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What is learned from which text, and how.
+/// What to train on which text, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Tagged text: one token per line.
     pub train: PathBuf,
-    /// Tagged text to measure F1 on after every epoch.
+    /// Tagged validation text; its F1 is computed after every epoch.
     pub valid: Option<PathBuf>,
-    /// Tagged text to evaluate the best model on in the end.
+    /// Tagged text to evaluate the best model on after training.
     pub test: Option<PathBuf>,
     /// Where words and tags are.
     pub form: Form,
-    /// Scheme of the tags that are learned; without it that of the training text.
+    /// Tagging scheme that is learned; `None`: that of the training text.
     pub scheme: Option<Scheme>,
-    /// Word vectors to begin with.
+    /// Pretrained word vectors.
     pub vectors: Option<PathBuf>,
-    /// Whether they stay as they are.
+    /// Whether they are frozen.
     pub freeze_vectors: bool,
-    /// Tokens that the net sees at a time, odd.
+    /// Window size: tokens that the network sees at a time, an odd number.
     pub window: usize,
-    /// Width of a word vector; without it 50, or that of the vectors.
+    /// Embedding size; `None`: 50, or that of the vectors.
     pub embed: Option<usize>,
     /// Hidden units.
     pub hidden: usize,
-    /// Whether capitals are a feature.
+    /// Whether capitalisation is a feature.
     pub caps: bool,
-    /// Whether suffixes are.
+    /// Whether suffixes are features.
     pub suffix: bool,
-    /// What is learned to be likely.
+    /// Training objective.
     pub objective: Objective,
     /// Dropout.
     pub keep: Keep,
-    /// Whether words are told apart by their case.
+    /// Whether the case of words is ignored.
     pub lowercase: bool,
-    /// Words seen less often count in a more general form.
+    /// Words that occur less often are replaced by a more general form.
     pub min_count: u64,
-    /// Takes a word seen n times for unknown with probability A / (A + n).
+    /// Replaces a word that occurs n times by `<unk>` with probability A / (A + n).
     pub unknown: f64,
-    /// The run; a batch is of so many tokens on average.
+    /// The run; a batch has this many tokens on average.
     pub run: run::Plan,
 }
 
@@ -89,13 +89,13 @@ impl Plan {
     }
 }
 
-/// Trains, inside a pool of threads.
+/// Trains, inside a thread pool.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
     let data = [("train", Some(plan.train.as_path())), ("valid", plan.valid.as_deref())];
     let other = [("test", plan.test.as_deref()), ("vectors", plan.vectors.as_deref())];
     let mut run = Run::begin(&plan.run, "ner", data, &other, inputs, progress.without_perplexity())?;
     let files = [Some(&plan.train), plan.valid.as_ref(), plan.test.as_ref(), plan.vectors.as_ref()];
-    // The inputs are read before a model is replaced.
+    // Inputs are read before an existing model is replaced.
     for path in files.into_iter().flatten() {
         inputs.check(path)?;
     }
@@ -103,7 +103,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     let (train, mut kinds, form) = read_to_learn(&plan.train, plan.form, plan.scheme, inputs)?;
     let labels = Labels { scheme: train.gold.scheme, kinds: kinds.clone() };
     if kinds.is_empty() {
-        return Err(Error::input(&plan.train, 0, "no entity: every tag is O", "tags to be learned"));
+        return Err(Error::input(&plan.train, 0, "no entity: every tag is O", "tags to train on"));
     }
     let mut read = |path: &PathBuf| {
         let tagged = read_tagged(path, form, Some(labels.scheme), &mut kinds, inputs)?;
@@ -122,7 +122,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     };
     let embed = match (&vectors, plan.embed) {
         (Some(vectors), Some(embed)) if vectors.width != embed => {
-            let what = format!("--embed {embed}: the rows of --vectors have {} numbers", vectors.width);
+            let what = format!("--embed {embed}: the vectors of --vectors have width {}", vectors.width);
             return Err(Error::Usage(what));
         }
         (Some(vectors), _) => vectors.width,
@@ -178,8 +178,8 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
                 if coverage.exact + coverage.lower + coverage.digits == 0
                     && let Some(path) = &plan.vectors
                 {
-                    let notice = Notice::of_file(path, 0, "no vector of a word of the training text");
-                    inputs.warn(notice.done("all words begin as without --vectors"))?;
+                    let notice = Notice::of_file(path, 0, "no vector for any word of the training text");
+                    inputs.warn(notice.done("all words are initialised as without --vectors"))?;
                 }
             }
             w
@@ -189,8 +189,8 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
                 && before.encoder.words.words() == encoder.words.words()
                 && before.encoder.suffixes == encoder.suffixes;
             if !same {
-                let expected = "the one that the run to be continued learns from";
-                return Err(Error::input(&plan.train, 0, "another text", expected));
+                let expected = "the training text of the run to resume";
+                return Err(Error::input(&plan.train, 0, "a different text", expected));
             }
             before.w
         }
@@ -230,7 +230,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
     Ok(Summary { words: Some(encoder.words.len()), test, ..summary })
 }
 
-/// Puts the vectors of known words in place of random ones.
+/// Replaces the random vectors of known words by pretrained ones.
 fn load_vectors(table: &mut [f32], vectors: &Vectors, words: &[String]) -> Coverage {
     for (row, word) in table.chunks_exact_mut(vectors.width).zip(words) {
         if let Some((vector, _)) = vectors.find(word) {
