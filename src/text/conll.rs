@@ -162,20 +162,20 @@ impl Oddities {
             let are = if self.cut.count == 1 { "it is" } else { "they are" };
             let found = format!("{} of more than {longest} tokens", counted(self.cut.count, "sentence"));
             let missing = "are there empty lines between sentences?";
-            let done = format!("{are} cut into {} pieces, after full stops where there are any", self.pieces);
+            let done = format!("{are} split into {} pieces, after full stops if there are any", self.pieces);
             Notice::of_file(path, self.cut.line, format!("{found} ({missing})"))
                 .done(done)
-                .option("--max-sentence N cuts above N tokens")
+                .option("--max-sentence N splits sentences of more than N tokens")
         });
         let all = [
             self.empty_words.notice(path, "empty word", "empty words", "kept as words"),
-            self.joined_tags.notice(path, "tag joined by commas", "tags joined by commas", "the first of each counts"),
-            self.ragged.notice(path, &format!("row {other}"), &format!("rows {other}"), "the columns needed are taken"),
+            self.joined_tags.notice(path, "tag joined by commas", "tags joined by commas", "the first of each is used"),
+            self.ragged.notice(path, &format!("row {other}"), &format!("rows {other}"), "the columns needed are used"),
             self.odd_blanks.notice(
                 path,
-                "line of white space that is no space or tab, or of a mark without width",
-                "lines of white space that is no space or tab, or of marks without width",
-                "they end sentences as empty lines do",
+                "line with only Unicode white space or zero-width marks",
+                "lines with only Unicode white space or zero-width marks",
+                "treated as empty lines, which end sentences",
             ),
             cut,
         ];
@@ -424,7 +424,7 @@ impl Conll {
             return Err(Error::Usage("columns are counted from 1".into()));
         }
         if form.tags == Column::Number(form.word) {
-            let what = format!("column {} holds the words, and cannot hold the tags too", form.word);
+            let what = format!("column {} contains the words, and cannot contain the tags too", form.word);
             return Err(Error::Usage(what));
         }
         let (look, sure) = place.look.map_or_else(|| Look::at(&text, form, place.lines), |look| (look, true));
@@ -592,7 +592,9 @@ impl Conll {
     /// What the error of a row with so many columns says of the others.
     fn other_rows(&self, count: usize) -> String {
         match self.look.columns {
-            same if same == count && self.marked => "; all lines begin with `#`: are there comments only?".into(),
+            same if same == count && self.marked => {
+                "; all lines begin with `#`: does the file contain only comments?".into()
+            }
             same if same == count => String::new(),
             most => format!("; line {} has {}", self.look.line, columns(most)),
         }
@@ -612,7 +614,7 @@ impl Conll {
         let (found, column) = match ragged {
             true => (
                 format!("the tag {text} in the last of {}", columns(count)),
-                format!("; --column {most} takes the tags from column {most} of every row"),
+                format!("; --column {most} reads the tags from column {most} of every row"),
             ),
             false => (format!("the tag {text}"), String::new()),
         };
@@ -653,7 +655,7 @@ impl Conll {
             Column::Number(n) => (format!("an empty tag in column {n}"), String::new()),
             _ if line.trim_start().ends_with('\t') && fields.count > self.form.word + 1 => (
                 format!("an empty tag: the line ends in a tab, so its last column {} is empty", fields.count),
-                format!(" (--column {} takes the tags from the column before it)", fields.count - 1),
+                format!(" (--column {} reads the tags from the column before it)", fields.count - 1),
             ),
             _ => ("an empty tag: the line ends in a tab with nothing after it".to_owned(), String::new()),
         };
@@ -678,7 +680,7 @@ impl Conll {
         if kinds.len() > MOST_KINDS {
             let last = spelled.tags.iter().position(|tag| *tag != Tag::O && tag.kind as usize >= MOST_KINDS);
             let found = format!("more than {MOST_KINDS} entity types");
-            let expected = "a column of tags: is it another one? (--column N)";
+            let expected = "a column of tags (--column N selects another)";
             return Err(self.error(self.first_with(last.unwrap_or(0)), found, expected));
         }
         let mut notices = self.odd_tags(&spelled, kinds, known);
@@ -724,7 +726,7 @@ impl Conll {
             let last = self.look.columns;
             let found = format!("tags in column 1 and words in column {last}");
             let expected = format!(
-                "the word first and its tag last; --column 1 --word-column {last} takes them from where they are"
+                "the word first and its tag last; --column 1 --word-column {last} reads them from these columns"
             );
             return Err(self.error(0, found, expected));
         }
@@ -748,30 +750,30 @@ impl Conll {
                 let (count, first) = places[number];
                 let found = format!("the tag {} ({})", shown(&self.tag_texts[number]), counted(count, "time"));
                 let notice = Notice::of_file(&self.path, self.line(first), found);
-                notices.push(notice.done(format!("it counts as {tag}")).option("--strict refuses it"));
+                notices.push(notice.done(format!("read as {tag}")).option("--strict refuses it"));
             }
             if let [number, ..] = more {
                 let names: Vec<String> = more.iter().map(|&number| shown(&self.tag_texts[number])).collect();
-                let found = format!("and {} of the kind: {}", counted(more.len(), "more tag"), list(&names, 5));
+                let found = format!("and {} of this kind: {}", counted(more.len(), "more tag"), list(&names, 5));
                 let notice = Notice::of_file(&self.path, self.line(places[*number].1), found);
-                notices.push(notice.done("they count as what they stand for").option("--strict refuses them"));
+                notices.push(notice.done("read as intended").option("--strict refuses them"));
             }
         }
         let types = || kinds.names().iter().skip(known);
-        let column = "--column N takes the tags from column N";
+        let column = "--column N reads the tags from column N";
         // Words cut into syllables or characters (BMES) have none either: their tags have prefixes.
         if spelled.bare && self.rows.len() > 9 && spelled.tags.iter().all(|tag| *tag != Tag::O) {
             let names: Vec<String> = kinds.names().iter().map(|name| shown(name)).collect();
             let names = format!(" ({})", list(&names, 5));
-            let found = format!("no tag is O: every token is of one of {} types{names}", kinds.len());
-            notices.push(Notice::of_file(&self.path, 0, found).done("all count as entity types").option(column));
+            let found = format!("no tag is O: every token has one of {} types{names}", kinds.len());
+            notices.push(Notice::of_file(&self.path, 0, found).done("all are read as entity types").option(column));
             return notices;
         }
         let no_letter = |name: &&String| !name.is_empty() && !name.chars().any(char::is_alphabetic);
         let strange: Vec<String> = types().filter(no_letter).map(|name| shown(name)).collect();
         if !strange.is_empty() {
             let found = format!("entity types without a letter: {}", list(&strange, 5));
-            notices.push(Notice::of_file(&self.path, 0, found).done("they are taken for types").option(column));
+            notices.push(Notice::of_file(&self.path, 0, found).done("read as entity types").option(column));
         }
         notices
     }
@@ -782,12 +784,12 @@ impl Conll {
         let tokens = self.rows.len();
         let one = (self.ends.len() == 1 && tokens >= ONE_SENTENCE).then(|| {
             let found = format!("one sentence of {tokens} tokens (are there empty lines between sentences?)");
-            let notice = Notice::of_file(&self.path, self.line(0), found).done("it is not cut");
-            notice.option("--max-sentence N cuts above N tokens")
+            let notice = Notice::of_file(&self.path, self.line(0), found).done("not split");
+            notice.option("--max-sentence N splits sentences of more than N tokens")
         });
         let marked = (self.marked && tokens > 0).then(|| {
             let notice = Notice::of_file(&self.path, self.line(0), "all lines begin with `#`");
-            notice.done("taken for rows, not for comments").option("--strict refuses them")
+            notice.done("read as rows, not as comments").option("--strict refuses them")
         });
         odd.into_iter().chain(self.numbered()).chain(one).chain(marked).collect()
     }
@@ -796,13 +798,10 @@ impl Conll {
     pub fn numbered(&self) -> Option<Notice> {
         let others = self.look.columns - usize::from(self.form.tags != Column::Absent && self.look.columns > 0);
         (self.form.word == 1 && others > 1 && self.counts_tokens()).then(|| {
-            let notice = Notice::of_file(&self.path, self.line(0), "the words are numbers that count: 1, 2, 3 …");
-            let tags = if others > 2 {
-                ", and --column N the tags from column N, which may be another than the last"
-            } else {
-                ""
-            };
-            notice.done("taken for words").option(format!("--word-column 2 takes the words from column 2{tags}"))
+            let notice = Notice::of_file(&self.path, self.line(0), "the words are consecutive numbers: 1, 2, 3 …");
+            let tags =
+                if others > 2 { ", and --column N the tags from column N, which need not be the last" } else { "" };
+            notice.done("read as words").option(format!("--word-column 2 reads the words from column 2{tags}"))
         })
     }
 

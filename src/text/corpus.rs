@@ -2,9 +2,9 @@
 //! does not depend on the pieces or on the number of threads.
 //!
 //! A text holds one sentence per line, its words separated by white space: space, tab, form feed, carriage return.
-//! [`EOS`] is implied at the end of every line, empty ones included. CRLF, a byte order mark at the beginning of a line, spaces at
-//! either end of a line or several in a row, and a missing end of the last line make no difference. A word that is
-//! literally [`UNK`](super::vocabulary::UNK) or [`EOS`] is that special word.
+//! [`EOS`] is implied at the end of every line, empty ones included. CRLF, a byte order mark at the beginning of a
+//! line, spaces at either end of a line or several in a row, and a missing end of the last line make no difference. A
+//! word that is literally [`UNK`](super::vocabulary::UNK) or [`EOS`] is that special word.
 
 use super::inputs::{Content, NO_NUL, Odd, unmarked};
 use super::marks::{Counts, Marks};
@@ -44,8 +44,8 @@ pub struct Lines {
 }
 
 impl Corpus {
-    /// Reads a text to train on, and makes its vocabulary: see [`Vocabulary::from_counts`] for what is cut. What is odd about it as a
-    /// text to learn from is warned of.
+    /// Reads a text to train on, and makes its vocabulary: see [`Vocabulary::from_counts`] for what is cut. What is odd
+    /// about it as a text to learn from is warned of.
     ///
     /// # Errors
     /// A file that cannot be read, is not text, or holds no word; cuts that leave no word.
@@ -95,11 +95,11 @@ impl Corpus {
                 1 => format!("one line of {tokens} words"),
                 _ => format!("{lines} lines of {} words on average", tokens / lines),
             };
-            warn(1, found, "ends of sentences are hardly learned: one sentence per line teaches them", "")?;
+            warn(1, found, "the model hardly learns the ends of sentences; put one sentence on each line", "")?;
         }
         if self.unknown_rate() > MANY_UNKNOWN {
             let found = format!("{:.1} % of the words are unknown", 100.0 * self.unknown_rate());
-            let done = "the model learns to expect the unknown word, and its perplexity looks better than it is";
+            let done = "the model learns to predict <unk>, and its perplexity looks better than it is";
             warn(0, found, done, "a lower --min-count or a larger --max-vocab keeps more words")?;
         }
         let head = &self.ids[..self.ids.len().min(SAMPLE)];
@@ -109,7 +109,7 @@ impl Corpus {
         let empty = sample.iter().filter(|line| line.is_empty()).count();
         if sample.len() >= 20 && empty * 2 > sample.len() {
             let found = format!("{} of the first {} lines are empty", empty, sample.len());
-            warn(0, found, "learned as sentences without words: `grep .` leaves them out", "")?;
+            warn(0, found, "learned as sentences without words; `grep .` removes them", "")?;
         }
         let firsts: Vec<u32> = sample.iter().filter(|line| line.len() > 1).map(|line| line[0]).collect();
         let once = firsts.iter().filter(|&&id| vocabulary.count(id) == 1).count();
@@ -117,8 +117,8 @@ impl Corpus {
         let (all, rare) =
             others.fold((0, 0), |(all, rare), &id| (all + 1, rare + usize::from(vocabulary.count(id) == 1)));
         if firsts.len() >= 20 && once * 10 >= firsts.len() * 9 && rare * 2 < all {
-            let found = "nearly all lines begin with a word that occurs only there: utterance ids?";
-            warn(1, found.into(), "learned as words: `cut -d ' ' -f 2-` leaves them out", "")?;
+            let found = "nearly all lines begin with a unique word: utterance ids?";
+            warn(1, found.into(), "learned as words; `cut -d ' ' -f 2-` removes them", "")?;
         }
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Corpus {
     /// # Errors
     /// None so far; those of [`Inputs::warn`].
     pub fn warn_of_unknown(&self, path: &Path, inputs: &Inputs) -> Result<()> {
-        let done = "perplexity counts each as one and the same word, and looks better than it is";
+        let done = "perplexity treats them all as the same word, and looks better than it is";
         warn_of_unknown(self.unknown_rate(), path, done, inputs)
     }
 }
@@ -152,7 +152,7 @@ impl Lines {
         warn_of_unknown(
             rate,
             path,
-            "each counts as one and the same word, so that lines with them score too well",
+            "they are all treated as the same word, so that lines with them score too well",
             inputs,
         )
     }
@@ -196,7 +196,7 @@ impl Lines {
         let what = if strange { "unknown" } else { "all different" };
         let notice =
             Notice::of_file(path, 1, format!("the first words of nearly all lines are {what}: utterance ids?"));
-        inputs.warn(notice.done("scored as words").option("--ids keeps them apart and prints them before the scores"))
+        inputs.warn(notice.done("scored as words").option("--ids separates them and prints them before the scores"))
     }
 
     /// Without [`EOS`] at the ends of the lines.
@@ -319,15 +319,15 @@ fn warn_of_head(path: &Path, file: &[u8], inputs: &Inputs) -> Result<()> {
     lines.pop();
     lines.retain(|line| !line.is_empty());
     if lines.iter().any(|line| line.starts_with(b"-DOCSTART-")) {
-        let notice = Notice::of_file(path, 0, "-DOCSTART- lines: a CoNLL file in place of a text?");
-        return inputs.warn(notice.done("read as text all the same").option("--strict refuses it"));
+        let notice = Notice::of_file(path, 0, "-DOCSTART- lines: a CoNLL file instead of a text?");
+        return inputs.warn(notice.done("read as text nonetheless").option("--strict refuses it"));
     }
     let tabs = |line: &&[u8]| count(line, |byte| byte == b'\t');
     let columns = lines.first().map_or(1, |line| 1 + tabs(line));
     if lines.len() >= 5 && columns > 1 && lines.iter().all(|line| 1 + tabs(line) == columns) {
         let found =
-            format!("{columns} columns separated by tabs in every line: a table or CoNLL file in place of a text?");
-        let notice = Notice::of_file(path, 1, found).done("read as text: tabs are spaces");
+            format!("{columns} columns separated by tabs in every line: a table or CoNLL file instead of a text?");
+        let notice = Notice::of_file(path, 1, found).done("read as text, with tabs as spaces");
         return inputs.warn(notice.option("--strict refuses it"));
     }
     Ok(())
@@ -572,8 +572,9 @@ struct Known {
 }
 
 /// The words of a piece, each once, in the order of their first appearance. `ids` become indices into
-/// them, and `line_end` is called with the number of tokens up to the end of each line. A text that another program changes after its
-/// tokens were counted may end sooner or later: what comes of it is not used, see [`FileBytes::read`].
+/// them, and `line_end` is called with the number of tokens up to the end of each line. A text that another program
+/// changes after its tokens were counted may end sooner or later: what comes of it is not used, see
+/// [`FileBytes::read`].
 ///
 /// [`FileBytes::read`]: crate::sys::files::FileBytes::read
 fn intern<'a>(
@@ -989,7 +990,7 @@ mod tests {
             let path = data.join("traps").join(trap);
             let inputs = Inputs::default();
             Corpus::read_training(&path, 1, None, &Marks::default(), &inputs).unwrap();
-            assert!(inputs.notices().all()[0].found.contains("a web page in place of a text?"));
+            assert!(inputs.notices().all()[0].found.contains("a web page instead of a text?"));
         }
     }
 }

@@ -88,7 +88,8 @@ impl Row {
         }
     }
 
-    /// The same row with the fields that another separator gives, if they are `columns`. Spaces are none: prose has as many words.
+    /// The same row with the fields that another separator gives, if they are `columns`. Spaces are none: prose has as
+    /// many words.
     pub fn split_otherwise(&self, separator: Separator, columns: usize) -> Option<Row> {
         let mut others = Separator::ALL.into_iter().filter(|&other| other != separator && other != Separator::Spaces);
         others.find_map(|other| {
@@ -193,7 +194,7 @@ pub fn open<'p>(
         return Err(super::wrong_byte(path, &head, at, "a NUL byte", expected));
     }
     if head.trim_ascii_start().get(..9).is_some_and(|begin| begin.eq_ignore_ascii_case(b"@relation")) {
-        return Err(Error::input(path, 0, "a file of ARFF", format!("{expected}: what is below its line @data")));
+        return Err(Error::input(path, 0, "an ARFF file", format!("{expected}: the part below its @data line")));
     }
     // Excel's own way to say what separates the fields.
     let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -343,7 +344,8 @@ impl<'p, R: BufRead> Records<'p, R> {
         Ok(None)
     }
 
-    /// Splits a row in which there are quotes: a field in quotes may hold separators, line ends, and quotes, which are doubled.
+    /// Splits a row in which there are quotes: a field in quotes may hold separators, line ends, and quotes, which are
+    /// doubled.
     fn quoted(&mut self, text: &mut Vec<u8>, fields: &mut Vec<Range<usize>>) -> Result<()> {
         let (mut begin, mut quote) = (0, None);
         loop {
@@ -371,7 +373,7 @@ impl<'p, R: BufRead> Records<'p, R> {
             }
             let Some(line) = quote else { break };
             if text.len() - begin > LONGEST || !self.line()? {
-                return Err(Error::input(self.path, line, "a quote that is not closed", "a quote at the field's end"));
+                return Err(Error::input(self.path, line, "an unclosed quote", "a quote at the end of the field"));
             }
         }
         fields.push(begin..text.len());

@@ -112,7 +112,7 @@ impl Content {
 }
 
 /// What is expected in place of a NUL byte.
-pub(super) const NO_NUL: &str = "text, not a binary file (--encoding utf-16le reads UTF-16 that has no mark)";
+pub(super) const NO_NUL: &str = "text, not a binary file (--encoding utf-16le reads UTF-16 without a byte order mark)";
 
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
@@ -271,7 +271,7 @@ impl Inputs {
         let alone = if text.contains('\r') { lone_returns(text) } else { Places::default() };
         if let Some(line) = alone.first {
             let notice = Notice::of_file(path, line, format!("{} carriage returns within lines", alone.count));
-            self.warn(notice.done("taken for ends of lines"))?;
+            self.warn(notice.done("read as line ends"))?;
         }
         if alone.first.is_some() || text.contains("\r\r") {
             return Ok(without_marks(&one_line_end(text)).into_owned());
@@ -284,12 +284,12 @@ impl Inputs {
     /// # Errors
     /// Under `--strict`.
     pub fn warn_of_markup(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let found = signatures::markup(bytes).map(|line| (line, "a web page in place of a text?"));
-        let Some((line, what)) = found.or_else(|| Some((signatures::json(bytes)?, "JSON in place of a text?"))) else {
+        let found = signatures::markup(bytes).map(|line| (line, "a web page instead of a text?"));
+        let Some((line, what)) = found.or_else(|| Some((signatures::json(bytes)?, "JSON instead of a text?"))) else {
             return Ok(());
         };
         let notice = Notice::of_file(path, 0, format!("begins with {line:?}: {what}"));
-        self.warn(notice.done("read as text all the same").option("--strict refuses it"))
+        self.warn(notice.done("read as text nonetheless").option("--strict refuses it"))
     }
 
     /// Notes that `path` is about to be read, and whether it is standard input.
@@ -299,7 +299,7 @@ impl Inputs {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if once && path != Path::new("/dev/null") && !read.insert(path.to_owned()) {
             let name = if stdin { "standard input".into() } else { path.display().to_string() };
-            return Err(Error::Usage(format!("{name} is given for two files, but can be read only once")));
+            return Err(Error::Usage(format!("{name} is given twice, but can be read only once")));
         }
         Ok(stdin)
     }
@@ -311,7 +311,7 @@ impl Inputs {
             _ = bytes.try_reserve(packing.size_hint(&file));
             if let Err(error) = packing.unpack(&*file, self.garbage(path)).read_to_end(&mut bytes) {
                 let (what, test) = packing.names();
-                let expected = format!("a whole one: `{test} {}` tests it", path.display());
+                let expected = format!("an intact one: `{test} {}` tests it", path.display());
                 return Err(Error::input(path, 0, format!("a damaged {what} ({error})"), expected));
             }
             file = file.becomes(bytes)?;
@@ -323,8 +323,7 @@ impl Inputs {
     fn garbage(&self, path: &Path) -> impl FnMut() + Send + use<> {
         let (notices, path) = (self.notices.clone(), path.to_owned());
         move || {
-            let notice =
-                Notice::of_file(&path, 0, "something else behind the gzip archive").done("left out, as gzip does");
+            let notice = Notice::of_file(&path, 0, "other data after the gzip archive").done("ignored, as gzip does");
             // No option decides it, so that it is never refused.
             _ = notices.warn(notice);
         }
@@ -357,7 +356,7 @@ impl Inputs {
                         BadUtf8::Fail => {
                             let found = format!("bytes that are not {}", encoding.name());
                             let expected =
-                                format!("text in {}; --bad-utf8 replace reads it all the same", encoding.name());
+                                format!("text in {}; --bad-utf8 replace reads it nonetheless", encoding.name());
                             return Err(Error::input(path, line, found, expected));
                         }
                         BadUtf8::Replace => text.push(char::REPLACEMENT_CHARACTER),
@@ -374,7 +373,7 @@ impl Inputs {
         } else if !file.is_ascii() && std::str::from_utf8(&file).is_ok() {
             // Text in another encoding hardly ever is UTF-8 too.
             let notice = Notice::of_file(path, 0, format!("UTF-8 text, read as {}", encoding.name()));
-            self.warn(notice.option("--encoding utf-8 reads it as what it is"))?;
+            self.warn(notice.option("--encoding utf-8 reads it correctly"))?;
         }
         file.becomes(text.into_bytes())
     }
@@ -415,7 +414,7 @@ pub(super) fn stream_failed(path: &Path, error: std::io::Error) -> Error {
     match error.kind() {
         ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other => {
             let found = format!("a damaged archive ({error})");
-            Error::input(path, 0, found, "a whole one: gzip -t or zstd -t tests it")
+            Error::input(path, 0, found, "an intact one: gzip -t or zstd -t tests it")
         }
         _ => Error::io(path, "reading", error),
     }
@@ -429,7 +428,7 @@ fn refuse(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     if let Some(target) = signatures::link(bytes) {
         let found = format!("only the path {target:?}: a symbolic link that was saved as text");
-        return Err(Error::input(path, 0, found, "the file that it names"));
+        return Err(Error::input(path, 0, found, "the file it points to"));
     }
     Ok(())
 }
@@ -616,7 +615,7 @@ impl Odd {
         let line = file.split(|&byte| byte == b'\n').position(has).map_or(0, |line| line + 1);
         let notice = Notice::of_file(path, line, format!("words: {}", found.join(", ")));
         let notice = notice.done("kept as parts of words");
-        inputs.warn(notice.option("--unicode-spaces takes them for spaces and ends of lines, and leaves out marks"))
+        inputs.warn(notice.option("--unicode-spaces treats them as spaces and line ends, and removes marks"))
     }
 }
 

@@ -127,13 +127,13 @@ impl Counts {
         let around: Vec<String> = self.everywhere(lines).map(|mark| format!("`{mark}`")).collect();
         if !around.is_empty() {
             let notice = Notice::of_file(path, 1, format!("nearly every line has {}", around.join(" and ")));
-            inputs.warn(notice.done("learned as words").option("--strip-marks leaves such marks out"))?;
+            inputs.warn(notice.done("learned as words").option("--strip-marks removes such marks"))?;
         }
         for (number, mark) in all().enumerate().skip(STARTS.len() + ENDS.len()) {
             let count = self.0[number];
             if count >= 2 && count * 2000 >= tokens {
                 let notice = Notice::of_file(path, 0, format!("the word `{mark}` occurs {count} times"));
-                let option = format!("--unk-token '{mark}' takes it for the unknown word");
+                let option = format!("--unk-token '{mark}' reads it as the unknown word");
                 inputs.warn(notice.done(format!("learned as a word other than {UNK}")).option(option))?;
             }
         }
@@ -151,7 +151,7 @@ impl Counts {
         if !strange.is_empty() {
             let found = format!("nearly every line has {}", strange.join(" and "));
             let notice = Notice::of_file(path, 1, found).done("read as words");
-            inputs.warn(notice.option("--strip-marks leaves such marks out"))?;
+            inputs.warn(notice.option("--strip-marks removes such marks"))?;
         }
         let trained = vocabulary.count(vocabulary.eos());
         let missing: Vec<String> = (all().enumerate().take(STARTS.len() + ENDS.len()))
@@ -164,7 +164,8 @@ impl Counts {
         if !missing.is_empty() && !vocabulary.strips_marks() {
             let found =
                 format!("lines without {}, which nearly every line of the training text had", missing.join(" and "));
-            inputs.warn(Notice::of_file(path, 1, found).done("read as they are: they look unlikely to the model"))?;
+            inputs
+                .warn(Notice::of_file(path, 1, found).done("read unchanged: the model will consider them unlikely"))?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Text on its way to a model: words become ids ([`Vocabulary`]), files become streams of ids ([`Corpus`], [`Lines`]),
-//! and streams become minibatches ([`Lanes`], [`Windows`]). Tagged text: [`conll`] files, [`tags`], their evaluation ([`spans`]),
-//! and word [`vectors`].
-//! Pairs of words ([`pairs`]) and how well distances rank them ([`ranking`]). Numbers with classes: [`table`], and [`blobs`] of them.
+//! and streams become minibatches ([`Lanes`], [`Windows`]). Tagged text: [`conll`] files, [`tags`], their evaluation
+//! ([`spans`]), and word [`vectors`]. Pairs of words ([`pairs`]) and how well distances rank them ([`ranking`]).
+//! Numbers with classes: [`table`], and [`blobs`] of them.
 
 pub mod batches;
 pub mod blobs;
@@ -60,7 +60,8 @@ pub(crate) fn is_invisible(c: char) -> bool {
         || matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
-/// A piece of a file within a message: in backquotes, no longer than a message bears, what cannot be seen written as `\u{a0}`.
+/// A piece of a file within a message: in backquotes, no longer than a message bears, what cannot be seen written as
+/// `\u{a0}`.
 pub fn shown(text: &str) -> String {
     const MOST: usize = 60;
     let mut out = String::from("`");
@@ -95,7 +96,7 @@ pub(crate) fn encodings(bytes: &[u8]) -> String {
         good += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
         bad += usize::from(!chunk.invalid().is_empty());
     }
-    let pass = "--bad-utf8 skip or replace passes over such bytes";
+    let pass = "--bad-utf8 skip or replace drops or replaces such bytes";
     // One place among many that are good is damage, not another encoding.
     if good > 4 * bad {
         return pass.into();

@@ -147,7 +147,7 @@ impl<R: BufRead> Read for Zstd<R> {
             if let (Some(written), Some(found)) = sums
                 && written != found
             {
-                return Err(Error::new(ErrorKind::InvalidData, "its checksum is another"));
+                return Err(Error::new(ErrorKind::InvalidData, "its checksum differs"));
             }
             self.within = false;
         }

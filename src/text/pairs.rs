@@ -1,5 +1,5 @@
-//! Pairs of words and how alike they are: word TAB word TAB label, one pair per line (see [`super::rows`]). A label is a number; the
-//! lowest of the training pairs means not alike, the highest alike, and there may be grades between them.
+//! Pairs of words and how alike they are: word TAB word TAB label, one pair per line (see [`super::rows`]). A label is
+//! a number; the lowest of the training pairs means not alike, the highest alike, and there may be grades between them.
 
 use super::{Inputs, rows, rows::Shape};
 use crate::{Error, Result};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// What a row holds.
-const ROW: &str = "word TAB word TAB label, the label a number (as 1 for alike, 0 for not)";
+const ROW: &str = "word TAB word TAB label, the label a number (such as 1 for similar, 0 for dissimilar)";
 const SHAPE: Shape = Shape { expected: ROW, numeric: true };
 
 /// One pair.
@@ -34,13 +34,13 @@ impl Pairs {
     /// Reads a file; `columns` are the numbers of those of the words and the label, or none, and they are found.
     ///
     /// # Errors
-    /// Those of [`rows::read`]; a label that is no finite number.
+    /// Those of [`rows::read`]; a label that is not a finite number.
     pub fn read(path: impl AsRef<Path>, columns: &[usize], inputs: &Inputs) -> Result<Pairs> {
         let path = path.as_ref();
         let mut pairs = Vec::new();
         rows::read(path, SHAPE, columns, inputs, |line, [first, second, label]| {
             let label = label.parse().ok().filter(|label: &f64| label.is_finite());
-            let label = label.ok_or_else(|| Error::input(path, line, "a label that is no finite number", ROW))?;
+            let label = label.ok_or_else(|| Error::input(path, line, "a label that is not a finite number", ROW))?;
             pairs.push(Pair { line, words: [first.to_owned(), second.to_owned()], label });
             Ok(())
         })?;
@@ -126,8 +126,8 @@ mod tests {
             Ok(vec![pair(1, "cat", "dog", 1.0), pair(2, "cat", "sea", 0.0)])
         );
         fails("a\tb\tc\td\n", "pairs:1: found 4 columns, and not which of them hold what");
-        fails("a\tb\tyes\n", "pairs:1: found a label that is no finite number");
-        fails("a\tb\tNaN\n", "pairs:1: found a label that is no finite number");
+        fails("a\tb\tyes\n", "pairs:1: found a label that is not a finite number");
+        fails("a\tb\tNaN\n", "pairs:1: found a label that is not a finite number");
         fails("<!doctype html>\n", "a page of HTML or XML");
     }
 

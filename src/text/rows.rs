@@ -1,8 +1,9 @@
 //! Tables of a few columns, one row per line: words and labels.
 //!
-//! Columns are separated by tabs if any line holds one (then words may hold spaces), else by semicolons or commas if all lines hold
-//! enough of them, else by runs of spaces. Lines of white space only and comments (`# …`) are passed over. CRLF, a byte order mark,
-//! and a missing last line end make no difference. Which columns hold what is found where there are more of them than needed.
+//! Columns are separated by tabs if any line holds one (then words may hold spaces), else by semicolons or commas if
+//! all lines hold enough of them, else by runs of spaces. Lines of white space only and comments (`# …`) are passed
+//! over. CRLF, a byte order mark, and a missing last line end make no difference. Which columns hold what is found
+//! where there are more of them than needed.
 
 use super::Inputs;
 use crate::error::counted;
@@ -37,12 +38,12 @@ pub struct Shape {
     pub numeric: bool,
 }
 
-/// Calls `row` with the number (from 1) and the columns of every row of the file at `path`, which has such a `shape`. `columns` are
-/// the numbers of the columns, from 1; if there are none, they are found.
+/// Calls `row` with the number (from 1) and the columns of every row of the file at `path`, which has such a `shape`.
+/// `columns` are the numbers of the columns, from 1; if there are none, they are found.
 ///
 /// # Errors
-/// The file cannot be read, is not UTF-8, is a page of HTML, has no rows, or a row of another number of columns or an empty one;
-/// `columns` are not `N`; what `row` returns.
+/// The file cannot be read, is not UTF-8, is a page of HTML, has no rows, or a row of another number of columns or an
+/// empty one; `columns` are not `N`; what `row` returns.
 pub fn read<const N: usize>(
     path: &Path,
     shape: Shape,
@@ -52,7 +53,7 @@ pub fn read<const N: usize>(
 ) -> Result<()> {
     let expected = shape.expected;
     if !columns.is_empty() && (columns.len() != N || columns.contains(&0)) {
-        let what = format!("--columns takes {N} numbers from 1 for {}: the columns of {expected}", path.display());
+        let what = format!("--columns needs {N} numbers from 1 for {}: the columns of {expected}", path.display());
         return Err(Error::Usage(what));
     }
     let text = inputs.text(path, &format!("lines of {expected}"))?;
@@ -85,8 +86,13 @@ pub fn read<const N: usize>(
     let chosen: [usize; N] = match <[usize; N]>::try_from(columns) {
         Ok(given) => given.map(|column| column - 1),
         Err(_) => choose(&first, if below.is_empty() { &rows } else { below }, width, shape).ok_or_else(|| {
-            let found = format!("{}, and not which of them hold what", counted(width, "column"));
-            Error::input(path, first_line, found, format!("{expected}; --columns names them, as --columns 1,2,4"))
+            let found = format!("{}, with ambiguous contents", counted(width, "column"));
+            Error::input(
+                path,
+                first_line,
+                found,
+                format!("{expected}; --columns selects them, such as --columns 1,2,4"),
+            )
         })?,
     };
     let label = chosen[N - 1];
@@ -104,26 +110,26 @@ pub fn read<const N: usize>(
     };
     if header {
         let found = format!("the names of the columns, `{}`", first.join(" "));
-        inputs.warn(Notice::of_file(path, first_line, found).done("the line is left out"))?;
+        inputs.warn(Notice::of_file(path, first_line, found).done("the line is skipped"))?;
     }
     if columns.is_empty() && width > N {
         let names = chosen.map(|column| (column + 1).to_string());
         let named =
             if header { first.get(label).map_or(String::new(), |name| format!(" (`{name}`)")) } else { String::new() };
         let done = format!(
-            "columns {} are taken for the words, column {}{named} for the label",
+            "columns {} are read as the words, column {}{named} as the label",
             names[..N - 1].join(" and "),
             names[N - 1]
         );
         let done = if N == 2 {
-            done.replace("columns ", "column ").replace(" are taken for the words", " is taken for the word")
+            done.replace("columns ", "column ").replace(" are read as the words", " is read as the word")
         } else {
             done
         };
         inputs.warn(
-            Notice::of_file(path, first_line, format!("{width} columns where {N} are needed"))
+            Notice::of_file(path, first_line, format!("{width} columns, of which {N} are needed"))
                 .done(done)
-                .option(format!("--columns {} names them", names.join(","))),
+                .option(format!("--columns {} selects them", names.join(","))),
         )?;
     }
     let mut any = false;

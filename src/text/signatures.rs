@@ -36,10 +36,10 @@ const fn at(at: usize, mark: Mark) -> Mark {
 
 const LFS: &str = "the file itself: `git lfs pull` fetches it";
 const TABLE: &str = "text: write it as CSV with pandas or pyarrow";
-const TENSORS: &str = "text, or what was trained on it: these are the weights of a model";
+const TENSORS: &str = "text: these are the weights of a model";
 const IMAGE: &str = "text, not an image";
 const PROGRAM: &str = "text, not a program";
-const OFFICE: &str = "plain text: save it as text (UTF-8) or CSV in the program that made it";
+const OFFICE: &str = "plain text: save it as text (UTF-8) or CSV from the program that created it";
 const SOUND: &str = "text, not audio or video";
 
 /// All kinds. The first that fits counts.
@@ -64,8 +64,8 @@ const MARKS: &[Mark] = &[
     mark(b"LZIP\x01", "an lzip archive", "text; unpack it: lzip -dk FILE"),
     mark(b"\xFF\x06\0\0sNaPpY", "a Snappy archive", "text; unpack it: snzip -dk FILE"),
     mark(b"\x89LZO\0\r\n\x1A\n", "an LZO archive", "text; unpack it: lzop -dk FILE"),
-    mark(b"x\x9C", "data packed by zlib", "text; unpack it: python3 -c 'import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))' < FILE"),
-    mark(b"x\xDA", "data packed by zlib", "text; unpack it: python3 -c 'import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))' < FILE"),
+    mark(b"x\x9C", "zlib-compressed data", "text; unpack it: python3 -c 'import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))' < FILE"),
+    mark(b"x\xDA", "zlib-compressed data", "text; unpack it: python3 -c 'import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))' < FILE"),
     mark(b"PK\x03\x04", "a zip archive", "text; unpack it: unzip FILE"),
     mark(b"PK\x05\x06", "an empty zip archive", "text"),
     at(257, mark(b"ustar", "a tar archive", "text; unpack it: tar -xf FILE")),
@@ -86,8 +86,8 @@ const MARKS: &[Mark] = &[
     like_text(mark(b"GGUF", "a GGUF model", TENSORS)),
     like_text(mark(b"MATLAB 5.0 MAT-file", "a MATLAB file", "text: write it with writematrix")),
     mark(b"RDX3\n", "an R workspace", "text: write it with write.csv"),
-    mark(b"mmap lm http://kheafield.com/code", "a KenLM model", "text: this is an n-gram model made of one"),
-    mark(b"\\data\\", "an n-gram model in ARPA format", "text: this is a model made of one"),
+    mark(b"mmap lm http://kheafield.com/code", "a KenLM model", "text: this is an n-gram model built from text"),
+    mark(b"\\data\\", "an n-gram model in ARPA format", "text: this is a model built from text"),
     at(8, mark(b"{\"__metadata__\"", "a safetensors file", TENSORS)),
     // Documents.
     mark(b"%PDF-", "a PDF document", "plain text: pdftotext FILE"),
@@ -108,7 +108,7 @@ const MARKS: &[Mark] = &[
     mark(b"\x7FELF", "a program or library (ELF)", PROGRAM),
     mark(b"\xCF\xFA\xED\xFE", "a program or library (Mach-O)", PROGRAM),
     mark(b"\xCA\xFE\xBA\xBE", "a Java class or a program (Mach-O)", PROGRAM),
-    like_text(mark(b"MZ", "a program or library of Windows", PROGRAM)),
+    like_text(mark(b"MZ", "a Windows program or library", PROGRAM)),
     mark(b"\0asm", "a WebAssembly module", PROGRAM),
 ];
 
@@ -125,8 +125,8 @@ const IN_ZIP: &[(&[u8], Signature)] = &[
     (b"META-INF/MANIFEST.MF", Signature { what: "a Java archive (.jar)", then: PROGRAM }),
 ];
 
-/// What the file with these bytes is, if it is something other than text. More than [`HEAD`] bytes may be given: names in a zip archive
-/// are looked for at its end too.
+/// What the file with these bytes is, if it is something other than text. More than [`HEAD`] bytes may be given: names
+/// in a zip archive are looked for at its end too.
 pub fn foreign(bytes: &[u8]) -> Option<Signature> {
     let head = &bytes[..bytes.len().min(HEAD)];
     if let Some(signature) = safetensors(bytes) {
@@ -152,8 +152,8 @@ fn safetensors(bytes: &[u8]) -> Option<Signature> {
     plausible.then_some(Signature { what: "a safetensors file", then: TENSORS })
 }
 
-/// The path that a file holds in place of what it links to: symbolic links of archives and repositories are saved so by systems that
-/// have none.
+/// The path that a file holds in place of what it links to: symbolic links of archives and repositories are saved so by
+/// systems that have none.
 pub fn link(bytes: &[u8]) -> Option<&str> {
     let target = std::str::from_utf8(bytes.get(..bytes.len().min(HEAD))?).ok()?.trim_end_matches(['\r', '\n']);
     let alone = bytes.len() < HEAD && !target.bytes().any(|byte| byte.is_ascii_whitespace() || byte == 0);

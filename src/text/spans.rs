@@ -147,7 +147,7 @@ impl Evaluation {
 
     /// Adds a sentence; both slices have one tag a token.
     pub fn add(&mut self, gold: &[Tag], predicted: &[Tag]) {
-        assert_eq!(gold.len(), predicted.len(), "one predicted tag a token");
+        assert_eq!(gold.len(), predicted.len(), "one predicted tag per token");
         self.sentences += 1;
         self.conlleval.add(gold, predicted, Reading::Conlleval);
         self.strict.add(gold, predicted, Reading::Strict(self.scheme));
@@ -227,8 +227,8 @@ fn shown(name: &str) -> &str {
 }
 
 impl Confusion {
-    /// The matrix as text for people: gold in rows, predicted in columns. If it would be too wide for a screen, the confusions that
-    /// are the most frequent instead.
+    /// The matrix as text for people: gold in rows, predicted in columns. If it would be too wide for a screen, the
+    /// confusions that are the most frequent instead.
     pub fn table(&self) -> String {
         let cells = self.counts.iter().flatten().map(|n| n.to_string().len());
         let name = self.tags.iter().map(|tag| tag.chars().count());
@@ -257,7 +257,7 @@ impl Confusion {
         let most = &all[..all.len().min(LISTED)];
         let mut out =
             format!("the {} most frequent of {} confusions of {} tags", most.len(), all.len(), self.tags.len());
-        out += " (--svg FILE draws all, --json has them):\n   count  gold → predicted\n";
+        out += " (--svg FILE plots all, --json lists them):\n   count  gold → predicted\n";
         for &(count, gold, predicted) in most {
             let name = |tag: usize| super::shown(&self.tags[tag]).replace('`', "");
             out += &format!("{count:>8}  {} → {}\n", name(gold), name(predicted));

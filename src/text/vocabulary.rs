@@ -17,7 +17,7 @@ pub const UNK: &str = "<unk>";
 /// The end of a sentence, implied at the end of every line.
 pub const EOS: &str = "<eos>";
 
-/// Different words, numbered as they come. They lie in one string and the index holds numbers only: about 13 bytes a
+/// Different words, numbered as they come. They lie in one string and the index holds numbers only: about 13 bytes per
 /// word besides its letters.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Words {

@@ -312,7 +312,7 @@ fn test_files_with_nothing_to_find_give_figures() {
 #[test]
 fn tags_joined_by_commas_and_documents() {
     let text = format!("-DOCSTART- O\n\n{}-DOCSTART- -X- O O\nAnn B-PER,B-LOC\n", in_tags(PLAIN));
-    let report = all_warn(&text, "", &["1 tag joined by commas", "the first of each counts"]);
+    let report = all_warn(&text, "", &["1 tag joined by commas", "the first of each is used"]);
     has(&[("LOC", 4), ("PER", 5)], &report);
 }
 

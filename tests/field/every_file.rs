@@ -64,9 +64,9 @@ fn packed_text_is_read_by_magic_bytes() {
     desk.run("eval lm zeros.gz").works().warns_of_nothing();
     desk.file("more.gz", [gzip(text(60)), b"more".to_vec()].concat());
     assert_eq!(perplexity(&desk, "more.gz", "--strict"), plain);
-    desk.run("eval lm more.gz").works().warns(&["more.gz: something else behind the gzip archive", "left out"]);
+    desk.run("eval lm more.gz").works().warns(&["more.gz: other data after the gzip archive", "left out"]);
     desk.file("csv.gz", [gzip("a,b,class\n1,2,x\n3,4,y\n5,1,x\n"), b"more".to_vec()].concat());
-    desk.run("eval s csv.gz").works().warns(&["csv.gz: something else behind the gzip archive"]);
+    desk.run("eval s csv.gz").works().warns(&["csv.gz: other data after the gzip archive"]);
 
     let packed = gzip(text(60));
     desk.file("cut.gz", &packed[..packed.len() / 2]);
@@ -141,7 +141,8 @@ fn a_named_pipe_is_read_once() {
     let run = desk.run(&format!("train lm --train p --valid q --out piped --json {SMALL_LM}")).works();
     assert_eq!(run.json()["parameters"], trained["parameters"]);
     [p, q].into_iter().for_each(|writer| writer.join().unwrap());
-    // The run is continued on what is written to it again; whoever has forgotten that it was a pipe reads why nothing happens.
+    // The run is continued on what is written to it again; whoever has forgotten that it was a pipe reads why nothing
+    // happens.
     let (p, q) = (writer("p", gzip(text(60))), writer("q", text(60).into_bytes()));
     let run = desk.run("train lm --out piped --resume --max-steps 3").works();
     assert!(run.err.contains("/p: a pipe; waiting for the data") && run.err.contains("--train FILE"), "{}", run.err);
@@ -253,11 +254,11 @@ fn foreign_files_are_named() {
     }
     // A text may be a page all the same; a table may not.
     desk.file("page", "<!DOCTYPE html>\n<html>\n<p> the cat\n");
-    desk.run("eval lm page").works().warns(&["page: begins with", "a web page in place of a text?", "--strict"]);
+    desk.run("eval lm page").works().warns(&["page: begins with", "a web page instead of a text?", "--strict"]);
     desk.run("eval lm page --strict").refuses(3, &["a web page"]);
     desk.run(&format!("train ner --train page --out new {SMALL_NER}")).refuses(3, &["a page of HTML or XML"]);
     desk.file("rows", "{\"text\": \"the cat\", \"n\": 1}\n");
-    desk.run("eval lm rows").works().warns(&["rows: begins with", "JSON in place of a text?"]);
+    desk.run("eval lm rows").works().warns(&["rows: begins with", "JSON instead of a text?"]);
     desk.run("train softmax --train rows --out new").refuses(3, &["rows: found JSON"]);
     desk.file("c", "-DOCSTART- -X- O O\n\nthe DT O O\ncat NN O O\n");
     desk.run("eval lm c").works().warns(&["a CoNLL file in place of a text?"]);
@@ -319,7 +320,7 @@ fn line_ends_marks_and_controls_of_other_systems() {
     }
     desk.file("c", TAGS.replace("he\tO\nJohn", "he\tO\rJohn"));
     let run = desk.run(&format!("train ner --train c --out n --force {SMALL_NER}")).works();
-    run.warns(&["c:4: 1 carriage returns within lines", "taken for ends of lines"]);
+    run.warns(&["c:4: 1 carriage returns within lines", "read as line ends"]);
 }
 
 #[test]
