@@ -15,8 +15,8 @@ use std::path::PathBuf;
 /// Train a Siamese network on pairs of similar and dissimilar words: word TAB word TAB label
 ///
 /// Both words of a pair pass through the same layer of sigmoid units, which learns to map similar words close to each
-/// other. A label is 1 for similar and 0 for dissimilar words, or a grade: the lowest label counts as 0, the highest as
-/// 1. Word similarity data sets are read as published (WordSim-353, SimLex-999, MEN, RG-65): with tabs, commas,
+/// other. A label is 1 for similar and 0 for dissimilar words, or a grade: the lowest label counts as 0, the highest
+/// as 1. Word similarity data sets are read as published (WordSim-353, SimLex-999, MEN, RG-65): with tabs, commas,
 /// semicolons or spaces, a header, comments, additional columns. eval compares distances with labels, neighbors shows
 /// the nearest neighbours of a word.
 #[derive(Clone, Debug, clap::Args, Serialize)]
