@@ -1060,7 +1060,7 @@ mod tests {
         assert_eq!(told(b"a,b,k\n1,2,\n"), "x.csv:2: found nothing in column k, expected a class and its numbers");
         assert_eq!(
             told(b"a,k\n1,\"x\n2,y\n"),
-            "x.csv:2: found a quote that is not closed, expected a quote at the field's end"
+            "x.csv:2: found an unclosed quote, expected a quote at the end of the field"
         );
         let class = "x.csv:1: found two columns k, one of which holds the class, expected one; --drop k.1 leaves the second out, --drop k the first";
         assert_eq!(told(b"a,k,k\n1,x,y\n"), class);
