@@ -89,7 +89,7 @@ struct Row {
     tag: u32,
 }
 
-/// Something odd that is accepted, but that the user should hear of.
+/// An irregularity that is accepted, but reported to the user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Oddity {
     /// How often.

@@ -1,7 +1,7 @@
 //! Tables of examples in CSV files: an example per row, numbers in its columns, and its class in one of them.
 //!
 //! How a file is written, whether it has a header, and which column holds the class is found from its first
-//! rows; what was chosen, and what was left out, is warned of. Rows are read one after the other, and of the numbers
+//! rows; a warning reports what was chosen and what was ignored. Rows are read one after the other, and of the numbers
 //! only 32 bits are kept.
 
 use super::Inputs;
@@ -61,11 +61,11 @@ pub struct Table {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
-    /// The mean of the training examples stands for them.
+    /// Replace them by the mean of the training examples.
     Mean,
     /// Drop their rows.
     Drop,
-    /// They are refused.
+    /// Reject them.
     Fail,
 }
 
