@@ -22,7 +22,7 @@ pub struct Notice {
     /// What was done about it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub done: String,
-    /// The option that decides it, and how, as `--word-column 2 takes the words from column 2`; empty if none does.
+    /// The option that decides it, and how, as `--word-column 2 reads the words from column 2`; empty if none does.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub option: String,
 }
@@ -159,7 +159,7 @@ mod tests {
         let notices = Notices::new(true, |_| {});
         notices.warn(Notice::of_file("a", 0, "x").done("y")).unwrap();
         let error = notices.warn(Notice::of_file("a", 2, "x").done("y").option("--z takes it")).unwrap_err();
-        assert_eq!(error.to_string(), "a:2: found x, expected nothing odd under --strict; --z takes it");
+        assert_eq!(error.to_string(), "a:2: found x, expected no irregularities under --strict; --z takes it");
         assert_eq!(error.exit_code(), 3);
         assert_eq!(notices.all().len(), 1);
     }

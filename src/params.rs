@@ -1,5 +1,6 @@
-//! Parameters: a [`Layout`] names the tensors of a model, an [`Arena`] is one flat buffer in that layout. Weights, gradients and
-//! optimizer states are arenas of one layout, so that updating, clipping and saving are loops over one buffer.
+//! Parameters: a [`Layout`] names the tensors of a model, an [`Arena`] is one flat buffer in that layout. Weights,
+//! gradients and optimizer states are arenas of one layout, so that updating, clipping and saving are loops over one
+//! buffer.
 
 use crate::real::{LANES, Real};
 use crate::sys::memory::{Buffer, Room};
@@ -18,15 +19,15 @@ pub enum Role {
     Weight,
     /// A matrix from a layer's state to itself; L2 applies.
     Recurrent,
-    /// A matrix with one row a word that every step writes wholly; L2 applies.
+    /// A matrix with one row per word that every step writes entirely; L2 applies.
     Output,
     /// Added to a layer; no L2.
     Bias,
-    /// A matrix with one row a word, of which a step reads few rows; no L2.
+    /// A matrix with one row per word, of which a step reads few rows; no L2.
     Table,
     /// An output matrix of which a step reads few rows; no L2.
     OutputTable,
-    /// The biases of such a matrix, a row a word; no L2.
+    /// The biases of such a matrix, one row per word; no L2.
     BiasTable,
 }
 

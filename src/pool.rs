@@ -1,5 +1,5 @@
-//! Threads, and loops that are spread over them. Work is divided by the configuration and the data, never by their number, and what
-//! comes of it is added in a fixed order, so they change how long a run takes and nothing else.
+//! Threads, and loops that are spread over them. Work is divided by the configuration and the data, never by their
+//! number, and what comes of it is added in a fixed order, so they change how long a run takes and nothing else.
 //!
 //! The loops take slices, [`chunks`] of them, and tuples of these, which are walked side by side.
 
@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 pub struct Pool(ThreadPool);
 
 impl Pool {
-    /// Does `work` in the pool, all that is parallel in it too.
+    /// Runs `work` in the pool, including its parallel parts.
     pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.0.install(work)
     }
@@ -31,7 +31,7 @@ pub fn pool(threads: usize) -> Result<Pool> {
         .map_err(|error| Error::Usage(format!("--threads {threads}: {error}")))
 }
 
-/// Threads of the present pool.
+/// Number of threads of the current pool.
 pub fn threads() -> usize {
     rayon::current_num_threads()
 }
@@ -42,7 +42,7 @@ pub fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> 
     rayon::join(a, b)
 }
 
-/// Does `work` for every item, each a task, with its number.
+/// Runs `work` for every item, as a task of its own, with its index.
 #[inline]
 pub fn each<I>(items: I, work: impl Fn(usize, I::Item) + Send + Sync)
 where
@@ -51,7 +51,7 @@ where
     items.into_par_iter().enumerate().with_max_len(1).for_each(|(i, item)| work(i, item));
 }
 
-/// What `work` makes of every item, each a task, in the order of the items.
+/// The results of `work` for every item, each a task of its own, in the order of the items.
 pub fn map<I, T: Send>(items: I, work: impl Fn(I::Item) -> T + Send + Sync) -> Vec<T>
 where
     I: IntoParallelIterator<Iter: IndexedParallelIterator>,
@@ -59,7 +59,7 @@ where
     items.into_par_iter().with_max_len(1).map(work).collect()
 }
 
-/// Pieces of `size` elements, the last of what is left.
+/// Chunks of `size` elements, the last with the remainder.
 #[inline]
 pub fn chunks<T: Sync>(x: &[T], size: usize) -> impl IndexedParallelIterator<Item = &[T]> {
     x.par_chunks(size)

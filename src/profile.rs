@@ -1,8 +1,8 @@
-//! Where the time of a training run goes: spans of its parts, in totals and as a trace.
+//! Profiling of a training run: spans of its parts, in totals and as a trace.
 //!
-//! A [`span`] belongs to the thread that runs the training loop, and spans do not overlap: their sum and the rest are the run.
-//! A [`task`] is what one thread does of a parallel part. Products are counted where they are made ([`Products`]). All of it is
-//! off, and costs a load, until [`start`]; one run of a process is profiled at a time.
+//! A [`span`] belongs to the thread that runs the training loop, and spans do not overlap: their sum and the rest are
+//! the run. A [`task`] is what one thread does of a parallel part. Products are counted where they are made
+//! ([`Products`]). All of it is off, and costs a load, until [`start`]; one run of a process is profiled at a time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -101,7 +101,7 @@ static RECORDER: Mutex<Option<Recorder>> = Mutex::new(None);
 /// Events that a trace holds; later ones count in the totals only.
 const EVENTS: usize = 1 << 17;
 
-/// What a part came to.
+/// The totals of a part.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Total {
     /// Spans.
@@ -139,7 +139,7 @@ pub struct Profile {
     pub totals: [Total; Part::ALL.len()],
     /// The first events.
     pub events: Vec<Event>,
-    /// Events that there was no room for.
+    /// Events that did not fit.
     pub dropped: u64,
 }
 
@@ -152,7 +152,7 @@ fn recorder() -> MutexGuard<'static, Option<Recorder>> {
     RECORDER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins to record; what was recorded before is forgotten.
+/// Starts recording; earlier records are discarded.
 pub fn start() {
     let profile =
         Profile { time: Duration::ZERO, totals: Default::default(), events: Vec::with_capacity(EVENTS), dropped: 0 };
@@ -160,7 +160,7 @@ pub fn start() {
     ON.store(true, Relaxed);
 }
 
-/// Ends it; none if nothing was started.
+/// Stops recording; `None` if it was not started.
 pub fn finish() -> Option<Profile> {
     ON.store(false, Relaxed);
     let Recorder { start, mut profile } = recorder().take()?;

@@ -325,7 +325,7 @@ fn tensors_must_be_those_of_the_model() {
     let text = message(checkpoint.read_tensors(MODEL, &mut targets));
     assert!(text.ends_with("tensor embedding: found F32 [2, 3], expected F64 [2, 3]"), "{text}");
     let text = message(checkpoint.read_tensors(MODEL, &mut targets[..1]));
-    assert!(text.contains("holds the tensor embedding, which this model does not have"), "{text}");
+    assert!(text.contains("contains the tensor embedding, which this model does not have"), "{text}");
     assert_eq!((w, wide), ([0.0; 6], [0.0; 6]), "nothing was read");
 }
 
@@ -398,7 +398,10 @@ fn another_model_is_replaced_only_by_force() {
     fs::write(path.join("metrics.jsonl"), "x").unwrap();
     let before = tree(&path);
     let text = message(Writer::create(&path, false));
-    assert!(text.contains("holds a model of 2 steps; continue it with --resume or replace it with --force"), "{text}");
+    assert!(
+        text.contains("contains a model of 2 steps; continue it with --resume or replace it with --force"),
+        "{text}"
+    );
     assert_eq!(tree(&path), before);
     // What the user put beside the weights is not removed with them.
     fs::write(path.join("step-000000000001/notes.txt"), "mine").unwrap();

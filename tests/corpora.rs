@@ -63,7 +63,7 @@ fn all_corpora_train_evaluate_and_tag() {
         let expected = match name {
             _ if option.is_empty() => warning,
             // Its last column holds the inner tags of nested entities.
-            "germeval2014" => Some("columns 3 and 4 both hold tags; column 3 is used"),
+            "germeval2014" => Some("columns 3 and 4 both contain tags; using column 3"),
             _ => None,
         };
         let told: Vec<&str> = told.lines().filter(|line| line.starts_with("warning: ")).collect();

@@ -196,7 +196,7 @@ fn bad_input_is_one_line() {
         "good:1: found 2 columns (split at tabs, since the file has tabs): `a\\tB-X`, expected at least 3",
         3,
     );
-    says(train(&good, "--column 1"), "column 1 holds the words", 2);
+    says(train(&good, "--column 1"), "column 1 contains the words", 2);
     let none = place.file("none", "a\tO\nb\tO\n");
     says(train(&none, ""), "none: found no entity: every tag is O", 3);
     let empty = place.file("empty", "\n \n");
@@ -210,7 +210,7 @@ fn bad_input_is_one_line() {
     let latin = place.file("latin", b"a 1 2\nb\xE9 1 2\nc\xE9 1 2\n");
     says(train(&good, &format!("--vectors {latin}")), "latin:2: found the byte 0xE9, expected a word and 2", 3);
     let wide = place.file("wide", "a 1 2 3\n");
-    says(train(&good, &format!("--vectors {wide} --embed 50")), "--embed 50: the rows of --vectors have 3 numbers", 2);
+    says(train(&good, &format!("--vectors {wide} --embed 50")), "--embed 50: the vectors of --vectors have width 3", 2);
     says(train(&good, "--freeze-vectors"), "--freeze-vectors needs --vectors", 2);
     says(train(&good, "--features none,caps"), "--features none goes with no other", 2);
     says(train(&good, "--window 4"), "expected an odd number", 2);

@@ -512,7 +512,7 @@ fn resumed_runs_come_to_the_same_bits_on_any_threads() {
     let out = place.path("edited").display().to_string();
     done(&format!("train siamese --pairs {pairs} --vectors {vectors} --quiet --max-steps 3 --out {out}"));
     place.file("pairs.tsv", &text.replacen("\t1\n", "\t0\n", 1));
-    let expected = "pairs.tsv: found other contents, expected those that the run to resume was started with";
+    let expected = "pairs.tsv: found different contents, expected those that the run to resume was started with";
     refused(&format!("train siamese --resume --max-steps 5 --out {out}"), expected);
 }
 
@@ -533,9 +533,7 @@ fn siamese_from_the_command_line() {
     assert!(valid > 0.65, "{report}");
     let text = done(&format!("eval {dir} {DATA}/pairs/test.tsv"));
     assert!(
-        text.contains("ROC AUC 0.")
-            && text.contains("at the best threshold")
-            && text.contains("of those that are alike"),
+        text.contains("ROC AUC 0.") && text.contains("at the best threshold") && text.contains("of similar pairs"),
         "{text}"
     );
     let near = done(&format!("neighbors {dir} Monday --count 3"));
@@ -559,7 +557,7 @@ fn siamese_from_the_command_line() {
         "train siamese --pairs {graded} --valid {graded} --vectors {vectors} --out {dir} --epochs 2 --force"
     ));
     assert!(
-        code == 0 && said.contains("1 of 3201 pairs of words without a vector, the first is `zzqx`; they are left out"),
+        code == 0 && said.contains("1 of 3201 pairs with words that have no vector, the first is `zzqx`; left out"),
         "{said}"
     );
     assert!(said.contains("valid Spearman correlation 0."), "{said}");
@@ -598,8 +596,8 @@ fn siamese_from_the_command_line() {
     refused(&format!("eval {dir} {DATA}/lm/test.txt"), "test.txt:1: found");
     refused(&format!("eval {dir} {DATA}/pairs/test.tsv --repair"), "is a Siamese net");
     refused(&format!("neighbors {dir} zzqx"), "`zzqx` is not in the vocabulary");
-    refused(&format!("generate {dir}"), "is a Siamese net; this is for language models");
-    refused(&format!("train siamese --resume --out {dir} --hidden 7"), "--hidden 7: the run to be continued has 100");
+    refused(&format!("generate {dir}"), "is a Siamese net; this command is for language models");
+    refused(&format!("train siamese --resume --out {dir} --hidden 7"), "--hidden 7: the run to resume has 100");
 }
 
 #[test]
@@ -645,7 +643,10 @@ fn pseudo_siamese_from_the_command_line() {
 
     let alien = place.file("alien.tsv", "Monday\tO\nFriday\tNEW\n");
     let (out, said, code) = wordmill(&format!("eval {dir} {alien}"));
-    assert!(code == 0 && said.contains("1 word with labels that no training word has, the first is `NEW`"), "{said}");
+    assert!(
+        code == 0 && said.contains("1 word with labels that do not occur in training, the first is `NEW`"),
+        "{said}"
+    );
     assert!(out.starts_with("2 words, "), "{out}");
     let out = place.path("none").display().to_string();
     let one = place.file("one.tsv", "Monday\tO\n");
@@ -694,5 +695,5 @@ fn pseudo_siamese_on_rows_of_numbers() {
     fails(&format!("{words} --vectors {IRIS} --label species"), "--keep-index, --scale are for the columns of a CSV");
     fails(&format!("--train {IRIS} --freeze-vectors"), "--max-vocab, --freeze-vectors and --columns are for words");
     let one = place.file("one.csv", "a,b,c\n1,2,x\n1,2,x\n");
-    fails(&format!("--train {one}"), "one.csv: found the class x only, expected two classes or more in column c");
+    fails(&format!("--train {one}"), "one.csv: found the class x only, expected at least two classes in column c");
 }

@@ -258,7 +258,7 @@ fn bad_input_is_one_line() {
     let file = dir.file("words.csv", "a,b,c\n1,2,x\n1,two,y\n");
     says(train(&file, ""), "words.csv:3: found `two` in column b, expected a finite number", 3);
     let file = dir.file("one.csv", "a,b,c\n1,2,x\n1,2,x\n");
-    says(train(&file, ""), "one.csv: found the class x only, expected two classes or more in column c", 3);
+    says(train(&file, ""), "one.csv: found the class x only, expected at least two classes in column c", 3);
     says(train(IRIS, "--label kind"), "expected a column kind", 3);
     says(train(IRIS, "--l2 -1"), "--l2", 2);
     says(train(IRIS, "--dropout-penalty 1"), "--dropout-penalty", 2);
@@ -267,8 +267,8 @@ fn bad_input_is_one_line() {
     assert!(!Path::new(&out).exists(), "a directory was made");
     done(&format!("train softmax --train {IRIS} --out {out} --quiet --epochs 1"));
     let text = dir.file("text.txt", "some words\n");
-    says(refused(&format!("score {out} {text}")), "is a softmax classifier; this is for language models", 4);
-    says(refused(&format!("tag {out} {text}")), "is a softmax classifier; this is for taggers", 4);
+    says(refused(&format!("score {out} {text}")), "is a softmax classifier; this command is for language models", 4);
+    says(refused(&format!("tag {out} {text}")), "is a softmax classifier; this command is for taggers", 4);
     says(refused(&format!("neighbors {out} word")), "is a softmax classifier", 4);
     says(refused(&format!("eval {out} {text} --repair")), "--repair", 2);
     let lilies = dir.file("lilies.csv", &std::fs::read_to_string(IRIS).unwrap().replacen("setosa", "lily", 1));

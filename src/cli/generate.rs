@@ -97,7 +97,7 @@ impl Generate {
             return Ok(None);
         }
         if self.temperature != 1.0 || self.top_k.is_some() {
-            let what = "--self-normalised samples from the scores as they are: it cannot be combined with --temperature and --top-k";
+            let what = "--self-normalised samples from unscaled scores: it excludes --temperature and --top-k";
             return Err(Error::Usage(what.into()));
         }
         trained.self_normalised(&self.model).map(Some)

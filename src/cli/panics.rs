@@ -61,8 +61,8 @@ fn text(payload: &dyn Any) -> &str {
 fn line(panic: &str, command: &[OsString]) -> String {
     let command: Vec<String> = command.iter().map(|word| crate::tasks::run::quoted(word.as_ref())).collect();
     let text = format!(
-        "this is a bug in wordmill {}, not a problem with your data: {panic}; please report this line, which contains the version and the \
-         command line (your data is not needed): {}; earlier checkpoints are kept",
+        "this is a bug in wordmill {}, not a problem with your data: {panic}; please report this line, \
+         which contains the version and the command line (your data is not needed): {}; earlier checkpoints are kept",
         env!("CARGO_PKG_VERSION"),
         command.join(" ")
     );

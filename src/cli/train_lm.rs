@@ -23,6 +23,7 @@ use toml::Value;
 
 /// Help texts that differ from those of the other models.
 const BATCH: &str = "Batch size: parallel streams of the text";
+const PATIENCE: &str = "Early stopping: stop after this many epochs without a better validation perplexity";
 const OPTIMIZER: &str =
     "Update rule; adagrad-rowwise keeps one accumulator per word vector where adagrad keeps one per weight";
 const RATE: &str = "Learning rate [default: adam 0.004, adagrad and adagrad-rowwise 0.1, sgd 1]";
@@ -37,7 +38,7 @@ const EPOCHS: &str = "Passes over the text; texts of fewer than a million words 
 #[command(mut_arg("optimizer", |arg| arg.help(OPTIMIZER)))]
 #[command(mut_arg("lr", |arg| arg.help(RATE)))]
 #[command(mut_arg("epochs", |arg| arg.default_value("5").help(EPOCHS)))]
-#[command(mut_arg("patience", |arg| arg.help("Early stopping: stop after this many epochs without a better validation perplexity")))]
+#[command(mut_arg("patience", |arg| arg.help(PATIENCE)))]
 #[command(after_help = "\
 Examples:
   wordmill train lm --train train.txt --valid valid.txt --out model

@@ -17,7 +17,8 @@ use serde::Serialize;
 use std::path::PathBuf;
 
 /// Help of --batch.
-const BATCH: &str = "Batch size: tokens per optimizer step; with --objective sentence, as many sentences as have this many tokens on average";
+const BATCH: &str = "Batch size: tokens per optimizer step; with --objective sentence, as many sentences as have this \
+                     many tokens on average";
 
 /// Train a tagger on CoNLL files: one token per line, its word in the first column, its tag in the last
 ///

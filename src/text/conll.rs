@@ -89,7 +89,7 @@ struct Row {
     tag: u32,
 }
 
-/// Something odd that is accepted, but that the user should hear of.
+/// An irregularity that is accepted, but reported to the user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Oddity {
     /// How often.
@@ -1100,7 +1100,7 @@ mod tests {
         assert_eq!(message("a O\n", Column::Number(4)), expected);
         let expected = "f.conll:2: found an empty tag: the line ends in a tab with nothing after it, expected O or the tag of an entity";
         assert_eq!(message("a\tO\nb\t\n", Column::Last), expected);
-        let expected = "column 1 holds the words, and cannot hold the tags too";
+        let expected = "column 1 contains the words, and cannot contain the tags too";
         assert_eq!(message("a O\n", Column::Number(1)), expected);
         assert_eq!(Conll::read("no/such/file", Form::default(), &Inputs::default()).unwrap_err().exit_code(), 6);
     }
@@ -1214,7 +1214,8 @@ mod tests {
     #[test]
     fn a_column_of_words_is_no_column_of_tags() {
         let text: String = (0..=MOST_KINDS).map(|i| format!("a w{i}\n")).collect();
-        let expected = "f.conll:2001: found more than 2000 entity types, expected a column of tags: is it another one? (--column N)";
+        let expected =
+            "f.conll:2001: found more than 2000 entity types, expected a column of tags (--column N selects another)";
         assert_eq!(message(&text, Column::Last), expected);
     }
 

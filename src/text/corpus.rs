@@ -18,7 +18,7 @@ use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 use std::path::Path;
 
-/// The longest word that is taken for one, in bytes.
+/// The longest word that is accepted, in bytes.
 pub const LONGEST_WORD: usize = 64 << 10;
 
 /// A text as one stream of ids, sentence after sentence.
@@ -44,8 +44,8 @@ pub struct Lines {
 }
 
 impl Corpus {
-    /// Reads a text to train on, and makes its vocabulary: see [`Vocabulary::from_counts`] for what is cut. What is odd
-    /// about it as a text to learn from is warned of.
+    /// Reads a text to train on, and makes its vocabulary: see [`Vocabulary::from_counts`] for what is cut. Warns about
+    /// irregularities of a training text.
     ///
     /// # Errors
     /// A file that cannot be read, is not text, or holds no word; cuts that leave no word.
@@ -71,11 +71,11 @@ impl Corpus {
     }
 }
 
-/// A share of unknown words above which a text is warned of.
+/// Fraction of unknown words above which there is a warning.
 const MANY_UNKNOWN: f64 = 0.3;
 /// A mean length of lines above which a text has hardly any ends of sentences.
 const LONG_LINES: u64 = 1000;
-/// Words that are looked at where a sample is enough.
+/// Number of words inspected where a sample is enough.
 const SAMPLE: usize = 1 << 17;
 
 impl Corpus {

@@ -194,7 +194,7 @@ impl Grammar {
         self.forward(words).map(|lattice| lattice.log_prob)
     }
 
-    /// The cost of a text, one sentence a line, words separated by white space; blank lines are left out.
+    /// The cost of a text, one sentence per line, words separated by white space; blank lines are skipped.
     pub fn perplexity<'a>(&self, lines: impl IntoIterator<Item = &'a str>) -> Cost {
         let mut cost = Cost::default();
         let mut words = Vec::new();
@@ -396,7 +396,7 @@ fn draw(cumulative: &[f64], stream: &mut Stream) -> usize {
     cumulative.partition_point(|&c| c <= point).min(last)
 }
 
-/// Draws `words` words (a little more: sentences are whole) and writes them below `out` as text, one sentence a line
+/// Draws `words` words (a little more: sentences are whole) and writes them below `out` as text, one sentence per line
 /// (`lm/train.txt`, `lm/valid.txt`, `lm/test.txt`: 80, 10 and 10 %), and the same sentences with their tags, word TAB
 /// tag, a blank line after each (`ner/*.conll`). Beside them pairs of its frequent words, word TAB word TAB 1 if they
 /// are of one class, else 0 (`pairs/*.tsv`, one pair for 50 words), and words that have one kind only, word TAB kind

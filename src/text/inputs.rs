@@ -23,7 +23,7 @@ pub fn is_standard_input(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// What is done with bytes that are not UTF-8.
+/// How bytes that are not UTF-8 are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
@@ -31,7 +31,7 @@ pub enum BadUtf8 {
     /// Reject the file
     #[default]
     Fail,
-    /// They are left out
+    /// Drop them
     Skip,
     /// U+FFFD takes their place
     Replace,
@@ -49,7 +49,7 @@ impl BadUtf8 {
 pub struct Decoding {
     /// The encoding of texts and tables, where it is not UTF-8.
     pub encoding: Option<&'static Encoding>,
-    /// What is done with bytes that are not UTF-8.
+    /// How bytes that are not UTF-8 are handled.
     pub bad_utf8: BadUtf8,
     /// Whether Unicode's spaces are spaces, its line separators end lines, and marks without width are left out.
     pub unicode_spaces: bool,

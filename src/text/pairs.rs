@@ -125,7 +125,7 @@ mod tests {
             read("1\tcat\tdog\n0\tcat\tsea\n"),
             Ok(vec![pair(1, "cat", "dog", 1.0), pair(2, "cat", "sea", 0.0)])
         );
-        fails("a\tb\tc\td\n", "pairs:1: found 4 columns, and not which of them hold what");
+        fails("a\tb\tc\td\n", "pairs:1: found 4 columns, with ambiguous contents");
         fails("a\tb\tyes\n", "pairs:1: found a label that is not a finite number");
         fails("a\tb\tNaN\n", "pairs:1: found a label that is not a finite number");
         fails("<!doctype html>\n", "a page of HTML or XML");

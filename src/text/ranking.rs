@@ -1,15 +1,16 @@
-//! How well distances tell pairs that are alike from others: the area under the ROC curve, the best threshold, rank correlation.
+//! How well distances separate similar from dissimilar pairs: the area under the ROC curve, the best threshold, rank
+//! correlation.
 
 use serde::Serialize;
 
 /// How distances go with labels of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Roc {
-    /// The probability that a pair that is alike is nearer than one that is not; of ties half.
+    /// The probability that a similar pair is nearer than a dissimilar one; ties count half.
     pub auc: f64,
-    /// The share of pairs that are told right by [`Roc::threshold`], the best there is for these pairs.
+    /// The fraction of pairs classified correctly by [`Roc::threshold`], the best threshold for these pairs.
     pub accuracy: f64,
-    /// Pairs nearer than this are taken for alike.
+    /// Pairs nearer than this are classified as similar.
     pub threshold: f64,
 }
 
@@ -44,7 +45,7 @@ pub fn roc(distances: &[f64], alike: &[bool]) -> Option<Roc> {
     // Mann and Whitney: the sum of the ranks of the far ones, less the smallest that it can be.
     let sum: f64 = ranks(distances).iter().zip(alike).filter(|(_, alike)| !**alike).map(|(rank, _)| rank).sum();
     let auc = (sum - far as f64 * (far as f64 + 1.0) / 2.0) / (near as f64 * far as f64);
-    // Nothing is taken for alike at first; then one distance after the other is.
+    // The threshold starts at zero and moves past one distance after the other.
     let (mut right, mut best, mut threshold) = (far, far, distances.iter().copied().fold(f64::INFINITY, f64::min));
     let order = order(distances);
     let groups: Vec<&[usize]> = order.chunk_by(|&a, &b| distances[a] == distances[b]).collect();

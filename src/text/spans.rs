@@ -81,7 +81,7 @@ pub struct Report {
     pub conlleval: Entities,
     /// Entities read strictly; see [`Reading::Strict`].
     pub strict: Entities,
-    /// Which tags were taken for which.
+    /// The confusion matrix of the tags.
     pub confusion: Confusion,
 }
 
@@ -248,7 +248,7 @@ impl Confusion {
         out
     }
 
-    /// The tags that were most often taken for another.
+    /// The tags that were most often confused.
     fn most_frequent(&self) -> String {
         let cells = |i: usize| (0..).zip(&self.counts[i]).filter(move |&(j, count)| i != j && *count > 0);
         let all = (0..self.tags.len()).flat_map(|i| cells(i).map(move |(j, &count)| (count, i, j)));

@@ -1,7 +1,7 @@
 //! Tables of examples in CSV files: an example per row, numbers in its columns, and its class in one of them.
 //!
 //! How a file is written, whether it has a header, and which column holds the class is found from its first
-//! rows; what was chosen, and what was left out, is warned of. Rows are read one after the other, and of the numbers
+//! rows; a warning reports what was chosen and what was ignored. Rows are read one after the other, and of the numbers
 //! only 32 bits are kept.
 
 use super::Inputs;
@@ -61,11 +61,11 @@ pub struct Table {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
-    /// The mean of the training examples stands for them.
+    /// Replace them by the mean of the training examples.
     Mean,
     /// Drop their rows.
     Drop,
-    /// They are refused.
+    /// Reject them.
     Fail,
 }
 
@@ -1060,7 +1060,7 @@ mod tests {
         assert_eq!(told(b"a,b,k\n1,2,\n"), "x.csv:2: found nothing in column k, expected a class and its numbers");
         assert_eq!(
             told(b"a,k\n1,\"x\n2,y\n"),
-            "x.csv:2: found a quote that is not closed, expected a quote at the field's end"
+            "x.csv:2: found an unclosed quote, expected a quote at the end of the field"
         );
         let class = "x.csv:1: found two columns k, one of which holds the class, expected one; --drop k.1 leaves the second out, --drop k the first";
         assert_eq!(told(b"a,k,k\n1,x,y\n"), class);

@@ -10,9 +10,9 @@
 //! Which one a file is in is found from its beginning. A word of a text file may hold spaces (some of GloVe's do), as long
 //! as none of its parts but the first is a number, and anything where a header says how many numbers there are.
 //!
-//! Rows that cannot be used are left out, counted and warned of: of a word that is cut within a character, empty, or white space; of
-//! another width; with a number that is none, or not finite; cut by the end of the file. If they are more than half of the rows that
-//! were looked at, the file is something else.
+//! Unusable rows are skipped and counted, with a warning: of a word that is cut within a character, empty, or white space; of
+//! another width; with a number that is none, or not finite; cut by the end of the file. If they are more than half of
+//! the rows that were looked at, the file is something else.
 
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
@@ -41,9 +41,9 @@ pub enum Format {
 const DIGITS: [Digits; 2] = [Digits::Zeros, Digits::Hashes];
 /// How much of a file is looked at to find its format; more than one row of any sensible file.
 const HEAD: usize = 1 << 16;
-/// A header or row with more numbers than this is taken for damage.
+/// A header or row with more numbers than this is considered damaged.
 const WIDEST: usize = 1 << 14;
-/// A word with more bytes than this is taken for damage.
+/// A word with more bytes than this is considered damaged.
 const LONGEST: u64 = 1 << 12;
 
 /// The vectors of the words that were asked for.
@@ -91,8 +91,8 @@ impl Vectors {
     /// Reads the vectors of `words`, and of the forms that stand in for them, from a file.
     ///
     /// # Errors
-    /// The file cannot be read, is empty, packed, or a page of HTML; more than half of its rows cannot be used (line, or row of a
-    /// binary file); a binary file does not end after as many rows as the header says.
+    /// The file cannot be read, is empty, packed, or a page of HTML; more than half of its rows cannot be used (line,
+    /// or row of a binary file); a binary file does not end after as many rows as the header says.
     pub fn read<'a>(
         path: impl AsRef<Path>,
         words: impl IntoIterator<Item = &'a str>,

@@ -128,7 +128,7 @@ fn token_numbers_first() {
     desk.file("words", "Ann\nin\n");
     desk.run("tag m words").refuses(3, &["words:1", "column 2 (--word-column N)"]);
     assert_eq!(desk.run("tag m words --word-column 1").works().out.lines().count(), 2);
-    train(&desk, "--word-column 3 --column 3").refuses(2, &["column 3 holds the words"]);
+    train(&desk, "--word-column 3 --column 3").refuses(2, &["column 3 contains the words"]);
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn many_classes_are_listed_shortly() {
     assert!(report.contains("most frequent of") && report.lines().all(|line| line.chars().count() < 200), "{report}");
     desk.file("other.conll", text.replace("class", "kind"));
     let told = desk.run("eval m other.conll").works();
-    told.warns(&["tags that the training text does not have: B-kind0 (1)", "and 133 more"]);
+    told.warns(&["tags that do not occur in the training text: B-kind0 (1)", "and 133 more"]);
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn nested_tags_in_the_last_column() {
     let outer = "1\tAnn\tB-PER\tO\n2\tof\tO\tO\n3\tRome\tB-LOC\tO\n\n".repeat(9);
     let text = format!("{outer}1\tRome\tB-ORG\tB-LOC\n2\tFC\tI-ORG\tO\n\n");
     let (desk, run) = trained(&text, "--word-column 2");
-    let told = ["columns 3 and 4 both hold tags", "column 3 is used, which has 19 entities", "has 1", "--column 4"];
+    let told = ["columns 3 and 4 both contain tags", "using column 3, which has 19 entities", "has 1", "--column 4"];
     run.works().warns(&told);
     // The choice is saved with the model.
     let report = desk.run("eval m train.conll --json").works().warns_of_nothing().json();
@@ -398,7 +398,7 @@ fn nested_tags_in_the_last_column() {
     train(&desk, "--word-column 2 --column 4").works().warns_of_nothing();
     has(&[("LOC", 1)], &desk.run("eval m train.conll --json").works().json());
     let (_, run) = trained(&outer, "--word-column 2");
-    run.refuses(3, &["no entity in the last column, 4", "--column 3 takes them from column 3, which has 18 entities"]);
+    run.refuses(3, &["no entity in the last column, 4", "--column 3 reads them from column 3, which has 18 entities"]);
 }
 
 #[test]
@@ -411,7 +411,7 @@ fn chunks_before_the_tags_are_no_choice() {
     // Gold and predicted tags are of the same types, and about as many.
     let both = "Ann B-PER B-PER\nin O O\nRome B-LOC O\n\n".repeat(4);
     let (_, run) = trained(&both, "");
-    run.works().warns(&["columns 2 and 3 both hold tags", "the last is used, which has 4 entities", "--column 2"]);
+    run.works().warns(&["columns 2 and 3 both contain tags", "using the last, which has 4 entities", "--column 2"]);
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn files_of_comments_only() {
     let (_, run) = trained("# sent_id = 1\n# text = a\n", "");
     run.works().warns(&["train.conll:1", "all lines begin with `#`", "taken for rows"]);
     let (_, run) = trained("#one\n#two\n", "");
-    run.refuses(3, &["train.conll:1", "1 column", "all lines begin with `#`: are there comments only?"]);
+    run.refuses(3, &["train.conll:1", "1 column", "all lines begin with `#`: does the file contain only comments?"]);
     let (_, run) = trained("#Ann B-PER\n#in O\n#Rome B-LOC\n\n", "");
     run.works().warns(&["train.conll:1", "all lines begin with `#`", "taken for rows", "--strict"]);
 }

@@ -148,5 +148,5 @@ fn figures_that_are_not_defined() {
 
     desk.file("one", "w1\tw2\t1\nw3\tw4\t1\nw5\tmissing\t0\n");
     let train = desk.run("train siamese --pairs one --vectors vectors --out o --threads 1");
-    train.refuses(3, &["one: found one label only in the"]);
+    train.refuses(3, &["one: found only one label in the"]);
 }

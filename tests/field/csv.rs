@@ -87,8 +87,8 @@ fn the_class_in_the_first_column() {
     assert_eq!(columns(&desk)["columns"]["label"], "label");
     // Kaggle's images without names: the last pixel is the same in all.
     let text = rows(20, |i, x, y, _| format!("{},{x},{y},0\n", i % 3));
-    softmax(&desk, &text, "").refuses(3, &["found the class 0 only", "--label COLUMN names another"]);
-    softmax(&desk, &text, "--label 1").works().warns(&["1 column of one number only: column4"]);
+    softmax(&desk, &text, "").refuses(3, &["found the class 0 only", "--label COLUMN selects another"]);
+    softmax(&desk, &text, "--label 1").works().warns(&["1 column with a single value: column4"]);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn drop_leaves_columns_out() {
     softmax(&desk, &text, "--drop label").refuses(3, &["found `n0`"]);
     softmax(&desk, &text, "--drop label --label label").refuses(2, &["--drop leaves out column label"]);
     desk.run("train softmax --resume --out m --missing drop")
-        .refuses(2, &["--missing \"drop\": the run to be continued has"]);
+        .refuses(2, &["--missing \"drop\": the run to resume has"]);
     // The same for the other net on rows.
     desk.run(&format!("train pseudo-siamese --train t.csv --out p --drop name,town --hidden 3 {SMALL}")).works();
     assert_eq!(desk.run("eval p t.csv --json").works().json()["examples"], 20);
@@ -398,16 +398,16 @@ fn wordsim_353_as_published() {
     // With what each person said.
     let text = "Word 1,Word 2,Human (mean),1,2,3\nlove,sex,6.77,9,6,8\ntiger,cat,7.35,9,7,8\nbook,paper,7.46,8,8,7\n";
     let warning = [
-        "p.tsv:1: 6 columns where 3 are needed",
+        "p.tsv:1: 6 columns, of which 3 are needed",
         "columns 1 and 2",
-        "column 3 (`Human (mean)`) for the label",
+        "column 3 (`Human (mean)`) as the label",
         "--columns 1,2,3",
     ];
     siamese(&desk, text, "").works().warns(&warning);
-    siamese(&desk, text, "--strict").refuses(3, &["--columns 1,2,3 names them"]);
+    siamese(&desk, text, "--strict").refuses(3, &["--columns 1,2,3 selects them"]);
     siamese(&desk, text, "--columns 1,2,4 --strict").works();
     assert_eq!(desk.run("eval s p.tsv --columns 1,2,5 --json").works().json()["pairs"], 3);
-    siamese(&desk, text, "--columns 1,2").refuses(2, &["--columns takes 3 numbers"]);
+    siamese(&desk, text, "--columns 1,2").refuses(2, &["--columns needs 3 numbers"]);
     siamese(&desk, text, "--columns 1,2,9").refuses(3, &["p.tsv:1: found 6 columns"]);
 }
 
@@ -419,8 +419,8 @@ fn simlex_999_with_ten_columns() {
                 old\tnew\tA\t1.58\t2.72\t2.81\t2\t7.25\t1\t0.41\nsmart\tbright\tA\t9.2\t1.75\t2.46\t1\t7.11\t1\t0.67\n\
                 hard\teasy\tA\t0.95\t3.76\t2.18\t2\t5.94\t1\t0.93\n";
     siamese(&desk, text, "").works().warns(&[
-        "10 columns where 3 are needed",
-        "column 4 (`SimLex999`) for the label",
+        "10 columns, of which 3 are needed",
+        "column 4 (`SimLex999`) as the label",
         "--columns 1,2,4",
     ]);
     assert_eq!(desk.run("eval s p.tsv --json").works().json()["pairs"], 3);
@@ -445,7 +445,7 @@ fn pairs_of_one_label_once_others_are_left_out() {
     let desk = Desk::new();
     vectors(&desk);
     let text = "cord\tsmile\t1\nnoon\tstring\t1\nlove\tzzqx\t0\n";
-    siamese(&desk, text, "").refuses(3, &["p.tsv: found one label only in the 2 pairs whose words have vectors, of 3"]);
+    siamese(&desk, text, "").refuses(3, &["p.tsv: found only one label in the 2 of 3 pairs whose words have vectors"]);
     assert!(!desk.path().join("s").exists());
 }
 
@@ -463,8 +463,8 @@ fn words_with_labels_below_a_header() {
     assert_eq!(desk.run("eval w w.tsv --json").works().json()["words"], 4);
     let more = "word\tcount\tlabel\ncat\t12\tANIMAL\ndog\t9\tANIMAL\nRome\t4\tTOWN\n";
     train(more, "").works().warns(&[
-        "w.tsv:1: 3 columns where 2 are needed",
-        "column 3 (`label`) for the label",
+        "w.tsv:1: 3 columns, of which 2 are needed",
+        "column 3 (`label`) as the label",
         "--columns 1,3",
     ]);
     train(more, "--columns 1,3 --strict").works();
@@ -493,5 +493,5 @@ fn columns_of_the_same_name() {
 fn columns_of_one_number_only() {
     let desk = Desk::new();
     let text = "a,b,c,label\n".to_owned() + &rows(20, |_, x, y, k| format!("{x},7,{y},{k}\n"));
-    softmax(&desk, &text, "").works().warns(&["t.csv: 1 column of one number only: b", "nothing is learned"]);
+    softmax(&desk, &text, "").works().warns(&["t.csv: 1 column with a single value: b", "nothing can be learned"]);
 }

@@ -207,7 +207,7 @@ fn usr1_saves_and_the_run_goes_on() {
         wait(&mut child, || newest(&out) > Some(saved));
         send(&child, "TERM");
         let run = end(child).refuses(143, &["stopped by SIGTERM"]);
-        let told = |line: &&str| line.starts_with("saved after step ") && line.ends_with(", as a signal asked");
+        let told = |line: &&str| line.starts_with("saved after step ") && line.ends_with(" on request of a signal");
         assert_eq!(run.err.lines().filter(told).count(), 2, "{}", run.err);
     }
 }
@@ -237,7 +237,7 @@ fn max_minutes_saves_ends_and_says_how_to_go_on() {
         assert!(values(&weights(&whole)) == values(&weights(&parts)), "{verb}: another model");
     }
     let run = desk.run(&format!("train lm --train text --out told {ENDLESS} --max-minutes 1e-9")).works();
-    let told = "stopped after step 1, as --max-minutes says; continue with: wordmill train lm --out told --resume";
+    let told = "stopped after step 1, the limit of --max-minutes; continue with: wordmill train lm --out told --resume";
     assert!(run.err.lines().any(|line| line == told), "{}", run.err);
     desk.run("train lm --out told --resume --max-minutes 0").refuses(2, &["--max-minutes"]);
 }
@@ -608,7 +608,7 @@ fn data_of_a_run_that_goes_on_may_have_moved() {
         }
         fs::write(at("elsewhere").join(format!("other-{name}")), other).unwrap();
         desk.run(&format!("{resume}{}", given(option)))
-            .refuses(3, &[&format!("elsewhere/other-{name}: found other contents")]);
+            .refuses(3, &[&format!("elsewhere/other-{name}: found different contents")]);
         desk.run(&format!("{resume}{}", given(""))).works();
         assert!(values(&weights(&at(verb))) == values(&weights(&at(&format!("whole-{verb}")))), "{verb}");
         // From now on they are there.
@@ -711,7 +711,7 @@ fn pytorch_files_from_elsewhere() {
     assert_eq!(scores(model("F32", ["encoder", "rnn.", "decoder"], true, Some("decoder")), &[]), tied);
     assert_eq!(scores(model("F32", ["encoder", "rnn.", "decoder"], true, Some("encoder")), &[]), tied);
     // No biases are biases of zero.
-    let told = ["x.safetensors: no rnn.bias_ih_l0, rnn.bias_hh_l0, output.bias; taken as zeros"];
+    let told = ["x.safetensors: no rnn.bias_ih_l0, rnn.bias_hh_l0, output.bias; initialised to zero"];
     let unbiased = scores(model("F16", own, false, None), &told);
     assert_ne!(unbiased, plain);
     assert_eq!(scores(model("F32", own, false, None), &told), unbiased);

@@ -58,7 +58,7 @@ fn other_unknown_words_are_warned_of_and_taken_for_it() {
         desk.run("train lm --out u --resume --max-steps 3").works().warns_of_nothing();
     }
     let run = format!("train lm --train u.txt --out x --unk-token <none> {SMALL_LM}");
-    desk.run(&run).works().warns(&["u.txt: no word <none>, which --unk-token names"]);
+    desk.run(&run).works().warns(&["u.txt: no word <none>, given by --unk-token"]);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_text_shorter_than_a_batch_makes_it_smaller() {
     let desk = Desk::new();
     desk.file("short.txt", "the cat sat\non the mat\n");
     let run = desk.run("train lm --train short.txt --valid short.txt --out m --epochs 2").works();
-    run.warns(&["short.txt: 8 words, fewer than --batch 64 lanes of --tau 10 steps need", "--batch 1 --tau 7"]);
+    run.warns(&["short.txt: 8 words, too few for --batch 64 lanes of --tau 10 steps", "--batch 1 --tau 7"]);
     desk.run("train lm --out m --resume --epochs 3").works().warns(&["--batch 1 --tau 7"]);
     desk.file("longer.txt", text(10));
     let run = desk.run("train lm --train longer.txt --out l --epochs 2").works();
@@ -178,7 +178,7 @@ fn a_text_shorter_than_a_batch_makes_it_smaller() {
     desk.file("word.txt", "a\n");
     desk.run("train lm --train word.txt --valid word.txt --out w --epochs 1").works();
     let strict = desk.run("train lm --train short.txt --out s --strict");
-    strict.refuses(3, &["short.txt: found 8 words", "--batch 1 --tau 7 asks for this"]);
+    strict.refuses(3, &["short.txt: found 8 words", "--batch 1 --tau 7 selects this explicitly"]);
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! The adaptive softmax (Grave et al. 2017): the exact softmax of a vocabulary whose rare words are cheap.
 //!
-//! Words stand in the order of falling frequency. The most frequent, and one class for each tail of the others, make the *head*; a
-//! word of tail i is told from the others of its tail by fewer units, hPᵢ:
+//! Words stand in the order of falling frequency. The most frequent, and one class for each tail of the others, make
+//! the *head*; a word of tail i is distinguished from the others of its tail by fewer units, hPᵢ:
 //!
 //! ln ŷ_w = ln softmax(hU₀ᵀ + b₀)_w                                       w in the head
 //! ln ŷ_w = ln softmax(hU₀ᵀ + b₀)_{tail i} + ln softmax(hPᵢUᵢᵀ + bᵢ)_w    w in tail i
 //!
-//! These are probabilities of all words that sum to 1, so evaluation is exact, and a word costs the head and one tail. In a step each
-//! tail works on the tokens whose targets it holds, in the order of the tokens. A softmax within a tail gives all its rows a gradient,
-//! so the tables are dense, and their updates walk them; but they are narrow: with 641,611 words and 256 units the four tables have
-//! a tenth of the parameters of one output matrix.
+//! These are probabilities of all words that sum to 1, so evaluation is exact, and a word costs the head and one tail.
+//! In a step each tail works on the tokens whose targets it holds, in the order of the tokens. A softmax within a tail
+//! gives all its rows a gradient, so the tables are dense, and their updates walk them; but they are narrow: with
+//! 641,611 words and 256 units the four tables have a tenth of the parameters of one output matrix.
 
 use super::OutputLayer;
 use super::clusters::Tail;
@@ -97,8 +97,8 @@ impl<R: Real> AdaptiveSoftmax<R> {
         }
     }
 
-    /// The mean cross-entropy of `targets` \[N\] given states `h` \[N, H\], in nats. ∂J/∂h goes to `dh`, the gradients of the tensors
-    /// `p` to `g`; all are overwritten.
+    /// The mean cross-entropy of `targets` \[N\] given states `h` \[N, H\], in nats. ∂J/∂h goes to `dh`, the gradients
+    /// of the tensors `p` to `g`; all are overwritten.
     pub fn loss(&mut self, g: &mut Arena<R>, dh: &mut [R], h: &[R], targets: &[u32], p: &Tables, w: &Arena<R>) -> f64 {
         let (units, scale) = (self.units, 1.0 / targets.len() as f64);
         self.sort(targets);

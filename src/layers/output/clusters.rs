@@ -1,12 +1,13 @@
 //! Where the vocabulary of an adaptive softmax is cut, from the words' counts (Grave et al. 2017, section 4).
 //!
-//! The paper models the time of a product of k words and n tokens on its machine, and looks for the cuts whose layers take least in
-//! all. So here: with N tokens a step, of which the share p has its target in a part of k words on d units,
+//! The paper models the time of a product of k words and n tokens on its machine, and looks for the cuts whose layers
+//! take least in all. So here: with N tokens a step, of which the share p has its target in a part of k words on d
+//! units,
 //!
 //! time = c + p N k (a + d / g) + k d u
 //!
-//! where a is a logit's exponential and its way back, g the speed of the three products on it, u the update of a weight, which a step
-//! pays once, however few of its tokens come there.
+//! where a is a logit's exponential and its way back, g the speed of the three products on it, u the update of a
+//! weight, which a step pays once, however few of its tokens come there.
 
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -17,7 +18,7 @@ use std::ops::Range;
 pub struct Tail {
     /// Its first word; it ends where the next one begins.
     pub first: usize,
-    /// Units that its words are told from each other by.
+    /// Units that distinguish its words.
     pub width: usize,
 }
 
@@ -43,8 +44,8 @@ const HEAD: usize = 1000;
 /// Units that no tail has fewer of: below, its exponentials take the time.
 const NARROWEST: usize = 16;
 
-// Measured by `cargo run --release --example clusters` on two cores with AVX-512 (202 GFLOP/s): within 10 % of most parts' time. They are
-// constants, and the tails are saved with the model, so that a run is the same on every machine.
+// Measured by `cargo run --release --example clusters` on two cores with AVX-512 (202 GFLOP/s): within 10 % of most
+// parts' time. They are constants, and the tails are saved with the model, so that a run is the same on every machine.
 
 /// c: nanoseconds that a part takes, however small.
 const FIXED: f64 = 207_000.0;
@@ -72,8 +73,8 @@ pub fn tails_at(cutoffs: &[usize], units: usize, divisor: usize) -> Vec<Tail> {
     cutoffs.iter().enumerate().map(|(i, &first)| Tail { first, width: width(units, divisor, i) }).collect()
 }
 
-/// The tails that take least time, for words with `counts`, of falling frequency, and `tokens` tokens a step; none where the whole
-/// vocabulary in one softmax does.
+/// The tails that take least time, for words with `counts`, of falling frequency, and `tokens` tokens a step; none
+/// where the whole vocabulary in one softmax does.
 pub fn choose(counts: &[u64], units: usize, divisor: usize, tokens: usize) -> Vec<Tail> {
     let words = counts.len();
     // Cuts are looked for at 16 places an octave.

@@ -2,9 +2,10 @@
 //!
 //! θ = hUᵀ + b    J = −log softmax(θ)ₖ = log Σ e^θ − θₖ    ∂θ = (ŷ − y) / N    ∂h = ∂θ U    ∂U = ∂θᵀ h    ∂b = Σ ∂θ
 //!
-//! U is \[V, H\], a row a word. Tokens are taken in chunks, the vocabulary in groups of rows, and a chunk's logits lie transposed,
-//! \[V, chunk\]: then all three products walk rows as they lie. Each group of rows has one owner, so ∂U needs no reduction; the
-//! groups are the same for any number of threads. The logits of one chunk become their gradient in place:
+//! U is \[V, H\], a row a word. Tokens are taken in chunks, the vocabulary in groups of rows, and a chunk's logits lie
+//! transposed, \[V, chunk\]: then all three products walk rows as they lie. Each group of rows has one owner, so ∂U
+//! needs no reduction; the groups are the same for any number of threads. The logits of one chunk become their gradient
+//! in place:
 //!
 //! 1. per group: θᵀ = U hᵀ, then e^(θ − largest) and its sum for each token, for each block of rows;
 //! 2. per token: the blocks' sums make the normaliser, and the loss;
@@ -31,8 +32,8 @@ const GROUPS: usize = 16;
 /// Most rows in a block: with 320 tokens its logits take 210 KiB, which stay in L2.
 const BLOCK: usize = 160;
 
-/// The largest part of the logits that is worked on at a time: it should stay in cache. It changes the order of sums, and so the last
-/// bits.
+/// The largest block of the logits processed at a time: it should stay in cache. It affects the order of sums, and so
+/// the last bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
     /// Tokens.
@@ -123,8 +124,8 @@ impl<R: Real> FullSoftmax<R> {
         Room::make(|room| Self::within(room, tokens, units, words, tile, true, Precision::F32))
     }
 
-    /// The same made in `room`, with parts of the logits of a given size and products of that precision; without `training` it has no
-    /// gradients, and takes a little memory for any number of words.
+    /// The same made in `room`, with parts of the logits of a given size and products of that precision; without
+    /// `training` it has no gradients, and takes a little memory for any number of words.
     pub fn within(
         room: &mut Room,
         tokens: usize,
@@ -198,7 +199,8 @@ impl<R: Real> FullSoftmax<R> {
         (self.chunk, self.stride) = Self::chunk(tokens, self.most);
     }
 
-    /// The mean cross-entropy of `targets` \[N\] given states `h` \[N, H\], in nats, and its gradient; `u` is \[V, H\], `b` \[V\].
+    /// The mean cross-entropy of `targets` \[N\] given states `h` \[N, H\], in nats, and its gradient; `u` is \[V, H\],
+    /// `b` \[V\].
     pub fn loss(&mut self, gradient: Gradient<R>, h: &[R], targets: &[u32], u: &[R], b: &[R]) -> f64 {
         self.scaled_loss(1.0 / targets.len() as f64, gradient, h, targets, u, b)
     }
@@ -229,8 +231,8 @@ impl<R: Real> FullSoftmax<R> {
         total * scale
     }
 
-    /// `scale` times the losses of tokens whose targets have logits of their own beside those of the V rows, and the gradient: a softmax over
-    /// V + 1, or as many logistic losses. ∂J/∂h lacks the part of the own targets.
+    /// `scale` times the losses of tokens whose targets have logits of their own beside those of the V rows, and the
+    /// gradient: a softmax over V + 1, or as many logistic losses. ∂J/∂h lacks the part of the own targets.
     pub fn own_loss(&mut self, scale: f64, gradient: Gradient<R>, h: &[R], own: Own<R>, u: &[R], b: &[R]) -> f64 {
         let tokens = own.logits.len();
         self.begin(tokens);
@@ -272,8 +274,8 @@ impl<R: Real> FullSoftmax<R> {
         }
     }
 
-    /// hᵀ, a chunk at a time, so that lanes are tokens. The last columns of a chunk that is not full are zero: nobody reads what
-    /// comes of them, but a NaN left there would reach the sums over rows.
+    /// hᵀ, a chunk at a time, so that lanes are tokens. The last columns of a chunk that is not full are zero: nobody
+    /// reads what comes of them, but a NaN left there would reach the sums over rows.
     fn transpose_states(&mut self, h: &[R]) {
         let _span = span(Part::Logits);
         let (units, chunk, stride) = (self.units, self.chunk, self.stride);
@@ -369,8 +371,8 @@ impl<R: Real> FullSoftmax<R> {
         noise + own.iter_mut().map(target).sum::<f64>()
     }
 
-    /// Phase 2: the loss of each of `tokens` tokens; `sums` become what makes exponentials probabilities. The tokens' own logits
-    /// become probabilities.
+    /// Phase 2: the loss of each of `tokens` tokens; `sums` become what makes exponentials probabilities. The tokens'
+    /// own logits become probabilities.
     fn normalise(&mut self, tokens: usize, own: Option<&mut [R]>) -> &[f64] {
         let _span = span(Part::Normalise);
         let (rows, mut used) = (self.used(), self.used());

@@ -1,5 +1,5 @@
-//! The output layer of a language model: from states h to the losses of the words that follow, over the whole vocabulary, over a
-//! sample of it, or with fewer units for rare words.
+//! The output layer of a language model: from states h to the losses of the words that follow, over the whole
+//! vocabulary, over a sample of it, or with fewer units for rare words.
 
 mod adaptive;
 pub mod clusters;
@@ -30,7 +30,8 @@ pub trait OutputLayer<R: Real>: Send {
     /// tables that a step with these targets touches.
     fn touch(&mut self, _g: &mut Gradients<R>, _targets: &[u32], _stream: &dyn Fn(u32) -> Stream) {}
 
-    /// The mean loss of `targets` \[N\] given states `h` \[N, H\], in nats; ∂J/∂h goes to `dh`, the gradients of its tensors to `g`.
+    /// The mean loss of `targets` \[N\] given states `h` \[N, H\], in nats; ∂J/∂h goes to `dh`, the gradients of its
+    /// tensors to `g`.
     fn loss(&mut self, g: &mut Gradients<R>, dh: &mut [R], h: &[R], targets: &[u32], w: &Arena<R>) -> f64;
 
     /// ∂J/∂h alone, by a layer with room for gradients: for looking at a model, as it allocates.
@@ -48,7 +49,7 @@ pub enum Loss {
     Full,
     /// One over a sample of it: steps touch few rows of the output weights.
     Sampled {
-        /// What is learned from a sample.
+        /// The sampled objective.
         objective: Objective,
         /// How it is drawn.
         draws: Draws,
@@ -145,7 +146,7 @@ impl Loss {
         if let Loss::Sampled { power: Some(_), .. } = self { words * 12 } else { 0 }
     }
 
-    /// What is learned from which sample, if it is from a sample.
+    /// The sampled objective and the samples, if the loss uses samples.
     pub fn recipe(&self) -> Option<Recipe> {
         match *self {
             Loss::Sampled { objective, draws, negatives, samples, .. } => {

@@ -1,18 +1,20 @@
 //! Losses over a sample of the vocabulary (equations, section 10): their cost does not depend on its size.
 //!
-//! S words are drawn from q, for all tokens of a step or for those of each lane. With oᵢ = h·Uᵢ + bᵢ and the expected count cᵢ of word i:
+//! S words are drawn from q, for all tokens of a step or for those of each lane. With oᵢ = h·Uᵢ + bᵢ and the expected
+//! count cᵢ of word i:
 //!
 //! *sampled softmax* (Jean et al. 2015): J = −ln softmax(o − ln c) of the target k among k and the sample. Two recipes are
-//! consistent, and mixtures of them are not: S draws, all of them kept, the target too if drawn, cᵢ = S qᵢ, which is exact; or the
-//! distinct words of S draws, without the target, cᵢ = 1 − (1 − qᵢ)^S, the probability that i is among them, which is as exact as
-//! the words' inclusions are independent: very nearly so for samples of more than a few.
+//! consistent, and mixtures of them are not: S draws, all of them kept, the target too if drawn, cᵢ = S qᵢ, which is
+//! exact; or the distinct words of S draws, without the target, cᵢ = 1 − (1 − qᵢ)^S, the probability that i is among
+//! them, which is as exact as the words' inclusions are independent: very nearly so for samples of more than a few.
 //!
-//! *noise-contrastive estimation* (Mnih and Teh 2012): J = −ln σ(Δₖ) − Σ ln(1 − σ(Δᵢ)) with Δᵢ = oᵢ − ln Z − ln(S qᵢ), for a fixed
-//! ln Z to which the model normalises itself.
+//! *noise-contrastive estimation* (Mnih and Teh 2012): J = −ln σ(Δₖ) − Σ ln(1 − σ(Δᵢ)) with Δᵢ = oᵢ − ln Z − ln(S qᵢ),
+//! for a fixed ln Z to which the model normalises itself.
 //!
-//! The rows that a step needs are gathered, the loss is an exact one over these, and the rows' gradients go back to the tables. Lanes
-//! that draw their own words have as many products of τ tokens instead of one, and as many times the rows to gather and to update:
-//! B·S of them, while the arithmetic is the same. Their samples are independent, so that the noise of a step's gradient is less.
+//! The rows that a step needs are gathered, the loss is an exact one over these, and the rows' gradients go back to the
+//! tables. Lanes that draw their own words have as many products of τ tokens instead of one, and as many times the rows
+//! to gather and to update: B·S of them, while the arithmetic is the same. Their samples are independent, so that the
+//! noise of a step's gradient is less.
 
 use super::full::{FullSoftmax, Gradient, Own, Tile};
 use super::sampler::Sampler;
@@ -30,7 +32,7 @@ use crate::sys::memory::{Buffer, Room};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What is learned from a sample.
+/// The sampled objective.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Objective {
@@ -63,7 +65,7 @@ pub enum Negatives {
     PerLane,
 }
 
-/// What is learned from which sample.
+/// The sampled objective and its samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recipe {
     /// What is learned.
@@ -104,7 +106,8 @@ struct Samples<R> {
     sampler: Arc<Sampler>,
     units: usize,
     softmax: FullSoftmax<R>,
-    /// The words drawn, ascending in each sample; where they are less than S, the last one stands for the others, which count nothing.
+    /// The words drawn, ascending in each sample; where they are less than S, the last one stands for the others, which
+    /// count nothing.
     ids: Vec<u32>,
     /// Distinct words of each sample.
     drawn: Vec<usize>,
@@ -170,7 +173,8 @@ impl<R: Real> Sampled<R> {
         }
     }
 
-    /// Draws the samples of a step: `stream` gives the random numbers of each, which is 0 alone where it is shared, otherwise a lane.
+    /// Draws the samples of a step: `stream` gives the random numbers of each, which is 0 alone where it is shared,
+    /// otherwise a lane.
     pub fn draw(&mut self, stream: impl Fn(u32) -> Stream) {
         self.samples.ids.clear();
         self.samples.drawn.clear();
@@ -179,8 +183,8 @@ impl<R: Real> Sampled<R> {
         (0..count as u32).for_each(|sample| self.samples.draw(stream(sample)));
     }
 
-    /// The mean loss of `targets` \[N\] given states `h` \[N, H\], in nats, for the samples that were drawn; ∂J/∂h goes to `dh`.
-    /// `u`: \[V, H\], `b`: \[V\].
+    /// The mean loss of `targets` \[N\] given states `h` \[N, H\], in nats, for the samples that were drawn; ∂J/∂h goes
+    /// to `dh`. `u`: \[V, H\], `b`: \[V\].
     pub fn loss(&mut self, dh: &mut [R], h: &[R], targets: &[u32], u: &[R], b: &[R]) -> f64 {
         let (units, tokens) = (self.samples.units, targets.len());
         let drawing = span(Part::Sample);
@@ -298,7 +302,8 @@ impl<R: Real> Samples<R> {
         }
     }
 
-    /// The losses over `tokens` of the targets that share one sample; their logits become ∂J/∂ of them. `dh` lacks the targets' part.
+    /// The losses over `tokens` of the targets that share one sample; their logits become ∂J/∂ of them. `dh` lacks the
+    /// targets' part.
     #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn loss(
         &mut self,
