@@ -36,7 +36,12 @@ pub struct Rows<'a, T> {
     pub values: &'a mut [T],
 }
 
-impl<T> Rows<'_, T> {
+impl<'a, T> Rows<'a, T> {
+    /// A slice, as rows of a width.
+    pub fn new(values: &'a mut [T], width: usize) -> Self {
+        Rows { width, values }
+    }
+
     /// The first `rows` of them, and the others.
     pub fn split_at(self, rows: usize) -> (Self, Self) {
         let (first, second) = self.values.split_at_mut(rows * self.width);
@@ -46,6 +51,16 @@ impl<T> Rows<'_, T> {
     /// Some of them.
     pub fn part(&mut self, rows: &Range<usize>) -> &mut [T] {
         &mut self.values[rows.start * self.width..rows.end * self.width]
+    }
+
+    /// As a matrix.
+    pub fn view(&self) -> ArrayView2<'_, T> {
+        view(self.values, self.values.len() / self.width, self.width)
+    }
+
+    /// As a matrix, to be written.
+    pub fn view_mut(&mut self) -> ArrayViewMut2<'_, T> {
+        view_mut(self.values, self.values.len() / self.width, self.width)
     }
 }
 
