@@ -230,7 +230,7 @@ fn falls_back(named: &str, damage: impl Fn(&Path)) {
 fn damage_is_named_and_passed_over() {
     falls_back("state.json: is missing", |dir| fs::remove_file(dir.join(STATE)).unwrap());
     falls_back("manifest.sha256: is missing", |dir| fs::remove_file(dir.join("manifest.sha256")).unwrap());
-    falls_back("notes.txt: is surplus", |dir| fs::write(dir.join("notes.txt"), "x").unwrap());
+    falls_back("notes.txt: is unexpected", |dir| fs::write(dir.join("notes.txt"), "x").unwrap());
     falls_back("vocab.txt: is damaged or truncated", |dir| fs::write(dir.join("vocab.txt"), "the\nif\n").unwrap());
     falls_back("vocab.txt: is not a file", |dir| {
         fs::remove_file(dir.join("vocab.txt")).unwrap();
@@ -350,8 +350,8 @@ fn headers_are_not_believed() {
         (b"\xff\xff\x00\x00\x00\x00\x00\x00ab".to_vec(), "is truncated: found 10 bytes, expected 65543"),
         (b"abc".to_vec(), "is truncated: found 3 bytes, expected 8"),
         (with_header(huge), "is truncated"),
-        (with_header(overflow), "its header is wrong"),
-        (with_header(&"[".repeat(10_000)), "its header is wrong"),
+        (with_header(overflow), "invalid header"),
+        (with_header(&"[".repeat(10_000)), "invalid header"),
         (with_header(&header.replace("\"step\":\"1\"", "\"stop\":\"1\"")), "does not contain its step"),
         (
             with_header(&header.replace("\"wordmill\":\"1\"", "\"wordmill\":\"2\"")),
@@ -378,7 +378,7 @@ fn directories_that_are_not_ours_are_refused_and_left_alone() {
     fs::create_dir(&path).unwrap();
     fs::write(path.join("dear.txt"), "x").unwrap();
     for force in [false, true] {
-        assert!(message(Writer::create(&path, force)).contains("holds dear.txt, which is not wordmill's"));
+        assert!(message(Writer::create(&path, force)).contains("contains dear.txt, which is not a file of wordmill"));
     }
     assert_eq!(entries(&path), ["dear.txt"]);
     assert!(message(ModelDir::open(&path)).contains("is not a model directory"));
@@ -775,7 +775,7 @@ fn metrics_have_each_step_once_across_resumes() {
         let metrics = Metrics::resume(&path, 9).unwrap();
         assert_eq!(steps(metrics.reports()), [1, 2, 3, 4, 5, 6]);
         let [warning] = &metrics.warnings[..] else { panic!("{:?}", metrics.warnings) };
-        assert!(warning.contains("metrics.jsonl:2: found ") && warning.ends_with("is left out"), "{warning}");
+        assert!(warning.contains("metrics.jsonl:2: found ") && warning.ends_with("is skipped"), "{warning}");
         assert_eq!(fs::read(&file).unwrap(), whole);
     }
     // No metrics at all: begin anew.

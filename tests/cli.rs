@@ -173,9 +173,9 @@ fn options_that_make_no_sense() {
         (&["--clip", "-5"], "--clip"),
         (&["--l2", "-1"], "--l2"),
         (&["--l2", "NaN"], "expected a non-negative number"),
-        (&["--keep-prob", "0"], "above 0 and at most 1"),
-        (&["--keep-prob", "1.1"], "above 0 and at most 1"),
-        (&["--keep-prob", "nan"], "above 0 and at most 1"),
+        (&["--keep-prob", "0"], "a positive number, at most 1"),
+        (&["--keep-prob", "1.1"], "a positive number, at most 1"),
+        (&["--keep-prob", "nan"], "a positive number, at most 1"),
         (&["--epochs", "0"], "--epochs"),
         (&["--max-steps", "0"], "--max-steps"),
         (&["--max-vocab", "2"], "3 or more"),
@@ -183,7 +183,7 @@ fn options_that_make_no_sense() {
         (&["--hiden", "5"], "a similar argument exists: '--hidden'"),
         (&["--save-every", "0"], "--save-every"),
         (&["--cutoffs", "20,100"], "--cutoffs and --tail-divisor are only for --loss adaptive"),
-        (&["--tail-divisor", "2", "--loss", "nce"], "are for --loss adaptive"),
+        (&["--tail-divisor", "2", "--loss", "nce"], "are only for --loss adaptive"),
         (&["--loss", "adaptive", "--cutoffs", "100,20"], "ascending"),
         (&["--loss", "adaptive", "--cutoffs", "0,20"], "from 1"),
         (&["--loss", "adaptive", "--cutoffs", "20,2651"], "--cutoffs 2651: expected less than the 2649 words"),
@@ -191,7 +191,7 @@ fn options_that_make_no_sense() {
         (&["--loss", "adaptive", "--tie"], "--tie needs --loss full"),
         (&["--loss", "sampled", "--tie", "--samples", "3"], "--tie needs --loss full"),
         (&["--loss", "nce", "--tie"], "--tie needs --loss full"),
-        (&["--negatives", "per-lane"], "--negatives per-lane is for --loss sampled and nce"),
+        (&["--negatives", "per-lane"], "--negatives per-lane is only for --loss sampled and nce"),
         (&["--eval-tokens", "100"], "--eval-tokens needs --valid, the text it takes a subset of"),
         (&["--eval-tokens", "0", "--valid", TEST], "--eval-tokens"),
         (&["--patience", "2"], "--patience needs --valid, the data it measures progress on"),
@@ -205,7 +205,7 @@ fn options_that_make_no_sense() {
     refuse(generate(&["--temperature", "NaN"]), 2, &["--temperature"]);
     refuse(generate(&["--top-k", "0"]), 2, &["--top-k"]);
     refuse(generate(&["--self-normalised"]), 2, &["--self-normalised is only for models trained with --loss nce"]);
-    refuse(generate(&["--self-normalised", "--top-k", "3"]), 2, &["without --temperature and --top-k"]);
+    refuse(generate(&["--self-normalised", "--top-k", "3"]), 2, &["excludes --temperature and --top-k"]);
     refuse(["score", "--self-normalised", model().to_str().unwrap(), TEST], 2, &["--loss nce"]);
     let output =
         wordmill().args(train(Path::new(VALID), &out, &["--precision", "bf16"])).env("WORDMILL_ISA", "scalar").output();
@@ -321,7 +321,7 @@ fn what_is_there_is_not_overwritten() {
     refuse(train(valid, copy.path(), &[]), 4, &["contains a model of 60 steps", "--resume", "--force"]);
     refuse(train(valid, file.path(), &[]), 4, &["found a file, expected a directory"]);
     for force in [&[][..], &["--force"]] {
-        refuse(train(valid, foreign.path(), force), 4, &["holds thesis.tex, which is not wordmill's"]);
+        refuse(train(valid, foreign.path(), force), 4, &["contains thesis.tex, which is not a file of wordmill"]);
     }
     // Nor is a model replaced, even when asked for, by a run that cannot begin.
     let empty = foreign.path().join("empty.txt");
@@ -329,7 +329,7 @@ fn what_is_there_is_not_overwritten() {
     refuse(train(&empty, copy.path(), &["--force"]), 3, &["empty.txt"]);
     refuse(train(valid, copy.path(), &["--force", "--valid", empty.to_str().unwrap()]), 3, &["empty.txt"]);
     refuse(train(valid, copy.path(), &["--force", "--hidden", "1048576", "--layers", "64"]), 2, &["memory"]);
-    refuse(train(valid, copy.path(), &["--force", "--resume"]), 2, &["give one of them"]);
+    refuse(train(valid, copy.path(), &["--force", "--resume"]), 2, &["give only one of them"]);
     refuse(train(valid, copy.path(), &["--resume", "--hidden", "11"]), 2, &["--hidden 11", "has 10"]);
     refuse(train(Path::new(TEST), copy.path(), &["--resume"]), 3, &["test.txt: found a different text"]);
     refuse(train(valid, foreign.path(), &["--resume"]), 4, &["not a model directory"]);
@@ -499,7 +499,7 @@ fn configuration_files() {
         assert!(!out.exists());
     };
     refuse("tau = 5\nhiden = 5\n", 3, &["options.toml:2: found the unknown key \"hiden\"", "\"hidden\""]);
-    refuse("keep_prob = 0.5\n", 3, &["options.toml:1", "perhaps \"keep-prob\""]);
+    refuse("keep_prob = 0.5\n", 3, &["options.toml:1", "did you mean \"keep-prob\""]);
     refuse("hidden = 0\n", 3, &["options.toml:1", "hidden"]);
     refuse("hidden = \"many\"\n", 3, &["options.toml:1", "hidden"]);
     refuse("lr = nan\n", 3, &["options.toml:1", "lr"]);
@@ -539,7 +539,7 @@ fn presets() {
         assert!(saved.lines().any(|other| other == line), "{line} is not in {saved}");
     }
     refuse(["train", "lm", "--preset", "quick", "--train", VALID, "--out", out], 2, &["quick", "fast"]);
-    refuse(["train", "lm", "--preset", "fast", "--out", out, "--resume"], 2, &["--preset is for a new run"]);
+    refuse(["train", "lm", "--preset", "fast", "--out", out, "--resume"], 2, &["--preset is only for a new run"]);
 }
 
 fn refuse_missing(config: &Path, out: &Path) {
@@ -852,7 +852,7 @@ fn self_normalised_scores_and_sentences() {
     let (exact, own) = (sum(&[]) / tokens, sum(&["--self-normalised"]) / tokens);
     assert!((own - exact - (mean - taken)).abs() < 1e-3, "{own} {exact} {mean}");
     let output = run(["score", out, TEST, "--self-normalised"]);
-    assert!(text(&output.stderr).contains("their ln Z is taken for 7"));
+    assert!(text(&output.stderr).contains("ln Z is assumed to be 7"));
     let generate = |seed: &str| succeed(["generate", out, "--self-normalised", "--seed", seed, "--sentences", "3"]);
     assert!(generate("1") == generate("1") && generate("1") != generate("2"));
 }
@@ -936,10 +936,10 @@ fn models_go_to_pytorch_and_back() {
         };
         assert!((loss(&model) - loss(&again)).abs() < 1e-6, "{name}");
         // Neither command writes over what is there.
-        refuse(["export", &model, "--to", "pytorch", &file], 3, &[&file, "there already"]);
+        refuse(["export", &model, "--to", "pytorch", &file], 3, &[&file, "an existing file"]);
         refuse(["import", &file, "--vocab", &vocabulary, "--out", &again], 4, &[&again]);
         // It has no options to go on with.
-        refuse(["train", "lm", "--out", &again, "--resume"], 4, &[&again, "no run to be continued"]);
+        refuse(["train", "lm", "--out", &again, "--resume"], 4, &[&again, "no run to resume"]);
     }
     for (more, what) in [
         (&["--activation", "sigmoid"][..], "sigmoid units"),
@@ -1091,7 +1091,7 @@ fn a_tuning_is_kept_with_the_model() {
     let resume = ["train", "lm", "--resume", "--out", pieces.to_str().unwrap(), "--max-steps", "40", "-q"];
     succeed(resume);
     assert_eq!(weights(&path("pieces")), weights(&path("tuned")));
-    refuse([&resume[..], &tuning].concat(), 2, &["--tuning is for a new run"]);
+    refuse([&resume[..], &tuning].concat(), 2, &["--tuning is only for a new run"]);
     refuse([&resume[..6], &["50", "--shard", "4"]].concat(), 2, &["--shard 4: the run to resume has 5"]);
     refuse(train("no", &["--loss", "sampled", "--chunk", "64"]), 2, &["--chunk and --block are only for --loss full"]);
 

@@ -212,7 +212,7 @@ fn bad_input_is_one_line() {
     let wide = place.file("wide", "a 1 2 3\n");
     says(train(&good, &format!("--vectors {wide} --embed 50")), "--embed 50: the vectors of --vectors have width 3", 2);
     says(train(&good, "--freeze-vectors"), "--freeze-vectors needs --vectors", 2);
-    says(train(&good, "--features none,caps"), "--features none goes with no other", 2);
+    says(train(&good, "--features none,caps"), "--features none cannot be combined with other", 2);
     says(train(&good, "--window 4"), "expected an odd number", 2);
     says(train("/nonexistent/x", ""), "/nonexistent/x: reading failed", 6);
     let (error, code) = refused(&format!("tag {} {good}", place.0.path().display()));

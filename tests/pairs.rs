@@ -577,7 +577,7 @@ fn siamese_from_the_command_line() {
     fails(
         &place.file("one.tsv", "Monday\tFriday\t1\n"),
         "",
-        "found the label 1 only, expected pairs that are alike and",
+        "found only the label 1, expected both similar and dissimilar",
     );
     fails(
         &place.file("two.tsv", "Monday\tFriday\n"),
@@ -621,7 +621,7 @@ fn pseudo_siamese_from_the_command_line() {
     let svg = place.path("gradients.svg");
     let text = done(&format!("inspect {dir} --svg {}", svg.display()));
     assert!(text.contains("epoch       relu    sigmoid") && text.contains("over the whole training: relu "), "{text}");
-    assert!(std::fs::read_to_string(svg).unwrap().contains("Gradients of the two layers"));
+    assert!(std::fs::read_to_string(svg).unwrap().contains("Gradient norms of the two layers"));
     let report: serde_json::Value = serde_json::from_str(&done(&format!("inspect {dir} --json"))).unwrap();
     let mean = |name: &str| {
         let norms: Vec<f64> =
@@ -650,7 +650,7 @@ fn pseudo_siamese_from_the_command_line() {
     assert!(out.starts_with("2 words, "), "{out}");
     let out = place.path("none").display().to_string();
     let one = place.file("one.tsv", "Monday\tO\n");
-    refused(&format!("train pseudo-siamese --train {one} --vectors {vectors} --out {out}"), "found the label O only");
+    refused(&format!("train pseudo-siamese --train {one} --vectors {vectors} --out {out}"), "found only the label O");
     refused(&format!("inspect {dir} {DATA}/lm/test.txt"), "is a pseudo-Siamese net: it has no states");
     assert!(!place.path("none").exists());
 }
@@ -692,8 +692,8 @@ fn pseudo_siamese_on_rows_of_numbers() {
     };
     let words = format!("--train {DATA}/words/train.tsv");
     fails(&words, "(or --vectors, for words with labels)");
-    fails(&format!("{words} --vectors {IRIS} --label species"), "--keep-index, --scale are for the columns of a CSV");
-    fails(&format!("--train {IRIS} --freeze-vectors"), "--max-vocab, --freeze-vectors and --columns are for words");
+    fails(&format!("{words} --vectors {IRIS} --label species"), "--keep-index, --scale are only for CSV files");
+    fails(&format!("--train {IRIS} --freeze-vectors"), "--max-vocab, --freeze-vectors and --columns are only for words");
     let one = place.file("one.csv", "a,b,c\n1,2,x\n1,2,x\n");
     fails(&format!("--train {one}"), "one.csv: found the class x only, expected at least two classes in column c");
 }

@@ -117,7 +117,7 @@ fn child(name: &str, out: &Path) -> ExitCode {
         "thread" => {
             _ = std::thread::Builder::new()
                 .name("lost".into())
-                .spawn(|| panic!("nobody waits"))
+                .spawn(|| panic!("nobody joins"))
                 .expect("a thread")
                 .join();
             ExitCode::SUCCESS
@@ -156,7 +156,7 @@ fn main() -> ExitCode {
     let (code, lines, out) = run("worker");
     assert_eq!((code, lines.lines().count(), newest(&out)), (broken, 1, 8));
     for part in
-        ["bug of wordmill", "the capacity of step 10 is too small", "tests/panics.rs:", "train 'my data'", "wordmill-"]
+        ["bug in wordmill", "the capacity of step 10 is too small", "tests/panics.rs:", "train 'my data'", "wordmill-"]
     {
         assert!(lines.contains(part), "{part}: {lines}");
     }
@@ -166,7 +166,7 @@ fn main() -> ExitCode {
         assert!(lines.contains("a mistake in saving at") && lines.contains("thread saver"), "{lines}");
     }
     let (code, lines, _) = run("thread");
-    assert!(code == broken && lines.contains("nobody waits") && lines.contains("thread lost"), "{lines}");
+    assert!(code == broken && lines.contains("nobody joins") && lines.contains("thread lost"), "{lines}");
     let (code, lines, _) = run("usage");
     assert!(code == Some(2) && lines.starts_with("wordmill: unexpected argument"), "{lines}");
     ExitCode::SUCCESS

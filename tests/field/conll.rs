@@ -195,7 +195,7 @@ fn other_outside_tags() {
         let report = all_warn(
             &in_tags(["B-PER", "I-PER", outside, "B-LOC", outside]),
             "",
-            &["train.conll:3", &format!("the tag `{outside}` (8 times)"), "counts as O", "--strict"],
+            &["train.conll:3", &format!("the tag `{outside}` (8 times)"), "read as O", "--strict"],
         );
         has(&[("LOC", 4), ("PER", 4)], &report);
     }
@@ -220,10 +220,10 @@ fn prefixes_written_otherwise() {
 #[test]
 fn prefixes_where_none_belongs() {
     let tags = ["B-PER", "I-PER", "I-O", "B-LOC", "O"];
-    let report = all_warn(&in_tags(tags), "", &["the tag `I-O` (4 times)", "counts as O"]);
+    let report = all_warn(&in_tags(tags), "", &["the tag `I-O` (4 times)", "read as O"]);
     has(&[("LOC", 4), ("PER", 4)], &report);
     let tags = ["B-B-PER", "B-I-PER", "O", "B-B-LOC", "O"];
-    let report = all_warn(&in_tags(tags), "", &["the tag `B-B-PER` (4 times)", "counts as B-PER"]);
+    let report = all_warn(&in_tags(tags), "", &["the tag `B-B-PER` (4 times)", "read as B-PER"]);
     has(&[("LOC", 4), ("PER", 4)], &report);
 }
 
@@ -265,7 +265,7 @@ fn tokens_that_are_a_space() {
 fn white_space_of_unicode_ends_a_sentence() {
     for blank in ["\u{a0}", "\u{3000} ", "\u{feff}\u{200b}", "\u{c}"] {
         let text = in_tags(PLAIN).replace("\n\n", &format!("\n{blank}\n"));
-        let report = all_warn(&text, "", &["train.conll:6: 4 lines of white space", "end sentences"]);
+        let report = all_warn(&text, "", &["train.conll:6: 4 lines with only Unicode white space", "end sentences"]);
         assert_eq!(report["sentences"], 4, "{blank:?}");
     }
     // As a tag it can be seen.
@@ -434,11 +434,11 @@ fn one_sentence_of_hundreds_of_tokens() {
 #[test]
 fn files_of_comments_only() {
     let (_, run) = trained("# sent_id = 1\n# text = a\n", "");
-    run.works().warns(&["train.conll:1", "all lines begin with `#`", "taken for rows"]);
+    run.works().warns(&["train.conll:1", "all lines begin with `#`", "read as rows"]);
     let (_, run) = trained("#one\n#two\n", "");
     run.refuses(3, &["train.conll:1", "1 column", "all lines begin with `#`: does the file contain only comments?"]);
     let (_, run) = trained("#Ann B-PER\n#in O\n#Rome B-LOC\n\n", "");
-    run.works().warns(&["train.conll:1", "all lines begin with `#`", "taken for rows", "--strict"]);
+    run.works().warns(&["train.conll:1", "all lines begin with `#`", "read as rows", "--strict"]);
 }
 
 #[test]
@@ -447,7 +447,7 @@ fn many_odd_tags_are_listed_shortly() {
     let (_, run) = trained(&text, "");
     let run = run.works();
     assert_eq!(run.err.lines().filter(|line| line.starts_with("warning: ")).count(), 4, "{}", run.err);
-    run.warns(&["train.conll:1:", "`B-B-X0` (1 time)", "counts as B-X0"]).warns(&[
+    run.warns(&["train.conll:1:", "`B-B-X0` (1 time)", "read as B-X0"]).warns(&[
         "train.conll:10: and 37 more tags",
         "and 32 more",
         "--strict",

@@ -112,7 +112,7 @@ fn memory_of_a_long_sentence_is_predicted_and_refused() {
         super::program::Run::of(shell.output().unwrap())
     };
     for command in ["eval m train --threads 1", "tag m train --threads 1"] {
-        limited(command).refuses(2, &["a longest sentence of 60000 tokens", "GB of memory"]);
+        limited(command).refuses(2, &["longest sentence: 60000 tokens", "GB of memory"]);
         desk.run(command).works();
     }
 }
@@ -143,7 +143,7 @@ fn figures_that_are_not_defined() {
     // A word without direction is a neighbour of none, and has none.
     let found = desk.run("neighbors p w1 --count 99 --json").works();
     assert!(!found.out.contains("null") && !found.out.contains("zero"), "{}", found.out);
-    let found = desk.run("neighbors p zero --json").works().warns(&["`zero` has no neighbors", "zeros"]);
+    let found = desk.run("neighbors p zero --json").works().warns(&["`zero` has no neighbours", "zeros"]);
     assert_eq!(found.json()["neighbors"], serde_json::json!([]));
 
     desk.file("one", "w1\tw2\t1\nw3\tw4\t1\nw5\tmissing\t0\n");

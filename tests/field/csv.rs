@@ -391,7 +391,7 @@ fn wordsim_353_as_published() {
     let text = "Word 1,Word 2,Human (mean)\nlove,sex,6.77\ntiger,cat,7.35\nbook,paper,7.46\n";
     siamese(&desk, text, "")
         .works()
-        .warns(&["p.tsv:1: the names of the columns, `Word 1 Word 2 Human (mean)`", "left out"]);
+        .warns(&["p.tsv:1: the names of the columns, `Word 1 Word 2 Human (mean)`", "skipped"]);
     let run = desk.run("eval s p.tsv --json").works();
     assert_eq!(run.json()["pairs"], 3);
     assert_eq!(run.json()["warnings"].as_array().unwrap().len(), 1);

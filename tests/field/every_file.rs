@@ -64,7 +64,7 @@ fn packed_text_is_read_by_magic_bytes() {
     desk.run("eval lm zeros.gz").works().warns_of_nothing();
     desk.file("more.gz", [gzip(text(60)), b"more".to_vec()].concat());
     assert_eq!(perplexity(&desk, "more.gz", "--strict"), plain);
-    desk.run("eval lm more.gz").works().warns(&["more.gz: other data after the gzip archive", "left out"]);
+    desk.run("eval lm more.gz").works().warns(&["more.gz: other data after the gzip archive", "ignored"]);
     desk.file("csv.gz", [gzip("a,b,class\n1,2,x\n3,4,y\n5,1,x\n"), b"more".to_vec()].concat());
     desk.run("eval s csv.gz").works().warns(&["csv.gz: other data after the gzip archive"]);
 
@@ -106,7 +106,7 @@ fn a_dash_is_standard_input() {
     let line = format!("train lm --train t.txt --valid - --out lm3 --json {SMALL_LM}");
     assert_eq!(parameters(desk.feed(&line, gzip(text(60)))), trained["parameters"]);
     let both = format!("train lm --train - --valid - --out lm4 {SMALL_LM}");
-    desk.feed(&both, text(60)).refuses(2, &["standard input is given for two files"]);
+    desk.feed(&both, text(60)).refuses(2, &["standard input is given twice"]);
 
     let eval = desk.feed("eval lm - --json", text(60)).works().json()["perplexity"].as_f64();
     assert_eq!(eval, Some(perplexity(&desk, "t.txt", "")));
@@ -145,7 +145,7 @@ fn a_named_pipe_is_read_once() {
     // happens.
     let (p, q) = (writer("p", gzip(text(60))), writer("q", text(60).into_bytes()));
     let run = desk.run("train lm --out piped --resume --max-steps 3").works();
-    assert!(run.err.contains("/p: a pipe; waiting for the data") && run.err.contains("--train FILE"), "{}", run.err);
+    assert!(run.err.contains("/p: a pipe; waiting for the original data") && run.err.contains("--train FILE"), "{}", run.err);
     [p, q].into_iter().for_each(|writer| writer.join().unwrap());
     let (r, s) = (writer("r", TAGS.into()), writer("s", b"Paris 1 2 3 4\n".to_vec()));
     desk.run(&format!("train ner --train r --valid c.conll --vectors s --out ner {SMALL_NER}")).works();
@@ -261,7 +261,7 @@ fn foreign_files_are_named() {
     desk.run("eval lm rows").works().warns(&["rows: begins with", "JSON instead of a text?"]);
     desk.run("train softmax --train rows --out new").refuses(3, &["rows: found JSON"]);
     desk.file("c", "-DOCSTART- -X- O O\n\nthe DT O O\ncat NN O O\n");
-    desk.run("eval lm c").works().warns(&["a CoNLL file in place of a text?"]);
+    desk.run("eval lm c").works().warns(&["a CoNLL file instead of a text?"]);
     desk.file("table", "a\t1\nb\t2\nc\t3\nd\t4\ne\t5\nf\t6\n");
     desk.run("eval lm table").works().warns(&["table:1: 2 columns separated by tabs"]);
 }

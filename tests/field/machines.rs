@@ -363,9 +363,9 @@ fn a_file_system_without_locks() {
     for (i, error) in ["ENOSYS", "ENOLCK", "EOPNOTSUPP"].into_iter().enumerate() {
         let (what, out) = (format!("flock={error}"), format!("m{i}"));
         let Some(run) = run_failing(&desk, &what, &line(&out)) else { return };
-        run.works().warns(&[&format!("{out}/lock"), "no locks", "going on without"]);
+        run.works().warns(&[&format!("{out}/lock"), "does not support locks", "continuing without"]);
         let resumed = run_failing(&desk, &what, &format!("train lm --out {out} --resume --max-steps 3 --json"));
-        let run = resumed.unwrap().works().warns(&["no locks"]);
+        let run = resumed.unwrap().works().warns(&["does not support locks"]);
         assert_eq!(run.json()["warnings"].as_array().unwrap().len(), 1, "{}", run.out);
     }
     // Any other error of the lock is one.
@@ -376,11 +376,11 @@ fn a_file_system_without_locks() {
     for (verb, options) in five(&desk) {
         let options = options.replace(" -q", "");
         let run = run_failing(&desk, "flock=ENOLCK", &format!("train {verb} {options} --out {verb}")).unwrap();
-        run.works().warns(&["no locks"]);
+        run.works().warns(&["does not support locks"]);
     }
     desk.run("export lm --to pytorch x.safetensors").works();
     let run = run_failing(&desk, "flock=ENOLCK", "import x.safetensors --vocab x.vocab.txt --out i").unwrap();
-    run.works().warns(&["no locks"]);
+    run.works().warns(&["does not support locks"]);
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn what_file_managers_leave_is_passed_over() {
     assert!(desk.path().join("m/.DS_Store").exists() && desk.path().join("m/lost+found").exists());
     // A file of somebody's is not.
     desk.file("m/dear.txt", "x");
-    desk.run(&format!("train lm --train text --out m {SMALL_LM} --force")).refuses(4, &["holds dear.txt"]);
+    desk.run(&format!("train lm --train text --out m {SMALL_LM} --force")).refuses(4, &["contains dear.txt"]);
 }
 
 /// Results and exit codes are those of a standard error that someone reads.
