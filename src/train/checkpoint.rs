@@ -1,6 +1,6 @@
 //! Model directories, safe against crashes, full disks and concurrent processes.
 //!
-//! A model directory holds `step-000000001234/` for each checkpoint kept (the newest, the one before it and the best),
+//! A model directory contains `step-000000001234/` for each checkpoint kept (the newest, the one before it and the best),
 //! `metrics.jsonl`, `curves.svg` and `lock`. A checkpoint holds small files such as `config.json` and `vocab.txt`,
 //! tensors (`model.safetensors` and, to resume training, `optimizer.safetensors` and `state.json`) and
 //! `manifest.sha256`, which `sha256sum -c` checks.
