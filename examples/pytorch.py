@@ -27,7 +27,9 @@ class LanguageModel(torch.nn.Module):
         rows, hidden = tensors["rnn.weight_hh_l0"].shape
         layers = sum(name.startswith("rnn.weight_hh_l") for name in tensors)
         self.embedding = torch.nn.Embedding(words, embed)
-        if rows == 3 * hidden:
+        if rows == 4 * hidden:
+            self.rnn = torch.nn.LSTM(embed, hidden, num_layers=layers)
+        elif rows == 3 * hidden:
             self.rnn = torch.nn.GRU(embed, hidden, num_layers=layers)
         else:
             self.rnn = torch.nn.RNN(embed, hidden, num_layers=layers, nonlinearity=activation)

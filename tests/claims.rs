@@ -498,7 +498,7 @@ fn assignment_3d_multiply_adds_are_those_of_the_formulas() {
     // Tokens in sixteens: then the vocabulary's products have no padding.
     let (words, d, h, steps, lanes) = (104, 6, 10, 4, 16);
     let config = |cell, layers| Config { words, embed: d, hidden: h, cell, layers, ..Config::default() };
-    for (cell, gates) in [(Cell::Rnn(Activation::Tanh), 1), (Cell::Gru, 3)] {
+    for (cell, gates) in [(Cell::Rnn(Activation::Tanh), 1), (Cell::Gru, 3), (Cell::Lstm, 4)] {
         for layers in [1, 2] {
             for loss_from in [0, steps - 1] {
                 let made = counted(config(cell, layers), steps, lanes, loss_from);

@@ -626,7 +626,7 @@ fn a_full_disk_leaves_the_checkpoint_before() {
 /// evaluation there, so it must not halve the rate of what follows.
 #[test]
 fn steps_in_two_runs_are_the_steps_of_one() {
-    let cases: [&[&str]; 12] = [
+    let cases: [&[&str]; 13] = [
         &["--optimizer", "adam", "--lr", "0.3"],
         &["--optimizer", "adagrad", "--stride", "4", "--l2", "1e-4"],
         &["--optimizer", "sgd", "--lr", "30"],
@@ -638,6 +638,7 @@ fn steps_in_two_runs_are_the_steps_of_one() {
         &["--loss", "nce", "--samples", "5", "--negatives", "per-lane", "--optimizer", "adagrad"],
         &["--loss", "adaptive", "--cutoffs", "200,900", "--tail-divisor", "2", "--eval-tokens", "300"],
         &["--cell", "gru", "--layers", "2", "--variational", "--optimizer", "adagrad-rowwise", "--stride", "5"],
+        &["--cell", "lstm", "--layers", "2", "--reset-at-eos", "--forget", "0.2", "--stride", "5"],
         &["--cell", "gated-feedback", "--layers", "2", "--tie", "--embed", "10", "--dropout-scaling", "none"],
     ];
     for (i, case) in cases.into_iter().enumerate() {
@@ -919,6 +920,7 @@ fn models_go_to_pytorch_and_back() {
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     for (name, more) in [
         ("gru", &["--cell", "gru", "--layers", "2"][..]),
+        ("lstm", &["--cell", "lstm", "--layers", "2"]),
         ("relu", &["--activation", "relu"]),
         ("tied", &["--cell", "gru", "--tie", "--embed", "10", "--dropout-scaling", "none"]),
     ] {

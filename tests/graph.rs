@@ -558,7 +558,7 @@ fn drawn_from_the_command_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("graph.svg");
     let svg = file.to_str().unwrap();
-    let recurrent = ["rnn", "gru", "gated-feedback", "sampled", "adaptive"];
+    let recurrent = ["rnn", "gru", "lstm", "gated-feedback", "sampled", "adaptive"];
     for model in recurrent.into_iter().chain(["ner", "ner-sentence", "siamese", "pseudo-siamese", "softmax"]) {
         let more: &[&str] = if recurrent.contains(&model) { &["--layers", "2"] } else { &[] };
         let (plain, both) = (run(&[model, "--svg", svg]), run(&[&[model, "--gradients"], more].concat()));

@@ -7,6 +7,7 @@ use std::process::Command;
 use wordmill::Real;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::{Keep, dropout, dropout_backward};
+use wordmill::kernels::gates;
 use wordmill::kernels::isa::run_on;
 use wordmill::kernels::softmax::{exp_columns, join_blocks, scale_columns};
 use wordmill::kernels::update::{self, AdamStep, Step};
@@ -113,6 +114,15 @@ fn all_kernels<R: Real>(special: bool, mut tell: impl FnMut(&str, usize, &[R])) 
         update::adagrad_row(&mut w, &y, &mut sum, step(), R::of(1e-8));
         tell("adagrad of a row", n, &[&w[..], &[sum]].concat());
         tell("sum of squares", n, &[update::sum_of_squares(&x)]);
+        if n > 0 {
+            let of = |count: usize, salt| numbers::<R>(count * n, special, salt);
+            let (mut h, mut a, before) = (of(2, 12), of(10, 13), of(4, 14));
+            gates::lstm(&mut h, &mut a, &before, n);
+            tell("lstm", n, &[&h[..], &a].concat());
+            let mut carry = of(4, 15);
+            gates::lstm_backward(&mut a, &mut carry, &of(2, 16), &before, n);
+            tell("lstm backward", n, &[&a[..], &carry].concat());
+        }
     }
     for columns in [16, 32, 48, 64, 80, 144] {
         for rows in 0..=70 {

@@ -103,7 +103,7 @@ fn check_model<R: Number>(case: &ModelCase, tolerance: f64) {
 #[test]
 fn language_model_as_pytorch() {
     let cases = fixture::<ModelCase>("language_model.json");
-    assert_eq!(cases.len(), 9);
+    assert_eq!(cases.len(), 12);
     for case in &cases {
         check_model::<f64>(case, 1e-12);
         check_model::<f32>(case, 1e-5);

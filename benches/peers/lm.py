@@ -1,6 +1,6 @@
 """A recurrent language model in PyTorch, on the CPU: the strongest plain program for the same work as `wordmill train lm`.
 
-Fused nn.RNN or nn.GRU, truncated back-propagation with carried state, one optimizer step a window, fused optimizers. Losses: full
+Fused nn.RNN, nn.GRU or nn.LSTM, truncated back-propagation with carried state, one optimizer step a window, fused optimizers. Losses: full
 (F.cross_entropy), or sampled (log-uniform, shared by the window, corrected by log q, accidental hits masked, sparse gradients).
 Prints JSON: a line for each evaluation, then a summary.
 """
@@ -23,7 +23,7 @@ p.add_argument("--embed", type=int, default=50)
 p.add_argument("--hidden", type=int, default=100)
 p.add_argument("--tau", type=int, default=10)
 p.add_argument("--batch", type=int, default=64)
-p.add_argument("--cell", choices=["rnn", "gru"], default="rnn")
+p.add_argument("--cell", choices=["rnn", "gru", "lstm"], default="rnn")
 p.add_argument("--loss", choices=["full", "sampled"], default="full")
 p.add_argument("--samples", type=int, default=1024)
 p.add_argument("--optimizer", choices=["sgd", "adam", "adagrad"], default="adam")
@@ -68,7 +68,7 @@ class Model(nn.Module):
         super().__init__()
         sparse = a.loss == "sampled"
         self.embedding = nn.Embedding(V, a.embed, sparse=sparse)
-        self.rnn = (nn.RNN if a.cell == "rnn" else nn.GRU)(a.embed, a.hidden)
+        self.rnn = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[a.cell](a.embed, a.hidden)
         self.dropout = nn.Dropout(a.dropout)
         if sparse:
             self.U, self.b = nn.Embedding(V, a.hidden, sparse=True), nn.Embedding(V, 1, sparse=True)
@@ -121,7 +121,7 @@ def step(x, target, h):
     nn.utils.clip_grad_norm_(dense, a.clip)
     for optimizer in optimizers:
         optimizer.step()
-    return value.item(), h.detach()
+    return value.item(), tuple(x.detach() for x in h) if a.cell == "lstm" else h.detach()
 
 
 def perplexity(data):

@@ -1,4 +1,4 @@
-//! The gates of a GRU and of a gated-feedback layer, each fused into one pass over memory (equations, sections 7 and 8).
+//! The gates of a GRU, of an LSTM and of a gated-feedback layer, each fused into one pass over memory (equations, sections 7 and 8).
 
 use super::kernel;
 use crate::real::{LANES, Real, Simd};
@@ -101,6 +101,63 @@ kernel! {
                     store(s, dq, q, k);
                     store3(s, back, &mut gates, k);
                     store(s, kept, carry, k);
+                }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// i, f, o = σ(i, f, o)    g = tanh(g)    c = f ∘ c₋ + i ∘ g    h = o ∘ tanh(c)
+    ///
+    /// A row of `a` \[b, 5·H\] is \[i | f | g | o | c\]; all are kept in it. A row of `before` \[b, 2·H\] is \[h₋ | c₋\]. `h`: \[b, H\].
+    pub fn lstm<'a>(h: &'a mut [R], a: &'a mut [R], before: &'a [R], units: usize) {
+        |s| {
+            assert!(before.len() == 2 * h.len() && a.len() == 5 * h.len());
+            let rows = h.chunks_exact_mut(units).zip(a.chunks_exact_mut(5 * units)).zip(before.chunks_exact(2 * units));
+            for ((h, a), before) in rows {
+                let ([i, f, g, o, c], past): ([_; 5], _) = (parts(a, units), &before[units..]);
+                for k in (0..units).step_by(LANES) {
+                    let (input, forget) = (s.sigmoid(load(s, i, k)), s.sigmoid(load(s, f, k)));
+                    let (candidate, output) = (s.tanh(load(s, g, k)), s.sigmoid(load(s, o, k)));
+                    let cell = s.fma(forget, load(s, past, k), s.mul(input, candidate));
+                    store(s, input, i, k);
+                    store(s, forget, f, k);
+                    store(s, candidate, g, k);
+                    store(s, output, o, k);
+                    store(s, cell, c, k);
+                    store(s, s.mul(output, s.tanh(cell)), h, k);
+                }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// From `dh` = ∂J/∂h and what `carry` \[b, 2·H\] has of ∂J/∂c in the second half of its rows, what [`lstm`] keeps in `a` becomes its
+    /// gradient, c apart, and `carry` the part of ∂J/∂h₋ and ∂J/∂c₋ that passes by the products, \[0 | ∂c ∘ f\]:
+    ///
+    /// ∂o = ∂h ∘ tanh(c) ∘ o(1 − o)    ∂c += ∂h ∘ o ∘ (1 − tanh²(c))    ∂i = ∂c ∘ g ∘ i(1 − i)    ∂f = ∂c ∘ c₋ ∘ f(1 − f)    ∂g = ∂c ∘ i ∘ (1 − g²)
+    pub fn lstm_backward<'a>(a: &'a mut [R], carry: &'a mut [R], dh: &'a [R], before: &'a [R], units: usize) {
+        |s| {
+            assert!(before.len() == 2 * dh.len() && before.len() == carry.len() && a.len() == 5 * dh.len());
+            let one = s.splat(R::one());
+            let slope = |gate| s.mul(gate, s.sub(one, gate));
+            let rows = a.chunks_exact_mut(5 * units).zip(carry.chunks_exact_mut(2 * units));
+            for (((a, carry), dh), before) in rows.zip(dh.chunks_exact(units)).zip(before.chunks_exact(2 * units)) {
+                let ([i, f, g, o, c], past): ([_; 5], _) = (parts(a, units), &before[units..]);
+                let (by_h, by_c) = carry.split_at_mut(units);
+                by_h.fill(R::zero());
+                for k in (0..units).step_by(LANES) {
+                    let (input, forget, candidate) = (load(s, i, k), load(s, f, k), load(s, g, k));
+                    let (output, dh, shown) = (load(s, o, k), load(s, dh, k), s.tanh(load(s, c, k)));
+                    let through = s.mul(dh, output);
+                    let dc = s.fma(through, s.sub(one, s.mul(shown, shown)), load(s, by_c, k));
+                    store(s, s.mul(s.mul(dc, candidate), slope(input)), i, k);
+                    store(s, s.mul(s.mul(dc, load(s, past, k)), slope(forget)), f, k);
+                    store(s, s.mul(s.mul(dc, input), s.sub(one, s.mul(candidate, candidate))), g, k);
+                    store(s, s.mul(s.mul(dh, shown), slope(output)), o, k);
+                    store(s, s.mul(dc, forget), by_c, k);
                 }
             }
         }

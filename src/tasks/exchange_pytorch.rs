@@ -283,8 +283,7 @@ fn config(header: &Header, theirs: &Theirs, words: usize, source: &Source) -> Re
     };
     let (recurrent, hidden) = matrix("rnn.weight_hh_l0")?;
     let Some((torch, cell)) = modules().find(|(torch, _)| torch.rows.len() * hidden == recurrent) else {
-        let lstm = if recurrent == 4 * hidden { ", as in an nn.LSTM, which is not supported" } else { "" };
-        let found = format!("rnn.weight_hh_l0 of shape [{recurrent}, {hidden}]{lstm}");
+        let found = format!("rnn.weight_hh_l0 of shape [{recurrent}, {hidden}]");
         let expected = names_of_modules(|torch| match torch.rows.len() {
             1 => format!("an {} [H, H]", torch.module),
             blocks => format!("an {} [{blocks}H, H]", torch.module),
@@ -444,10 +443,11 @@ mod tests {
         #[test]
         fn any_model_goes_there_and_back(
             (words, hidden, layers) in (3usize..9, 1usize..7, 1usize..4),
-            (embed, gru, tie) in (1usize..7, any::<bool>(), any::<bool>()),
+            (embed, cell, tie) in (1usize..7, 0usize..3, any::<bool>()),
             seed in any::<u64>(),
         ) {
-            let (cell, embed) = (if gru { Cell::Gru } else { Cell::Rnn(Activation::Tanh) }, if tie { hidden } else { embed });
+            let cell = [Cell::Rnn(Activation::Tanh), Cell::Gru, Cell::Lstm][cell];
+            let embed = if tie { hidden } else { embed };
             let model = LanguageModel::new(Config { words, embed, hidden, layers, cell, tie, ..Config::default() });
             let mut w = Arena::<f32>::zeros(model.layout());
             crate::models::Init::Uniform.fill(&mut w, seed);
@@ -459,7 +459,9 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        for (cell, tie) in [(Cell::Rnn(Activation::Tanh), false), (Cell::Gru, false), (Cell::Gru, true)] {
+        for (cell, tie) in
+            [(Cell::Rnn(Activation::Tanh), false), (Cell::Gru, false), (Cell::Lstm, false), (Cell::Gru, true)]
+        {
             let embed = if tie { 4 } else { 3 };
             let config = Config { words: 7, embed, hidden: 4, layers: 2, cell, tie, ..Config::default() };
             let model = LanguageModel::new(config.clone());

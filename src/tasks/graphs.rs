@@ -19,6 +19,8 @@ pub enum Example {
     Rnn,
     /// A language model with gated recurrent units
     Gru,
+    /// A language model with long short-term memory
+    Lstm,
     /// A gated-feedback language model
     GatedFeedback,
     /// A language model with a sampled softmax
@@ -40,7 +42,8 @@ pub enum Example {
 impl Example {
     /// Whether it is unrolled over time steps and has layers.
     pub fn is_recurrent(self) -> bool {
-        [Example::Rnn, Example::Gru, Example::GatedFeedback, Example::Sampled, Example::Adaptive].contains(&self)
+        [Example::Rnn, Example::Gru, Example::Lstm, Example::GatedFeedback, Example::Sampled, Example::Adaptive]
+            .contains(&self)
     }
 
     /// The graph and its title.
@@ -66,6 +69,7 @@ impl Example {
         match self {
             Example::Rnn => recurrent("Recurrent language model", Kind::Rnn, Loss::Full),
             Example::Gru => recurrent("GRU language model", Kind::Gru, Loss::Full),
+            Example::Lstm => recurrent("LSTM language model", Kind::Lstm, Loss::Full),
             Example::GatedFeedback => recurrent("Gated-feedback language model", Kind::GatedFeedback, Loss::Full),
             Example::Sampled => {
                 let (objective, draws) = (Objective::Softmax, Draws::WithReplacement);

@@ -40,6 +40,7 @@ registry! {
         Cell::Rnn(Activation::Sigmoid | Activation::Tanh | Activation::Relu) =>
             [Cell::Rnn(Activation::Tanh), Cell::Rnn(Activation::Sigmoid), Cell::Rnn(Activation::Relu)],
         Cell::Gru => [Cell::Gru],
+        Cell::Lstm => [Cell::Lstm],
         Cell::GatedFeedback(Unit::Tanh | Unit::Gru) =>
             [Cell::GatedFeedback(Unit::Gru), Cell::GatedFeedback(Unit::Tanh)],
     }

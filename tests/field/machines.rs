@@ -731,8 +731,8 @@ fn pytorch_files_from_elsewhere() {
     let (e, o, ih) =
         (("encoder.weight", &[5, 4][..]), ("decoder.weight", &[5, 4][..]), ("rnn.weight_ih_l0", &[4, 4][..]));
     let hh = ("rnn.weight_hh_l0", &[4, 4][..]);
-    import(&of(&[e, o, ("rnn.weight_ih_l0", &[16, 4]), ("rnn.weight_hh_l0", &[16, 4])]), "lstm")
-        .refuses(3, &["nn.LSTM"]);
+    import(&of(&[e, o, ("rnn.weight_ih_l0", &[20, 4]), ("rnn.weight_hh_l0", &[20, 4])]), "five")
+        .refuses(3, &["shape [20, 4]", "an nn.RNN [H, H], an nn.GRU [3H, H] or an nn.LSTM [4H, H]"]);
     import(&of(&[e, o, ih, hh, ("rnn.weight_ih_l0_reverse", &[4, 4])]), "two").refuses(3, &["weight_ih_l0_reverse"]);
     import(&of(&[e, o, ih, hh, ("norm.weight", &[4])]), "norm").refuses(3, &["the tensor norm.weight"]);
     import(&of(&[e, ("emb.weight", &[5, 4]), ih, hh]), "both").refuses(3, &["emb.weight", "encoder.weight"]);

@@ -1,9 +1,11 @@
 //! Recurrent cells. A cell knows one step of one batch, never time.
 
 mod gru;
+mod lstm;
 mod simple;
 
 pub use gru::Gru;
+pub use lstm::Lstm;
 pub use simple::Simple;
 
 use crate::real::Real;
@@ -96,6 +98,8 @@ pub enum Stacked {
     Simple(Simple),
     /// See [`Gru`].
     Gru(Gru),
+    /// See [`Lstm`].
+    Lstm(Lstm),
 }
 
 impl Stacked {
@@ -104,6 +108,7 @@ impl Stacked {
         match self {
             Stacked::Simple(cell) => cell,
             Stacked::Gru(cell) => cell,
+            Stacked::Lstm(cell) => cell,
         }
     }
 
@@ -112,6 +117,7 @@ impl Stacked {
         match self {
             Stacked::Simple(_) => &simple::COLUMNS,
             Stacked::Gru(_) => &gru::COLUMNS,
+            Stacked::Lstm(_) => &lstm::COLUMNS,
         }
     }
 }

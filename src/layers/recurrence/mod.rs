@@ -8,7 +8,7 @@ mod stack;
 
 pub use stack::Weights;
 
-use super::cells::{Block, Gru, Simple, Stacked};
+use super::cells::{Block, Gru, Lstm, Simple, Stacked};
 use super::norms::Norms;
 use crate::blas::{Packed, Precision};
 use crate::kernels::activation::Activation;
@@ -30,13 +30,15 @@ pub enum Kind {
     Rnn,
     /// Gated recurrent units (Cho et al. 2014)
     Gru,
+    /// Long short-term memory, with forget gates (Hochreiter and Schmidhuber 1997)
+    Lstm,
     /// Every layer feeds all layers of the next step, through gates (Chung et al. 2015)
     GatedFeedback,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 3] = [Kind::Rnn, Kind::Gru, Kind::GatedFeedback];
+    pub const ALL: [Kind; 4] = [Kind::Rnn, Kind::Gru, Kind::Lstm, Kind::GatedFeedback];
 }
 
 /// The units of a gated-feedback net.
@@ -57,6 +59,8 @@ pub enum Cell {
     Rnn(Activation),
     /// Gated recurrent units (Cho et al. 2014).
     Gru,
+    /// Long short-term memory (Hochreiter and Schmidhuber 1997).
+    Lstm,
     /// Every layer feeds all layers of the next step, through gates (Chung et al. 2015).
     GatedFeedback(Unit),
 }
@@ -67,6 +71,7 @@ impl Cell {
         match kind {
             Kind::Rnn => Cell::Rnn(activation),
             Kind::Gru => Cell::Gru,
+            Kind::Lstm => Cell::Lstm,
             Kind::GatedFeedback => Cell::GatedFeedback(unit),
         }
     }
@@ -76,6 +81,7 @@ impl Cell {
         match self {
             Cell::Rnn(_) => Kind::Rnn,
             Cell::Gru => Kind::Gru,
+            Cell::Lstm => Kind::Lstm,
             Cell::GatedFeedback(_) => Kind::GatedFeedback,
         }
     }
@@ -85,6 +91,7 @@ impl Cell {
         match self {
             Cell::Rnn(activation) => Some(Stacked::Simple(Simple(activation))),
             Cell::Gru => Some(Stacked::Gru(Gru)),
+            Cell::Lstm => Some(Stacked::Lstm(Lstm)),
             Cell::GatedFeedback(_) => None,
         }
     }
@@ -240,7 +247,7 @@ pub struct Masks {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Gates {
     /// Those of the units by their names, for each layer: of GRUs `reset`, how much of the state goes into the candidate, and `update`,
-    /// how much of the state is replaced.
+    /// how much of the state is replaced; of LSTMs `input`, `forget` and `output`.
     #[serde(flatten)]
     pub named: BTreeMap<&'static str, Vec<f64>>,
     /// gⁱʲ of a gated-feedback net: row i, column j.

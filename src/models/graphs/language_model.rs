@@ -78,6 +78,7 @@ pub fn language_model(model: &LanguageModel, unrolled: Unrolled) -> Result<Model
                 let (h, carried) = match config.cell {
                     Cell::Rnn(activation) => (simple(activation, v, x, before, l), None),
                     Cell::Gru => (gru(config, v, x, before, l, &name), None),
+                    Cell::Lstm => lstm(config, v, x, before, l, &name),
                     Cell::GatedFeedback(unit) => (feedback((config, unit), v, x, before, star, l, &name), None),
                 };
                 below = h.named(name("h"));
@@ -134,6 +135,27 @@ fn gru<'b>(
     let z = (of(xw, 1) + of(hu, 2) + of(bias, 2)).sigmoid().named(name("z"));
     let n = (of(xw, 2) + of(bias, 3) + r * q).tanh().named(name("n"));
     mix(z, before, n)
+}
+
+/// i, f, o = σ(xW + h₋U + b)    g = tanh(xW_g + h₋U_g + b_g)    c = f ∘ c₋ + i ∘ g    h = o ∘ tanh(c)
+///
+/// Returns h and c.
+fn lstm<'b>(
+    config: &Config,
+    v: &Variables<'b>,
+    x: Node<'b>,
+    before: Node<'b>,
+    l: usize,
+    name: &dyn Fn(&str) -> String,
+) -> (Node<'b>, Option<Node<'b>>) {
+    let [w, u, bias] = ["input", "recurrent", "bias"].map(|name| v.get(&format!("layer{l}.{name}")));
+    let of = |x: Node<'b>, i: usize| part(x, i, config.hidden);
+    let a = x.dot(w) + of(before, 0).dot(u) + bias;
+    let gate = |i: usize, what: &str| of(a, i).sigmoid().named(name(what));
+    let (i, f, o) = (gate(0, "i"), gate(1, "f"), gate(3, "o"));
+    let g = of(a, 2).tanh().named(name("g"));
+    let c = (f * of(before, 1) + i * g).named(name("c"));
+    (o * c.tanh(), Some(c))
 }
 
 /// gⁱ = σ(x w_gⁱ + h* u_gⁱ)    v = Σᵢ gⁱ hⁱ₋ Uⁱ    h = tanh(xW + b + v), or a GRU whose candidate is tanh(xW + b + r ∘ v)
