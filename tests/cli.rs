@@ -185,7 +185,7 @@ fn options_that_make_no_sense() {
         (&["--cutoffs", "20,100"], "--cutoffs and --tail-divisor are only for --loss adaptive"),
         (&["--tail-divisor", "2", "--loss", "nce"], "are only for --loss adaptive"),
         (&["--loss", "adaptive", "--cutoffs", "100,20"], "ascending"),
-        (&["--loss", "adaptive", "--cutoffs", "0,20"], "from 1"),
+        (&["--loss", "adaptive", "--cutoffs", "0,20"], "positive integers in ascending order"),
         (&["--loss", "adaptive", "--cutoffs", "20,2651"], "--cutoffs 2651: expected less than the 2649 words"),
         (&["--loss", "adaptive", "--tail-divisor", "0"], "--tail-divisor"),
         (&["--loss", "adaptive", "--tie"], "--tie needs --loss full"),
@@ -333,7 +333,7 @@ fn what_is_there_is_not_overwritten() {
     refuse(train(valid, copy.path(), &["--resume", "--hidden", "11"]), 2, &["--hidden 11", "has 10"]);
     refuse(train(Path::new(TEST), copy.path(), &["--resume"]), 3, &["test.txt: found a different text"]);
     refuse(train(valid, foreign.path(), &["--resume"]), 4, &["not a model directory"]);
-    refuse(train(valid, copy.path(), &["--resume"]), 2, &["60 steps are done already"]);
+    refuse(train(valid, copy.path(), &["--resume"]), 2, &["60 steps have been made"]);
     assert!(tree(copy.path()) == before, "the model was touched");
     assert_eq!(fs::read(file.path()).unwrap(), b"");
     // A new run that comes to nothing leaves it, too; with its first checkpoint it goes.

@@ -152,7 +152,7 @@ fn a_named_pipe_is_read_once() {
     [r, s].into_iter().for_each(|writer| writer.join().unwrap());
     let p = writer("p", text(60).into_bytes());
     let twice = format!("train lm --train p --valid p --out twice {SMALL_LM}");
-    desk.run(&twice).refuses(2, &["p is given for two files"]);
+    desk.run(&twice).refuses(2, &["p is given twice"]);
     p.join().unwrap();
 }
 
