@@ -567,7 +567,9 @@ fn drawn_from_the_command_line() {
         assert!(svg.contains(">variable<") && !svg.contains(">backward<"), "{model}");
         assert!(dot.contains("label=\"∂"), "{model}: {dot}");
     }
-    for (wrong, part) in [(["rnn", "--steps", "17"], "--steps"), (["siamese", "--layers", "2"], "only for language models")] {
+    for (wrong, part) in
+        [(["rnn", "--steps", "17"], "--steps"), (["siamese", "--layers", "2"], "only for language models")]
+    {
         let wrong = run(&wrong);
         assert_eq!(wrong.status.code(), Some(2));
         assert!(String::from_utf8(wrong.stderr).unwrap().contains(part));

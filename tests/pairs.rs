@@ -693,7 +693,10 @@ fn pseudo_siamese_on_rows_of_numbers() {
     let words = format!("--train {DATA}/words/train.tsv");
     fails(&words, "(or --vectors, for words with labels)");
     fails(&format!("{words} --vectors {IRIS} --label species"), "--keep-index, --scale are only for CSV files");
-    fails(&format!("--train {IRIS} --freeze-vectors"), "--max-vocab, --freeze-vectors and --columns are only for words");
+    fails(
+        &format!("--train {IRIS} --freeze-vectors"),
+        "--max-vocab, --freeze-vectors and --columns are only for words",
+    );
     let one = place.file("one.csv", "a,b,c\n1,2,x\n1,2,x\n");
     fails(&format!("--train {one}"), "one.csv: found the class x only, expected at least two classes in column c");
 }

@@ -145,7 +145,11 @@ fn a_named_pipe_is_read_once() {
     // happens.
     let (p, q) = (writer("p", gzip(text(60))), writer("q", text(60).into_bytes()));
     let run = desk.run("train lm --out piped --resume --max-steps 3").works();
-    assert!(run.err.contains("/p: a pipe; waiting for the original data") && run.err.contains("--train FILE"), "{}", run.err);
+    assert!(
+        run.err.contains("/p: a pipe; waiting for the original data") && run.err.contains("--train FILE"),
+        "{}",
+        run.err
+    );
     [p, q].into_iter().for_each(|writer| writer.join().unwrap());
     let (r, s) = (writer("r", TAGS.into()), writer("s", b"Paris 1 2 3 4\n".to_vec()));
     desk.run(&format!("train ner --train r --valid c.conll --vectors s --out ner {SMALL_NER}")).works();
