@@ -186,7 +186,10 @@ fn options_that_make_no_sense() {
         (&["--tail-divisor", "2", "--loss", "nce"], "are only for --loss adaptive"),
         (&["--loss", "adaptive", "--cutoffs", "100,20"], "ascending"),
         (&["--loss", "adaptive", "--cutoffs", "0,20"], "positive integers in ascending order"),
-        (&["--loss", "adaptive", "--cutoffs", "20,2651"], "--cutoffs 2651: expected less than the 2649 words"),
+        (
+            &["--loss", "adaptive", "--cutoffs", "20,2651"],
+            "--cutoffs 2651: expected less than the vocabulary size, 2649",
+        ),
         (&["--loss", "adaptive", "--tail-divisor", "0"], "--tail-divisor"),
         (&["--loss", "adaptive", "--tie"], "--tie needs --loss full"),
         (&["--loss", "sampled", "--tie", "--samples", "3"], "--tie needs --loss full"),
