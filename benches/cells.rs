@@ -5,7 +5,7 @@ use criterion::{Criterion, Throughput};
 use std::hint::black_box;
 use std::sync::Arc;
 use wordmill::blas::Precision;
-use wordmill::layers::recurrence::{Cell, Masks, Memory, Net, Prepared, Shape};
+use wordmill::layers::recurrence::{Cell, Masks, Memory, Net, Prepared, Shape, Steps};
 use wordmill::layers::shards;
 use wordmill::models::Init;
 use wordmill::models::language_model::shard_lanes;
@@ -46,17 +46,18 @@ impl Layer {
 
     fn step(&mut self) {
         let Layer { net, rows, w, g, prepared, shards } = self;
-        let rows = *rows;
         net.prepare(prepared, w, true);
         let masks = Masks { training: None, at_test: 1.0, variational: false, shard: 0 };
+        let (rows, prepared) = (*rows, &*prepared);
         shards::each(
             shards,
             (),
             |_| 0,
             |_, (memory, g), ()| {
-                net.forward(memory, rows, &|_| false, masks, w, prepared);
+                let steps = Steps { rows, reset: &|_| false, masks, prepared };
+                net.forward(memory, steps, w);
                 memory.tape.dh.fill(1.0);
-                black_box(net.backward(memory, rows, &|_| false, masks, prepared, g, None));
+                black_box(net.backward(memory, steps, g, None));
             },
         );
         shards::sum(g.all_mut(), shards, |(_, of)| of.all());

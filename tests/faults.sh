@@ -6,7 +6,7 @@
 # nothing else to do. Scratch is in memory. A full disk is a tmpfs, for which it has to be root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scratch=$(mktemp -d /dev/shm/wordmill-faults-XXXXXX)
+scratch=$(mktemp -d -p /dev/shm)
 mounted=
 trap '[ -z "$mounted" ] || umount "$mounted"; rm -rf "$scratch"' EXIT
 export TMPDIR=$scratch

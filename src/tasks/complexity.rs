@@ -43,7 +43,16 @@ struct Claim {
     assumption: fn(&Point) -> bool,
 }
 
-/// d ≪ D_h ≪ |V| is taken as 4 d ≤ D_h and 15 D_h ≤ |V|; that the recurrent part dominates, as 4 |V| ≤ τ/stride D_h.
+/// d ≪ D_h ≪ |V|.
+fn output_dominates(p: &Point) -> bool {
+    p.d * 4.0 <= p.h && p.h * 15.0 <= p.v
+}
+
+/// d ≪ D_h, and |V| ≪ τ/stride D_h.
+fn recurrence_dominates(p: &Point) -> bool {
+    p.d * 4.0 <= p.h && p.v * 4.0 <= p.walk() * p.h
+}
+
 const CLAIMS: [Claim; 7] = [
     Claim {
         sweep: "vocabulary",
@@ -51,7 +60,7 @@ const CLAIMS: [Claim; 7] = [
         size: |p| p.v,
         name: "|V|",
         exponent: 1.0,
-        assumption: |p| p.d * 4.0 <= p.h && p.h * 15.0 <= p.v,
+        assumption: output_dominates,
     },
     Claim {
         sweep: "hidden",
@@ -59,7 +68,7 @@ const CLAIMS: [Claim; 7] = [
         size: |p| p.h,
         name: "D_h",
         exponent: 1.0,
-        assumption: |p| p.d * 4.0 <= p.h && p.h * 15.0 <= p.v,
+        assumption: output_dominates,
     },
     Claim {
         sweep: "embedding",
@@ -67,7 +76,7 @@ const CLAIMS: [Claim; 7] = [
         size: |p| p.d,
         name: "d",
         exponent: 0.0,
-        assumption: |p| p.d * 4.0 <= p.h && p.h * 15.0 <= p.v,
+        assumption: output_dominates,
     },
     Claim {
         sweep: "recurrent",
@@ -75,7 +84,7 @@ const CLAIMS: [Claim; 7] = [
         size: |p| p.h,
         name: "D_h",
         exponent: 2.0,
-        assumption: |p| p.d * 4.0 <= p.h && p.v * 4.0 <= p.walk() * p.h,
+        assumption: recurrence_dominates,
     },
     Claim {
         sweep: "tau",
@@ -83,7 +92,7 @@ const CLAIMS: [Claim; 7] = [
         size: |p| p.tau,
         name: "tau",
         exponent: 1.0,
-        assumption: |p| p.d * 4.0 <= p.h && p.v * 4.0 <= p.walk() * p.h,
+        assumption: recurrence_dominates,
     },
     Claim {
         sweep: "tau, stride tau",

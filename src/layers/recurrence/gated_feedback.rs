@@ -7,7 +7,7 @@
 //!
 //! Products with h*, for all layers and gates, come first in a step, as they wait for nothing; then layer upon layer.
 
-use super::{Gates, Masks, Prepared, Recurrence, Tape, mean};
+use super::{Gates, Recurrence, Steps, Tape, mean};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::multiply;
 use crate::kernels::gates::{self, FeedbackGradient, feedback, feedback_backward};
@@ -123,15 +123,8 @@ impl<R: Real> Feedback<R> {
 
 impl<R: Real> Recurrence<R> for Feedback<R> {
     /// The inputs of the layers above the first become h ∘ mask of the layer below. Where `reset` holds, h* is zero.
-    fn forward(
-        &mut self,
-        tape: &mut Tape<R>,
-        rows: usize,
-        reset: &dyn Fn(usize) -> bool,
-        masks: Masks,
-        w: &Arena<R>,
-        prepared: &Prepared<R>,
-    ) {
+    fn forward(&mut self, tape: &mut Tape<R>, steps: Steps<R>, w: &Arena<R>) {
+        let Steps { rows, reset, masks, prepared } = steps;
         let (p, Tape { state, x, h, .. }) = (&self.p, tape);
         let gates::Feedback { units, layers, .. } = p.shape;
         let (b, width, sent, star) = (self.lanes, p.shape.width(), p.shape.sent(), layers * units);
@@ -187,16 +180,8 @@ impl<R: Real> Recurrence<R> for Feedback<R> {
         }
     }
 
-    fn backward(
-        &mut self,
-        tape: &mut Tape<R>,
-        rows: usize,
-        reset: &dyn Fn(usize) -> bool,
-        _masks: Masks,
-        prepared: &Prepared<R>,
-        g: &mut Arena<R>,
-        mut norms: Option<&mut Norms>,
-    ) {
+    fn backward(&mut self, tape: &mut Tape<R>, steps: Steps<R>, g: &mut Arena<R>, mut norms: Option<&mut Norms>) {
+        let Steps { rows, reset, prepared, .. } = steps;
         let (p, Tape { x, h, dh: dtop, dx, .. }) = (&self.p, tape);
         let gates::Feedback { units, layers, .. } = p.shape;
         let (b, width, sent, star) = (self.lanes, p.shape.width(), p.shape.sent(), layers * units);

@@ -170,6 +170,19 @@ impl<R: Real> Prepared<R> {
     }
 }
 
+/// The steps that a net runs at once, forward and back.
+#[derive(Clone, Copy)]
+pub struct Steps<'a, R> {
+    /// Inputs: one for each step and lane.
+    pub rows: usize,
+    /// Whether the state before a row is zero.
+    pub reset: &'a dyn Fn(usize) -> bool,
+    /// Dropout.
+    pub masks: Masks,
+    /// The packed weights.
+    pub prepared: &'a Prepared<R>,
+}
+
 /// What the steps of a net read and write, for T steps of b lanes.
 pub struct Tape<R> {
     /// b
@@ -189,28 +202,10 @@ pub struct Tape<R> {
 /// What a net of one kind keeps of T steps for b lanes, beside a [`Tape`], and how it runs.
 trait Recurrence<R: Real>: Send + Sync {
     /// See [`Net::forward`].
-    fn forward(
-        &mut self,
-        tape: &mut Tape<R>,
-        rows: usize,
-        reset: &dyn Fn(usize) -> bool,
-        masks: Masks,
-        w: &Arena<R>,
-        prepared: &Prepared<R>,
-    );
+    fn forward(&mut self, tape: &mut Tape<R>, steps: Steps<R>, w: &Arena<R>);
 
     /// See [`Net::backward`]; the gradient of the inputs goes to `tape.dx`, the mask of the inputs not yet applied.
-    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
-    fn backward(
-        &mut self,
-        tape: &mut Tape<R>,
-        rows: usize,
-        reset: &dyn Fn(usize) -> bool,
-        masks: Masks,
-        prepared: &Prepared<R>,
-        g: &mut Arena<R>,
-        norms: Option<&mut Norms>,
-    );
+    fn backward(&mut self, tape: &mut Tape<R>, steps: Steps<R>, g: &mut Arena<R>, norms: Option<&mut Norms>);
 
     /// S: width of a layer's state.
     fn state_width(&self) -> usize;
@@ -347,36 +342,24 @@ impl Net {
         Memory { tape, units, recurrence }
     }
 
-    /// Runs the net over `rows` inputs. Where `reset` (row of a step and lane) holds, the state before is zero.
-    pub fn forward<R: Real>(
-        &self,
-        m: &mut Memory<R>,
-        rows: usize,
-        reset: &dyn Fn(usize) -> bool,
-        masks: Masks,
-        w: &Arena<R>,
-        prepared: &Prepared<R>,
-    ) {
+    /// Runs the net over the inputs of `steps`.
+    pub fn forward<R: Real>(&self, m: &mut Memory<R>, steps: Steps<R>, w: &Arena<R>) {
         let inputs = self.shape.inputs;
-        masks.apply(0, m.tape.lanes * inputs, &mut m.tape.x[0][..rows * inputs]);
-        m.recurrence.forward(&mut m.tape, rows, reset, masks, w, prepared);
+        steps.masks.apply(0, m.tape.lanes * inputs, &mut m.tape.x[0][..steps.rows * inputs]);
+        m.recurrence.forward(&mut m.tape, steps, w);
     }
 
-    /// The way back through the `rows` of the last [`Net::forward`], from `dh`, which is used up: the gradients of the weights,
+    /// The way back through the `steps` of the last [`Net::forward`], from `dh`, which is used up: the gradients of the weights,
     /// written to `g`, and where asked for the norms of ∂J/∂h. Returns ∂J of the inputs \[rows, D\].
-    #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     pub fn backward<'m, R: Real>(
         &self,
         m: &'m mut Memory<R>,
-        rows: usize,
-        reset: &dyn Fn(usize) -> bool,
-        masks: Masks,
-        prepared: &Prepared<R>,
+        steps: Steps<R>,
         g: &mut Arena<R>,
         norms: Option<&mut Norms>,
     ) -> &'m [R] {
-        m.recurrence.backward(&mut m.tape, rows, reset, masks, prepared, g, norms);
-        let inputs = self.shape.inputs;
+        let (Steps { rows, masks, .. }, inputs) = (steps, self.shape.inputs);
+        m.recurrence.backward(&mut m.tape, steps, g, norms);
         let dx = &mut m.tape.dx[..rows * inputs];
         masks.apply(0, m.tape.lanes * inputs, dx);
         dx

@@ -5,7 +5,7 @@
 //! one product before the loop, the weight gradients one product each after it; only h₋U and δUᵀ are inside. The output of a layer,
 //! after dropout, is the input of the one above.
 
-use super::{Gates, Masks, Pair, Prepared, Recurrence, Tape};
+use super::{Gates, Pair, Recurrence, Steps, Tape};
 use crate::blas::Precision;
 use crate::kernels::update::add;
 use crate::layers::cells::{Columns, Stacked, Step};
@@ -94,15 +94,8 @@ impl<R: Real> Stack<R> {
 }
 
 impl<R: Real> Recurrence<R> for Stack<R> {
-    fn forward(
-        &mut self,
-        tape: &mut Tape<R>,
-        rows: usize,
-        reset: &dyn Fn(usize) -> bool,
-        masks: Masks,
-        w: &Arena<R>,
-        prepared: &Prepared<R>,
-    ) {
+    fn forward(&mut self, tape: &mut Tape<R>, steps: Steps<R>, w: &Arena<R>) {
+        let Steps { rows, reset, masks, prepared } = steps;
         let Sizes { cell, lanes, units, .. } = &self.sizes;
         for (l, layer) in self.layers.iter_mut().enumerate() {
             let (h, x) = (&mut tape.h[l][..rows * units], &tape.x[l][..rows * layer.inputs]);
@@ -116,16 +109,8 @@ impl<R: Real> Recurrence<R> for Stack<R> {
         }
     }
 
-    fn backward(
-        &mut self,
-        tape: &mut Tape<R>,
-        rows: usize,
-        reset: &dyn Fn(usize) -> bool,
-        masks: Masks,
-        prepared: &Prepared<R>,
-        g: &mut Arena<R>,
-        mut norms: Option<&mut Norms>,
-    ) {
+    fn backward(&mut self, tape: &mut Tape<R>, steps: Steps<R>, g: &mut Arena<R>, mut norms: Option<&mut Norms>) {
+        let Steps { rows, reset, masks, prepared } = steps;
         let Sizes { cell, lanes, units, .. } = &self.sizes;
         let dh = &mut tape.dh[..rows * units];
         for (l, layer) in self.layers.iter_mut().enumerate().rev() {

@@ -10,7 +10,7 @@ use crate::kernels::dropout::Keep;
 use crate::layers::embedding::lookup;
 use crate::layers::norms::Norms;
 use crate::layers::output::Tables;
-use crate::layers::recurrence::{Masks, Net, Prepared, Shape, Weights};
+use crate::layers::recurrence::{Masks, Net, Prepared, Shape, Steps, Weights};
 use crate::layers::shards;
 use crate::models::initial::{Init, shares};
 use crate::params::{Arena, Gradients, Layout, Role, TensorId};
@@ -154,7 +154,8 @@ impl LanguageModel {
                 let (rows, lanes, masks) = (shard.inputs.len(), shard.lanes(), self.masks(noise, i));
                 let Shard { inputs, net, .. } = shard;
                 lookup(net.inputs(rows, embed), inputs, w.slice(self.embedding), embed);
-                self.net.forward(net, rows, &|row| Some(inputs[row]) == self.config.reset_at, masks, w, prepared);
+                let reset = &|row: usize| Some(inputs[row]) == self.config.reset_at;
+                self.net.forward(net, Steps { rows, reset, masks, prepared }, w);
                 top.values.copy_from_slice(&net.top()[(rows - counted * lanes) * hidden..rows * hidden]);
                 masks.apply(layers, lanes * hidden, top.values);
             },
@@ -208,8 +209,8 @@ impl LanguageModel {
         before.fill(R::zero());
         counted.copy_from_slice(dtop);
         masks.apply(layers, lanes * hidden, counted);
-        let reset = |row: usize| Some(inputs[row]) == reset_at;
-        self.net.backward(net, inputs.len(), &reset, masks, prepared, gradients, norms);
+        let reset = &|row: usize| Some(inputs[row]) == reset_at;
+        self.net.backward(net, Steps { rows: inputs.len(), reset, masks, prepared }, gradients, norms);
     }
 
     /// The masks of one shard: in training with `noise`.
