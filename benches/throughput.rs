@@ -3,8 +3,8 @@
 use crate::step::{Step, Walk, ids};
 use criterion::{Criterion, Throughput};
 use wordmill::kernels::dropout::Keep;
+use wordmill::layers::cells::Kind;
 use wordmill::layers::output::{Draws, Negatives, Objective};
-use wordmill::layers::recurrence::Kind;
 use wordmill::models::language_model::{Config, Loss};
 use wordmill::models::ner::{self, Batch, Noise, Table};
 use wordmill::models::{Init, Ner};

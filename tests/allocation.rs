@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use wordmill::kernels::{Isa, isa};
-use wordmill::layers::recurrence::Cell;
+use wordmill::layers::cells::Cell;
 use wordmill::models::language_model::Window;
 use wordmill::models::{PseudoSiamese, Siamese, pseudo_siamese, siamese};
 use wordmill::params::{Arena, Gradients};

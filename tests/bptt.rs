@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::recurrence::Cell;
+use wordmill::layers::cells::Cell;
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Space, Window, shard_lanes};
 use wordmill::params::{Arena, Gradients};

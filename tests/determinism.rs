@@ -9,7 +9,7 @@ use common::hash;
 use std::path::Path;
 use wordmill::blas::Precision;
 use wordmill::kernels::activation::Activation;
-use wordmill::layers::recurrence::Cell;
+use wordmill::layers::cells::Cell;
 use wordmill::models::language_model::Window;
 use wordmill::models::{Init, LanguageModel};
 use wordmill::params::Arena;

@@ -5,7 +5,7 @@ mod common;
 use common::{assert_all_close, fill_uniform};
 use std::collections::BTreeMap;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::recurrence::{Cell, Unit};
+use wordmill::layers::cells::{Cell, Unit};
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Window};
 use wordmill::params::{Arena, Gradients};

@@ -8,7 +8,7 @@ use cases::{Case, cells, fill_states, kinds, losses};
 use common::{check_gradient, fill_uniform};
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::recurrence::Cell;
+use wordmill::layers::cells::Cell;
 use wordmill::models::language_model::Window;
 use wordmill::params::Arena;
 

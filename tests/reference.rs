@@ -13,7 +13,7 @@ use wordmill::Real;
 use wordmill::blas::Precision;
 use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
-use wordmill::layers::recurrence::{Cell, Kind, Unit};
+use wordmill::layers::cells::{Cell, Kind, Unit};
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Noise, Number, Space, Window};
 use wordmill::params::{Arena, Gradients, Layout, Role};

@@ -9,7 +9,7 @@ use crate::tasks::{Model, any, exchange_word2vec};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Export a language model to PyTorch (nn.Embedding, nn.RNN, nn.GRU or nn.LSTM, nn.Linear), or the word vectors of any model
+/// Export a language model to PyTorch (nn.Embedding, a recurrent module such as nn.GRU, nn.Linear), or the word vectors of any model
 ///
 /// For PyTorch, FILE contains the tensors embedding.weight, rnn.weight_ih_l0 … and output.weight, output.bias; FILE
 /// with its extension replaced by .vocab.txt contains the words, one per line in the order of their ids.
@@ -42,10 +42,10 @@ enum Program {
 
 /// Import a language model from PyTorch
 ///
-/// FILE is a safetensors file written by export, or with the state_dict of any module composed of an nn.Embedding, an
-/// nn.RNN, nn.GRU or nn.LSTM and an nn.Linear, under their usual names, with or without the prefixes of DataParallel,
-/// torch.compile or Lightning; half precision is converted to single. The cell, the sizes and the number of layers are
-/// inferred from names and shapes. If the embedding and output tables are equal, or one of them is missing, the weights
+/// FILE is a safetensors file written by export, or with the state_dict of any module composed of an nn.Embedding, a
+/// recurrent module such as nn.GRU and an nn.Linear, under their usual names, with or without the prefixes of
+/// DataParallel, torch.compile or Lightning; half precision is converted to single. The cell, the sizes and the number
+/// of layers are inferred from names and shapes. If the embedding and output tables are equal, or one of them is missing, the weights
 /// are tied; missing biases are zero.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -4,7 +4,7 @@ use super::inputs::print;
 use super::values::{positive, size};
 use crate::blas::Precision;
 use crate::error::Result;
-use crate::layers::recurrence::Kind;
+use crate::layers::cells::Kind;
 use crate::tasks::language_model::check_precision;
 use crate::tasks::tune::Tuned;
 use crate::tasks::tuning::{Tuning, place};

@@ -9,80 +9,24 @@
 mod batch;
 mod config;
 mod memory;
+mod tensors;
 
 pub use batch::{Batch, Noise};
 pub use config::{Config, Objective, Table};
 pub use memory::{SHARD, Space};
+pub use tensors::Ner;
 
 use crate::blas::{add_product, product};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::multiply;
 use crate::layers::losses::{Lattice, Transitions};
 use crate::layers::matrix::{add_rows, fill_rows, sum_rows, view};
-use crate::layers::window::{Slot, gather};
-use crate::params::{Arena, Layout, Role, TensorId};
+use crate::layers::window::gather;
+use crate::params::Arena;
 use crate::real::Real;
 use memory::{Shard, Tokens};
-use std::sync::Arc;
-
-/// The net: its configuration and where its tensors are.
-pub struct Ner {
-    config: Config,
-    layout: Arc<Layout>,
-    hidden: TensorId,
-    hidden_bias: TensorId,
-    output: TensorId,
-    output_bias: TensorId,
-    transitions: Option<TensorId>,
-    tables: Vec<TensorId>,
-    parts: Vec<Slot>,
-}
 
 impl Ner {
-    /// The net of a configuration.
-    pub fn new(config: Config) -> Self {
-        let Config { window, hidden, labels, objective, .. } = config;
-        assert!(window % 2 == 1 && hidden > 0 && labels > 0 && !config.tables.is_empty());
-        let place = config.tables.iter().map(|table| table.width).sum();
-        let mut layout = Layout::default();
-        // What every step writes wholly comes first: a shard's gradients are an arena of just that.
-        let hidden_weight = layout.add("hidden", window * place, hidden, Role::Weight);
-        let hidden_bias = layout.add("hidden.bias", 1, hidden, Role::Bias);
-        let output = layout.add("output", labels, hidden, Role::Output);
-        let output_bias = layout.add("output.bias", 1, labels, Role::Bias);
-        let transitions = (objective == Objective::Sentence)
-            .then(|| layout.add("transitions", Transitions::rows(labels), labels, Role::Bias));
-        let tables = config.tables.iter().map(|t| layout.add(&t.name, t.rows, t.width, Role::Table)).collect();
-        let mut offset = 0;
-        let part = |table: &Table| {
-            offset += table.width;
-            Slot { width: table.width, offset: offset - table.width, place }
-        };
-        let parts = config.tables.iter().map(part).collect();
-        let layout = Arc::new(layout);
-        Ner { layout, hidden: hidden_weight, hidden_bias, output, output_bias, transitions, tables, parts, config }
-    }
-
-    /// The tensors.
-    pub fn layout(&self) -> &Arc<Layout> {
-        &self.layout
-    }
-
-    /// The configuration.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The words' table.
-    pub fn words(&self) -> TensorId {
-        self.tables[0]
-    }
-
-    /// Columns of x.
-    fn width(&self) -> usize {
-        self.config.window * self.parts[0].place
-    }
-
     /// From the tables to the scores θ, their bias not yet added.
     #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn forward<R: Real>(

@@ -12,9 +12,11 @@
 mod config;
 mod memory;
 mod probabilities;
+mod tensors;
 
 pub use config::Config;
 pub use memory::{SHARD, Space};
+pub use tensors::PseudoSiamese;
 
 use crate::blas::{add_product, product};
 use crate::kernels::activation::Activation;
@@ -23,26 +25,9 @@ use crate::layers::embedding::lookup;
 use crate::layers::matrix::{fill_rows, sum_rows, transpose, view};
 use crate::layers::shards;
 use crate::layers::window::Slot;
-use crate::params::{Arena, Gradients, Layout, Role, TensorId};
+use crate::params::{Arena, Gradients};
 use crate::real::Real;
 use memory::Shard;
-use std::sync::Arc;
-
-/// The net: its configuration and where its tensors are.
-pub struct PseudoSiamese {
-    config: Config,
-    layout: Arc<Layout>,
-    /// Without the words.
-    dense: Arc<Layout>,
-    /// W₁, b₁
-    sigmoid: (TensorId, TensorId),
-    /// W₂, b₂
-    relu: (TensorId, TensorId),
-    /// W₃, b₃
-    output: (TensorId, TensorId),
-    words: Option<TensorId>,
-    towers: [TensorId; 2],
-}
 
 /// What a net sees: N examples.
 #[derive(Clone, Copy, Debug)]
@@ -54,50 +39,6 @@ pub enum Input<'a, R> {
 }
 
 impl PseudoSiamese {
-    /// The net of a configuration.
-    pub fn new(config: Config) -> Self {
-        let Config { words, embed, hidden, labels, freeze, .. } = config;
-        assert!(words != Some(0) && embed > 0 && hidden > 0 && labels > 0);
-        assert!(words.is_some() || freeze, "numbers that are given do not learn");
-        let mut layout = Layout::default();
-        let mut tower = |name: &str| {
-            let weight = layout.add(name, embed, hidden, Role::Weight);
-            (weight, layout.add(format!("{name}.bias"), 1, hidden, Role::Bias))
-        };
-        let (sigmoid, relu) = (tower("sigmoid"), tower("relu"));
-        let weight = layout.add("output", labels, hidden, Role::Output);
-        let output = (weight, layout.add("output.bias", 1, labels, Role::Bias));
-        let dense = Arc::new(layout.clone());
-        let words = words.map(|words| layout.add("embedding", words, embed, Role::Table));
-        let (layout, towers) = (Arc::new(layout), [sigmoid.0, relu.0]);
-        PseudoSiamese { layout, dense, sigmoid, relu, output, words, towers, config }
-    }
-
-    /// The tensors.
-    pub fn layout(&self) -> &Arc<Layout> {
-        &self.layout
-    }
-
-    /// The tensors that a step has gradients of, the first ones of all: vectors that stay as they are come last.
-    pub fn trained(&self) -> &Arc<Layout> {
-        if self.config.freeze { &self.dense } else { &self.layout }
-    }
-
-    /// The configuration.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The words' table, of a net of words.
-    pub fn words(&self) -> Option<TensorId> {
-        self.words
-    }
-
-    /// W₁ and W₂.
-    pub fn towers(&self) -> &[TensorId; 2] {
-        &self.towers
-    }
-
     /// The mean loss an example, penalty included, and its gradient.
     pub fn step<R: Real>(
         &self,

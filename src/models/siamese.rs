@@ -13,9 +13,11 @@
 mod config;
 mod distances;
 mod memory;
+mod tensors;
 
 pub use config::{Config, Loss};
 pub use memory::{SHARD, Space};
+pub use tensors::Siamese;
 
 use crate::blas::{add_product, product};
 use crate::kernels::activation::Activation;
@@ -24,20 +26,9 @@ use crate::layers::embedding::lookup;
 use crate::layers::matrix::{Rows, fill_rows, sum_rows, transpose, view};
 use crate::layers::shards;
 use crate::layers::window::Slot;
-use crate::params::{Arena, Gradients, Layout, Role, TensorId};
+use crate::params::{Arena, Gradients};
 use crate::real::Real;
 use memory::Shard;
-use std::sync::Arc;
-
-/// The net: its configuration and where its tensors are.
-pub struct Siamese {
-    config: Config,
-    layout: Arc<Layout>,
-    trained: Arc<Layout>,
-    hidden: TensorId,
-    hidden_bias: TensorId,
-    words: TensorId,
-}
 
 /// Pairs of a step.
 #[derive(Clone, Copy, Debug)]
@@ -51,39 +42,6 @@ pub struct Batch<'a> {
 }
 
 impl Siamese {
-    /// The net of a configuration.
-    pub fn new(config: Config) -> Self {
-        let Config { words, embed, hidden, freeze, .. } = config;
-        assert!(words > 0 && embed > 0 && hidden > 0);
-        let mut layout = Layout::default();
-        let weight = layout.add("hidden", embed, hidden, Role::Weight);
-        let hidden_bias = layout.add("hidden.bias", 1, hidden, Role::Bias);
-        let words = layout.add("embedding", words, embed, Role::Table);
-        let layout = Arc::new(layout);
-        let trained = if freeze { Arc::new(layout.before(words)) } else { layout.clone() };
-        Siamese { layout, trained, hidden: weight, hidden_bias, words, config }
-    }
-
-    /// The tensors.
-    pub fn layout(&self) -> &Arc<Layout> {
-        &self.layout
-    }
-
-    /// The tensors that a step has gradients of, the first ones of all: vectors that stay as they are come last.
-    pub fn trained(&self) -> &Arc<Layout> {
-        &self.trained
-    }
-
-    /// The configuration.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The words' table.
-    pub fn words(&self) -> TensorId {
-        self.words
-    }
-
     /// The mean loss a pair, and its gradient.
     pub fn step<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, batch: Batch, w: &Arena<R>) -> f64 {
         let pairs = batch.alike.len();

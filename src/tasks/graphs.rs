@@ -3,8 +3,8 @@
 use crate::error::counted;
 use crate::graph::Graph;
 use crate::kernels::activation::Activation;
+use crate::layers::cells::{Cell, Kind, Unit};
 use crate::layers::output::{Draws, Negatives, Objective, Tail};
-use crate::layers::recurrence::{Cell, Kind, Unit};
 use crate::models::graphs::{self, ModelGraph, Output, Unrolled};
 use crate::models::language_model::{Config, Loss};
 use crate::models::ner::{self, Table};
@@ -13,16 +13,17 @@ use crate::models::{pseudo_siamese, siamese, softmax_regression};
 
 /// The models that can be drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Example {
-    /// A language model with simple recurrent units
-    Rnn,
-    /// A language model with gated recurrent units
-    Gru,
-    /// A language model with long short-term memory
-    Lstm,
-    /// A gated-feedback language model
-    GatedFeedback,
+    /// A language model with a full softmax.
+    Cell(Kind),
+    /// Another model.
+    Other(Other),
+}
+
+/// Models but for language models with a full softmax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum Other {
     /// A language model with a sampled softmax
     Sampled,
     /// A language model with an adaptive softmax
@@ -42,8 +43,7 @@ pub enum Example {
 impl Example {
     /// Whether it is unrolled over time steps and has layers.
     pub fn is_recurrent(self) -> bool {
-        [Example::Rnn, Example::Gru, Example::Lstm, Example::GatedFeedback, Example::Sampled, Example::Adaptive]
-            .contains(&self)
+        matches!(self, Example::Cell(_) | Example::Other(Other::Sampled | Other::Adaptive))
     }
 
     /// The graph and its title.
@@ -66,34 +66,34 @@ impl Example {
             let net = Ner::new(ner::Config { tables, window: 3, hidden: 7, labels: 4, objective });
             (right(graphs::tagger(&net, &[3], false)), name.to_owned())
         };
-        match self {
-            Example::Rnn => recurrent("Recurrent language model", Kind::Rnn, Loss::Full),
-            Example::Gru => recurrent("GRU language model", Kind::Gru, Loss::Full),
-            Example::Lstm => recurrent("LSTM language model", Kind::Lstm, Loss::Full),
-            Example::GatedFeedback => recurrent("Gated-feedback language model", Kind::GatedFeedback, Loss::Full),
-            Example::Sampled => {
+        let model = match self {
+            Example::Cell(kind) => return recurrent(&format!("Language model, cell {kind}"), kind, Loss::Full),
+            Example::Other(model) => model,
+        };
+        match model {
+            Other::Sampled => {
                 let (objective, draws) = (Objective::Softmax, Draws::WithReplacement);
                 let loss = Loss::Sampled { objective, draws, negatives: Negatives::Shared, samples: 4, power: None };
                 recurrent("Language model with a sampled softmax", Kind::Rnn, loss)
             }
-            Example::Adaptive => {
+            Other::Adaptive => {
                 let loss = Loss::Adaptive { tails: vec![Tail { first: 4, width: 2 }] };
                 recurrent("Language model with an adaptive softmax", Kind::Rnn, loss)
             }
-            Example::Ner => tagger("Tagger of windows", ner::Objective::Window),
-            Example::NerSentence => tagger("Tagger of sentences", ner::Objective::Sentence),
-            Example::Siamese => {
+            Other::Ner => tagger("Tagger of windows", ner::Objective::Window),
+            Other::NerSentence => tagger("Tagger of sentences", ner::Objective::Sentence),
+            Other::Siamese => {
                 let loss = siamese::Loss::Contrastive { margin: 1.0 };
                 let config = siamese::Config { words: 11, embed: 5, hidden: 10, loss, freeze: false };
                 (right(graphs::siamese(&Siamese::new(config), 3)), "Siamese net".into())
             }
-            Example::PseudoSiamese => {
+            Other::PseudoSiamese => {
                 let (words, embed, hidden, labels) = (Some(11), 5, 10, 4);
                 let config =
                     pseudo_siamese::Config { words, embed, hidden, labels, freeze: false, dropout_penalty: 0.0 };
                 (right(graphs::pseudo_siamese(&PseudoSiamese::new(config), 3)), "Pseudo-Siamese net".into())
             }
-            Example::Softmax => {
+            Other::Softmax => {
                 let net = SoftmaxRegression::new(softmax_regression::Config {
                     features: 4,
                     classes: 3,
@@ -101,6 +101,24 @@ impl Example {
                 });
                 (net.space::<f32>(8).graph().clone(), "Softmax classifier".into())
             }
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+impl clap::ValueEnum for Example {
+    fn value_variants<'a>() -> &'a [Example] {
+        static ALL: std::sync::LazyLock<Vec<Example>> = std::sync::LazyLock::new(|| {
+            let others = Other::value_variants().iter().copied().map(Example::Other);
+            Kind::ALL.into_iter().map(Example::Cell).chain(others).collect()
+        });
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        match self {
+            Example::Cell(kind) => kind.to_possible_value(),
+            Example::Other(model) => model.to_possible_value(),
         }
     }
 }

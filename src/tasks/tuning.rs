@@ -3,7 +3,7 @@
 use crate::blas::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::isa;
-use crate::layers::recurrence::Kind;
+use crate::layers::cells::Kind;
 use crate::models::language_model::Sizes;
 use serde::{Deserialize, Serialize};
 use std::fs;

@@ -4,10 +4,9 @@
 #![allow(dead_code, reason = "each test binary uses its part of what is shared")]
 
 use wordmill::blas::Precision;
-use wordmill::kernels::activation::Activation;
 use wordmill::kernels::dropout::Keep;
+use wordmill::layers::cells::Cell;
 use wordmill::layers::output::{Draws, Negatives, Objective, Tail};
-use wordmill::layers::recurrence::{Cell, Unit};
 use wordmill::models::LanguageModel;
 use wordmill::models::language_model::{Config, Loss, Noise, Number, Sizes, Space, Window};
 use wordmill::params::{Arena, Gradients};
@@ -34,16 +33,9 @@ macro_rules! registry {
     };
 }
 
-registry! {
-    /// Every cell, with everything that there is to choose of it.
-    cells() -> Cell {
-        Cell::Rnn(Activation::Sigmoid | Activation::Tanh | Activation::Relu) =>
-            [Cell::Rnn(Activation::Tanh), Cell::Rnn(Activation::Sigmoid), Cell::Rnn(Activation::Relu)],
-        Cell::Gru => [Cell::Gru],
-        Cell::Lstm => [Cell::Lstm],
-        Cell::GatedFeedback(Unit::Tanh | Unit::Gru) =>
-            [Cell::GatedFeedback(Unit::Gru), Cell::GatedFeedback(Unit::Tanh)],
-    }
+/// Every cell, with everything that there is to choose of it.
+pub fn cells() -> Vec<Cell> {
+    Cell::all().collect()
 }
 
 registry! {

@@ -1,94 +1,143 @@
 //! Recurrent cells. A cell knows one step of one batch, never time.
+//!
+//! This file is their registry: a new cell has a file here, its lines below, its kernel, and its equations as a graph in
+//! [`crate::models::graphs`]. Everything else finds it through [`Kind`], [`Cell`] and [`Columns`].
 
 mod gru;
 mod lstm;
 mod simple;
+mod step;
 
 pub use gru::Gru;
 pub use lstm::Lstm;
 pub use simple::Simple;
+pub use step::{Block, Columns, Step, Torch};
 
+use crate::kernels::activation::Activation;
 use crate::real::Real;
-use std::ops::Range;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// A block of H columns in a row of pre-activations.
+/// The recurrent cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A non-linearity of input and state: --activation (Elman 1990)
+    Rnn,
+    /// Gated recurrent units (Cho et al. 2014)
+    Gru,
+    /// Long short-term memory, with forget gates (Hochreiter and Schmidhuber 1997)
+    Lstm,
+    /// Every layer feeds all layers of the next step, through gates (Chung et al. 2015)
+    GatedFeedback,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::Rnn, Kind::Gru, Kind::Lstm, Kind::GatedFeedback];
+}
+
+/// The units of a gated-feedback net.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// tanh
+    Tanh,
+    /// Gated recurrent units
+    Gru,
+}
+
+/// A recurrent cell with what there is to choose of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block {
-    /// What it is called.
-    pub name: &'static str,
-    /// Whether it is a gate: what the cell keeps there lies between 0 and 1, and its mean says how far it is open.
-    pub is_gate: bool,
+pub enum Cell {
+    /// A non-linearity of input and state (Elman 1990).
+    Rnn(Activation),
+    /// Gated recurrent units (Cho et al. 2014).
+    Gru,
+    /// Long short-term memory (Hochreiter and Schmidhuber 1997).
+    Lstm,
+    /// Every layer feeds all layers of the next step, through gates (Chung et al. 2015).
+    GatedFeedback(Unit),
 }
 
-impl Block {
-    /// A gate.
-    pub const fn gate(name: &'static str) -> Block {
-        Block { name, is_gate: true }
+impl Cell {
+    /// The cell of a kind, with the choice that this kind has.
+    pub fn new(kind: Kind, activation: Activation, unit: Unit) -> Cell {
+        match kind {
+            Kind::Rnn => Cell::Rnn(activation),
+            Kind::Gru => Cell::Gru,
+            Kind::Lstm => Cell::Lstm,
+            Kind::GatedFeedback => Cell::GatedFeedback(unit),
+        }
     }
 
-    /// Something else.
-    pub const fn value(name: &'static str) -> Block {
-        Block { name, is_gate: false }
+    /// Every cell, with everything that there is to choose of it.
+    pub fn all() -> impl Iterator<Item = Cell> {
+        let of = |kind| match kind {
+            Kind::Rnn => [Activation::Tanh, Activation::Sigmoid, Activation::Relu].map(Cell::Rnn).to_vec(),
+            Kind::Gru => vec![Cell::Gru],
+            Kind::Lstm => vec![Cell::Lstm],
+            Kind::GatedFeedback => [Unit::Gru, Unit::Tanh].map(Cell::GatedFeedback).to_vec(),
+        };
+        Kind::ALL.into_iter().flat_map(of)
+    }
+
+    /// Its kind.
+    pub fn kind(self) -> Kind {
+        match self {
+            Cell::Rnn(_) => Kind::Rnn,
+            Cell::Gru => Kind::Gru,
+            Cell::Lstm => Kind::Lstm,
+            Cell::GatedFeedback(_) => Kind::GatedFeedback,
+        }
+    }
+
+    /// What is stacked, if layers of it are.
+    pub fn stacked(self) -> Option<Stacked> {
+        match self {
+            Cell::Rnn(activation) => Some(Stacked::Simple(Simple(activation))),
+            Cell::Gru => Some(Stacked::Gru(Gru)),
+            Cell::Lstm => Some(Stacked::Lstm(Lstm)),
+            Cell::GatedFeedback(_) => None,
+        }
+    }
+
+    /// The non-linearity of [`Cell::Rnn`]; others have their own, and tanh among them.
+    pub fn activation(self) -> Activation {
+        match self {
+            Cell::Rnn(activation) => activation,
+            _ => Activation::Tanh,
+        }
+    }
+
+    /// The units of [`Cell::GatedFeedback`], by default gated.
+    pub fn unit(self) -> Unit {
+        match self {
+            Cell::GatedFeedback(unit) => unit,
+            _ => Unit::Gru,
+        }
     }
 }
 
-/// The same cell in PyTorch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Torch {
-    /// Its name, as `nn.GRU`.
-    pub module: &'static str,
-    /// For each block of H rows of its matrices in turn: the block of ours that the product with the input goes to, and that of the
-    /// product with the state, and the sign of ours.
-    pub rows: &'static [(usize, usize, f32)],
-}
-
-/// How a row of a cell's pre-activations is made up, in blocks of H columns.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Columns {
-    /// All of them, in their order.
-    pub blocks: &'static [Block],
-    /// xW is added to these.
-    pub input: Range<usize>,
-    /// h₋U is added to these.
-    pub recurrent: Range<usize>,
-    /// What the cell keeps there belongs to the state beside h: it comes back as a part of the state before.
-    pub carried: Range<usize>,
-    /// How PyTorch has them.
-    pub torch: Torch,
-}
-
-impl Columns {
-    /// Columns of a row, for H `units`.
-    pub fn width(&self, units: usize) -> usize {
-        self.blocks.len() * units
-    }
-
-    /// Columns that have a bias, the first ones: those of the products.
-    pub fn biased(&self, units: usize) -> usize {
-        self.input.end.max(self.recurrent.end) * units
-    }
-
-    /// Width of the state that goes from step to step: h, and what is carried beside it.
-    pub fn state_width(&self, units: usize) -> usize {
-        (1 + self.carried.len()) * units
-    }
-
-    /// The columns of some blocks.
-    pub fn of(blocks: &Range<usize>, units: usize) -> Range<usize> {
-        blocks.start * units..blocks.end * units
+/// As in options and files.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Rnn => "rnn",
+            Kind::Gru => "gru",
+            Kind::Lstm => "lstm",
+            Kind::GatedFeedback => "gated-feedback",
+        })
     }
 }
 
-/// One step of a recurrent layer between its matrix products, for b lanes and H units. Its state is S wide
-/// ([`Columns::state_width`]); h is the first H columns of it.
-pub trait Step<R: Real>: Send + Sync {
-    /// Computes `h` \[b, H\] from the state before, `before` \[b, S\], and the pre-activations `a` \[b, width\] (products and biases),
-    /// in which it keeps what [`Step::backward`] needs and what is carried beside h.
-    fn forward(&self, h: &mut [R], a: &mut [R], before: &[R], units: usize);
-
-    /// From `dh` = ∂J/∂h and the states, turns what `a` keeps into ∂J/∂(pre-activations), but for what is carried, which stays. `carry`
-    /// \[b, S\] holds ∂J/∂ of what is carried beside h, and becomes the part of ∂J/∂(state before) that does not go through the product.
-    fn backward(&self, a: &mut [R], carry: &mut [R], dh: &[R], h: &[R], before: &[R], units: usize);
+/// With tanh for [`Kind::Rnn`], and gated units for [`Kind::GatedFeedback`].
+impl From<Kind> for Cell {
+    fn from(kind: Kind) -> Cell {
+        Cell::new(kind, Activation::Tanh, Unit::Gru)
+    }
 }
 
 /// The cells that are stacked on one another.

@@ -8,117 +8,17 @@ mod stack;
 
 pub use stack::Weights;
 
-use super::cells::{Block, Gru, Lstm, Simple, Stacked};
+use super::cells::{Block, Cell, Stacked, Unit};
 use super::norms::Norms;
 use crate::blas::{Packed, Precision};
-use crate::kernels::activation::Activation;
 use crate::kernels::dropout::{Keep, dropout_backward, scale};
 use crate::params::{Arena, Layout, Tensor, TensorId};
 use crate::pool;
 use crate::real::Real;
 use crate::rng::{Place, Purpose};
 use crate::sys::memory::{Buffer, Room};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// The recurrent cells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// A non-linearity of input and state: --activation (Elman 1990)
-    Rnn,
-    /// Gated recurrent units (Cho et al. 2014)
-    Gru,
-    /// Long short-term memory, with forget gates (Hochreiter and Schmidhuber 1997)
-    Lstm,
-    /// Every layer feeds all layers of the next step, through gates (Chung et al. 2015)
-    GatedFeedback,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::Rnn, Kind::Gru, Kind::Lstm, Kind::GatedFeedback];
-}
-
-/// The units of a gated-feedback net.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-#[serde(rename_all = "kebab-case")]
-pub enum Unit {
-    /// tanh
-    Tanh,
-    /// Gated recurrent units
-    Gru,
-}
-
-/// A recurrent cell with what there is to choose of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cell {
-    /// A non-linearity of input and state (Elman 1990).
-    Rnn(Activation),
-    /// Gated recurrent units (Cho et al. 2014).
-    Gru,
-    /// Long short-term memory (Hochreiter and Schmidhuber 1997).
-    Lstm,
-    /// Every layer feeds all layers of the next step, through gates (Chung et al. 2015).
-    GatedFeedback(Unit),
-}
-
-impl Cell {
-    /// The cell of a kind, with the choice that this kind has.
-    pub fn new(kind: Kind, activation: Activation, unit: Unit) -> Cell {
-        match kind {
-            Kind::Rnn => Cell::Rnn(activation),
-            Kind::Gru => Cell::Gru,
-            Kind::Lstm => Cell::Lstm,
-            Kind::GatedFeedback => Cell::GatedFeedback(unit),
-        }
-    }
-
-    /// Its kind.
-    pub fn kind(self) -> Kind {
-        match self {
-            Cell::Rnn(_) => Kind::Rnn,
-            Cell::Gru => Kind::Gru,
-            Cell::Lstm => Kind::Lstm,
-            Cell::GatedFeedback(_) => Kind::GatedFeedback,
-        }
-    }
-
-    /// What is stacked, if layers of it are.
-    pub fn stacked(self) -> Option<Stacked> {
-        match self {
-            Cell::Rnn(activation) => Some(Stacked::Simple(Simple(activation))),
-            Cell::Gru => Some(Stacked::Gru(Gru)),
-            Cell::Lstm => Some(Stacked::Lstm(Lstm)),
-            Cell::GatedFeedback(_) => None,
-        }
-    }
-
-    /// The non-linearity of [`Cell::Rnn`]; others have their own, and tanh among them.
-    pub fn activation(self) -> Activation {
-        match self {
-            Cell::Rnn(activation) => activation,
-            _ => Activation::Tanh,
-        }
-    }
-
-    /// The units of [`Cell::GatedFeedback`], by default gated.
-    pub fn unit(self) -> Unit {
-        match self {
-            Cell::GatedFeedback(unit) => unit,
-            _ => Unit::Gru,
-        }
-    }
-}
-
-/// With tanh for [`Kind::Rnn`], and gated units for [`Kind::GatedFeedback`].
-impl From<Kind> for Cell {
-    fn from(kind: Kind) -> Cell {
-        Cell::new(kind, Activation::Tanh, Unit::Gru)
-    }
-}
 
 /// Sizes of a recurrent net, and its cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,8 +141,7 @@ pub struct Masks {
 /// Means of gates over steps, lanes and units.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Gates {
-    /// Those of the units by their names, for each layer: of GRUs `reset`, how much of the state goes into the candidate, and `update`,
-    /// how much of the state is replaced; of LSTMs `input`, `forget` and `output`.
+    /// Those of the cells by their names, for each layer.
     #[serde(flatten)]
     pub named: BTreeMap<&'static str, Vec<f64>>,
     /// gⁱʲ of a gated-feedback net: row i, column j.

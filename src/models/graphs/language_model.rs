@@ -3,7 +3,7 @@
 use super::{ModelGraph, Variables, masked};
 use crate::graph::{Builder, Error, Node, Side};
 use crate::kernels::activation::Activation;
-use crate::layers::recurrence::{Cell, Unit};
+use crate::layers::cells::{Cell, Unit};
 use crate::models::LanguageModel;
 use crate::models::language_model::{Config, Loss};
 

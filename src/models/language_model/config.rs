@@ -2,8 +2,8 @@
 
 use crate::blas::Precision;
 use crate::kernels::activation::Activation;
+use crate::layers::cells::{Cell, Kind, Unit};
 use crate::layers::output::{Loss, Tile};
-use crate::layers::recurrence::{Cell, Kind, Unit};
 use crate::layers::shards::Division;
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
 //! Making the working memory of a language model, and dividing a window among its shards.
 
 use super::config::Config;
-use super::model::LanguageModel;
 use super::space::{Shard, Space, Window};
+use super::tensors::LanguageModel;
 use crate::blas::Precision;
 use crate::layers::embedding::Order;
 use crate::layers::matrix::Matrix;

@@ -11,9 +11,11 @@ mod memory;
 mod model;
 mod reader;
 mod space;
+mod tensors;
 
 pub use crate::layers::output::Loss;
 pub use config::{Config, Sizes, shard_lanes};
 pub use memory::Number;
-pub use model::{LanguageModel, Loaded, Noise};
+pub use model::{Loaded, Noise};
 pub use space::{Space, Window};
+pub use tensors::LanguageModel;

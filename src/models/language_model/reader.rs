@@ -1,13 +1,13 @@
 //! Reading with a language model: probabilities, logits, states, and what it does inside.
 
-use super::model::LanguageModel;
 use super::space::{Space, Window};
+use super::tensors::LanguageModel;
 use crate::blas::product;
 use crate::kernels::softmax::dot_rows;
 use crate::kernels::update::add;
 use crate::layers::matrix::{view, view_mut};
 use crate::layers::norms::Norms;
-use crate::layers::output::{Loss, Recipe};
+use crate::layers::output::Loss;
 use crate::layers::recurrence::Gates;
 use crate::params::Arena;
 use crate::real::Real;
@@ -99,16 +99,6 @@ impl LanguageModel {
     pub fn forget_lane<R: Real>(&self, space: &mut Space<R>, lane: usize) {
         let (shard, place) = space.lanes.place(lane);
         space.shards[shard].net.forget(place);
-    }
-
-    /// What is learned from which sample, if it is from a sample.
-    pub fn recipe(&self) -> Option<Recipe> {
-        self.config.loss.recipe()
-    }
-
-    /// The ln Z that the model was trained to have for every state, if it was: o − ln Z of a word is about ln ŷ then.
-    pub fn ln_z(&self) -> Option<f64> {
-        self.config.loss.ln_z()
     }
 
     /// Makes the state after the first `steps` of the last window the one that the next window begins with.
