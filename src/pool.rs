@@ -7,7 +7,9 @@ use crate::sys::cpu::flush_denormals;
 use crate::{Error, Result, blas};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::cell::RefCell;
 use std::cmp::Ordering;
+use std::time::{Duration, Instant};
 
 /// A pool of worker threads.
 pub struct Pool(ThreadPool);
@@ -39,7 +41,7 @@ pub fn threads() -> usize {
 /// Does both.
 #[inline]
 pub fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
-    rayon::join(a, b)
+    parallel(|| rayon::join(|| task(a), || task(b)))
 }
 
 /// Runs `work` for every item, as a task of its own, with its index.
@@ -48,7 +50,8 @@ pub fn each<I>(items: I, work: impl Fn(usize, I::Item) + Send + Sync)
 where
     I: IntoParallelIterator<Iter: IndexedParallelIterator>,
 {
-    items.into_par_iter().enumerate().with_max_len(1).for_each(|(i, item)| work(i, item));
+    let items = items.into_par_iter().enumerate().with_max_len(1);
+    parallel(|| items.for_each(|(i, item)| task(|| work(i, item))));
 }
 
 /// The results of `work` for every item, each a task of its own, in the order of the items.
@@ -56,7 +59,7 @@ pub fn map<I, T: Send>(items: I, work: impl Fn(I::Item) -> T + Send + Sync) -> V
 where
     I: IntoParallelIterator<Iter: IndexedParallelIterator>,
 {
-    items.into_par_iter().with_max_len(1).map(work).collect()
+    parallel(|| items.into_par_iter().with_max_len(1).map(|item| task(|| work(item))).collect())
 }
 
 /// Chunks of `size` elements, the last with the remainder.
@@ -74,6 +77,72 @@ pub fn chunks_mut<T: Send>(x: &mut [T], size: usize) -> impl IndexedParallelIter
 /// Sorts by `compare`, for which no two elements are equal.
 pub fn sort_by<T: Send>(x: &mut [T], compare: impl Fn(&T, &T) -> Ordering + Sync) {
     x.par_sort_unstable_by(compare);
+}
+
+/// A parallel part as one thread ran it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Region {
+    /// The time since the part before, in which only one thread can work.
+    pub before: Duration,
+    /// The times of its tasks, which could run at once; those of parallel parts within it are among them.
+    pub tasks: Vec<Duration>,
+}
+
+/// What a thread records while [`recorded`] runs on it.
+#[derive(Default)]
+struct Trace {
+    regions: Vec<Region>,
+    depth: usize,
+    since: Option<Instant>,
+}
+
+thread_local! {
+    static TRACE: RefCell<Option<Trace>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` in the present pool, which has one thread, and returns its parallel parts; the last is what came after them all.
+pub fn recorded(work: impl FnOnce()) -> Vec<Region> {
+    assert_eq!(threads(), 1, "the tasks of a part are timed one after the other");
+    TRACE.set(Some(Trace { since: Some(Instant::now()), ..Trace::default() }));
+    work();
+    let Trace { mut regions, since, .. } = TRACE.take().expect("it was set above");
+    regions.push(Region { before: since.expect("set").elapsed(), tasks: Vec::new() });
+    regions
+}
+
+/// Tells the recorder of this thread, if there is one, how long it is since it was told anything.
+#[inline]
+fn record(tell: impl FnOnce(&mut Trace, Duration)) {
+    TRACE.with_borrow_mut(|trace| {
+        if let Some(trace) = trace {
+            let now = Instant::now();
+            let before = trace.since.replace(now).expect("set");
+            tell(trace, now - before);
+        }
+    });
+}
+
+/// A parallel part, of tasks.
+#[inline]
+fn parallel<T>(work: impl FnOnce() -> T) -> T {
+    record(|trace, time| {
+        match trace.regions.last_mut().filter(|_| trace.depth > 0) {
+            Some(outer) => outer.tasks.push(time),
+            None => trace.regions.push(Region { before: time, tasks: Vec::new() }),
+        }
+        trace.depth += 1;
+    });
+    let done = work();
+    record(|trace, _| trace.depth -= 1);
+    done
+}
+
+/// A task of a parallel part.
+#[inline]
+fn task<T>(work: impl FnOnce() -> T) -> T {
+    let done = work();
+    record(|trace, time| trace.regions.last_mut().expect("a task is part of a region").tasks.push(time));
+    done
 }
 
 #[cfg(test)]

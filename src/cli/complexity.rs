@@ -1,8 +1,10 @@
 //! `wordmill complexity`
 
 use super::inputs::print;
+use super::tune::SizeFlags;
 use crate::error::Result;
 use crate::tasks::complexity::complexity;
+use crate::tasks::scaling::scaling;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -12,11 +14,17 @@ use std::path::PathBuf;
 /// size: a power law is fitted in log-log space to the points that meet its assumption, with a 95 % confidence
 /// interval. A claim holds if the interval lies within 0.1 of the claimed exponent, is refuted if it lies outside, and
 /// is open otherwise. Plots (SVG) show all points.
+///
+/// With --threads: how fast a training step would be on 1, 2, 4 … 64 cores. Steps of the given model are run on this
+/// machine with their parallel parts timed, and those are distributed over the cores: a simulation, with its result for
+/// this machine beside the measured one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   cargo bench -- complexity && wordmill complexity
-  cargo bench -- complexity --quick && wordmill complexity --json")]
+  cargo bench -- complexity --quick && wordmill complexity --json
+  wordmill complexity --threads --cell gru --words 10000 --hidden 256
+  wordmill complexity --threads 16 --words 1000000 --samples 4096")]
 pub struct Complexity {
     /// Directory of criterion's results
     #[arg(long, default_value = "target/criterion", value_name = "DIR")]
@@ -24,6 +32,12 @@ pub struct Complexity {
     /// Directory for the plots
     #[arg(long, default_value = "target/complexity", value_name = "DIR")]
     out: PathBuf,
+    /// Simulate training steps on up to this many cores instead
+    #[arg(long, num_args = 0..=1, default_missing_value = "64", value_name = "CORES")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    model: SizeFlags,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -32,6 +46,10 @@ pub struct Complexity {
 impl Complexity {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
+        if let Some(cores) = self.threads {
+            let report = scaling(&self.model.tuned()?, cores.into())?;
+            return print(out, self.json, &report, || report.to_string());
+        }
         let report = complexity(&self.from, &self.out)?;
         print(out, self.json, &report, || format!("{report}plots in {}\n", self.out.display()))
     }

@@ -27,6 +27,16 @@ pub struct Tune {
     /// Tuning file that the result is added to: auto is the file of train lm --tuning auto
     #[arg(long, default_value = "auto", value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    model: SizeFlags,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The model whose training steps are measured.
+#[derive(Debug, clap::Args)]
+pub struct SizeFlags {
     /// Size of the vocabulary
     #[arg(long, default_value = "10000", value_parser = size, value_name = "V")]
     words: usize,
@@ -48,30 +58,33 @@ pub struct Tune {
     /// Batch size: parallel streams of the text
     #[arg(long, default_value = "64", value_parser = size, value_name = "LANES")]
     batch: usize,
-    /// Tune for --loss sampled with this many samples, instead of the full softmax
+    /// Samples of --loss sampled, instead of the full softmax
     #[arg(long, value_parser = size, value_name = "S")]
     samples: Option<usize>,
     /// Precision that train lm --precision is given
     #[arg(long, default_value = "f32", value_enum)]
     precision: Precision,
-    /// Seconds per setting
+    /// Seconds per measurement
     #[arg(long, default_value = "2", value_parser = positive, value_name = "SECONDS")]
     seconds: f64,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+}
+
+impl SizeFlags {
+    /// The same, checked.
+    pub fn tuned(&self) -> Result<Tuned> {
+        check_precision(self.precision)?;
+        let &SizeFlags { words, cell, embed, hidden, layers, tau, batch, samples, precision, seconds } = self;
+        Ok(Tuned { words, cell, embed, hidden, layers: layers.into(), tau, batch, samples, precision, seconds })
+    }
 }
 
 impl Tune {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        check_precision(self.precision)?;
+        let tuned = self.model.tuned()?;
         let path = place(&self.out)?;
         // A file that cannot be written is reported before measuring.
         let mut tuning = Tuning::read_or_new(&path)?;
-        let Tune { words, cell, embed, hidden, layers, tau, batch, samples, precision, seconds, .. } = self;
-        let layers = layers.into();
-        let tuned = Tuned { words, cell, embed, hidden, layers, tau, batch, samples, precision, seconds };
         let report = tuned.search()?;
         tuning.put(report.entry.clone());
         tuning.write(&path)?;

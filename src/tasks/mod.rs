@@ -20,6 +20,7 @@ pub mod pseudo_siamese;
 pub mod regression;
 pub mod run;
 pub mod saved;
+pub mod scaling;
 pub mod score;
 pub mod siamese;
 pub mod softmax;

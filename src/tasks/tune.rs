@@ -9,7 +9,7 @@ use crate::layers::output::{Draws, Negatives, Objective, Sampler};
 use crate::models::language_model::{Config, Loss, Noise, Sizes, Space, Window, shard_lanes};
 use crate::models::{Init, LanguageModel};
 use crate::params::{Arena, Gradients};
-use crate::pool::{Pool, pool};
+use crate::pool::{Pool, Region, pool, recorded};
 use crate::rng::{Purpose, Stream};
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::stepper::Stepper;
@@ -163,6 +163,16 @@ impl Tuned {
         Ok((gains[TURNS / 2], speeds[TURNS / 2]))
     }
 
+    /// Words/s of the defaults on some threads.
+    pub(super) fn speed(&self, threads: usize) -> Result<f64> {
+        Ok(self.training_on(threads)?.speed(Duration::from_secs_f64(self.seconds)))
+    }
+
+    /// A model in training with the defaults on some threads.
+    pub(super) fn training_on(&self, threads: usize) -> Result<Training> {
+        self.training(Choice { threads, sizes: Sizes::default() })
+    }
+
     fn training(&self, choice: Choice) -> Result<Training> {
         let pool = pool(choice.threads)?;
         let model = LanguageModel::new(self.config(choice.sizes));
@@ -176,23 +186,27 @@ impl Tuned {
         let mut stream = Stream::new(1, Purpose::Synth, 0, 0);
         let optimizer = if sampled { optimizer.lazy() } else { optimizer };
         let g = Gradients::zeros(model.layout(), tokens + model.samples(self.batch));
-        let mut training = Training {
+        let steps = Steps {
             stepper: Stepper::new(w, g, optimizer, 0),
             space: model.training_space(self.tau, self.batch, &vec![1; self.words]),
             ids: (0..tokens + self.batch).map(|_| sampler.draw(&mut stream)).collect(),
             tau: self.tau,
             lanes: self.batch,
-            pool,
             model,
         };
+        let mut training = Training { pool, steps };
         training.speed(Duration::ZERO);
         Ok(training)
     }
 }
 
 /// A model in training, on words distributed by Zipf's law.
-struct Training {
+pub(super) struct Training {
     pool: Pool,
+    steps: Steps,
+}
+
+struct Steps {
     model: LanguageModel,
     stepper: Stepper<f32>,
     space: Space<f32>,
@@ -201,23 +215,35 @@ struct Training {
     lanes: usize,
 }
 
+impl Steps {
+    fn step(&mut self) {
+        let Steps { model, stepper, space, ids, tau, lanes } = self;
+        let window = Window { inputs: &ids[..*tau * *lanes], targets: &ids[*lanes..], loss_from: 0 };
+        let noise = |step| Noise { keep: Keep::inverted(0.9), seed: 1, step };
+        let touched = stepper.touch(|g, step| model.touch(g, space, window, noise(step)));
+        touched.step(|g, loaded, w| model.step(g, space, loaded, w)).update(1e-4);
+        model.carry(space, *tau);
+    }
+}
+
 impl Training {
     /// Words/s over `time`, of at least two steps.
     fn speed(&mut self, time: Duration) -> f64 {
-        let Training { pool, model, stepper, space, ids, tau, lanes } = self;
-        let tokens = *tau * *lanes;
+        let Training { pool, steps } = self;
         pool.install(|| {
-            let (start, mut steps) = (Instant::now(), 0);
-            while steps < 2 || start.elapsed() < time {
-                let window = Window { inputs: &ids[..tokens], targets: &ids[*lanes..], loss_from: 0 };
-                let noise = |step| Noise { keep: Keep::inverted(0.9), seed: 1, step };
-                let touched = stepper.touch(|g, step| model.touch(g, space, window, noise(step)));
-                touched.step(|g, loaded, w| model.step(g, space, loaded, w)).update(1e-4);
-                model.carry(space, *tau);
-                steps += 1;
+            let (start, mut done) = (Instant::now(), 0);
+            while done < 2 || start.elapsed() < time {
+                steps.step();
+                done += 1;
             }
-            (tokens * steps) as f64 / start.elapsed().as_secs_f64()
+            (steps.tau * steps.lanes * done) as f64 / start.elapsed().as_secs_f64()
         })
+    }
+
+    /// The parallel parts of a step on one thread.
+    pub(super) fn recorded_step(&mut self) -> Vec<Region> {
+        let Training { pool, steps } = self;
+        pool.install(|| recorded(|| steps.step()))
     }
 }
 
