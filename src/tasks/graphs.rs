@@ -105,7 +105,7 @@ impl Example {
     }
 }
 
-/// A graph built by the library.
+/// Unwraps a graph built by the library, which contains no mistake.
 fn right(graph: std::result::Result<ModelGraph, crate::graph::Error>) -> Graph {
     graph.expect("the models' own graphs have shapes that fit").graph
 }
