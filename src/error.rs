@@ -1,33 +1,33 @@
-//! The one error type. Every message names what was found, where, and what was expected.
+//! The one error type. Every message says what was found, where, and what was expected.
 
 use std::path::{Path, PathBuf};
 
 /// An error that is reported to the user in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Reading or writing failed; `action` is what was being done, as "reading" or "saving the checkpoint".
+    /// Reading or writing failed; `action` is the operation, such as "reading" or "saving the checkpoint".
     #[error("{}: {action} failed: {source}", shown(path))]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was being done.
+        /// The operation.
         action: &'static str,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// A file given by the user does not hold what it should.
+    /// A file given by the user does not have the expected content.
     #[error("{}{}: found {found}, expected {expected}", shown(path), place(*line))]
     Input {
         /// The file.
         path: PathBuf,
-        /// Line number from 1; 0 where the whole file is meant.
+        /// Line number from 1; 0 for the whole file.
         line: usize,
-        /// What is there.
+        /// What was found.
         found: String,
-        /// What should be there.
+        /// What was expected.
         expected: String,
     },
-    /// An option or configuration key cannot be used as given.
+    /// An option or configuration key cannot be used with this value.
     #[error("{0}")]
     Usage(String),
     /// A model directory cannot be used: missing, truncated, changed, or of another kind.
@@ -50,30 +50,30 @@ pub enum Error {
         /// The value found.
         value: f64,
     },
-    /// A run came to its end with a model that is worth nothing; it was not saved.
+    /// Training has diverged by the end of the run; the model is not saved.
     #[error(
         "step {step}: training has diverged: after the last step {found}; the model is not saved, checkpoints saved before are kept; a lower --lr may help"
     )]
     Diverged {
         /// The optimizer step, from 1.
         step: u64,
-        /// What shows it.
+        /// The evidence.
         found: String,
     },
-    /// A signal asked the run to end; a checkpoint has been saved.
+    /// A signal requested the run to end; a checkpoint has been saved.
     #[error("stopped by {}; continue with: {resume}", signal_name(*signal))]
     Interrupted {
-        /// Its number, as 15 (SIGTERM).
+        /// Its number, such as 15 (SIGTERM).
         signal: i32,
         /// The command that continues.
         resume: String,
     },
 }
 
-/// The result of everything that can fail on a user's input.
+/// The result of everything that can fail because of the user's input.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a signal that ends runs is called.
+/// The name of a signal that ends runs.
 pub fn signal_name(signal: i32) -> &'static str {
     match signal {
         libc::SIGINT => "Ctrl-C",
@@ -84,12 +84,12 @@ pub fn signal_name(signal: i32) -> &'static str {
     }
 }
 
-/// A path as messages have it: `-` is standard input.
+/// A path as shown in messages: `-` is standard input.
 pub fn shown(path: &Path) -> impl std::fmt::Display {
     if path.as_os_str() == "-" { Path::new("standard input").display() } else { path.display() }
 }
 
-/// A number of things, as `1 line` and `2 lines`; `one` is the name of one.
+/// A count with its noun, such as `1 line` or `2 lines`; `one` is the singular.
 pub fn counted(count: impl std::fmt::Display, one: &str) -> String {
     let count = count.to_string();
     match one.strip_suffix('y') {

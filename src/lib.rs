@@ -1,21 +1,20 @@
-//! A fast, reproducible CPU trainer for word-level neural nets.
+//! A fast, reproducible CPU trainer for word-level neural networks.
 //!
-//! The program `wordmill` is described in the README; this is the library that it is made of. A file imports only from the
-//! floors below its own:
+//! The program `wordmill` is described in the README; this is the library behind it. A file imports only from the floors below its own:
 //!
 //! | floor | modules | what |
 //! |---|---|---|
-//! | 0 | [`error`], [`profile`], [`real`], [`rng`] | errors in one line; where time goes; the arithmetic that everything is written over; counted random numbers |
-//! | 1 | [`sys`], [`kernels`], [`blas`] | files, memory and signals of the operating system; SIMD bodies, each written once for every instruction set; matrix products |
+//! | 0 | [`error`], [`profile`], [`real`], [`rng`] | errors in one line; profiling; the arithmetic of all computations; random numbers |
+//! | 1 | [`sys`], [`kernels`], [`blas`] | the operating system; SIMD kernels, written once for all instruction sets; matrix products |
 //! | 2 | [`params`], [`pool`] | tensors by name in one flat buffer; threads |
 //! | 3 | [`layers`] | each with its backward directly below its forward |
-//! | 4 | [`graph`], then [`models`] | computation graphs; what the layers make together |
+//! | 4 | [`graph`], then [`models`] | computation graphs; models composed of the layers |
 //! | 5 | [`text`], [`train`] | text as ids; optimizers, the training loop, checkpoints. Neither knows the other |
-//! | 6 | [`tasks`] | where text, model and training meet |
+//! | 6 | [`tasks`] | text, model and training combined |
 //! | 7 | [`cli`] | flags and printing |
 //!
-//! Everything is generic over [`Real`]: `f32` trains, and `f64` proves the same code against finite differences. No result
-//! depends on the number of threads: work is divided by the configuration and the data, and sums are made in a fixed order.
+//! Everything is generic over [`Real`]: `f32` trains, and `f64` verifies the same code against finite differences. No result depends on
+//! the number of threads: work is divided by the configuration and the data, and sums are computed in a fixed order.
 //!
 //! # Example
 //! A model of five words learns a sentence by heart.
@@ -39,7 +38,7 @@
 //! Init::Xavier.fill(&mut w, 1);
 //!
 //! // One lane of text, read six steps at a time: after each word comes the next.
-//! let (inputs, targets) = ([0, 1, 2, 1, 3, 4], [1, 2, 1, 3, 4, 0]);
+//! // One lane of text, in a window of six steps: the target of each word is the next word.
 //! let window = Window { inputs: &inputs, targets: &targets, loss_from: 0 };
 //! let mut space = model.space(inputs.len(), 1);
 //! let g = Gradients::zeros(model.layout(), inputs.len());
@@ -53,7 +52,7 @@
 //!     losses.push(done.outcome);
 //! }
 //! // At first any of the five words is as likely as another; in the end each is almost certain.
-//! assert!((losses[0] - 5f64.ln()).abs() < 0.3);
+//! // At first all five words are equally likely; in the end each is almost certain.
 //! assert!(losses[59] < 0.1);
 //! ```
 

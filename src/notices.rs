@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// One warning. It reads `FILE:LINE: what was found; what was done; the option that decides it`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Notice {
-    /// The file; none where it is not about one.
+    /// The file, if the warning is about one.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     pub file: Option<PathBuf>,
-    /// Line number from 1; 0 where the whole file is meant.
+    /// Line number from 1; 0 for the whole file.
     #[serde(skip_serializing_if = "is_zero")]
     pub line: usize,
     /// What was found.
@@ -22,12 +22,12 @@ pub struct Notice {
     /// What was done about it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub done: String,
-    /// The option that decides it, and how, as `--word-column 2 reads the words from column 2`; empty if none does.
+    /// The option that decides it, and how, such as `--word-column 2 reads the words from column 2`; empty if there is none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub option: String,
 }
 
-/// A path need not be UTF-8, which JSON is.
+/// Converts the path to text, since JSON is UTF-8 and a path need not be.
 fn as_text<S: serde::Serializer>(file: &Option<PathBuf>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_str(&shown(file.as_deref().unwrap_or(Path::new(""))))
 }
@@ -42,17 +42,17 @@ impl Notice {
         Notice { file: Some(path.as_ref().to_owned()), line, ..Notice::new(found) }
     }
 
-    /// Something found that is not about a file.
+    /// A warning not about a file.
     pub fn new(found: impl Into<String>) -> Self {
         Notice { file: None, line: 0, found: found.into(), done: String::new(), option: String::new() }
     }
 
-    /// What was done about it.
+    /// Sets what was done about it.
     pub fn done(self, done: impl Into<String>) -> Self {
         Notice { done: done.into(), ..self }
     }
 
-    /// The option that decides it; under `--strict` it is refused.
+    /// Sets the option that decides it; under `--strict` such a warning is an error.
     pub fn option(self, option: impl Into<String>) -> Self {
         Notice { option: option.into(), ..self }
     }
@@ -75,7 +75,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Where warnings go, and all those that there were.
+/// The destination of warnings, and all warnings so far.
 pub struct Notices {
     strict: bool,
     say: Box<dyn Fn(&str) + Send + Sync>,
@@ -83,26 +83,26 @@ pub struct Notices {
 }
 
 impl Default for Notices {
-    /// Keeps them and says nothing.
+    /// Collects warnings without printing them.
     fn default() -> Self {
         Notices::new(false, |_| {})
     }
 }
 
 impl Notices {
-    /// Calls `say` with the text of every warning. If `strict`, those that an option decides are refused instead.
+    /// Calls `say` with the text of every warning. If `strict`, those that an option controls become errors instead.
     pub fn new(strict: bool, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Notices { strict, say: Box::new(say), all: Mutex::default() }
     }
 
-    /// Warns.
+    /// Issues a warning.
     ///
     /// # Errors
-    /// Under `--strict`, if an option decides it.
+    /// Under `--strict`, if an option controls it.
     pub fn warn(&self, notice: Notice) -> Result<()> {
         if self.strict && !notice.option.is_empty() {
             let Notice { file, line, found, done, option } = notice;
-            // Where it is --strict itself that decides, going without it is the way.
+            // If --strict itself decides, the remedy is to omit it.
             let way = if option.starts_with("--strict") { format!("without it: {done}") } else { option };
             return Err(match file {
                 Some(file) => Error::input(file, line, found, format!("no irregularities under --strict; {way}")),
@@ -110,7 +110,7 @@ impl Notices {
             });
         }
         let mut all = self.lock();
-        // Of a stream that is read in parts, each may show the same.
+        // When a stream is read in parts, each part may cause the same warning.
         if !all.contains(&notice) {
             (self.say)(&notice.to_string());
             all.push(notice);
@@ -118,7 +118,7 @@ impl Notices {
         Ok(())
     }
 
-    /// Those that there were so far.
+    /// All warnings so far.
     pub fn all(&self) -> Vec<Notice> {
         self.lock().clone()
     }
@@ -128,9 +128,9 @@ impl Notices {
     }
 }
 
-/// Prints a line on standard error. If that fails, results and exit code are unaffected.
+/// Prints a line to standard error. If that fails, results and exit code are unaffected.
 pub fn say(line: &str) {
-    // In one write, so that lines of other processes do not come between.
+    // In one write, so that it is not interleaved with lines of other processes.
     _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 

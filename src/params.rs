@@ -1,6 +1,5 @@
-//! Parameters: a [`Layout`] names the tensors of a model, an [`Arena`] is one flat buffer in that layout. Weights,
-//! gradients and optimizer states are arenas of one layout, so that updating, clipping and saving are loops over one
-//! buffer.
+//! Parameters: a [`Layout`] names the tensors of a model, an [`Arena`] is one flat buffer in that layout. Weights, gradients and
+//! optimizer states are arenas of the same layout, so that updating, clipping and saving are loops over one buffer.
 
 use crate::real::{LANES, Real};
 use crate::sys::memory::{Buffer, Room};
@@ -15,24 +14,24 @@ pub struct TensorId(usize);
 /// What a tensor is, for initialisation, L2 and sparsity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A matrix on the inputs of a layer; L2 applies.
+    /// A matrix applied to the inputs of a layer; L2 applies.
     Weight,
     /// A matrix from a layer's state to itself; L2 applies.
     Recurrent,
-    /// A matrix with one row per word that every step writes entirely; L2 applies.
+    /// A matrix with one row per word, all of which every step updates; L2 applies.
     Output,
     /// Added to a layer; no L2.
     Bias,
-    /// A matrix with one row per word, of which a step reads few rows; no L2.
+    /// A matrix with one row per word, few of which are read by a step; no L2.
     Table,
-    /// An output matrix of which a step reads few rows; no L2.
+    /// An output matrix of which each step reads few rows; no L2.
     OutputTable,
-    /// The biases of such a matrix, one row per word; no L2.
+    /// The biases of such a matrix, one per word; no L2.
     BiasTable,
 }
 
 impl Role {
-    /// Whether a step touches few rows of the tensor.
+    /// Whether each step touches only a few rows of the tensor.
     pub fn by_rows(self) -> bool {
         matches!(self, Role::Table | Role::OutputTable | Role::BiasTable)
     }
@@ -41,25 +40,25 @@ impl Role {
 /// One tensor's place and role.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    /// Its name in files and messages, as `layer0.recurrent`.
+    /// Its name in files and messages, such as `layer0.recurrent`.
     pub name: String,
-    /// TableGradient; 1 for a bias.
+    /// Rows; 1 for a bias.
     pub rows: usize,
     /// Columns.
     pub columns: usize,
-    /// What it is.
+    /// Its role.
     pub role: Role,
     offset: usize,
 }
 
 impl Tensor {
-    /// Where it lies in an arena.
+    /// Its range in an arena.
     pub fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.rows * self.columns
     }
 }
 
-/// The tensors of a model in order; each begins on a cache line.
+/// The tensors of a model in order, each aligned to a cache line.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
     tensors: Vec<Tensor>,
@@ -67,10 +66,10 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Adds a tensor at the end.
+    /// Appends a tensor.
     ///
     /// # Panics
-    /// If a tensor has this name already: files and messages could not tell the two apart.
+    /// If a tensor already has this name: files and messages could not distinguish them.
     pub fn add(&mut self, name: impl Into<String>, rows: usize, columns: usize, role: Role) -> TensorId {
         let name = name.into();
         assert!(self.tensors.iter().all(|tensor| tensor.name != name), "two tensors are named {name}");
@@ -89,7 +88,7 @@ impl Layout {
         &self.tensors[p.0]
     }
 
-    /// Elements of an arena, padding included.
+    /// Number of elements of an arena, including padding.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -99,12 +98,12 @@ impl Layout {
         self.tensors.is_empty()
     }
 
-    /// Parameters: elements without padding.
+    /// Number of parameters: elements without padding.
     pub fn parameters(&self) -> usize {
         self.tensors.iter().map(|t| t.rows * t.columns).sum()
     }
 
-    /// The same tensors under the same handles, but of the sizes that `of` gives: rows, columns.
+    /// The same tensors with the same handles, with the sizes (rows, columns) returned by `of`.
     pub fn resized(&self, of: impl Fn(&Tensor) -> (usize, usize)) -> Layout {
         let mut layout = Layout::default();
         for tensor in &self.tensors {
@@ -114,7 +113,7 @@ impl Layout {
         layout
     }
 
-    /// The layout of the first tensors, up to and without `end`: their handles and places are the same in both.
+    /// The layout of the tensors before `end`, with the same handles and positions.
     pub fn before(&self, end: TensorId) -> Layout {
         Layout { tensors: self.tensors[..end.0].to_vec(), len: self.tensors[end.0].offset }
     }
@@ -133,7 +132,7 @@ impl<R: Real> Arena<R> {
         Arena { layout: layout.clone(), data: Buffer::zeros(layout.len()) }
     }
 
-    /// All zeros, made in `room`.
+    /// All zeros, allocated in `room`.
     pub fn within(room: &mut Room, layout: &Arc<Layout>) -> Self {
         Arena { layout: layout.clone(), data: room.zeros(layout.len()) }
     }
@@ -175,18 +174,18 @@ impl<R: Real> Arena<R> {
         TensorsMut { tensors: self.layout.tensors.iter(), rest: &mut self.data, at: 0 }
     }
 
-    /// Everything, padding included (always zero).
+    /// All elements, including padding (always zero).
     pub fn all(&self) -> &[R] {
         &self.data
     }
 
-    /// Everything, padding included: who writes keeps it zero.
+    /// All elements, including padding, which must remain zero.
     pub fn all_mut(&mut self) -> &mut [R] {
         &mut self.data
     }
 }
 
-/// The roles and elements of the tensors of an arena one by one, each a slice of its own.
+/// Iterator over the tensors of an arena: the role of each, and its elements as a slice.
 pub struct TensorsMut<'a, R> {
     tensors: std::slice::Iter<'a, Tensor>,
     rest: &'a mut [R],
@@ -210,7 +209,7 @@ fn matrix<'a, R: Real>(slice: &'a [R], tensor: &Tensor) -> ArrayView2<'a, R> {
     ArrayView2::from_shape((tensor.rows, tensor.columns), slice).expect("a tensor's range has its shape")
 }
 
-/// The gradient of a table: that of the rows that one step touches; it is zero for all others.
+/// The gradient of a table: of the rows touched by a step; it is zero for all others.
 pub struct TableGradient<R: Real> {
     p: TensorId,
     width: usize,
@@ -229,36 +228,36 @@ impl<R: Real> TableGradient<R> {
         self.width
     }
 
-    /// The rows touched, ascending.
+    /// The touched rows, ascending.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// Their gradients, in that order: \[rows touched, columns\].
+    /// Their gradients, in the same order: \[rows touched, columns\].
     pub fn values(&self) -> &[R] {
         &self.values[..self.ids.len() * self.width]
     }
 
-    /// The list of rows, to be filled in ascending order; the gradients are those of the last step until they are written.
+    /// The list of rows, to be filled in ascending order; until the gradients are written, they are those of the last step.
     pub fn list(&mut self) -> &mut Vec<u32> {
         &mut self.ids
     }
 
-    /// The rows touched, and their gradients to be written.
+    /// The touched rows, and their gradients to be written.
     pub fn parts_mut(&mut self) -> (&[u32], &mut [R]) {
         (&self.ids, &mut self.values[..self.ids.len() * self.width])
     }
 }
 
-/// The gradient of a loss: an arena for what a step touches wholly, and the touched rows of tables.
+/// The gradient of a loss: an arena for the tensors that a step touches entirely, and the touched rows of tables.
 pub struct Gradients<R: Real> {
-    /// The values of all tensors but the tables, which have no rows here.
+    /// The values of all tensors except tables, which have no rows here.
     pub arena: Arena<R>,
     tables: Vec<TableGradient<R>>,
 }
 
 impl<R: Real> Gradients<R> {
-    /// All zeros. `rows`: the most rows of a table that one step touches.
+    /// All zeros. `rows`: the maximum number of rows of a table touched by a step.
     pub fn zeros(layout: &Layout, rows: usize) -> Self {
         let tables = layout.tensors().filter(|(_, t)| t.role.by_rows());
         let table = |(p, t): (TensorId, &Tensor)| {
@@ -275,34 +274,34 @@ impl<R: Real> Gradients<R> {
         Gradients { arena: Arena::zeros(&Arc::new(dense)), tables }
     }
 
-    /// Bytes of [`Gradients::zeros`], but for a little.
+    /// Approximate number of bytes allocated by [`Gradients::zeros`].
     pub fn bytes(layout: &Layout, rows: usize) -> usize {
         let elements =
             |(_, t): (TensorId, &Tensor)| if t.role.by_rows() { rows.min(t.rows) } else { t.rows } * t.columns;
         layout.tensors().map(elements).sum::<usize>() * size_of::<R>()
     }
 
-    /// The tables' parts.
+    /// The gradients of the tables.
     pub fn tables(&self) -> &[TableGradient<R>] {
         &self.tables
     }
 
-    /// The part of one table.
+    /// The gradient of one table.
     pub fn table(&self, p: TensorId) -> &TableGradient<R> {
         self.tables.iter().find(|rows| rows.p == p).expect("the tensor is a table")
     }
 
-    /// The part of one table, to be written.
+    /// The gradient of one table, mutable.
     pub fn table_mut(&mut self, p: TensorId) -> &mut TableGradient<R> {
         self.tables.iter_mut().find(|rows| rows.p == p).expect("the tensor is a table")
     }
 
-    /// No rows are touched any more.
+    /// Clears the lists of touched rows.
     pub fn clear_tables(&mut self) {
         self.tables.iter_mut().for_each(|rows| rows.ids.clear());
     }
 
-    /// The whole gradient in the model's layout, zeros included: for tests and tools.
+    /// The whole gradient in the model's layout, including zeros: for tests and tools.
     pub fn dense(&self, layout: &Arc<Layout>) -> Arena<R> {
         let mut all = Arena::zeros(layout);
         for (p, tensor) in layout.tensors() {

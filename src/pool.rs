@@ -1,7 +1,7 @@
-//! Threads, and loops that are spread over them. Work is divided by the configuration and the data, never by their
-//! number, and what comes of it is added in a fixed order, so they change how long a run takes and nothing else.
+//! Threads and parallel loops. Work is divided by the configuration and the data, never by the number of threads, and partial results
+//! are added in a fixed order, so that threads affect only the duration of a run.
 //!
-//! The loops take slices, [`chunks`] of them, and tuples of these, which are walked side by side.
+//! The loops take slices, [`chunks`] of them, and tuples of these, which are iterated together.
 
 use crate::sys::cpu::flush_denormals;
 use crate::{Error, Result, blas};
@@ -21,7 +21,7 @@ impl Pool {
     }
 }
 
-/// A pool of `threads` workers (0: one per core) that treat denormals as zero. Run everything inside [`Pool::install`].
+/// A pool of `threads` workers (0: one per core) that treat denormals as zero. Run everything within [`Pool::install`].
 pub fn pool(threads: usize) -> Result<Pool> {
     blas::initialise();
     ThreadPoolBuilder::new()
@@ -38,13 +38,13 @@ pub fn threads() -> usize {
     rayon::current_num_threads()
 }
 
-/// Does both.
+/// Runs both, possibly in parallel.
 #[inline]
 pub fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
     parallel(|| rayon::join(|| task(a), || task(b)))
 }
 
-/// Runs `work` for every item, as a task of its own, with its index.
+/// Runs `work` for every item, with its index, each as a separate task.
 #[inline]
 pub fn each<I>(items: I, work: impl Fn(usize, I::Item) + Send + Sync)
 where
@@ -54,7 +54,7 @@ where
     parallel(|| items.for_each(|(i, item)| task(|| work(i, item))));
 }
 
-/// The results of `work` for every item, each a task of its own, in the order of the items.
+/// The results of `work` for every item, in the order of the items, each computed as a separate task.
 pub fn map<I, T: Send>(items: I, work: impl Fn(I::Item) -> T + Send + Sync) -> Vec<T>
 where
     I: IntoParallelIterator<Iter: IndexedParallelIterator>,
@@ -62,19 +62,19 @@ where
     parallel(|| items.into_par_iter().with_max_len(1).map(|item| task(|| work(item))).collect())
 }
 
-/// Chunks of `size` elements, the last with the remainder.
+/// Chunks of `size` elements; the last may be smaller.
 #[inline]
 pub fn chunks<T: Sync>(x: &[T], size: usize) -> impl IndexedParallelIterator<Item = &[T]> {
     x.par_chunks(size)
 }
 
-/// The same, to be written.
+/// The same, mutable.
 #[inline]
 pub fn chunks_mut<T: Send>(x: &mut [T], size: usize) -> impl IndexedParallelIterator<Item = &mut [T]> {
     x.par_chunks_mut(size)
 }
 
-/// Sorts by `compare`, for which no two elements are equal.
+/// Sorts by `compare`, under which no two elements are equal.
 pub fn sort_by<T: Send>(x: &mut [T], compare: impl Fn(&T, &T) -> Ordering + Sync) {
     x.par_sort_unstable_by(compare);
 }

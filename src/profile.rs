@@ -1,8 +1,8 @@
 //! Profiling of a training run: spans of its parts, in totals and as a trace.
 //!
-//! A [`span`] belongs to the thread that runs the training loop, and spans do not overlap: their sum and the rest are
-//! the run. A [`task`] is what one thread does of a parallel part. Products are counted where they are made
-//! ([`Products`]). All of it is off, and costs a load, until [`start`]; one run of a process is profiled at a time.
+//! A [`span`] is recorded by the thread of the training loop, and spans do not overlap: together with the time between them, they add
+//! up to the run. A [`task`] is one thread's share of a parallel part. Products are counted where they are computed ([`Products`]).
+//! Until [`start`], all of this is off and costs one load; one run of a process is profiled at a time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 pub enum Part {
     /// Windows or batches are filled.
     Data,
-    /// Recurrent weights are packed for a step's products.
+    /// Recurrent weights are packed for the products of a step.
     Pack,
-    /// The recurrent net's forward pass.
+    /// The forward pass of the recurrent layers.
     Forward,
-    /// The recurrent net's backward pass.
+    /// The backward pass of the recurrent layers.
     Backward,
     /// Gradients of shards are added.
     Sum,
-    /// A tagger's net, forward and backward.
+    /// A tagger's network, forward and backward.
     Net,
     /// Words are drawn and their rows gathered.
     Sample,
@@ -29,26 +29,26 @@ pub enum Part {
     Logits,
     /// Normalisers and losses.
     Normalise,
-    /// Gradients of the logits, and from them of weights and states.
+    /// Gradients of the logits, and from these the gradients of weights and states.
     Gradients,
-    /// Gradients of the states from the groups of vocabulary rows.
+    /// Gradients of the states, from the blocks of vocabulary rows.
     States,
-    /// Touched rows of tables are listed, and their gradients added.
+    /// Touched rows of tables are listed, and their gradients summed.
     Rows,
-    /// Rows of tables that a step is going to read are caught up.
+    /// Table rows that a step will read are brought up to date.
     CatchUp,
     /// The norm of the gradient.
     Norm,
-    /// Weights are moved.
+    /// Weights are updated.
     Update,
-    /// Evaluation on the validation data; nothing within it is counted apart.
+    /// Evaluation on the validation data; its parts are not counted separately.
     Validation,
     /// Checkpoints.
     Checkpoint,
 }
 
 impl Part {
-    /// All parts, group by group.
+    /// All parts, in groups.
     pub const ALL: [Part; 17] = [
         Part::Data,
         Part::Pack,
@@ -69,7 +69,7 @@ impl Part {
         Part::Checkpoint,
     ];
 
-    /// The group that the part belongs to, and its own name.
+    /// The group of the part, and its own name.
     pub fn names(self) -> (&'static str, &'static str) {
         match self {
             Part::Data => ("data", "fill"),
@@ -98,21 +98,21 @@ static FLOP: AtomicU64 = AtomicU64::new(0);
 static MULTIPLYING: AtomicU64 = AtomicU64::new(0);
 static RECORDER: Mutex<Option<Recorder>> = Mutex::new(None);
 
-/// Events that a trace holds; later ones count in the totals only.
+/// Maximum number of events in a trace; later ones count only in the totals.
 const EVENTS: usize = 1 << 17;
 
 /// The totals of a part.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Total {
-    /// Spans.
+    /// Number of spans.
     pub count: u64,
-    /// Their time.
+    /// Their total time.
     pub time: Duration,
-    /// Floating-point operations of products in them.
+    /// Floating-point operations of their products.
     pub flop: u64,
-    /// The time that threads spent in products, added.
+    /// The time in products, summed over threads.
     pub multiplying: Duration,
-    /// The time of the part's tasks, added over threads; zero for a part without tasks.
+    /// The time of the part's tasks, summed over threads; zero for a part without tasks.
     pub tasks: Duration,
 }
 
@@ -121,25 +121,25 @@ pub struct Total {
 pub struct Event {
     /// The part.
     pub part: Part,
-    /// Number of the thread, none outside a pool.
+    /// Number of the thread; none outside a pool.
     pub thread: Option<usize>,
-    /// From the start of the profile.
+    /// Time since the start of the profile.
     pub begin: Duration,
-    /// How long it took.
+    /// Its duration.
     pub time: Duration,
-    /// Whether it is a task, within a span.
+    /// Whether it is a task within a span.
     pub task: bool,
 }
 
 /// What was recorded from [`start`] to [`finish`].
 pub struct Profile {
-    /// From start to finish.
+    /// Time from start to finish.
     pub time: Duration,
     /// A total for each of [`Part::ALL`].
     pub totals: [Total; Part::ALL.len()],
     /// The first events.
     pub events: Vec<Event>,
-    /// Events that did not fit.
+    /// Number of events that did not fit.
     pub dropped: u64,
 }
 
@@ -168,7 +168,7 @@ pub fn finish() -> Option<Profile> {
     Some(profile)
 }
 
-/// A span or task that ends where it is dropped.
+/// A span or task that ends when it is dropped.
 #[must_use = "it ends where it is dropped"]
 pub struct Span {
     part: Part,
@@ -178,13 +178,13 @@ pub struct Span {
     multiplying: u64,
 }
 
-/// A part of the run begins, on the thread of the training loop.
+/// Begins a part of the run, on the thread of the training loop.
 #[inline]
 pub fn span(part: Part) -> Option<Span> {
     begin(part, false)
 }
 
-/// A thread's share of a parallel part begins.
+/// Begins a thread's share of a parallel part.
 #[inline]
 pub fn task(part: Part) -> Option<Span> {
     begin(part, true)
@@ -230,14 +230,14 @@ impl Drop for Span {
     }
 }
 
-/// A product that ends where it is dropped.
+/// A product that ends when it is dropped.
 #[must_use = "it ends where it is dropped"]
 pub struct Products {
     begin: Instant,
     flop: u64,
 }
 
-/// A product of an m × k and a k × n matrix begins.
+/// Begins a product of an m × k and a k × n matrix.
 #[inline]
 pub fn products(m: usize, n: usize, k: usize) -> Option<Products> {
     ON.load(Relaxed).then(|| Products { begin: Instant::now(), flop: 2 * (m * n * k) as u64 })

@@ -1,14 +1,14 @@
-//! The arithmetic that everything is written over: [`Real`] is `f32` (trains) or `f64` (proves the same code);
-//! [`Simd`] is sixteen lanes of one, which every instruction set provides; a [`Kernel`] is a body written once over them.
+//! The arithmetic of all computations: [`Real`] is `f32` (trains) or `f64` (verifies the same code); [`Simd`] is sixteen lanes of one,
+//! implemented for every instruction set; a [`Kernel`] is a body written once over them.
 
 use ndarray::NdFloat;
 
-/// Lanes of a [`Simd`] vector, on every instruction set: sums are made in the same order everywhere.
+/// Lanes of a [`Simd`] vector, on every instruction set, so that sums have the same order everywhere.
 pub const LANES: usize = 16;
 
 /// `f32` or `f64`.
 pub trait Real: NdFloat + Default + Send + Sync + std::iter::Sum {
-    /// "f32" or "f64", as in files and messages.
+    /// "f32" or "f64", as used in files and messages.
     const NAME: &'static str;
 
     /// The nearest value to `x`.
@@ -33,8 +33,8 @@ pub trait Kernel<R: Real> {
 /// What a kernel returns.
 pub type Output<K, R> = <K as Kernel<R>>::Output;
 
-/// A [`Kernel`] as machine code of this crate: two functions that are not generic, so that crates which call it through a generic
-/// one do not compile it again. `kernels::compiled!` implements it.
+/// A [`Kernel`] compiled in this crate: two functions that are not generic, so that other crates do not compile it again when they call
+/// it through a generic function. `kernels::compiled!` implements it.
 pub trait Compiled {
     /// The kernel.
     type Kernel<'a, R: Real>: Kernel<R>;
@@ -46,23 +46,23 @@ pub trait Compiled {
     fn double<'a>(kernel: Self::Kernel<'a, f64>) -> Output<Self::Kernel<'a, f64>, f64>;
 }
 
-/// Sixteen lanes of `R`. Every operation rounds as IEEE 754 says, so results are equal to the bit on every implementation.
+/// Sixteen lanes of `R`. Every operation rounds as IEEE 754 specifies, so that results are bit-identical on every implementation.
 pub trait Simd: Copy {
-    /// The element.
+    /// The element type.
     type R: Real;
-    /// Sixteen of them.
+    /// A vector of sixteen elements.
     type V: Copy;
 
-    /// Rows and vectors of the tile that a matrix product keeps in registers.
+    /// Rows and vectors of the tile that matrix products keep in registers.
     const TILE: (usize, usize);
 
-    /// All lanes `x`.
+    /// All lanes set to `x`.
     fn splat(self, x: Self::R) -> Self::V;
     /// The first sixteen elements of `x`.
     fn load(self, x: &[Self::R]) -> Self::V;
-    /// Up to sixteen elements, the other lanes zero.
+    /// Up to sixteen elements; the other lanes are zero.
     fn load_part(self, x: &[Self::R]) -> Self::V;
-    /// Writes the first sixteen elements of `x`.
+    /// Writes to the first sixteen elements of `x`.
     fn store(self, v: Self::V, x: &mut [Self::R]);
     /// Writes the first `x.len()` ≤ 16 lanes.
     fn store_part(self, v: Self::V, x: &mut [Self::R]);
@@ -84,7 +84,7 @@ pub trait Simd: Copy {
     fn copysign(self, a: Self::V, b: Self::V) -> Self::V;
     /// The integer nearest to a, ties to even.
     fn round(self, a: Self::V) -> Self::V;
-    /// a · 2ⁿ for integers |n| ≤ 150 held in `n`.
+    /// a · 2ⁿ for integers |n| ≤ 150 in `n`.
     fn scale2(self, a: Self::V, n: Self::V) -> Self::V;
     /// Lane by lane: `x` where a > b, else `y` (also where a or b is NaN).
     fn if_greater(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
@@ -97,7 +97,7 @@ pub trait Simd: Copy {
     /// σ(x) = 1 / (1 + e⁻ˣ)
     fn sigmoid(self, x: Self::V) -> Self::V;
 
-    /// Asks for the cache line of `p`, wherever that is; nothing is read.
+    /// Prefetches the cache line of `p`, which may be any address; nothing is read.
     fn prefetch(self, p: *const Self::R);
     /// Sixteen elements from `p`.
     ///
@@ -120,13 +120,13 @@ pub trait Simd: Copy {
     /// `p` is valid for writing `n` elements.
     unsafe fn store_part_at(self, v: Self::V, p: *mut Self::R, n: usize);
 
-    /// The larger of a and b. A NaN in `a` is dropped: for a reference value, not for data.
+    /// The larger of a and b. A NaN in `a` is dropped: for reference values, not for data.
     #[inline(always)]
     fn max(self, a: Self::V, b: Self::V) -> Self::V {
         self.if_greater(a, b, a, b)
     }
 
-    /// The sum of the lanes, as a tree: l + (l + 8), then 4, 2 and 1 apart.
+    /// The sum of the lanes, as a tree: lanes 8 apart first, then 4, 2 and 1.
     #[inline(always)]
     fn sum(self, a: Self::V) -> Self::R {
         let mut x = self.array(a);

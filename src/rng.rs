@@ -1,6 +1,6 @@
-//! Random numbers as a function of *where* they are used: Philox4x32-10 (Salmon et al. 2011) keyed by the seed and counted
-//! by (purpose, step, place). No draw depends on the order of other draws or on threads, and any draw can be made again,
-//! so dropout masks are recomputed instead of stored and a resumed run needs no generator state.
+//! Random numbers as a function of *where* they are used: Philox4x32-10 (Salmon et al. 2011) with the seed as key and (purpose, step,
+//! place) as counter. No draw depends on the order of other draws or on threads, and any draw can be repeated, so that dropout masks
+//! are recomputed instead of stored and a resumed run needs no generator state.
 
 use rand::TryRng;
 use std::convert::Infallible;
@@ -19,13 +19,13 @@ pub enum Purpose {
     Generate = 4,
     /// Sentences drawn from a grammar.
     Synth = 5,
-    /// Words that training takes for unknown; step: the optimizer step.
+    /// Words that training treats as unknown; step: the optimizer step.
     Unknown = 7,
     /// Negative samples; step: the optimizer step.
     Negatives = 6,
-    /// Lanes that begin with a state of zero; step: the optimizer step.
+    /// Lanes that start from a state of zero; step: the optimizer step.
     Forget = 8,
-    /// Lines that a text is measured by.
+    /// Lines of a text's evaluation subset.
     Subset = 9,
 }
 
@@ -45,7 +45,7 @@ pub fn philox(mut c: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     c
 }
 
-/// Where in a run numbers are drawn: everything but the position within the stream.
+/// Where in a run numbers are drawn: everything except the position in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Philox key: the seed.
@@ -81,7 +81,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A stream at its beginning; see [`Place::new`].
+    /// A stream from its beginning; see [`Place::new`].
     pub fn new(seed: u64, purpose: Purpose, step: u64, place: u32) -> Self {
         Stream { place: Place::new(seed, purpose, step, place), block: 0, words: [0; 4], used: 4 }
     }

@@ -1,14 +1,14 @@
-//! Products of operands rounded to bfloat16, eight bits of mantissa, with sums in f32: twice as many a second as products of f32 where
-//! the processor has AVX-512 BF16.
+//! Products of operands rounded to bfloat16 (eight bits of mantissa), accumulated in f32: twice as fast as products in f32 on
+//! processors with AVX-512 BF16.
 //!
-//! Its instruction multiplies *pairs*, elements of two rows of `b` that follow one another, and two elements of a row of `a`, each
-//! pair in 32 bits. A block of `b` is laid out so in a thread's own room, or was packed before; rows of `a` are, eight at a time.
-//! Rounding is to nearest even, and denormals are zero, whatever a thread is set to.
+//! The instruction multiplies *pairs*: elements of two consecutive rows of `b` with two consecutive elements of a row of `a`, each pair
+//! in 32 bits. Blocks of `b` are laid out as pairs in a buffer of the thread, unless packed in advance; rows of `a`, eight at a time.
+//! Rounding is to nearest even, and denormals are zero, whatever the thread's settings.
 
 use crate::real::{LANES, Real};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-/// Whether this processor multiplies bfloat16, and `WORDMILL_ISA` lets it.
+/// Whether this processor multiplies bfloat16 and `WORDMILL_ISA` allows it.
 pub fn available() -> bool {
     #[cfg(target_arch = "x86_64")]
     return crate::kernels::isa() == crate::kernels::Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
@@ -16,7 +16,7 @@ pub fn available() -> bool {
     false
 }
 
-/// Whether each operand or its transpose has contiguous rows, and `c` has.
+/// Whether `c` has contiguous rows, and each operand contiguous rows or columns.
 pub fn takes<R: Real>(c: &ArrayViewMut2<R>, a: &ArrayView2<R>, b: &ArrayView2<R>) -> bool {
     let contiguous = |x: &ArrayView2<R>| {
         let ((rows, columns), strides) = (x.dim(), x.strides());
@@ -25,7 +25,7 @@ pub fn takes<R: Real>(c: &ArrayViewMut2<R>, a: &ArrayView2<R>, b: &ArrayView2<R>
     (c.strides()[1] == 1 || c.ncols() == 1) && contiguous(a) && contiguous(b)
 }
 
-/// Pairs that [`pack`] writes. All blocks but the last have an even number of rows.
+/// Number of pairs that [`pack`] writes. All blocks but the last have an even number of rows.
 pub fn packed_len(k: usize, n: usize) -> usize {
     k.div_ceil(2) * n.next_multiple_of(LANES)
 }
@@ -43,14 +43,14 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::cell::RefCell;
 
-    /// Most rows of `b` walked at a time: as many bytes as of f32.
+    /// Maximum number of rows of `b` processed at a time: as many bytes as in f32.
     const DEPTH: usize = 768;
     /// Rows and vectors of a tile.
     const TILE: (usize, usize) = (8, 3);
-    /// Bytes of a thread's room.
+    /// Bytes of a thread's buffers.
     pub const ROOM_BYTES: usize = size_of::<u32>() * DEPTH / 2 * (TILE.0 + COLUMNS);
 
-    /// A thread's own room: a tile's rows of `a`, and a block of `b`.
+    /// A thread's buffers: a tile's rows of `a`, and a block of `b`.
     struct Room {
         a: Buffer<u32>,
         b: Buffer<u32>,
@@ -63,12 +63,12 @@ mod x86 {
         });
     }
 
-    /// Makes the room of the present thread, if it has none.
+    /// Allocates the buffers of the current thread, if it has none.
     pub fn begin_thread() {
         ROOM.with_borrow(|_| ());
     }
 
-    /// An operand of which rows or columns are contiguous: where it begins, and from one row or column to the next.
+    /// An operand with contiguous rows or columns: its first element, and the distances between rows and between columns.
     #[derive(Clone, Copy)]
     struct Matrix {
         at: *const f32,
@@ -91,7 +91,7 @@ mod x86 {
             }
         }
 
-        /// The part from a row and column on.
+        /// The part that begins at a row and column.
         #[inline(always)]
         fn from(self, row: usize, column: usize) -> Self {
             let at = self.at.wrapping_offset(row as isize * self.row + column as isize * self.column);
@@ -99,7 +99,7 @@ mod x86 {
         }
     }
 
-    /// Lays `b` \[k, n\] out: block by block, in a block panel by panel, in a panel pair of rows by pair of rows.
+    /// Packs `b` \[k, n\]: block by block, within a block panel by panel, within a panel by pairs of rows.
     pub fn pack(mut out: &mut [u32], b: ArrayView2<f32>) {
         let (k, n) = b.dim();
         assert!(available() && out.len() == packed_len(k, n));
@@ -111,7 +111,7 @@ mod x86 {
         for (column, n) in parts(n, width) {
             for (row, k) in parts(k, depth) {
                 let block = out.split_off_mut(..packed_len(k, n)).expect("a packed operand has room");
-                // SAFETY: the instructions are there, and the block is within b.
+                // SAFETY: the instructions are available, and the block is within b.
                 unsafe { pack_block(block, b.from(row, column), k, n) };
             }
         }
@@ -123,7 +123,7 @@ mod x86 {
         run(c, a, Right::Rows(Matrix::of(&b)), add);
     }
 
-    /// The same with `b` as packed.
+    /// The same for a packed `b`.
     pub fn packed_product(c: ArrayViewMut2<f32>, a: ArrayView2<f32>, b: &[u32], add: bool) {
         assert!(b.len() == packed_len(a.ncols(), c.ncols()));
         run(c, a, Right::Packed(b), add);
@@ -132,11 +132,11 @@ mod x86 {
     /// The right operand.
     enum Right<'a> {
         Rows(Matrix),
-        /// What is left of it.
+        /// Its remaining blocks.
         Packed(&'a [u32]),
     }
 
-    /// Rows and columns of the blocks of a \[k, n\] operand: whole pairs.
+    /// The number of rows, which is even, and of columns of the blocks of a \[k, n\] operand.
     fn even_blocks(k: usize, n: usize) -> (usize, usize) {
         let (depth, width) = blocks(k, n, DEPTH);
         (depth.next_multiple_of(2), width)
@@ -154,44 +154,44 @@ mod x86 {
                     let block = match &mut b {
                         Right::Packed(b) => b.split_off(..len).expect("blocks make up a packed operand"),
                         Right::Rows(b) => {
-                            // SAFETY: the instructions are there, and the block is within b.
+                            // SAFETY: the instructions are available, and the block is within b.
                             unsafe { pack_block(&mut room.b[..len], b.from(from, column), k, n) };
                             &room.b[..len]
                         }
                     };
                     let c = c.as_mut_ptr().wrapping_add(column);
                     let part = Block { m, n, k, a: a.from(0, from), b: block.as_ptr(), c, c_row, add: add || from > 0 };
-                    // SAFETY: the instructions are there; the block is within a, b and c.
+                    // SAFETY: the instructions are available; the block is within a, b and c.
                     unsafe { part.product(&mut room.a) };
                 }
             }
         });
     }
 
-    /// Asks for a cache line.
+    /// Prefetches a cache line.
     #[inline(always)]
     fn prefetch(p: *const f32) {
         // SAFETY: a hint; any address may be given.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 
-    /// Lanes 0 .. n.
+    /// The mask of lanes 0 .. n.
     #[inline(always)]
     fn first(n: usize) -> __mmask16 {
         ((1u32 << n.min(LANES)) - 1) as __mmask16
     }
 
-    /// Pairs of each lane of two rows.
+    /// The elements of two rows as pairs, lane by lane.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     fn pairs(low: __m512, high: __m512) -> __m512i {
-        // SAFETY: the same bits.
+        // SAFETY: the same bits in another type.
         let bits =
             |x| _mm512_cvtepu16_epi32(unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) });
         _mm512_or_si512(bits(low), _mm512_slli_epi32::<16>(bits(high)))
     }
 
-    /// Pairs of up to 32 elements that follow one another.
+    /// Up to 32 consecutive elements as pairs.
     ///
     /// # Safety
     /// `p` is valid for reading `n` elements.
@@ -206,7 +206,7 @@ mod x86 {
         }
     }
 
-    /// Lays a block of `b` out.
+    /// Packs a block of `b`.
     ///
     /// # Safety
     /// `b` has k rows and n columns.
@@ -220,7 +220,7 @@ mod x86 {
                     for (v, place) in row.chunks_exact_mut(LANES).enumerate() {
                         let column = (begin + v) * LANES;
                         let (low, some) = (b.from(2 * pair, column), first(n - column));
-                        // SAFETY: the row above the last one is there if k is even; masked lanes are not read.
+                        // SAFETY: if k is odd, the row after the last one is masked; masked lanes are not read.
                         unsafe {
                             let high = if 2 * pair + 1 < k { some } else { 0 };
                             let high = _mm512_maskz_loadu_ps(high, low.from(1, 0).at);
@@ -233,7 +233,7 @@ mod x86 {
                 for column in begin * LANES..(end * LANES).min(n) {
                     for row in (0..k).step_by(2 * LANES) {
                         let mut both = [0u32; LANES];
-                        // SAFETY: no more than the rows that are left are read.
+                        // SAFETY: only the remaining rows are read.
                         unsafe {
                             let column = pairs_at(b.from(row, column).at, k - row);
                             _mm512_storeu_si512(both.as_mut_ptr().cast(), column);
@@ -261,14 +261,14 @@ mod x86 {
 
     impl Block {
         /// # Safety
-        /// All operands have the sizes that are said.
+        /// All operands have the given sizes.
         #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
         unsafe fn product(self, room: &mut [u32]) {
             let mut row = 0;
             while row < self.m {
                 let (a, c) = (self.a.from(row, 0), self.c.wrapping_offset(row as isize * self.c_row));
                 let part = Block { a, c, ..self };
-                // SAFETY: so many rows are there.
+                // SAFETY: at least as many rows remain.
                 row += unsafe {
                     match self.m - row {
                         8.. => part.rows::<8>(room),
@@ -281,21 +281,20 @@ mod x86 {
             }
         }
 
-        /// M rows of the product, panel by panel; returns M.
+        /// Computes M rows of the product, panel by panel; returns M.
         ///
         /// # Safety
-        /// M rows are there.
+        /// At least M rows remain.
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
         unsafe fn rows<const M: usize>(self, room: &mut [u32]) -> usize {
-            let pairs_of_a_row = self.k.div_ceil(2);
+            let pairs_per_row = self.k.div_ceil(2);
             let contiguous = self.a.column == 1;
             if contiguous {
                 for (i, row) in room.chunks_exact_mut(DEPTH / 2).enumerate().take(M) {
-                    for (v, place) in row[..pairs_of_a_row.next_multiple_of(LANES)].chunks_exact_mut(LANES).enumerate()
-                    {
+                    for (v, place) in row[..pairs_per_row.next_multiple_of(LANES)].chunks_exact_mut(LANES).enumerate() {
                         let k = v * 2 * LANES;
-                        // SAFETY: no more than the columns that are left are read.
+                        // SAFETY: only the remaining columns are read.
                         unsafe {
                             let some = pairs_at(self.a.from(i, k).at, self.k - k);
                             _mm512_storeu_si512(place.as_mut_ptr().cast(), some);
@@ -303,7 +302,7 @@ mod x86 {
                     }
                 }
             } else {
-                for (pair, place) in room.chunks_exact_mut(TILE.0).enumerate().take(pairs_of_a_row) {
+                for (pair, place) in room.chunks_exact_mut(TILE.0).enumerate().take(pairs_per_row) {
                     let low = self.a.from(0, 2 * pair);
                     // SAFETY: M rows of a column are contiguous; masked lanes are not read.
                     unsafe {
@@ -319,7 +318,7 @@ mod x86 {
                 let column = begin * LANES;
                 let part = Block { n: self.n - column, b, c: self.c.wrapping_add(column), ..self };
                 let vectors = end - begin;
-                // SAFETY: the panel has so many vectors, of which the last one may be partial in c.
+                // SAFETY: the panel has this many vectors, the last of which may be partial in c.
                 unsafe {
                     match (vectors, contiguous) {
                         (3, true) => part.tile::<M, 3, true>(room),
@@ -330,16 +329,16 @@ mod x86 {
                         (_, false) => part.tile::<M, 1, false>(room),
                     }
                 }
-                b = b.wrapping_add(pairs_of_a_row * vectors * LANES);
+                b = b.wrapping_add(pairs_per_row * vectors * LANES);
             }
             M
         }
 
-        /// M rows × V vectors, kept in registers over all of k. The rows of `a` lie in `room` as rows of pairs, or as they were
-        /// columns, pair by pair.
+        /// M rows × V vectors, kept in registers over all of k. `room` holds the rows of `a` as rows of pairs, or pair by pair if its
+        /// columns are contiguous.
         ///
         /// # Safety
-        /// The panel has V vectors, and c so many columns, but that the last ones may be missing.
+        /// The panel has V vectors, and c as many columns, except that the last ones may be missing.
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
         #[expect(clippy::needless_range_loop, reason = "indices that the compiler unrolls into registers")]
@@ -354,8 +353,8 @@ mod x86 {
             let mut sum = [[_mm512_setzero_ps(); V]; M];
             let (mut a, mut b) = (room.as_ptr(), self.b);
             for _ in 0..self.k.div_ceil(2) {
-                // SAFETY: within the pairs of the rows of a, which fit into the room, and of the panel; vectors of any 32-bit
-                // elements have the same bits.
+                // SAFETY: within the panel and the pairs of the rows of a, which fit into the buffer; vectors of any 32-bit elements
+                // have the same bits.
                 unsafe {
                     let mut vectors = [_mm512_setzero_si512(); V];
                     for v in 0..V {
@@ -390,7 +389,7 @@ mod x86 {
 #[cfg(not(target_arch = "x86_64"))]
 pub use other::{ROOM_BYTES, begin_thread, pack, packed_product, product};
 
-/// No other processor is [`available`].
+/// Never [`available`] on other processors.
 #[cfg(not(target_arch = "x86_64"))]
 mod other {
     use ndarray::{ArrayView2, ArrayViewMut2};

@@ -1,4 +1,4 @@
-//! The `gemm` crate: any strides, f32 and f64, packing. Always there.
+//! The `gemm` crate: f32 and f64 with any strides, including packing. Always available.
 
 use crate::real::Real;
 use ndarray::{ArrayView2, ArrayViewMut2};

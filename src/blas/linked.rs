@@ -1,4 +1,5 @@
-//! The BLAS library that a feature links (OpenBLAS, BLIS, MKL, Accelerate), through CBLAS; with `embedded`, the FFI of the crate.
+//! The BLAS library linked by a feature (OpenBLAS, BLIS, MKL, Accelerate), through CBLAS; with `embedded`, the foreign function
+//! interface of the crate.
 
 use super::is_f32;
 use crate::real::Real;
@@ -8,7 +9,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 // Links the library: without this line its symbols are lost.
 extern crate blas_src;
 
-/// How CBLAS sees an operand: transposed or not, and the distance between its rows (or columns).
+/// An operand as CBLAS describes it: transposed or not, and the distance between its rows (or columns).
 fn operand<R>(x: &ArrayView2<R>) -> Option<(CBLAS_TRANSPOSE, i32)> {
     let ((rows, columns), strides) = (x.dim(), x.strides());
     let leading = |stride: isize, least: usize| i32::try_from(stride).ok().filter(|&s| s >= least.max(1) as i32);
@@ -23,7 +24,7 @@ fn operand<R>(x: &ArrayView2<R>) -> Option<(CBLAS_TRANSPOSE, i32)> {
     None
 }
 
-/// Whether the strides and sizes are such that CBLAS can be called.
+/// Whether CBLAS accepts these strides and sizes.
 pub fn takes<R: Real>(c: &ArrayViewMut2<R>, a: &ArrayView2<R>, b: &ArrayView2<R>) -> bool {
     let fits = |n: usize| i32::try_from(n).is_ok();
     matches!(operand(&c.view()), Some((CBLAS_TRANSPOSE::CblasNoTrans, _)))
@@ -34,7 +35,7 @@ pub fn takes<R: Real>(c: &ArrayViewMut2<R>, a: &ArrayView2<R>, b: &ArrayView2<R>
         && fits(a.ncols())
 }
 
-/// c = a · b, or c ← c + a · b, where [`takes`] holds.
+/// c = a · b, or c ← c + a · b; requires [`takes`].
 pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     let (m, n, k) = (c.nrows() as i32, c.ncols() as i32, a.ncols() as i32);
     let ((ta, lda), (tb, ldb), (_, ldc)) = match (operand(&a), operand(&b), operand(&c.view())) {
@@ -62,7 +63,7 @@ unsafe extern "C" {
     fn openblas_get_config() -> *const std::ffi::c_char;
 }
 
-/// OpenBLAS keeps one global number of threads; two of its threads under ours would fight for the cores.
+/// OpenBLAS has one global number of threads; its threads would compete with ours for the cores.
 #[cfg(feature = "linked-openblas")]
 pub fn single_thread() {
     // SAFETY: sets a number.

@@ -1,9 +1,9 @@
-//! Matrix products on ndarray views: the GEMM core. A transposed operand is a transposed view (`a.t()`).
+//! Matrix products of ndarray views. A transposed operand is a transposed view (`a.t()`).
 //!
-//! Three backends. *Tiles*, our own register tiles, take whatever has contiguous rows, or was packed before; the `gemm` crate takes
-//! other strides, and machines without AVX2; with a BLAS feature every product goes to that *library*,
-//! single-threaded, as the parallelism is around the products. The choice depends on shapes only, never on threads.
-//! Where operands are rounded to bfloat16 ([`Precision`]), a fourth one has tiles of its own.
+//! There are three backends. *Tiles*, our own register tiles, multiply operands that have contiguous rows or are packed; the `gemm`
+//! crate is used for other strides and on machines without AVX2; with a BLAS feature all products are computed by that *library*,
+//! single-threaded, because products run in parallel with each other. The choice depends on shapes only, never on threads. Where
+//! operands are rounded to bfloat16 ([`Precision`]), a fourth backend has its own tiles.
 
 mod bf16;
 mod embedded;
@@ -20,22 +20,22 @@ use serde::{Deserialize, Serialize};
 use std::any::TypeId;
 use std::marker::PhantomData;
 
-/// Who computes a product.
+/// The implementation of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// Register tiles of our own, on operands in cache.
+    /// Our own register tiles, on operands in cache.
     Tiles,
     /// The `gemm` crate.
     Gemm,
     /// The BLAS library linked by a feature.
     #[cfg(feature = "linked-blas")]
     Library,
-    /// Register tiles of our own, of f32 operands rounded to bfloat16.
+    /// Our own register tiles, for f32 operands rounded to bfloat16.
     Bf16,
 }
 
 impl Backend {
-    /// All that are in this build, and on this machine.
+    /// All backends available in this build and on this machine.
     pub fn all() -> impl Iterator<Item = Backend> {
         let all = [
             Backend::Tiles,
@@ -47,13 +47,13 @@ impl Backend {
         all.into_iter().filter(|backend| backend.precision().available())
     }
 
-    /// What it rounds operands to.
+    /// The type that it rounds operands to.
     pub fn precision(self) -> Precision {
         if self == Backend::Bf16 { Precision::Bf16 } else { Precision::F32 }
     }
 }
 
-/// What the operands of products are rounded to; sums are in f32.
+/// The type that operands of products are rounded to; sums are accumulated in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
@@ -66,18 +66,18 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Whether this machine has it.
+    /// Whether this machine supports it.
     pub fn available(self) -> bool {
         self == Precision::F32 || bf16::available()
     }
 
-    /// [`product`]. Other numbers than f32 are not rounded, nor operands of which neither rows nor columns are contiguous, nor anything
-    /// where it is not [`Precision::available`].
+    /// [`product`]. Operands are not rounded if they are not f32, if neither their rows nor their columns are contiguous, or if the
+    /// precision is not [`Precision::available`].
     pub fn product<R: Real>(self, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>) {
         self.product_or_add(c, a, b, false);
     }
 
-    /// [`add_product`], in the same way.
+    /// [`add_product`], with the same rounding.
     pub fn add_product<R: Real>(self, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>) {
         self.product_or_add(c, a, b, true);
     }
@@ -87,30 +87,30 @@ impl Precision {
         product_on(backend, c, a, b, add);
     }
 
-    /// Whether it is that of all numbers in training where nothing else is asked for.
+    /// Whether it is f32, the default.
     pub fn is_f32(&self) -> bool {
         *self == Precision::F32
     }
 
-    /// Makes what the threads of the present pool need for products, so that none of it is made in a step.
+    /// Allocates the buffers that the threads of the current pool need for products, so that training steps allocate nothing.
     pub fn begin_threads<R: Real>(self) {
         if self.rounds::<R>() {
             rayon::broadcast(|_| bf16::begin_thread());
         }
     }
 
-    /// Bytes that [`Precision::begin_threads`] takes.
+    /// Bytes allocated by [`Precision::begin_threads`].
     pub fn thread_bytes(self) -> usize {
         if self == Precision::Bf16 { rayon::current_num_threads() * bf16::ROOM_BYTES } else { 0 }
     }
 
-    /// Whether it rounds such numbers, here.
+    /// Whether numbers of type `R` are rounded on this machine.
     fn rounds<R: Real>(self) -> bool {
         self == Precision::Bf16 && is_f32::<R>() && bf16::available()
     }
 }
 
-/// c = a · b. `c`: [m, n] `a`: [m, k] `b`: [k, n]; what `c` holds before is not read.
+/// c = a · b. `c`: [m, n], `a`: [m, k], `b`: [k, n]; the previous values of `c` are not read.
 pub fn product<R: Real>(c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>) {
     Precision::F32.product(c, a, b);
 }
@@ -128,7 +128,7 @@ fn choose<R: Real>(c: &ArrayViewMut2<R>, a: &ArrayView2<R>, b: &ArrayView2<R>) -
     if isa() > Isa::Scalar && tiles::takes(c, a, b) { Backend::Tiles } else { Backend::Gemm }
 }
 
-/// c = a · b, or c ← c + a · b, by a named backend, for tests and measurements; the `gemm` crate where that one cannot.
+/// c = a · b, or c ← c + a · b, by a given backend, for tests and measurements; by the `gemm` crate if that backend cannot.
 pub fn product_on<R: Real>(backend: Backend, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     let ((m, n), k) = (c.dim(), a.ncols());
     assert!(a.nrows() == m && b.dim() == (k, n), "shapes: {:?} = {:?} · {:?}", c.dim(), a.dim(), b.dim());
@@ -139,7 +139,7 @@ pub fn product_on<R: Real>(backend: Backend, mut c: ArrayViewMut2<R>, a: ArrayVi
     multiply(backend, c, a, b, add);
 }
 
-/// Whether there is nothing to multiply; does what is left to do then.
+/// Whether there is nothing to multiply; if so, the result is written.
 fn nothing<R: Real>(c: &mut ArrayViewMut2<R>, k: usize, add: bool) -> bool {
     if k == 0 && !add {
         c.fill(R::zero());
@@ -159,7 +159,7 @@ fn multiply<R: Real>(backend: Backend, c: ArrayViewMut2<R>, a: ArrayView2<R>, b:
     }
 }
 
-/// The right operand b \[k, n\] of many products, laid out once as their backend walks it.
+/// The right operand b \[k, n\] of many products, laid out once in the order in which its backend reads it.
 pub struct Packed<R> {
     shape: (usize, usize),
     data: Laid<R>,
@@ -167,16 +167,16 @@ pub struct Packed<R> {
 
 /// How a packed operand lies in memory.
 enum Laid<R> {
-    /// In panels of tiles.
+    /// In panels for tiles.
     Panels(Buffer<R>),
-    /// In those of pairs.
+    /// In panels of pairs.
     Pairs(Buffer<u32>),
-    /// As it is, for the other backends.
+    /// Unchanged, for the other backends.
     Rows(Buffer<R>),
 }
 
 impl<R: Real> Packed<R> {
-    /// Memory for a matrix \[k, n\].
+    /// Allocates a matrix \[k, n\].
     pub fn new(room: &mut Room, k: usize, n: usize, precision: Precision) -> Self {
         let linked = cfg!(feature = "linked-blas");
         let data = if precision.rounds::<R>() {
@@ -189,7 +189,7 @@ impl<R: Real> Packed<R> {
         Packed { shape: (k, n), data }
     }
 
-    /// Takes the values of `b`, of any strides; where they are rounded, its rows or columns are contiguous.
+    /// Packs the values of `b`, with any strides; if they are rounded, its rows or its columns must be contiguous.
     pub fn pack(&mut self, b: ArrayView2<R>) {
         assert_eq!(b.dim(), self.shape);
         match &mut self.data {
@@ -227,8 +227,7 @@ impl<R: Real> Packed<R> {
     }
 }
 
-/// The right operand of some products that follow one another, rounded once for them all where they are rounded; otherwise each walks
-/// it as it lies.
+/// The right operand of several consecutive products: rounded once for all of them if it is rounded, otherwise used in place.
 pub struct Shared<R> {
     precision: Precision,
     shape: (usize, usize),
@@ -237,13 +236,13 @@ pub struct Shared<R> {
 }
 
 impl<R: Real> Shared<R> {
-    /// Memory for operands of up to so many rows and columns.
+    /// Allocates memory for operands of up to `k` rows and `n` columns.
     pub fn new(room: &mut Room, k: usize, n: usize, precision: Precision) -> Self {
         let len = if precision.rounds::<R>() { bf16::packed_len(k, n) } else { 0 };
         Shared { precision, shape: (0, 0), pairs: room.zeros(len), real: PhantomData }
     }
 
-    /// Takes the operand, of which rows or columns are contiguous.
+    /// Sets the operand, whose rows or columns must be contiguous.
     pub fn set(&mut self, b: ArrayView2<R>) {
         self.shape = b.dim();
         if self.precision.rounds::<R>() {
@@ -251,7 +250,7 @@ impl<R: Real> Shared<R> {
         }
     }
 
-    /// c = a · b, or c ← c + a · b, with the operand `b` that was set.
+    /// c = a · b, or c ← c + a · b, with the operand `b` last set.
     pub fn product_or_add(&self, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
         if !self.precision.rounds::<R>() {
             return self.precision.product_or_add(c, a, b, add);
@@ -265,7 +264,7 @@ impl<R: Real> Shared<R> {
     }
 }
 
-/// Name and version of what computes large products.
+/// Name and version of the backend of large products.
 pub fn description() -> String {
     #[cfg(feature = "linked-blas")]
     return linked::description();
@@ -273,7 +272,7 @@ pub fn description() -> String {
     format!("embedded: {} tiles and the gemm crate {}", isa(), env!("WORDMILL_GEMM_VERSION"))
 }
 
-/// Makes a linked library leave parallelism to us; called once, before any product.
+/// Leaves parallelism to us rather than to a linked library; called once, before any product.
 pub fn initialise() {
     #[cfg(feature = "linked-openblas")]
     linked::single_thread();
@@ -286,13 +285,13 @@ fn is_f32<R: Real>() -> bool {
 /// The same view, where [`is_f32`] holds.
 fn f32s<R: Real>(x: ArrayView2<R>) -> ArrayView2<f32> {
     assert!(is_f32::<R>());
-    // SAFETY: it is of this type.
+    // SAFETY: it is of this type, as asserted.
     unsafe { std::mem::transmute::<ArrayView2<R>, ArrayView2<f32>>(x) }
 }
 
 /// The same view, where [`is_f32`] holds.
 fn f32s_mut<R: Real>(x: ArrayViewMut2<R>) -> ArrayViewMut2<f32> {
     assert!(is_f32::<R>());
-    // SAFETY: it is of this type.
+    // SAFETY: it is of this type, as asserted.
     unsafe { std::mem::transmute::<ArrayViewMut2<R>, ArrayViewMut2<f32>>(x) }
 }

@@ -1,18 +1,18 @@
-//! Products by register tiles of rows × 16-lane vectors, over `b`'s rows as they lie, or over `b` as packed before, once for many
-//! products. Nothing is allocated.
+//! Products by register tiles of rows × 16-lane vectors, over the rows of `b` in place, or over a `b` packed once for many products.
+//! Nothing is allocated.
 
 use crate::kernels::compiled;
 use crate::real::{Kernel, LANES, Real, Simd};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 
-/// Most rows of `b` walked at a time.
+/// Maximum number of rows of `b` processed at a time.
 const DEPTH: usize = 384;
-/// Most columns of `b` walked at a time: with as many rows they take 576 KiB, which stay in L2.
+/// Maximum number of columns of `b` processed at a time: with as many rows they take 576 KiB, which stay in L2.
 pub const COLUMNS: usize = 384;
 /// Vectors side by side in the widest tile.
 const WIDEST: usize = 3;
 
-/// Whether the rows of `c` and `b` are contiguous, which is all that the tiles ask for.
+/// Whether the rows of `c` and `b` are contiguous, the only requirement of the tiles.
 pub fn takes<R: Real>(c: &ArrayViewMut2<R>, _a: &ArrayView2<R>, b: &ArrayView2<R>) -> bool {
     (c.strides()[1] == 1 || c.ncols() == 1) && (b.strides()[1] == 1 || b.ncols() == 1)
 }
@@ -35,12 +35,12 @@ pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2
     });
 }
 
-/// Elements that [`pack`] writes.
+/// Number of elements that [`pack`] writes.
 pub fn packed_len(k: usize, n: usize) -> usize {
     k * n.next_multiple_of(LANES)
 }
 
-/// Lays `b` \[k, n\] out as tiles walk it: block by block, in a block panel by panel, in a panel row by row.
+/// Packs `b` \[k, n\] in the order in which tiles read it: block by block, within a block panel by panel, within a panel row by row.
 pub fn pack<R: Real>(out: &mut [R], b: ArrayView2<R>) {
     assert_eq!(out.len(), packed_len(b.nrows(), b.ncols()));
     if b.is_empty() {
@@ -49,7 +49,7 @@ pub fn pack<R: Real>(out: &mut [R], b: ArrayView2<R>) {
     R::dispatch::<Packs>(Pack { out, b });
 }
 
-/// c = a · b, or c ← c + a · b, with `b` as packed.
+/// c = a · b, or c ← c + a · b, for a packed `b`.
 pub fn packed_product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: &[R], add: bool) {
     let ((m, n), k) = (c.dim(), a.ncols());
     assert!((c.strides()[1] == 1 || n == 1) && b.len() == packed_len(k, n));
@@ -68,13 +68,13 @@ pub fn packed_product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: &[R
     });
 }
 
-/// Rows and columns of the blocks of a \[k, n\] operand, of `deepest` rows at most.
+/// The numbers of rows (at most `deepest`) and columns of the blocks of a \[k, n\] operand.
 pub fn blocks(k: usize, n: usize, deepest: usize) -> (usize, usize) {
     let depth = k.div_ceil(k.div_ceil(deepest));
     (depth, n.div_ceil(n.div_ceil(COLUMNS)).next_multiple_of(LANES))
 }
 
-/// The vectors of each panel of a block of `n` columns: `widest` if there are so many, none narrower than it must be.
+/// The range of vectors of each panel of a block of `n` columns: at most `widest`, and of nearly equal width.
 #[inline(always)]
 pub fn panels(n: usize, widest: usize) -> impl Iterator<Item = (usize, usize)> {
     let vectors = n.div_ceil(LANES);
@@ -82,13 +82,13 @@ pub fn panels(n: usize, widest: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..panels).map(move |panel| (panel * vectors / panels, (panel + 1) * vectors / panels))
 }
 
-/// The parts of 0 .. n: where each begins, and how long it is.
+/// The parts of 0 .. n of at most `size`: where each begins, and its length.
 #[inline(always)]
 pub fn parts(n: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..n).step_by(size).map(move |from| (from, size.min(n - from)))
 }
 
-/// One panel: rows of `width` elements, of which `source` fills the first.
+/// Packs one panel: rows of `width` elements, the first of which are filled from `source`.
 #[inline(always)]
 fn pack_panel<R: Real>(panel: &mut [R], width: usize, source: ArrayView2<R>) {
     if source.strides()[1] == 1 {
@@ -96,7 +96,7 @@ fn pack_panel<R: Real>(panel: &mut [R], width: usize, source: ArrayView2<R>) {
             place[..row.len()].copy_from_slice(row.as_slice().expect("the row is contiguous"));
         }
     } else {
-        // Columns of a few rows at a time, so that places and sources stay in L1.
+        // Columns of a few rows at a time, so that source and destination stay in L1.
         for (panel, rows) in panel.chunks_mut(LANES * width).zip(source.axis_chunks_iter(Axis(0), LANES)) {
             for (j, column) in rows.columns().into_iter().enumerate() {
                 panel[j..].iter_mut().step_by(width).zip(column).for_each(|(place, x)| *place = *x);
@@ -148,7 +148,7 @@ struct Product<R> {
     a_row: isize,
     a_column: isize,
     b: *const R,
-    /// From one row of `b` to the next; none where `b` is packed.
+    /// Distance between rows of `b`; none if `b` is packed.
     b_row: Option<isize>,
     c: *mut R,
     c_row: isize,
@@ -160,11 +160,11 @@ impl<R: Real> Kernel<R> for Product<R> {
 
     #[inline(always)]
     fn run<S: Simd<R = R>>(self, s: S) {
-        // k and n in equal parts, so that a block of `b` stays in L2; then tiles of rows: those of `a` stay in L1 meanwhile.
+        // k and n are divided into equal parts, so that a block of `b` stays in L2; then into tiles of rows, whose part of `a` stays in L1.
         let (depth, width) = blocks(self.k, self.n, DEPTH);
         for (column, n) in parts(self.n, width) {
             for (from, k) in parts(self.k, depth) {
-                // SAFETY: from < k and column < n; packed blocks of these columns are as wide as the panels of theirs.
+                // SAFETY: from < k and column < n; packed blocks of these columns are as wide as their panels.
                 let (a, b, c) = unsafe {
                     let b = match self.b_row {
                         Some(b_row) => self.b.offset(from as isize * b_row).add(column),
@@ -179,7 +179,7 @@ impl<R: Real> Kernel<R> for Product<R> {
 }
 
 impl<R: Real> Product<R> {
-    /// The product where `b` is in L2.
+    /// The product with a block of `b` in L2.
     #[inline(always)]
     fn block<S: Simd<R = R>>(self, s: S) {
         let mut row = 0;
@@ -199,11 +199,11 @@ impl<R: Real> Product<R> {
         }
     }
 
-    /// M rows of the product, panel by panel; returns M.
+    /// Computes M rows of the product, panel by panel; returns M.
     #[inline(always)]
     fn rows<S: Simd<R = R>, const M: usize>(self, s: S) -> usize {
         if self.a_column == 1 {
-            // The rows of `a` that come next, while these are used.
+            // Prefetches the next rows of `a` while these are used.
             for i in 0..M {
                 let next = self.a.wrapping_offset((M + i) as isize * self.a_row);
                 (0..self.k).step_by(LANES).for_each(|k| s.prefetch(next.wrapping_add(k)));
@@ -219,7 +219,7 @@ impl<R: Real> Product<R> {
                 c: unsafe { self.c.add(column) },
                 ..self
             };
-            // SAFETY: M rows are there, and n is V vectors, the last one partial unless WHOLE.
+            // SAFETY: M rows remain, and n is V vectors, the last one partial unless WHOLE.
             unsafe {
                 match (to - from, part.n.is_multiple_of(LANES)) {
                     (3, true) => part.tile::<S, M, 3, true>(s),
@@ -252,7 +252,7 @@ impl<R: Real> Product<R> {
         let (mut a, mut b) = (self.a, self.b);
         let b_row = self.b_row.unwrap_or((V * LANES) as isize);
         for _ in 0..self.k {
-            // SAFETY: within the k rows of b and columns of a; the last vector reads what n leaves of it.
+            // SAFETY: within the k rows of b and columns of a; of the last vector only the n columns are read.
             unsafe {
                 let mut vectors = [s.splat(R::zero()); V];
                 for v in 0..V {

@@ -1,4 +1,4 @@
-//! Making graphs.
+//! Building graphs.
 
 use super::{Error, Graph, Id, Info, Op, Shape, Side};
 use crate::kernels::activation::Activation;
@@ -6,7 +6,7 @@ use crate::params::{Layout, TensorId};
 use std::cell::RefCell;
 use std::ops::{Add, Mul, Range, Sub};
 
-/// A graph in the making. A mistake is reported by [`Builder::finish`]; until then its node stands for anything.
+/// A graph under construction. A mistake is reported by [`Builder::finish`]; until then its node fits everywhere.
 #[derive(Default)]
 pub struct Builder {
     state: RefCell<State>,
@@ -16,14 +16,14 @@ pub struct Builder {
 struct State {
     nodes: Vec<Info>,
     error: Option<Error>,
-    /// Whether what is added is part of a backward pass.
+    /// Whether the nodes being added are part of a backward pass.
     backward: bool,
 }
 
-/// The shape of a node that came of a mistake: it fits everywhere, so that only the first one is reported.
+/// The shape of a node that results from a mistake: it fits everywhere, so that only the first one is reported.
 const WRONG: Shape = (usize::MAX, usize::MAX);
 
-/// A node of a graph in the making.
+/// A node of a graph under construction.
 #[derive(Clone, Copy)]
 pub struct Node<'b> {
     builder: &'b Builder,
@@ -48,12 +48,12 @@ impl Builder {
         node.named(&tensor.name)
     }
 
-    /// A matrix that is `x` everywhere.
+    /// A matrix whose elements are all `x`.
     pub fn fill(&self, x: f64, shape: Shape) -> Node<'_> {
         self.push(Op::Fill(x), &[], shape)
     }
 
-    /// All of `parts` in one matrix, beside or below one another.
+    /// All of `parts` in one matrix, side by side or one below another.
     pub fn concat<'b>(&'b self, side: Side, parts: &[Node<'b>]) -> Node<'b> {
         let shapes: Vec<Shape> = parts.iter().map(|part| part.shape()).collect();
         let along = |(rows, columns): Shape| if side == Side::Rows { (columns, rows) } else { (rows, columns) };
@@ -83,7 +83,7 @@ impl Builder {
         self.state.borrow().error.is_some()
     }
 
-    /// Whether what is added from now on belongs to a backward pass.
+    /// Sets whether the nodes added from now on belong to a backward pass.
     pub(super) fn mark_backward(&self, backward: bool) {
         self.state.borrow_mut().backward = backward;
     }
@@ -104,7 +104,7 @@ impl Builder {
         Node { builder: self, id: Id(state.nodes.len() - 1) }
     }
 
-    /// A node, if the operation gives its inputs a shape.
+    /// Adds a node, if the operation accepts its inputs and has the shape `shape`.
     fn checked<'b>(&'b self, op: Op, inputs: &[Node<'b>], shape: Option<Shape>) -> Node<'b> {
         let wrong = inputs.iter().any(|node| node.shape() == WRONG);
         if shape.is_none() && !wrong {
@@ -114,7 +114,7 @@ impl Builder {
         self.push(op, inputs, if wrong { WRONG } else { shape.unwrap_or(WRONG) })
     }
 
-    /// Notes a mistake; the first one is reported.
+    /// Records a mistake; the first one is reported.
     pub(super) fn fail(&self, error: Error) {
         self.state.borrow_mut().error.get_or_insert(error);
     }
@@ -124,7 +124,7 @@ impl Builder {
     }
 }
 
-/// What comes of two shapes, of which sides of 1 are repeated.
+/// The result of two shapes, of which sides of 1 are repeated.
 fn broadcast(a: Shape, b: Shape) -> Option<Shape> {
     let side = |a: usize, b: usize| match (a, b) {
         _ if a == b => Some(a),
@@ -135,7 +135,7 @@ fn broadcast(a: Shape, b: Shape) -> Option<Shape> {
 }
 
 impl<'b> Node<'b> {
-    /// Its place in the graph, for [`super::Session::run`].
+    /// Its position in the graph, for [`super::Session::run`].
     pub fn id(self) -> Id {
         self.id
     }
@@ -145,13 +145,13 @@ impl<'b> Node<'b> {
         self.builder.state.borrow().nodes[self.id.0].shape
     }
 
-    /// Calls it by a name in drawings.
+    /// Names it in drawings.
     pub fn named(self, name: impl Into<String>) -> Self {
         self.builder.state.borrow_mut().nodes[self.id.0].name = Some(name.into());
         self
     }
 
-    /// The bound of ids.
+    /// The bound of a list of ids.
     fn bound(self) -> Option<usize> {
         match self.builder.state.borrow().nodes[self.id.0].op {
             Op::Ids { below } => Some(below),
@@ -171,7 +171,7 @@ impl<'b> Node<'b> {
         self.builder.checked(op, &[self, other], shape)
     }
 
-    /// With ids that must be below what `bound` makes of the shape.
+    /// With ids; `shape` returns the result's shape from that of self, the number of ids and their bound, if they fit.
     fn with_ids(self, op: Op, ids: Node<'b>, shape: impl FnOnce(Shape, usize, usize) -> Option<Shape>) -> Node<'b> {
         let (own, len) = (self.shape(), ids.shape().0);
         let shape = match (self.bound(), ids.bound()) {
@@ -291,7 +291,7 @@ impl<'b> Node<'b> {
         self.one(Op::Slice(Side::Columns, of.start), fits)
     }
 
-    /// Zeros of `shape`, with self in them from row or column `from` on.
+    /// Zeros of `shape`, with self placed from row or column `from` on.
     pub(super) fn pad(self, side: Side, from: usize, shape: Shape) -> Node<'b> {
         self.one(Op::Pad(side, from), |_| Some(shape))
     }
@@ -302,13 +302,13 @@ impl<'b> Node<'b> {
         self.with_ids(Op::Gather, ids, fits)
     }
 
-    /// A matrix of `rows` rows, zero but for the rows `ids`, to which those of self are added.
+    /// A matrix of `rows` rows, zero except for the rows `ids`, to which those of self are added.
     pub fn scatter(self, ids: Node<'b>, rows: usize) -> Node<'b> {
         let fits = |own: Shape, len, below| (own.0 == len && below <= rows).then_some((rows, own.1));
         self.with_ids(Op::Scatter, ids, fits)
     }
 
-    /// Of ids: a row each, zero but for a one in the column of its number.
+    /// For ids: one row each, zero except for a one in the column of its number.
     pub fn one_hot(self, columns: usize) -> Node<'b> {
         let shape = self.bound().filter(|&below| below <= columns).map(|_| (self.shape().0, columns));
         self.builder.checked(Op::OneHot, &[self], shape)
@@ -347,7 +347,7 @@ impl<'b> Sub for Node<'b> {
     }
 }
 
-/// Element by element.
+/// Element-wise.
 impl<'b> Mul for Node<'b> {
     type Output = Node<'b>;
 

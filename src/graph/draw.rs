@@ -1,13 +1,13 @@
-//! Pictures of graphs: DOT for Graphviz, and SVG by itself.
+//! Drawings of graphs: DOT for Graphviz, and SVG.
 
 use super::layers::{Placed, Point, place};
 use super::{Graph, Info, Op, Side};
 use std::fmt::Write;
 
-/// Colours of placeholders, variables, what is computed, and the backward pass.
+/// Colours of placeholders, variables, computed nodes, and the backward pass.
 const COLOURS: [(&str, &str); 4] =
     [("placeholder", "#d5e8f6"), ("variable", "#fbe3c0"), ("computed", "#f4f4f2"), ("backward", "#ead9f0")];
-/// Sizes in pixels: of letters, of one letter's width, of a box's height, of margins.
+/// Sizes in pixels: font size, width of a letter, height of a box, margin.
 const LETTER: f64 = 12.0;
 const WIDTH: f64 = 7.2;
 const HEIGHT: f64 = 36.0;
@@ -23,7 +23,7 @@ fn colour(node: &Info) -> &'static str {
     COLOURS[kind].1
 }
 
-/// What stands in a node's box: its name and what it does, and its shape.
+/// The text in a node's box: its name and operation, and its shape.
 fn lines(node: &Info) -> [String; 2] {
     let source = matches!(node.op, Op::Placeholder | Op::Ids { .. } | Op::Variable(_));
     let what = match node.op {
@@ -113,7 +113,7 @@ impl Graph {
     }
 }
 
-/// A smooth path down through the points.
+/// A smooth path downwards through the points.
 fn curve(points: &[Point]) -> String {
     let mut path = format!("M{:.1} {:.1}", points[0].0, points[0].1);
     for pair in points.windows(2) {

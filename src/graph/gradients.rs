@@ -1,11 +1,11 @@
-//! The backward pass as nodes of the graph: for each operation, what its output's gradient makes of that of its inputs.
+//! The backward pass as nodes of the graph: for each operation, the gradients of its inputs from that of its output.
 
 use super::{Builder, Error, Id, Node, Op, Shape, Side};
 use crate::kernels::activation::Activation;
 
 impl Builder {
-    /// ∂loss/∂v for each of `variables` (any nodes that are not ids): adds the nodes of the backward pass and returns those
-    /// that hold the gradients. `loss` is \[1, 1\]. What the loss does not depend on has a gradient of zeros.
+    /// ∂loss/∂v for each of `variables` (any nodes that are not ids): adds the nodes of the backward pass and returns those that hold
+    /// the gradients. `loss` is \[1, 1\]. Variables that the loss does not depend on have a gradient of zeros.
     pub fn gradients<'b>(&'b self, loss: Node<'b>, variables: &[Node<'b>]) -> Vec<Node<'b>> {
         if loss.shape() != (1, 1) {
             self.fail(Error::Shapes { op: "gradients".into(), inputs: self.info(loss.id()).shape_text() });
@@ -15,7 +15,7 @@ impl Builder {
             return variables.iter().map(|v| self.fill(0.0, v.shape())).collect();
         }
         let last = loss.id().0;
-        // What depends on a variable is on the way back.
+        // Whatever depends on a variable takes part in the backward pass.
         let mut on_the_way: Vec<bool> = (0..=last).map(|i| variables.iter().any(|v| v.id() == Id(i))).collect();
         for i in 0..=last {
             on_the_way[i] |= self.info(Id(i)).inputs.iter().any(|input| on_the_way[input.0]);
@@ -46,7 +46,7 @@ impl Builder {
         match info.op {
             Op::Product([ta, tb]) => {
                 let b = inputs[1];
-                // y = a' b': ∂a' = g b'ᵀ, ∂b' = a'ᵀ g, and each is turned back.
+                // y = a' b': ∂a' = g b'ᵀ, ∂b' = a'ᵀ g, and each is transposed back.
                 match (place, ta, tb) {
                     (0, false, _) => g.product(b, [false, !tb]),
                     (0, true, _) => b.product(g, [tb, true]),

@@ -1,26 +1,26 @@
-//! Where the boxes of a drawing go: layers from top to bottom (Sugiyama et al. 1981).
+//! The positions of boxes in a drawing: layers from top to bottom (Sugiyama et al. 1981).
 //!
-//! A box is one layer below the lowest of its inputs, a source just above its highest use. Edges over several layers are
-//! chains of points. Boxes of a layer are ordered by the mean place of their neighbours, as long as fewer edges cross, and then
-//! moved as near to that mean as the gaps between them allow.
+//! A box is one layer below the lowest of its inputs, a source just above its highest use. Edges over several layers are chains of
+//! points. The boxes of a layer are ordered by the mean position of their neighbours, as long as this reduces the number of crossings,
+//! and are then moved as near to that mean as the gaps between them allow.
 
 /// Space between the boxes of a layer, and between layers.
 const GAP: (f64, f64) = (16.0, 30.0);
 /// Width of a point of an edge.
 const POINT: f64 = 6.0;
-/// Sweeps over the layers, to order the boxes and to move them.
+/// Number of sweeps over the layers, to order the boxes and to move them.
 const SWEEPS: usize = 24;
 
-/// A place.
+/// A position.
 pub type Point = (f64, f64);
 
-/// Where everything is.
+/// The positions of everything.
 pub struct Placed {
     /// Centres of the boxes.
     pub boxes: Vec<Point>,
-    /// Of each edge the points from box to box: the lower side of the first, the upper side of the last.
+    /// For each edge, the points from box to box: from the lower side of the first to the upper side of the last.
     pub edges: Vec<Vec<Point>>,
-    /// Width and height of all.
+    /// Total width and height.
     pub size: Point,
 }
 
@@ -32,7 +32,7 @@ struct Item {
     next: [Vec<usize>; 2],
 }
 
-/// Places boxes of `sizes`; `edges` go from lower to higher numbers.
+/// Places boxes of the given `sizes`; `edges` go from lower to higher numbers.
 pub fn place(sizes: &[Point], edges: &[(usize, usize)]) -> Placed {
     let layers = layers(sizes.len(), edges);
     let mut items: Vec<Item> = sizes
@@ -130,7 +130,7 @@ fn order(items: &[Item], rows: &mut Vec<Vec<usize>>) {
     *rows = best;
 }
 
-/// Pairs of edges that cross.
+/// Number of pairs of edges that cross.
 fn crossings(items: &[Item], rows: &[Vec<usize>], place: &[f64]) -> usize {
     let of_row = |row: &Vec<usize>| {
         let lines = row.iter().flat_map(|&i| items[i].next[1].iter().map(move |&to| (place[i], place[to])));
@@ -141,11 +141,11 @@ fn crossings(items: &[Item], rows: &[Vec<usize>], place: &[f64]) -> usize {
     rows.iter().map(of_row).sum()
 }
 
-/// Where the items are from left to right.
+/// The positions of the items from left to right.
 fn across(items: &[Item], rows: &[Vec<usize>]) -> Vec<f64> {
     let mut x = vec![0.0; items.len()];
     let fit = |row: &[usize], wanted: &[f64], x: &mut [f64]| {
-        // Without the gaps, the places only have to ascend: the nearest that do are means of runs (pool adjacent violators).
+        // Without the gaps, positions only have to ascend: the nearest ones that do are means of runs (pool adjacent violators).
         let gaps = row.windows(2).scan(0.0, |sum, pair| {
             *sum += (items[pair[0]].width + items[pair[1]].width) / 2.0 + GAP.0;
             Some(*sum)
@@ -203,7 +203,7 @@ mod tests {
         assert!(lines.iter().all(|line| line.is_sorted_by(|a, b| a.1 < b.1)), "edges go down");
     }
 
-    /// Two edges that cross where the boxes stay in their first order.
+    /// Two edges that cross if the boxes stay in their initial order.
     #[test]
     fn crossings_are_undone() {
         let edges = [(0, 3), (1, 2)];

@@ -1,11 +1,11 @@
-//! Computation graphs (equations, section 11): what is computed is a value, which can be differentiated, drawn and run.
+//! Computation graphs (equations, section 11): a computation is a value that can be differentiated, drawn and run.
 //!
-//! A [`Builder`] makes nodes; *placeholders* are where data come in, *variables* are the tensors of a [`crate::params::Layout`].
-//! [`Builder::gradients`] adds the nodes of the backward pass, made of the same operations and run like any others, so that a
-//! gradient has gradients too. A [`Session`] runs a finished [`Graph`]: a feed dictionary binds a value to each placeholder for
-//! one run, and only what the fetches need is computed. [`draw`] makes pictures.
+//! A [`Builder`] creates nodes; *placeholders* are the inputs for data, *variables* the tensors of a [`crate::params::Layout`].
+//! [`Builder::gradients`] adds the nodes of the backward pass, composed of the same operations and run like any others, so that
+//! gradients can be differentiated, too. A [`Session`] runs a finished [`Graph`]: a feed dictionary binds a value to each placeholder
+//! for one run, and only what the fetches need is computed. [`draw`] makes drawings.
 //!
-//! Every value is a matrix, a row \[1, n\] or a number \[1, 1\] included, but for lists of row numbers.
+//! Every value is a matrix, including rows \[1, n\] and numbers \[1, 1\], except for lists of row numbers.
 //! ```
 //! use wordmill::graph::{Builder, Feed, Session};
 //! use wordmill::params::{Arena, Layout, Role};
@@ -25,7 +25,7 @@
 //! let x = ndarray::arr2(&x);
 //! let mut session = Session::new(&graph);
 //! session.run(&graph, &[("x", Feed::Matrix(x.view())), ("y", Feed::Ids(&[0, 1, 2, 0]))], &zero, &[loss, dw])?;
-//! // At random any of three classes is as likely as another.
+//! // With weights of zero, all three classes are equally likely.
 //! assert!((session.number(loss) - 3f64.ln()).abs() < 1e-15);
 //! assert_eq!(session.value(dw).dim(), (2, 3));
 //! # Ok::<(), wordmill::graph::Error>(())
@@ -44,39 +44,39 @@ use crate::kernels::activation::Activation;
 use crate::params::TensorId;
 use std::fmt;
 
-/// A node's place in its graph: inputs come before what they are inputs of.
+/// A node's position in its graph: inputs come before the nodes that use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(usize);
 
-/// Rows and columns; of a list of row numbers, its length and nothing.
+/// Rows and columns; for a list of row numbers, its length and 0.
 pub type Shape = (usize, usize);
 
 /// Rows or columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// One below the other.
+    /// One below another.
     Rows,
     /// Side by side.
     Columns,
 }
 
-/// What a node does with its inputs a, b, …
+/// The operation of a node on its inputs a, b, …
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// A matrix that is fed.
+    /// A matrix to be fed.
     Placeholder,
-    /// A list of numbers below a bound, that is fed.
+    /// A list of numbers below a bound, to be fed.
     Ids {
         /// The bound.
         below: usize,
     },
     /// A tensor of the layout.
     Variable(TensorId),
-    /// One number everywhere.
+    /// The same number everywhere.
     Fill(f64),
-    /// a · b, each transposed if so said
+    /// a · b, each optionally transposed
     Product([bool; 2]),
-    /// a + b; here and in the next two, a side of 1 is repeated as often as the other's asks for
+    /// a + b; here and in the next two, a side of 1 is repeated to match the other operand
     Add,
     /// a − b
     Sub,
@@ -99,23 +99,23 @@ pub enum Op {
     Softplus,
     /// aᵀ
     Transpose,
-    /// The same elements in other rows
+    /// The same elements in another shape
     Reshape,
     /// A row, column or number repeated
     Broadcast,
-    /// The sum over a side (the rows' is a row), or over both
+    /// The sum over a side (over rows it is a row), or over both
     Sum(Option<Side>),
-    /// All inputs, beside or below one another
+    /// All inputs, side by side or one below another
     Concat(Side),
     /// Some rows or columns, from the given one on
     Slice(Side, usize),
-    /// Zeros, with a from the given row or column on
+    /// Zeros, with a placed from the given row or column on
     Pad(Side, usize),
     /// Rows b of a
     Gather,
-    /// Zeros, to whose rows b those of a are added
+    /// Zeros, with the rows of a added to rows b
     Scatter,
-    /// Each row b of zeros and a one
+    /// For each of b, a row of zeros with a one
     OneHot,
     /// softmax of each row
     Softmax,
@@ -172,20 +172,20 @@ impl fmt::Display for Op {
 /// One node.
 #[derive(Clone, Debug)]
 pub struct Info {
-    /// What it does.
+    /// Its operation.
     pub op: Op,
-    /// With what.
+    /// Its inputs.
     pub inputs: Vec<Id>,
-    /// What comes out.
+    /// Its shape.
     pub shape: Shape,
-    /// Of placeholders and variables their own, of others what a drawing calls them.
+    /// The name of a placeholder or variable, or that of another node in drawings.
     pub name: Option<String>,
-    /// Whether [`Builder::gradients`] made it.
+    /// Whether it was added by [`Builder::gradients`].
     pub backward: bool,
 }
 
 impl Info {
-    /// Its shape as text: `[4, 5]`, or `[4]` of ids.
+    /// Its shape as text: `[4, 5]`, or `[4]` for ids.
     pub fn shape_text(&self) -> String {
         shape_text(self.shape, matches!(self.op, Op::Ids { .. }))
     }
@@ -198,7 +198,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The nodes in order, inputs before what they are inputs of.
+    /// The nodes in order, inputs before the nodes that use them.
     pub fn nodes(&self) -> impl Iterator<Item = (Id, &Info)> {
         self.nodes.iter().enumerate().map(|(i, node)| (Id(i), node))
     }
@@ -218,10 +218,10 @@ fn shape_text((rows, columns): Shape, ids: bool) -> String {
     if ids { format!("[{rows}]") } else { format!("[{rows}, {columns}]") }
 }
 
-/// What is wrong with a graph, or with what it is fed.
+/// An error in a graph, or in what it is fed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// An operation on what it does not take: its name, and the shapes of its inputs.
+    /// An operation on inputs it does not accept: its name, and the shapes of its inputs.
     #[error("{op}: does not take {inputs}")]
     Shapes {
         /// The operation.
@@ -229,7 +229,7 @@ pub enum Error {
         /// The shapes.
         inputs: String,
     },
-    /// Two placeholders of one name.
+    /// Two placeholders with the same name.
     #[error("placeholder {0} is there twice")]
     Twice(String),
     /// A placeholder that a fetch needs has no value.
@@ -248,7 +248,7 @@ pub enum Error {
         name: String,
         /// What was fed.
         fed: String,
-        /// What it takes.
+        /// What was expected.
         expected: String,
     },
 }

@@ -7,16 +7,16 @@ use crate::real::Real;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
 use std::ops::Range;
 
-/// What is fed to a placeholder.
+/// A value for a placeholder.
 #[derive(Clone, Copy, Debug)]
 pub enum Feed<'a, R> {
-    /// To a placeholder for a matrix.
+    /// For a placeholder of a matrix.
     Matrix(ArrayView2<'a, R>),
-    /// To one for ids.
+    /// For a placeholder of ids.
     Ids(&'a [u32]),
 }
 
-/// Room for the values of a graph, used again from run to run.
+/// Buffers for the values of a graph, reused from run to run.
 pub struct Session<R: Real> {
     values: Vec<Array2<R>>,
     ids: Vec<Vec<u32>>,
@@ -24,7 +24,7 @@ pub struct Session<R: Real> {
 }
 
 impl<R: Real> Session<R> {
-    /// For `graph`. Room for a value is made when it is first computed.
+    /// A session for `graph`. The buffer of a value is allocated when it is first computed.
     pub fn new(graph: &Graph) -> Self {
         let n = graph.nodes.len();
         let none = || Array2::zeros((0, 0));
@@ -36,12 +36,11 @@ impl<R: Real> Session<R> {
         graph.nodes.iter().map(|node| node.shape.0 * node.shape.1).sum::<usize>() * size_of::<R>()
     }
 
-    /// Computes `fetches`, and of the other nodes those that they need. `feed` has a value for each placeholder among
-    /// these, by its name, and may have more; `w` has the variables. Returns the number of nodes that were computed,
-    /// placeholders and variables not counted.
+    /// Computes `fetches`, and those of the other nodes that they need. `feed` has a value for each placeholder among these, by name,
+    /// and may contain more; `w` has the variables. Returns the number of nodes computed, excluding placeholders and variables.
     ///
     /// # Errors
-    /// A placeholder that is needed and not fed; one that is fed and not in the graph, fed twice, or fed what does not fit.
+    /// A placeholder that is needed and not fed; one that is fed and not in the graph, fed twice, or fed a value that does not fit.
     pub fn run(
         &mut self,
         graph: &Graph,
@@ -86,7 +85,7 @@ impl<R: Real> Session<R> {
         Ok(computed)
     }
 
-    /// A node's value, as the last [`Session::run`] that computed it left it.
+    /// A node's value, from the last [`Session::run`] that computed it.
     pub fn value(&self, node: Id) -> ArrayView2<'_, R> {
         self.values[node.0].view()
     }
@@ -96,7 +95,7 @@ impl<R: Real> Session<R> {
         self.values[node.0][[0, 0]].f64()
     }
 
-    /// Takes what is fed, if it fits.
+    /// Stores the values that are fed, if they fit.
     fn feed(&mut self, graph: &Graph, feed: &[(&str, Feed<R>)]) -> Result<(), Error> {
         for (i, (fed, value)) in feed.iter().enumerate() {
             let found = graph.nodes.iter().position(|node| is_placeholder(node) && name(node) == *fed);
@@ -140,7 +139,7 @@ fn name(node: &Info) -> &str {
     node.name.as_deref().unwrap_or_default()
 }
 
-/// The value's room, made if it is not there.
+/// The value's buffer, allocated if necessary.
 fn room<R: Real>(value: &mut Array2<R>, shape: Shape) -> ArrayViewMut2<'_, R> {
     if value.dim() != shape {
         *value = Array2::zeros(shape);
@@ -157,7 +156,7 @@ fn part(from: usize, shape: Shape, side: Side) -> (Axis, Range<usize>) {
     (axis(side), from..from + length)
 }
 
-/// `out` = what the node makes of its inputs; shapes were checked when it was made.
+/// `out` = the result of the node's operation on its inputs; shapes were checked when the node was created.
 fn compute<'a, R: Real>(
     node: &Info,
     mut out: ArrayViewMut2<R>,
@@ -278,7 +277,7 @@ fn sum<R: Real>(x: &[R]) -> R {
     x.iter().fold(R::zero(), |sum, &x| sum + x)
 }
 
-/// The largest; NaN if there is one.
+/// The largest element; NaN if any is NaN.
 fn largest<R: Real>(x: &[R]) -> R {
     x.iter().fold(R::neg_infinity(), |most, &x| if x > most || x.is_nan() { x } else { most })
 }

@@ -1,10 +1,10 @@
-//! Dropout (equations, section 5). A mask is a function of its [`Place`], so backward makes it again and nothing is stored.
+//! Dropout (equations, section 5). A mask is a function of its [`Place`], so that backward regenerates it and nothing is stored.
 
 use super::kernel;
 use crate::real::{LANES, Real};
 use crate::rng::{Place, philox};
 
-/// Keeps each unit with probability `probability`, multiplied by `scale` (1/keep: inverted; 1: the source's form).
+/// Keeps each unit with probability `probability`, multiplied by `scale` (inverted: 1/`probability`; in the source's form: 1).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Keep {
     threshold: u32,
@@ -12,8 +12,8 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// Inverted dropout: what is kept is scaled by 1/`probability`, nothing is done at test time.
-    /// `probability` in (0, 1], taken to the nearest multiple of 2⁻³², by which it also scales.
+    /// Inverted dropout: kept units are scaled by 1/`probability`, and nothing is done at test time. `probability` is in (0, 1], and is
+    /// rounded to a multiple of 2⁻³², also in the scale.
     pub fn inverted(probability: f64) -> Keep {
         assert!(probability > 0.0 && probability <= 1.0, "keep probability {probability} is outside (0, 1]");
         let threshold = (probability * 4_294_967_296.0).round().clamp(1.0, 4_294_967_295.0) as u32;
@@ -21,12 +21,12 @@ impl Keep {
         Keep { threshold: if probability == 1.0 { u32::MAX } else { threshold }, scale: 1.0 / kept }
     }
 
-    /// The source's form: what is kept stays as it is; at test time everything is multiplied by [`Keep::share`].
+    /// The source's form: kept units are not scaled; at test time all units are multiplied by [`Keep::share`].
     pub fn unscaled(probability: f64) -> Keep {
         Keep { scale: 1.0, ..Keep::inverted(probability) }
     }
 
-    /// The share that is kept, as rounded.
+    /// The fraction kept, as rounded.
     pub fn share(self) -> f64 {
         if self.everything() { 1.0 } else { f64::from(self.threshold) / 4_294_967_296.0 }
     }
@@ -54,8 +54,8 @@ pub fn dropout_backward<R: Real>(keep: Keep, place: Place, g: &mut [R]) {
     }
 }
 
-/// m = the factors of `place`'s mask, 0 or 1/share, to be multiplied with more than once: for a small net, drawing a mask twice
-/// costs more than keeping it for the way back. Two elements share a word, so the kept share is a multiple of 2⁻¹⁶.
+/// m = the factors of `place`'s mask, 0 or 1/share, for repeated use: in a small network drawing a mask twice costs more than keeping
+/// it for the backward pass. Two elements share a word, so that the fraction kept is a multiple of 2⁻¹⁶.
 pub fn factors<R: Real>(keep: Keep, place: Place, m: &mut [R]) {
     if keep.everything() {
         m.fill(R::one());
@@ -94,7 +94,7 @@ kernel! {
     }
 }
 
-/// Elements that one round of sixteen Philox counters serves.
+/// Elements per round of sixteen Philox counters.
 const ROUND: usize = 4 * LANES;
 
 kernel! {

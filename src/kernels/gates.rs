@@ -3,7 +3,7 @@
 use super::kernel;
 use crate::real::{LANES, Real, Simd};
 
-/// Up to sixteen elements from `at`.
+/// Reads up to sixteen elements from `at`.
 #[inline(always)]
 fn load<S: Simd>(s: S, x: &[S::R], at: usize) -> S::V {
     match x[at..].first_chunk::<LANES>() {
@@ -12,7 +12,7 @@ fn load<S: Simd>(s: S, x: &[S::R], at: usize) -> S::V {
     }
 }
 
-/// Up to sixteen elements to `at`.
+/// Writes up to sixteen elements from `at`.
 #[inline(always)]
 fn store<S: Simd>(s: S, v: S::V, x: &mut [S::R], at: usize) {
     match x[at..].first_chunk_mut::<LANES>() {
@@ -21,14 +21,14 @@ fn store<S: Simd>(s: S, v: S::V, x: &mut [S::R], at: usize) {
     }
 }
 
-/// A row in parts of `units` elements.
+/// Splits a row into parts of `units` elements.
 #[inline(always)]
 fn parts<R, const N: usize>(row: &mut [R], units: usize) -> [&mut [R]; N] {
     let mut parts = row.chunks_exact_mut(units);
     std::array::from_fn(|_| parts.next().expect("the row has its parts"))
 }
 
-/// A gated recurrent unit, from the pre-activations of r, z and n: these gates and the candidate, and the state.
+/// A gated recurrent unit: computes from the pre-activations of r, z and n these gates, the candidate and the state.
 ///
 /// r = σ(r)    z = σ(z)    n = tanh(n + r ∘ q)    h = (1 − z) ∘ h₋ + z ∘ n
 #[inline(always)]
@@ -38,7 +38,7 @@ fn unit<S: Simd>(s: S, [r, z, n]: [S::V; 3], q: S::V, past: S::V) -> ([S::V; 3],
     ([reset, update, candidate], s.fma(update, s.sub(candidate, past), past))
 }
 
-/// Its way back, from r, z, n and ∂h: ∂r, ∂z, ∂n, ∂q, and the part of ∂h₋ that passes by the products.
+/// Its backward: from r, z, n and ∂h, ∂r, ∂z, ∂n, ∂q, and the part of ∂h₋ that bypasses the products.
 ///
 /// ∂n = ∂h ∘ z ∘ (1 − n²)    ∂r = ∂n ∘ q ∘ r(1 − r)    ∂z = ∂h ∘ (n − h₋) ∘ z(1 − z)    ∂q = ∂n ∘ r    ∂h₋ = ∂h ∘ (1 − z)
 #[inline(always)]
@@ -53,13 +53,13 @@ fn unit_backward<S: Simd>(s: S, [r, z, n]: [S::V; 3], q: S::V, past: S::V, dh: S
     ([dr, dz, dn], dq, kept)
 }
 
-/// The `k`th sixteen of each of three rows.
+/// Reads the `k`th sixteen elements of each of three rows.
 #[inline(always)]
 fn load3<S: Simd>(s: S, [a, b, c]: &[&mut [S::R]; 3], k: usize) -> [S::V; 3] {
     [load(s, a, k), load(s, b, k), load(s, c, k)]
 }
 
-/// To the `k`th sixteen of each of three rows.
+/// Writes the `k`th sixteen elements of each of three rows.
 #[inline(always)]
 fn store3<S: Simd>(s: S, v: [S::V; 3], rows: &mut [&mut [S::R]; 3], k: usize) {
     rows.iter_mut().zip(v).for_each(|(row, v)| store(s, v, row, k));
@@ -68,7 +68,7 @@ fn store3<S: Simd>(s: S, v: [S::V; 3], rows: &mut [&mut [S::R]; 3], k: usize) {
 kernel! {
     /// r = σ(r)    z = σ(z)    n = tanh(n + r ∘ q)    h = (1 − z) ∘ h₋ + z ∘ n
     ///
-    /// A row of `a` \[b, 4·H\] is \[q | r | z | n\]; r, z and n are kept in it. `h`, `before` = h₋: \[b, H\].
+    /// A row of `a` \[b, 4·H\] is \[q | r | z | n\]; r, z and n are stored in it. `h`, `before` = h₋: \[b, H\].
     pub fn gru<'a>(h: &'a mut [R], a: &'a mut [R], before: &'a [R], units: usize) {
         |s| {
             assert!(h.len() == before.len() && a.len() == 4 * h.len());
@@ -86,7 +86,8 @@ kernel! {
 }
 
 kernel! {
-    /// From `dh` = ∂J/∂h, what [`gru`] keeps in `a` becomes its gradient, and `carry` the part of ∂J/∂h₋ that passes by the products:
+    /// From `dh` = ∂J/∂h, replaces what [`gru`] stores in `a` by its gradient, and `carry` by the part of ∂J/∂h₋ that bypasses the
+    /// products:
     ///
     /// ∂n = ∂h ∘ z ∘ (1 − n²)    ∂r = ∂n ∘ q ∘ r(1 − r)    ∂z = ∂h ∘ (n − h₋) ∘ z(1 − z)    ∂q = ∂n ∘ r    ∂h₋ = ∂h ∘ (1 − z)
     pub fn gru_backward<'a>(a: &'a mut [R], carry: &'a mut [R], dh: &'a [R], before: &'a [R], units: usize) {
@@ -110,7 +111,7 @@ kernel! {
 kernel! {
     /// i, f, o = σ(i, f, o)    g = tanh(g)    c = f ∘ c₋ + i ∘ g    h = o ∘ tanh(c)
     ///
-    /// A row of `a` \[b, 5·H\] is \[i | f | g | o | c\]; all are kept in it. A row of `before` \[b, 2·H\] is \[h₋ | c₋\]. `h`: \[b, H\].
+    /// A row of `a` \[b, 5·H\] is \[i | f | g | o | c\]; all are stored in it. A row of `before` \[b, 2·H\] is \[h₋ | c₋\]. `h`: \[b, H\].
     pub fn lstm<'a>(h: &'a mut [R], a: &'a mut [R], before: &'a [R], units: usize) {
         |s| {
             assert!(before.len() == 2 * h.len() && a.len() == 5 * h.len());
@@ -134,10 +135,11 @@ kernel! {
 }
 
 kernel! {
-    /// From `dh` = ∂J/∂h and what `carry` \[b, 2·H\] has of ∂J/∂c in the second half of its rows, what [`lstm`] keeps in `a` becomes its
-    /// gradient, c apart, and `carry` the part of ∂J/∂h₋ and ∂J/∂c₋ that passes by the products, \[0 | ∂c ∘ f\]:
+    /// From `dh` = ∂J/∂h and the part of ∂J/∂c in the second half of the rows of `carry` \[b, 2·H\], replaces what [`lstm`] stores in
+    /// `a`, except c, by its gradient, and `carry` by the part of ∂J/∂h₋ and ∂J/∂c₋ that bypasses the products, \[0 | ∂c ∘ f\]:
     ///
-    /// ∂o = ∂h ∘ tanh(c) ∘ o(1 − o)    ∂c += ∂h ∘ o ∘ (1 − tanh²(c))    ∂i = ∂c ∘ g ∘ i(1 − i)    ∂f = ∂c ∘ c₋ ∘ f(1 − f)    ∂g = ∂c ∘ i ∘ (1 − g²)
+    /// ∂o = ∂h ∘ tanh(c) ∘ o(1 − o)    ∂c += ∂h ∘ o ∘ (1 − tanh²(c))
+    /// ∂i = ∂c ∘ g ∘ i(1 − i)    ∂f = ∂c ∘ c₋ ∘ f(1 − f)    ∂g = ∂c ∘ i ∘ (1 − g²)
     pub fn lstm_backward<'a>(a: &'a mut [R], carry: &'a mut [R], dh: &'a [R], before: &'a [R], units: usize) {
         |s| {
             assert!(before.len() == 2 * dh.len() && before.len() == carry.len() && a.len() == 5 * dh.len());
@@ -164,7 +166,7 @@ kernel! {
     }
 }
 
-/// Where a row of a gated-feedback step has what: for layer j of L, with H units.
+/// The layout of a row in a gated-feedback step: for layer j of L, with H units.
 #[derive(Clone, Copy, Debug)]
 pub struct Feedback {
     /// H
@@ -173,17 +175,17 @@ pub struct Feedback {
     pub layers: usize,
     /// j, from 0
     pub layer: usize,
-    /// Whether the units are GRUs, with gates r and z of their own; else tanh units.
+    /// Whether the units are GRUs, with their own gates r and z; otherwise tanh units.
     pub gru: bool,
 }
 
 impl Feedback {
-    /// Columns of what one layer sends: to each layer, and with GRUs to its own r and z.
+    /// Number of columns that one layer sends: to each layer, and with GRUs also to its own r and z.
     pub fn sent(self) -> usize {
         (self.layers + if self.gru { 2 } else { 0 }) * self.units
     }
 
-    /// Pre-activations of a layer: \[n\], or \[r | z | n\].
+    /// Number of pre-activations of a layer: \[n\], or \[r | z | n\].
     pub fn width(self) -> usize {
         if self.gru { 3 * self.units } else { self.units }
     }
@@ -192,7 +194,7 @@ impl Feedback {
 kernel! {
     /// v = Σᵢ gⁱ qⁱ    h = tanh(a + v), or with GRUs r = σ(r + qʳ)    z = σ(z + qᶻ)    n = tanh(n + r ∘ v)    h = (1 − z) ∘ h₋ + z ∘ n
     ///
-    /// `a`: \[b, width\], keeps r, z and n. `q`: \[b, L·sent\]. `g`: \[b, L·L\], gates of layer j at j·L. `before`: \[b, L·H\].
+    /// `a`: \[b, width\], stores r, z and n. `q`: \[b, L·sent\]. `g`: \[b, L·L\], gates of layer j at j·L. `before`: \[b, L·H\].
     pub fn feedback<'a>(at: Feedback, h: &'a mut [R], a: &'a mut [R], q: &'a [R], g: &'a [R], before: &'a [R]) {
         |s| {
             let Feedback { units, layers, layer, gru } = at;
@@ -229,15 +231,15 @@ kernel! {
 
 /// The operands of [`feedback_backward`].
 pub struct FeedbackGradient<'a, R> {
-    /// What [`feedback`] keeps; becomes ∂J/∂(pre-activations). \[b, width\]
+    /// What [`feedback`] stores; becomes ∂J/∂(pre-activations). \[b, width\]
     pub a: &'a mut [R],
     /// Becomes ∂J/∂q in the columns of layer j. \[b, L·sent\]
     pub q: &'a mut [R],
     /// Gates; those of layer j become ∂J/∂s. \[b, L·L\]
     pub g: &'a mut [R],
-    /// Gets the part of ∂J/∂h₋ that passes by the products, in the columns of layer j. \[b, L·H\]
+    /// Receives the part of ∂J/∂h₋ that bypasses the products, in the columns of layer j. \[b, L·H\]
     pub carry: &'a mut [R],
-    /// Room for a row. \[H\]
+    /// A buffer for one row. \[H\]
     pub dv: &'a mut [R],
     /// ∂J/∂h \[b, H\]
     pub dh: &'a [R],

@@ -1,4 +1,4 @@
-//! The instruction sets: chosen once per process, and their sixteen lanes.
+//! The instruction sets, one of which is chosen per process, and their vectors of sixteen lanes.
 
 use crate::real::{Compiled, Kernel, LANES, Output, Real, Simd};
 use crate::{Error, Result, kernels::math};
@@ -27,7 +27,7 @@ impl fmt::Display for Isa {
 }
 
 impl Isa {
-    /// The best that this machine has.
+    /// The best one that this machine supports.
     pub fn detect() -> Isa {
         #[cfg(target_arch = "x86_64")]
         {
@@ -46,12 +46,12 @@ impl Isa {
         Isa::Scalar
     }
 
-    /// Those that this machine has, the best last.
+    /// Those that this machine supports, the best last.
     pub fn available() -> impl Iterator<Item = Isa> {
         [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= Isa::detect())
     }
 
-    /// What `WORDMILL_ISA` asks for, or the best; an error if the machine lacks it or the name is unknown.
+    /// The one named by `WORDMILL_ISA`, or the best; an error if the machine does not support it or the name is unknown.
     pub fn chosen() -> Result<Isa> {
         let Some(name) = std::env::var_os("WORDMILL_ISA") else {
             return Ok(Isa::detect());
@@ -66,17 +66,17 @@ impl Isa {
 /// The instruction set in use, fixed at the first call.
 ///
 /// # Panics
-/// If `WORDMILL_ISA` names one that is not there; [`Isa::chosen`] tells it as an error.
+/// If `WORDMILL_ISA` names one that is not supported; [`Isa::chosen`] returns this as an error.
 #[inline]
 pub fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
     *ISA.get_or_init(|| Isa::chosen().unwrap_or_else(|error| panic!("{error}")))
 }
 
-/// Runs a kernel on a named instruction set, for tests and measurements.
+/// Runs a kernel on a given instruction set, for tests and measurements.
 ///
 /// # Panics
-/// If the machine lacks it.
+/// If the machine does not support it.
 pub fn run_on<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Output {
     assert!(isa <= Isa::detect(), "this machine has no {isa}");
     match isa {
@@ -104,7 +104,7 @@ pub fn single<K: Kernel<f32>>(kernel: K) -> K::Output {
     }
 }
 
-/// The same of f64, which proves, while f32 is fast: one portable body, compiled with FMA where there is one.
+/// The same for f64, which need not be fast: one portable body, compiled with FMA if the machine has it.
 #[inline]
 pub fn double<K: Kernel<f64>>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
@@ -157,7 +157,7 @@ impl<R> Portable<R> {
     }
 }
 
-/// What plain Rust spells differently for f32 and f64.
+/// Operations that plain Rust names differently for f32 and f64.
 trait Scalar: Real {
     fn pow2(n: i32) -> Self;
     fn exp_lanes(x: [Self; LANES]) -> [Self; LANES];
@@ -267,14 +267,14 @@ impl<R: Scalar> Simd for Portable<R> {
     }
     #[inline(always)]
     fn round(self, a: Self::V) -> Self::V {
-        // Adding and taking away 1.5 · 2^(mantissa bits) rounds to even, for the small values that exp reduces.
+        // Adding and subtracting 1.5 · 2^(mantissa bits) rounds ties to even, for values as small as those in exp.
         let magic = R::of(if R::NAME == "f32" { 12_582_912.0 } else { 6_755_399_441_055_744.0 });
         a.map(|x| (x + magic) - magic)
     }
     #[inline(always)]
     fn scale2(self, a: Self::V, n: Self::V) -> Self::V {
         zip(a, n, |a, n| {
-            // In two factors, as 2¹²⁸ and 2⁻¹⁵⁰ are no normal numbers.
+            // In two factors, because 2¹²⁸ and 2⁻¹⁵⁰ are not normal numbers.
             let n = n.to_i32().unwrap_or(0);
             a * R::pow2(n >> 1) * R::pow2(n - (n >> 1))
         })
@@ -349,11 +349,11 @@ mod x86 {
         kernel.run(Portable::<f64>::new())
     }
 
-    /// One 512-bit register; a value exists only inside [`run_avx512`], which is what makes its instructions safe to call.
+    /// One 512-bit register. A value exists only inside [`run_avx512`], which makes its instructions safe to call.
     #[derive(Clone, Copy)]
     struct Avx512(());
 
-    /// Two 256-bit registers; a value exists only inside [`run_avx2`].
+    /// Two 256-bit registers. A value exists only inside [`run_avx2`].
     #[derive(Clone, Copy)]
     struct Avx2(());
 
@@ -361,18 +361,18 @@ mod x86 {
         ((1u32 << n) - 1) as __mmask16
     }
 
-    /// `name(args) = expression` for a method whose intrinsics the type's existence allows.
+    /// `name(args) = expression` for a method whose intrinsics are available wherever a value of the type exists.
     macro_rules! op {
         ($name:ident($($arg:ident),*) $body:expr) => {
             #[inline(always)]
             fn $name(self, $($arg: Self::V),*) -> Self::V {
-                // SAFETY: `self` exists, so the instructions do.
+                // SAFETY: `self` exists, so the instructions are available.
                 unsafe { $body }
             }
         };
     }
 
-    /// The slice forms, in terms of the pointer forms.
+    /// The slice methods, in terms of the pointer methods.
     macro_rules! slices {
         () => {
             #[inline(always)]
@@ -426,7 +426,7 @@ mod x86 {
 
         #[inline(always)]
         fn splat(self, x: f32) -> __m512 {
-            // SAFETY: `self` exists, so the instructions do.
+            // SAFETY: `self` exists, so the instructions are available.
             unsafe { _mm512_set1_ps(x) }
         }
         op!(add(a, b) _mm512_add_ps(a, b));
@@ -471,7 +471,7 @@ mod x86 {
     }
 
     /// # Safety
-    /// AVX2.
+    /// The machine has AVX2.
     #[inline(always)]
     unsafe fn copysign_8(a: __m256, b: __m256) -> __m256 {
         // SAFETY: the caller's promise.
@@ -482,7 +482,7 @@ mod x86 {
     }
 
     /// # Safety
-    /// AVX2.
+    /// The machine has AVX2.
     #[inline(always)]
     unsafe fn round_8(a: __m256) -> __m256 {
         // SAFETY: the caller's promise.
@@ -490,12 +490,12 @@ mod x86 {
     }
 
     /// # Safety
-    /// AVX2.
+    /// The machine has AVX2.
     #[inline(always)]
     unsafe fn scale2_8(a: __m256, n: __m256) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe {
-            // In two factors, as 2¹²⁸ and 2⁻¹⁵⁰ are no normal numbers.
+            // In two factors, because 2¹²⁸ and 2⁻¹⁵⁰ are not normal numbers.
             let (n, bias) = (_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             let half = _mm256_srai_epi32::<1>(n);
             let rest = _mm256_sub_epi32(n, half);
@@ -512,7 +512,7 @@ mod x86 {
 
         #[inline(always)]
         fn splat(self, x: f32) -> Self::V {
-            // SAFETY: `self` exists, so the instructions do.
+            // SAFETY: `self` exists, so the instructions are available.
             unsafe { [_mm256_set1_ps(x); 2] }
         }
         op!(add(a, b) [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])]);

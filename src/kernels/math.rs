@@ -1,13 +1,13 @@
-//! exp, tanh and σ in f32, on sixteen lanes. The largest errors over all floats, against f64, where the result is a normal
-//! number: exp 1.02 ULP, tanh 1.34 ULP, σ 2.49 ULP (1.50 for x > 0). Below, exp and tanh are right to the last denormal place, and
-//! σ is 0 from where e⁻ˣ is ∞. NaN gives NaN; the tails are exact (0, ±1, ∞), and so is tanh of ±0.
+//! exp, tanh and σ in f32, on sixteen lanes. The largest errors over all floats, compared with f64, where the result is a normal
+//! number: exp 1.02 ULP, tanh 1.34 ULP, σ 2.49 ULP (1.50 for x > 0). Denormal results of exp and tanh are correct to the last place,
+//! and σ is 0 where e⁻ˣ is ∞. NaN gives NaN; the tails are exact (0, ±1, ∞), and so is tanh of ±0.
 
 use crate::real::Simd;
 
 /// eˣ by Cephes' reduction to |r| ≤ ½ ln 2 and its polynomial of degree 5.
 #[inline(always)]
 pub fn exp<S: Simd<R = f32>>(s: S, x: S::V) -> S::V {
-    // Beyond these, eˣ is 0 or ∞ in f32; the comparisons leave NaN as it is.
+    // Beyond these bounds eˣ is 0 or ∞ in f32; the comparisons leave NaN unchanged.
     let x = s.if_greater(x, s.splat(89.0), s.splat(89.0), x);
     let x = s.if_greater(s.splat(-104.0), x, s.splat(-104.0), x);
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));

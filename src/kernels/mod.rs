@@ -1,5 +1,5 @@
-//! Fused SIMD bodies, each written once over [`crate::real::Simd`] and compiled for every instruction set; forward directly above
-//! its backward. All work on slices, and none knows a shape beyond a row.
+//! Fused SIMD kernels, each written once over [`crate::real::Simd`] and compiled for every instruction set; each forward is directly
+//! above its backward. All operate on slices, and none uses a shape beyond a row.
 
 pub mod activation;
 pub mod dropout;
@@ -67,7 +67,7 @@ macro_rules! kernel {
 }
 use kernel;
 
-/// `compiled!(Name, Body<'k, R>)` implements [`crate::real::Compiled`] for a type, with a kernel.
+/// `compiled!(Name, Body<'k, R>)` implements [`crate::real::Compiled`] for a type `Name`, whose kernel is `Body`.
 macro_rules! compiled {
     ($name:ident, $kernel:ty) => {
         impl crate::real::Compiled for $name {

@@ -1,4 +1,4 @@
-//! Distances between the rows of two matrices, and the way back through them and σ (equations, section 9).
+//! Distances between the rows of two matrices, and their backward through σ (equations, section 9).
 
 use super::kernel;
 use crate::real::{LANES, Real, Simd};
@@ -24,7 +24,7 @@ kernel! {
 }
 
 kernel! {
-    /// a ← cᵢ (a − b) ∘ a ∘ (1 − a), b ← −cᵢ (a − b) ∘ b ∘ (1 − b): what goes back from ½ cᵢ ‖a − b‖² through a = σ(·), b = σ(·).
+    /// a ← cᵢ (a − b) ∘ a ∘ (1 − a), b ← −cᵢ (a − b) ∘ b ∘ (1 − b): the backward of ½ cᵢ ‖a − b‖² through a = σ(·), b = σ(·).
     pub fn squared_distances_backward<'a>(a: &'a mut [R], b: &'a mut [R], c: &'a [R]) {
         |s| {
             let width = a.len() / c.len().max(1);

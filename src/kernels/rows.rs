@@ -1,13 +1,13 @@
-//! Rows of a large table, here and there: read with the next ones asked for in time, and lent out to be written.
+//! Scattered rows of a large table: read with prefetching, and borrowed one by one for writing.
 
 use super::kernel;
 use crate::real::{LANES, Real, Simd};
 use std::marker::PhantomData;
 
-/// Rows that are asked for before they are used.
+/// Number of rows to prefetch ahead.
 const AHEAD: usize = 6;
 
-/// Asks for all cache lines of a row.
+/// Prefetches all cache lines of a row.
 #[inline(always)]
 fn prefetch<S: Simd>(s: S, row: &[S::R]) {
     row.chunks(LANES).for_each(|line| s.prefetch(line.as_ptr()));
@@ -29,13 +29,13 @@ kernel! {
 }
 
 kernel! {
-    /// Asks for a row that is to be read and written soon.
+    /// Prefetches a row that will be read and written soon.
     pub fn ask_for<'a>(row: &'a [R]) {
         |s| prefetch(s, row)
     }
 }
 
-/// Some rows of a table, of which each is lent out by itself: they are distinct, so that they can be written by different threads.
+/// Some rows of a table, each of which is borrowed by itself: they are distinct, so that different threads can write to them.
 pub struct RowsMut<'a, T> {
     table: *mut T,
     width: usize,
@@ -43,7 +43,7 @@ pub struct RowsMut<'a, T> {
     lifetime: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it stands for mutable slices of T, which no one else has.
+// SAFETY: it is equivalent to mutable slices of T that are not shared.
 unsafe impl<T: Send> Send for RowsMut<'_, T> {}
 
 impl<'a, T> RowsMut<'a, T> {
@@ -54,22 +54,22 @@ impl<'a, T> RowsMut<'a, T> {
         RowsMut { table: table.as_mut_ptr(), width, ids, lifetime: PhantomData }
     }
 
-    /// The first `n` of them, and the others.
+    /// The first `n` rows, and the others.
     pub fn split_at(self, n: usize) -> (Self, Self) {
         let (first, rest) = self.ids.split_at(n);
         (RowsMut { ids: first, ..self }, RowsMut { ids: rest, ..self })
     }
 
-    /// The `i`-th of them.
+    /// The `i`-th row.
     pub fn get(&mut self, i: usize) -> &mut [T] {
-        // SAFETY: within the table, as the largest id is; distinct from the rows of every other part of the same table, as ids
-        // are distinct and a part holds its own alone; borrowed as long as this part is.
+        // SAFETY: within the table, as the largest id is; distinct from the rows of every other part of the table, since ids
+        // are distinct and each belongs to one part; borrowed as long as this part is.
         unsafe { std::slice::from_raw_parts_mut(self.table.add(self.ids[i] as usize * self.width), self.width) }
     }
 }
 
 impl<R: Real> RowsMut<'_, R> {
-    /// Asks for the `i`-th of them, if there are so many.
+    /// Prefetches the `i`-th row, if there is one.
     pub fn ask_for(&mut self, i: usize) {
         if i < self.ids.len() {
             ask_for(self.get(i));

@@ -1,10 +1,10 @@
-//! The exact softmax on a tile of logits (equations, section 2). A tile holds vocabulary words in rows and tokens in columns, so
-//! that everything per token (maximum, sum, scale) runs down the lanes, and everything per word (bias) along a row.
+//! The exact softmax on a tile of logits (equations, section 2). A tile has vocabulary words in rows and tokens in columns, so that
+//! values per token (maximum, sum, scale) are spread over the lanes, and values per word (bias) are constant along a row.
 
 use super::kernel;
 use crate::real::{LANES, Real, Simd};
 
-/// Columns worked on together, as vectors.
+/// Vectors of columns processed together.
 const STRIP: usize = 4;
 
 kernel! {
@@ -65,8 +65,8 @@ fn exp_strip<S: Simd, const N: usize>(
 }
 
 kernel! {
-    /// Noise-contrastive estimation (equations, section 10): logits without bias become σ, the gradient of the loss −ln(1 − σ) of a
-    /// noise word: x\[v, t\] ← σ(x\[v, t\] + bias\[v\]), and `sum` the column's losses. Shapes as for [`exp_columns`].
+    /// Noise-contrastive estimation (equations, section 10): turns logits without bias into σ, the gradient of the loss −ln(1 − σ) of a
+    /// noise word: x\[v, t\] ← σ(x\[v, t\] + bias\[v\]); `sum` receives each column's loss. Shapes as for [`exp_columns`].
     pub fn logistic_columns<'a>(x: &'a mut [R], stride: usize, bias: &'a [R], sum: &'a mut [R]) {
         |s| {
             assert!(sum.len().is_multiple_of(LANES) && sum.len() <= stride && x.len() == bias.len() * stride);
@@ -90,7 +90,7 @@ kernel! {
 /// ln(1 + e) for e in [0, 1], as 2 artanh(e / (2 + e)).
 #[inline(always)]
 fn log_one_plus<S: Simd>(s: S, e: S::V) -> S::V {
-    // (e / (2 + e))² ≤ 1/9: so many terms reach the precision of f32, or f64.
+    // (e / (2 + e))² ≤ 1/9: this number of terms reaches the precision of f32 or f64.
     let terms = if size_of::<S::R>() == 4 { 8 } else { 17 };
     let t = s.div(e, s.add(s.splat(S::R::of(2.0)), e));
     let square = s.mul(t, t);
@@ -136,7 +136,7 @@ kernel! {
 }
 
 kernel! {
-    /// Turns exponentials into what the loss sends back, up to the targets: x\[v, t\] ← x\[v, t\] · scale\[t\], and adds each
+    /// Turns exponentials into the gradient of the loss, except for the targets: x\[v, t\] ← x\[v, t\] · scale\[t\], and adds each
     /// row's sum to `row_sums`, the gradient of the bias.
     pub fn scale_columns<'a>(x: &'a mut [R], stride: usize, scale: &'a [R], row_sums: &'a mut [R]) {
         |s| {
@@ -156,9 +156,9 @@ kernel! {
 }
 
 kernel! {
-    /// Joins the blocks of a chunk: `largest` and `sums` hold a row of columns a block, as [`exp_columns`] left them. Afterwards
-    /// each of `sums` is the factor exp(largest − m) / Z that makes a block's exponentials probabilities, and the first row of
-    /// `largest` holds m, that of `total` Z: the column's log-sum-exp is m + ln Z.
+    /// Combines the blocks of a chunk: `largest` and `sums` hold one row of columns per block, as left by [`exp_columns`]. Afterwards
+    /// each entry of `sums` is the factor exp(largest − m) / Z that turns a block's exponentials into probabilities, the first row of
+    /// `largest` holds m, and that of `total` Z: a column's log-sum-exp is m + ln Z.
     pub fn join_blocks<'a>(largest: &'a mut [R], sums: &'a mut [R], total: &'a mut [R]) {
         |s| {
             let columns = total.len();
@@ -184,7 +184,7 @@ kernel! {
 }
 
 kernel! {
-    /// Adds up shares of a transposed matrix and turns it: out\[t, k\] = Σ shares\[·, k, column + t\], in the order of the
+    /// Adds up shares of a transposed matrix and transposes the sum: out\[t, k\] = Σ shares\[·, k, column + t\], in the order of the
     /// shares. `out`: \[up to 16, units\]; a share is \[units, stride\].
     pub fn gather_columns<'a>(out: &'a mut [R], shares: &'a [R], stride: usize, units: usize, column: usize) {
         |s| {

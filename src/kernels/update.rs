@@ -1,11 +1,11 @@
-//! Optimizer updates (equations, section 6) in one pass over memory. g is the gradient, used as `scale`·g (clipping) plus
-//! `decay`·w (L2); w the weights. All element-wise: the bits do not depend on how an arena is
-//! divided. Each returns 0, or NaN if a number that it has written is not finite.
+//! Optimizer updates (equations, section 6) in one pass over memory. g is the gradient, used as `scale`·g (clipping) plus `decay`·w
+//! (L2); w are the weights. All are element-wise, so that the bits do not depend on how an arena is divided. Each returns 0, or NaN if
+//! a number it has written is not finite.
 
 use super::kernel;
 use crate::real::{LANES, Real, Simd};
 
-/// What every update does to a gradient first.
+/// The learning rate of an update, and how it first changes the gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<R> {
     /// The learning rate.
@@ -19,9 +19,9 @@ pub struct Step<R> {
 /// Adam's constants at one step (Kingma and Ba 2015), bias corrections included.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamStep<R> {
-    /// Decay of the first moment since it was written: β₁, or a power of it.
+    /// Decay of the first moment since it was last written: β₁, or a power of it.
     pub decay1: R,
-    /// The same of the second moment.
+    /// The same for the second moment.
     pub decay2: R,
     /// 1 − β₁
     pub gain1: R,
@@ -31,13 +31,13 @@ pub struct AdamStep<R> {
     pub rate: R,
     /// 1 / √(1 − β₂ᵗ)
     pub correction: R,
-    /// Added to the root.
+    /// Added to the square root.
     pub epsilon: R,
 }
 
-/// Calls `f` with w, g and `N` states, sixteen lanes at a time, and writes w and the states back. Gives 0, or NaN if a number
-/// written is not finite: the products of weights and last states, which are summed for it, are not if one of either is not. A state
-/// before the last must make its weight not finite when it is not itself.
+/// Calls `f` with w, g and `N` states, sixteen lanes at a time, and writes w and the states back. Returns 0, or NaN if a number written
+/// is not finite: the sum of the products of weights and last states is not finite if any of them is not. If an earlier state is not
+/// finite, `f` must return a weight that is not finite either.
 #[inline(always)]
 fn update<S: Simd, const N: usize>(
     s: S,
@@ -67,7 +67,7 @@ fn update<S: Simd, const N: usize>(
         let (weight, new) = f(weight, gradient, std::array::from_fn(|k| s.load_part(&state[k][whole..])));
         s.store_part(weight, &mut w[whole..]);
         (0..N).for_each(|k| s.store_part(new[k], &mut state[k][whole..]));
-        // Lanes beyond the end began as zeros, which `f` keeps.
+        // Lanes beyond the end begin as zeros, which `f` preserves.
         sum = s.fma(weight, new.last().copied().unwrap_or(zero), sum);
     }
     s.sum(sum) * S::R::of(0.0)
@@ -105,18 +105,18 @@ pub struct Proximal<R> {
     pub l2: R,
 }
 
-/// The w that makes ½(w − u)²/rate + l1 |w| + l2/2 w² least: u is drawn to zero by rate · l1, then divided by 1 + rate · l2.
+/// The w that minimises ½(w − u)²/rate + l1 |w| + l2/2 w²: u is shrunk towards zero by rate · l1, then divided by 1 + rate · l2.
 #[inline(always)]
 fn shrunk<S: Simd>(s: S, u: S::V, rate: S::V, penalty: Proximal<S::V>) -> S::V {
     let (zero, one) = (s.splat(S::R::of(0.0)), s.splat(S::R::of(1.0)));
     let left = s.sub(s.abs(u), s.mul(rate, penalty.l1));
-    // A NaN is not below zero and stays.
+    // A NaN is not below zero and is kept.
     let left = s.if_greater(zero, left, zero, left);
     s.copysign(s.div(left, s.fma(rate, penalty.l2, one)), u)
 }
 
 kernel! {
-    /// After [`sgd`]: the proximal step of the penalties, at the rate of all weights.
+    /// After [`sgd`]: the proximal step of the penalties, at the same rate for all weights.
     pub fn sgd_proximal<'a>(w: &'a mut [R], rate: R, penalty: Proximal<R>) {
         |s| {
             let (rate, penalty) = (s.splat(rate), Proximal { l1: s.splat(penalty.l1), l2: s.splat(penalty.l2) });
@@ -126,7 +126,7 @@ kernel! {
 }
 
 kernel! {
-    /// After [`adagrad`]: the same in its metric √a + ε, a rate for each weight.
+    /// After [`adagrad`]: the same in its metric √a + ε, with a rate for each weight.
     pub fn adagrad_proximal<'a>(w: &'a mut [R], a: &'a [R], rate: R, epsilon: R, penalty: Proximal<R>) {
         |s| {
             let (rate, epsilon) = (s.splat(rate), s.splat(epsilon));
@@ -151,7 +151,7 @@ kernel! {
 }
 
 kernel! {
-    /// What Adam does in steps whose gradient is zero, for each of `steps`, a factor and a correction that hold the decay of the
+    /// Adam's updates in steps whose gradient is zero: each of `steps` is a factor and a correction that include the decay of the
     /// moments since they were written: w ← w − factor · m / (√v · correction + ε)
     pub fn adam_idle<'a>(w: &'a mut [R], m: &'a [R], v: &'a [R], steps: &'a [[R; 2]], epsilon: R) {
         |s| {

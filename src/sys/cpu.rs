@@ -1,6 +1,6 @@
-//! How a thread's processor rounds.
+//! Floating-point modes of a thread's processor.
 
-/// Makes this thread treat denormal numbers as zero, in and out: they cost a hundred cycles each and carry nothing here.
+/// Makes this thread treat denormal numbers as zero, as inputs and results: they cost a hundred cycles each and do not matter here.
 pub fn flush_denormals() {
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,5 +1,4 @@
-//! The operations on the disk that a checkpoint is made of. Each is a place where a test can make the system
-//! fail, so that what is promised about full disks and broken ones is run and not only meant.
+//! The disk operations of a checkpoint. A test can make each of them fail, so that what is promised about full and broken disks is tested.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -8,18 +7,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What is about to be done to a path.
+/// An operation on a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Make a directory.
+    /// Create a directory.
     CreateDir,
-    /// Make a new file.
+    /// Create a new file.
     Create,
-    /// Write some bytes to a file.
+    /// Write bytes to a file.
     Write,
-    /// Bring a file or directory to the disk.
+    /// Flush a file or directory to the disk.
     Sync,
-    /// Give a file or directory another name.
+    /// Rename a file or directory.
     Rename,
     /// Remove a file or an empty directory.
     Remove,
@@ -27,7 +26,7 @@ pub enum Op {
 
 type Fault = dyn Fn(Op, &Path) -> io::Result<()> + Send + Sync;
 
-/// The file system, or one that fails where a test says so.
+/// The file system, or one that fails where a test requests it.
 #[derive(Clone, Default)]
 pub struct Disk {
     fault: Option<Arc<Fault>>,
@@ -40,8 +39,8 @@ impl fmt::Debug for Disk {
 }
 
 impl Disk {
-    /// A disk that asks `fault` before everything it does. An error it returns is what the caller sees, a failed
-    /// write leaving half of its bytes behind; `ErrorKind::Interrupted` at a write makes it a short one instead.
+    /// A disk that calls `fault` before every operation. An error it returns is passed to the caller, and a failed write leaves half of
+    /// its bytes behind; `ErrorKind::Interrupted` at a write causes a short write instead.
     pub fn failing(fault: impl Fn(Op, &Path) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Disk { fault: Some(Arc::new(fault)) }
     }
@@ -50,20 +49,20 @@ impl Disk {
         self.fault.as_ref().map_or(Ok(()), |fault| fault(op, path))
     }
 
-    /// Makes a directory, with the mode the umask leaves.
+    /// Creates a directory, with the mode given by the umask.
     pub fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.ask(Op::CreateDir, path)?;
         fs::create_dir(path)
     }
 
-    /// Makes a file that must not exist yet, with the mode the umask leaves.
+    /// Creates a file that must not exist yet, with the mode given by the umask.
     pub fn create(&self, path: &Path) -> io::Result<Output> {
         self.ask(Op::Create, path)?;
         let file = File::create_new(path)?;
         Ok(Output { file, path: path.to_owned(), disk: self.clone(), hash: Sha256::new() })
     }
 
-    /// Brings the entries of a directory to the disk, if its file system can do that: CIFS and some FUSE and NFS servers cannot.
+    /// Flushes the entries of a directory to the disk, if its file system supports it: CIFS and some FUSE and NFS servers do not.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let synced = self.ask(Op::Sync, path).and_then(|()| File::open(path)?.sync_all());
         match synced {
@@ -78,8 +77,8 @@ impl Disk {
         fs::rename(from, to)
     }
 
-    /// Removes a file, or a directory and the files in it; a directory within is not touched and makes it fail. So does
-    /// a file that someone holds open on NFS, see [`is_held`].
+    /// Removes a file, or a directory and the files in it; fails if it contains a directory, which is left alone, or on NFS a file that
+    /// is held open, see [`is_held`].
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         if !fs::symlink_metadata(path)?.is_dir() {
             self.ask(Op::Remove, path)?;
@@ -89,11 +88,11 @@ impl Disk {
             let entry = entry?;
             let (file, name) = (entry.path(), entry.file_name());
             if is_renamed(&name.to_string_lossy()) {
-                // Of a removed file that is held open: the system refuses. Of one that a broken machine has left: it goes.
+                // If the file is still held open, the system refuses; if a crashed machine has left it behind, it is removed.
                 _ = fs::remove_file(file);
                 continue;
             }
-            // Directories that other programs make.
+            // Directories made by other programs.
             if is_litter(&name.to_string_lossy()) && entry.file_type()?.is_dir() {
                 continue;
             }
@@ -105,13 +104,13 @@ impl Disk {
     }
 }
 
-/// Whether a directory could not be removed because there is something in it yet: on NFS and FUSE a removed file that a process holds
-/// open stays under another name until it is closed, and file managers leave files of their own. It goes with a later sweep.
+/// Whether a directory could not be removed because it is not empty yet: on NFS and FUSE a removed file that a process holds open
+/// remains under another name until it is closed, and file managers leave files of their own. A later cleanup removes it.
 pub fn is_held(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST | libc::EBUSY | libc::ESTALE))
 }
 
-/// Bytes that the file system of `path` has free, if it says so: those of FUSE and of the cloud may say that they have no blocks at all.
+/// Free bytes on the file system of `path`, if it reports them: FUSE and cloud file systems may report that they have no blocks at all.
 pub fn free_space(path: &Path) -> io::Result<Option<u64>> {
     match rustix::fs::statvfs(path) {
         Ok(stat) if stat.f_blocks == 0 || stat.f_frsize == 0 => Ok(None),
@@ -121,24 +120,24 @@ pub fn free_space(path: &Path) -> io::Result<Option<u64>> {
     }
 }
 
-/// Whether the file system, as some NFS and parallel ones do, has no locks.
+/// Whether the file system does not support locks, as some NFS and parallel ones.
 pub fn has_no_locks(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::ENOLCK | libc::EOPNOTSUPP))
 }
 
-/// Whether the file system cannot bring such a thing to the disk at all, which is no error of the disk.
+/// Whether the file system cannot flush such a thing at all, which is not a disk error.
 fn cannot_sync(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP))
 }
 
-/// Whether the system has given this name to a removed file that is held open.
+/// Whether this is a name that the system gives to a removed file that is held open.
 fn is_renamed(name: &str) -> bool {
     name.starts_with(".nfs") || name.starts_with(".fuse_hidden")
 }
 
-/// Whether `name` is of a file or directory that systems and file managers leave in any directory: nobody's, and passed over.
+/// Whether `name` is a file or directory that systems and file managers leave in any directory, to be ignored.
 pub fn is_litter(name: &str) -> bool {
-    // macOS, Windows, Linux file managers, file servers, and what keeps an empty directory in Git.
+    // macOS, Windows, Linux file managers, file servers, and files that keep an empty directory in Git.
     const NAMES: [&str; 19] = [
         ".DS_Store",
         ".AppleDouble",
@@ -174,7 +173,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Brings the file to the disk and gives the SHA-256 of all that was written.
+    /// Flushes the file to the disk and returns the SHA-256 of everything written.
     pub fn finish(self) -> io::Result<[u8; 32]> {
         self.disk.ask(Op::Sync, &self.path)?;
         match self.file.sync_all() {
@@ -217,7 +216,7 @@ mod tests {
         }
     }
 
-    /// A directory of another program's within keeps it, which is no error; a directory that is nobody's is one.
+    /// A directory of another program prevents the removal, which is not an error; any other directory is one.
     #[test]
     fn a_directory_goes_with_its_files() {
         let temp = tempfile::tempdir().unwrap();

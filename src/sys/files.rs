@@ -10,10 +10,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-/// The bytes of a file: a read-only map of a regular file, or what was read from anything else (a pipe).
+/// The bytes of a file: a read-only map of a regular file, or what was read from anything else (such as a pipe).
 ///
-/// Another program may cut a mapped file short: its bytes beyond are zeros then, and [`FileBytes::check_unchanged`] tells. So whoever
-/// has read them asks it in the end, or reads in [`FileBytes::read`].
+/// Another program may truncate a mapped file: the missing bytes are then zeros, and [`FileBytes::check_unchanged`] reports it. Call it
+/// after reading, or read within [`FileBytes::read`].
 #[derive(Debug)]
 pub struct FileBytes {
     path: PathBuf,
@@ -26,7 +26,7 @@ enum Bytes {
     Read(Vec<u8>),
 }
 
-/// A mapped file, and what it was when it was mapped.
+/// A mapped file, and its state when it was mapped.
 #[derive(Debug)]
 struct Map {
     guard: Guard,
@@ -47,7 +47,7 @@ impl Deref for FileBytes {
 }
 
 impl FileBytes {
-    /// An error if the file has been cut short or written anew since it was mapped, or if the disk could not give some of its bytes.
+    /// Returns an error if the file has been truncated or modified since it was mapped, or if the disk failed to deliver some of its bytes.
     pub fn check_unchanged(&self) -> Result<()> {
         let Bytes::Map(Map { guard, map, file, modified }) = &self.bytes else { return Ok(()) };
         let now = file.metadata().map_err(|e| Error::io(&self.path, "reading", e))?;
@@ -63,7 +63,8 @@ impl FileBytes {
         Err(Error::input(&self.path, 0, found, "a file that stays as it is; try again when nothing writes to it"))
     }
 
-    /// What `read` makes of the bytes, which may be others when it looks at them again: it must not panic then. If they have changed meanwhile, that is the error, whatever came of it.
+    /// The result of `read` on the bytes, which may change while it runs: it must not panic then. If they have changed, that is the
+    /// error, whatever the result.
     ///
     /// # Errors
     /// Those of `read` and of [`FileBytes::check_unchanged`].
@@ -83,7 +84,7 @@ impl From<Vec<u8>> for FileBytes {
 /// Opens `path` as bytes, without a copy where the system can map it.
 ///
 /// # Errors
-/// What the system says about opening, reading or mapping; a directory.
+/// Errors of the system on opening, reading or mapping; a directory.
 pub fn map_file(path: &Path) -> Result<FileBytes> {
     let failed = |e| Error::io(path, "reading", e);
     let mut file = File::open(path).map_err(failed)?;
@@ -92,11 +93,11 @@ pub fn map_file(path: &Path) -> Result<FileBytes> {
         return Err(Error::input(path, 0, "a directory", "a file"));
     }
     let path = path.to_owned();
-    // A file of length 0 cannot be mapped, and those of /proc only claim to be empty.
+    // A file of length 0 cannot be mapped, and files in /proc report length 0 whatever they contain.
     if kind.is_file() && kind.len() > 0 {
-        // SAFETY: the map is private and read-only. If the file is cut short, the handler of `Guard` puts zeros in the place of what is
-        // gone; that nobody else writes to it cannot be had from the system, and is found out by `check_unchanged`. Everything derived
-        // from the bytes is checked when it is used.
+        // SAFETY: the map is private and read-only. If the file is truncated, the handler of `Guard` replaces the missing part by
+        // zeros; the system cannot prevent other programs from writing to it, which `check_unchanged` detects. Everything derived from
+        // the bytes is checked when it is used.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(&path, "reading", e))?;
         if let Some(guard) = Guard::new(&map) {
             let map = Map { guard, map, file, modified: kind.modified().ok() };
@@ -108,7 +109,7 @@ pub fn map_file(path: &Path) -> Result<FileBytes> {
     Ok(FileBytes { path, bytes: Bytes::Read(bytes) })
 }
 
-/// A map that the handler of SIGBUS knows.
+/// A map known to the handler of SIGBUS.
 struct Place {
     start: AtomicUsize,
     bytes: AtomicUsize,
@@ -116,7 +117,7 @@ struct Place {
     taken: AtomicBool,
 }
 
-/// Maps at a time; any more files are read instead.
+/// Maximum number of maps at a time; further files are read instead.
 static PLACES: [Place; 64] = [const {
     Place {
         start: AtomicUsize::new(0),
@@ -126,16 +127,16 @@ static PLACES: [Place; 64] = [const {
     }
 }; 64];
 
-/// What is done with a SIGBUS that is not about one of the maps.
+/// The previous action, for a SIGBUS not caused by one of the maps.
 static BEFORE: OnceLock<Option<libc::sigaction>> = OnceLock::new();
 
-/// Keeps a place for a map, as long as that lives: where the file under it ends before the map, which otherwise is SIGBUS and the end of
-/// the process, are zeros.
+/// Registers a map for as long as it lives: if the file is truncated, missing pages are zeros instead of causing SIGBUS and the end of
+/// the process.
 #[derive(Debug)]
 struct Guard(usize);
 
 impl Guard {
-    /// None if all places are taken, or the system has no such handlers.
+    /// None if all places are taken, or if the system has no such handlers.
     fn new(map: &Mmap) -> Option<Self> {
         BEFORE.get_or_init(|| install().ok()).as_ref()?;
         let index = PLACES.iter().position(|place| !place.taken.swap(true, Ordering::SeqCst))?;
@@ -160,7 +161,7 @@ impl Drop for Guard {
     }
 }
 
-/// Takes over SIGBUS; gives what was there before.
+/// Installs the handler of SIGBUS; returns the previous action.
 fn install() -> io::Result<libc::sigaction> {
     // SAFETY: all zeros is a valid `sigaction`: no flags, an empty mask, the default action.
     let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -175,12 +176,12 @@ fn install() -> io::Result<libc::sigaction> {
     }
 }
 
-/// The handler. Puts zeros in the place of the rest of the map that the fault is in, and makes a note of it. Only atomics and `mmap`,
-/// which is a plain system call: it may run at any moment, on any thread.
+/// The handler. Replaces the rest of the map from the fault on by zeros, and records it. Uses only atomics and `mmap`, a plain system
+/// call: it may run at any moment, on any thread.
 extern "C" fn on_bus(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the system gives a valid siginfo, of a memory fault.
+    // SAFETY: the system passes a valid siginfo of a memory fault.
     let at = unsafe { (*info).si_addr() } as usize;
-    // SAFETY: asks for a constant of the system.
+    // SAFETY: queries a constant of the system.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
     for place in &PLACES {
         let (start, bytes) = (place.start.load(Ordering::SeqCst), place.bytes.load(Ordering::SeqCst));
@@ -190,8 +191,8 @@ extern "C" fn on_bus(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
         let from = at / page * page;
         let rest = (start + bytes).next_multiple_of(page) - from;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-        // SAFETY: the pages belong to a map of this process that is read-only, whose owner is reading it at this moment, and stay readable;
-        // the owner unmaps all of them.
+        // SAFETY: the pages belong to a read-only map of this process that its owner is reading, and remain readable; the owner unmaps
+        // all of them.
         let zeros = unsafe { libc::mmap(from as *mut libc::c_void, rest, libc::PROT_READ, flags, -1, 0) };
         if zeros != libc::MAP_FAILED {
             place.lost.store(true, Ordering::SeqCst);
@@ -202,20 +203,20 @@ extern "C" fn on_bus(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     match before {
         Some(before) if before.sa_sigaction != libc::SIG_DFL && before.sa_sigaction != libc::SIG_IGN => {
             if before.sa_flags & libc::SA_SIGINFO != 0 {
-                // SAFETY: with this flag the action is a function of this signature.
+                // SAFETY: with this flag the action is a function with this signature.
                 let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
                     unsafe { std::mem::transmute(before.sa_sigaction) };
                 handler(signal, info, context);
             } else {
-                // SAFETY: without it, of this one.
+                // SAFETY: without it, with this one.
                 let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(before.sa_sigaction) };
                 handler(signal);
             }
         }
         _ => {
-            // SAFETY: as in `install`. The default action comes when the fault is made again.
+            // SAFETY: as in `install`. The default action follows when the fault recurs.
             let default: libc::sigaction = unsafe { std::mem::zeroed() };
-            // SAFETY: a valid struct; the old action is not asked for.
+            // SAFETY: a valid struct; the old action is not requested.
             unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
         }
     }
@@ -239,7 +240,7 @@ mod tests {
         assert!(matches!(missing, Error::Io { .. }) && missing.to_string().contains("none: reading failed"));
     }
 
-    /// A reader of a file that is cut short finds zeros and an error, not the end of the process; what is left is as it was.
+    /// When a file is truncated, its reader finds zeros and an error, and the process lives on; the remaining bytes are unchanged.
     #[test]
     fn a_file_cut_short_while_it_is_read() {
         let dir = tempfile::tempdir().unwrap();
@@ -251,7 +252,7 @@ mod tests {
             file.check_unchanged().unwrap();
             File::options().write(true).open(&path).unwrap().set_len(left).unwrap();
             let left = left as usize;
-            // Many threads meet the same fault.
+            // Many threads encounter the same fault.
             std::thread::scope(|threads| {
                 for _ in 0..4 {
                     threads.spawn(|| {
@@ -267,7 +268,7 @@ mod tests {
                 assert!(error.to_string().contains(&expected) && error.exit_code() == 3, "{error}");
             }
             drop(file);
-            // Its place is free again, and the next map is not taken for lost.
+            // Its place is free again, and the next map is not considered lost.
             map_file(&path).unwrap().check_unchanged().unwrap();
         }
     }
@@ -278,7 +279,7 @@ mod tests {
         let path = dir.path().join("a");
         std::fs::write(&path, "two\nlines\n").unwrap();
         let file = map_file(&path).unwrap();
-        // One that only grows is as it was.
+        // A file that only grows counts as unchanged.
         std::io::Write::write_all(&mut File::options().append(true).open(&path).unwrap(), b"three\n").unwrap();
         file.check_unchanged().unwrap();
         let other = File::options().write(true).open(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Memory: aligned buffers, and the room that they are made in, which can be counted before.
+//! Memory: aligned buffers, and the [`Room`] they are allocated in, which can count them in advance.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 const LINE: usize = 64;
 const HUGE_PAGE: usize = 2 << 20;
 
-/// A buffer of zeros to begin with, that begins on a cache line; a large one lies on huge pages where the system has them.
+/// A buffer initialised with zeros and aligned to a cache line; a large one uses huge pages where the system has them.
 pub struct Buffer<R> {
     data: NonNull<R>,
     len: usize,
@@ -52,7 +52,7 @@ impl<R> Drop for Buffer<R> {
 impl<R> Deref for Buffer<R> {
     type Target = [R];
     fn deref(&self) -> &[R] {
-        // SAFETY: `len` elements, zeroed at least, which any number may be.
+        // SAFETY: `len` elements, initialised with zeros, valid for every type of number.
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }
 }
@@ -72,26 +72,26 @@ impl<R: Copy + Default> Clone for Buffer<R> {
     }
 }
 
-/// Where working memory is made. What takes a room to make its buffers can be counted before: the same code runs, and makes nothing.
+/// Where working memory is allocated. Allocations made through a room can be counted in advance: the same code runs, without allocating.
 pub struct Room {
     counts: bool,
     bytes: usize,
 }
 
 impl Room {
-    /// Makes memory.
+    /// Allocates memory.
     pub fn make<T>(make: impl FnOnce(&mut Room) -> T) -> T {
         make(&mut Room { counts: false, bytes: 0 })
     }
 
-    /// Bytes of the buffers that `make` would make.
+    /// Number of bytes that `make` would allocate.
     pub fn count<T>(make: impl FnOnce(&mut Room) -> T) -> usize {
         let mut room = Room { counts: true, bytes: 0 };
         make(&mut room);
         room.bytes
     }
 
-    /// Whether it counts only, and what is made in it is empty.
+    /// Whether it only counts, so that everything made in it is empty.
     pub fn counts(&self) -> bool {
         self.counts
     }
@@ -106,12 +106,12 @@ impl Room {
         Buffer::zeros(self.take::<R>(len))
     }
 
-    /// A vector with room for `len` elements.
+    /// An empty vector with capacity for `len` elements.
     pub fn vec<T>(&mut self, len: usize) -> Vec<T> {
         Vec::with_capacity(self.take::<T>(len))
     }
 
-    /// `count` things that take the same memory.
+    /// `count` things of equal memory.
     pub fn many<T>(&mut self, count: usize, mut make: impl FnMut(&mut Room) -> T) -> Vec<T> {
         if self.counts {
             let one = Room::count(make);

@@ -1,4 +1,4 @@
-//! What is asked of the operating system and the processor: files, memory, signals, rounding. Beside `kernels/` and `blas/` the only
+//! The interface to the operating system and the processor: files, memory, signals, rounding. Besides `kernels/` and `blas/` the only
 //! place with `unsafe`.
 
 pub mod cpu;

@@ -94,12 +94,12 @@ pub struct Columns {
     /// Whether a comma is the decimal point.
     #[serde(default)]
     decimal_comma: bool,
-    /// Whether the first row is a header, if an option said so.
+    /// Whether the first row is a header, if set by an option.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     header: Option<bool>,
 }
 
-/// How missing numbers were handled before it was saved with the model.
+/// How missing numbers were handled before this was saved with the model.
 fn before_missing() -> Missing {
     Missing::Fail
 }
@@ -110,8 +110,8 @@ impl Columns {
         self.features.len()
     }
 
-    /// Reads a file that has these columns too; classes other than those in `names` are numbered after them. The
-    /// numbers of the table are scaled.
+    /// Reads a file that also has these columns; classes other than those in `names` are numbered after them. The numbers of the table
+    /// are scaled.
     pub fn read(&self, path: &Path, names: &[String], inputs: &Inputs) -> Result<Table> {
         let reading = Reading::Like { features: &self.features, label: &self.label, names, base: &self.mean };
         let Columns { decimal_comma, missing, header, .. } = *self;
@@ -161,20 +161,20 @@ impl Columns {
     }
 }
 
-/// How well a classifier does on the rows of a file.
+/// The evaluation of a classifier on the rows of a file.
 pub struct Evaluation {
     /// Names of the classes, those that the classifier knows first.
     classes: Vec<String>,
     /// Indexed by true class and predicted class.
     counts: Vec<Vec<u64>>,
-    /// The sum of −ln of the probability of the true class, in nats …
+    /// The sum of −ln of the probability of the true class, in nats, over the rows whose class is known.
     loss: f64,
-    /// … over the rows whose class is known.
+    /// Number of rows whose class is known.
     known: u64,
 }
 
 impl Evaluation {
-    /// Without any rows yet, for these classes.
+    /// Creates an evaluation without rows for these classes.
     pub fn new(classes: &[String]) -> Self {
         let counts = vec![vec![0; classes.len()]; classes.len()];
         Evaluation { classes: classes.to_vec(), counts, loss: 0.0, known: 0 }

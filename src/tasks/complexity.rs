@@ -155,11 +155,11 @@ struct Judged {
 /// The theory's formula, fitted to all points of the full softmax: coefficients in nanoseconds.
 #[derive(Serialize)]
 struct Model {
-    /// Of |V| D_h.
+    /// Coefficient of |V| D_h.
     output: Estimate,
-    /// Of τ/stride D_h².
+    /// Coefficient of τ/stride D_h².
     recurrent: Estimate,
-    /// Of a token.
+    /// Time per token.
     token: Estimate,
     points: usize,
     /// The root of the mean squared relative error.
@@ -318,7 +318,7 @@ impl fmt::Display for Report {
         let Some(Model { output, recurrent, token, points, error }) = &self.model else { return Ok(()) };
         writeln!(out, "\nt = a |V| D_h + b tau/stride D_h^2 + c, in ns per token, {points} points:")?;
         for (name, Estimate { value, low, high }) in [("a", output), ("b", recurrent), ("c", token)] {
-            // Each of these is three products, forward and backward, of two operations.
+            // Each of these terms is three products, forward and backward, of two operations per element.
             let speed =
                 if name == "c" { String::new() } else { format!("  which corresponds to {:.0} GFLOP/s", 6.0 / value) };
             writeln!(out, "  {name} = {value:.4} ({low:.4} … {high:.4}){speed}")?;
@@ -353,7 +353,7 @@ fn draw(
 mod tests {
     use super::*;
 
-    /// Points of all sweeps, as `time` says, at the sizes that the benchmark has.
+    /// Points of all sweeps, with times from `time`, at the sizes of the benchmark.
     fn points(time: impl Fn(&Point) -> f64) -> Vec<Point> {
         let of = |sweep: &str, [v, d, h, tau, stride]: [f64; 5]| {
             let mut point = Point { sweep: sweep.into(), v, d, h, tau, stride, time: 0.0 };

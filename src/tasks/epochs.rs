@@ -1,4 +1,4 @@
-//! Epochs over examples, each in its own order.
+//! Epochs over examples, each in a different order.
 
 use crate::rng::{Purpose, Stream};
 use rand::RngExt;

@@ -1,8 +1,8 @@
 //! Export of language models to PyTorch, and import from it.
 //!
-//! PyTorch's weights are ours transposed, its blocks in another order ([`Torch`]). Its GRU has the gates in the order r, z, n with
-//! 1 − z in the place of z, so that the weights and biases of z are negated (σ(−a) = 1 − σ(a)); the bias of q = h₋U_q + b_q is the
-//! third part of `bias_hh`.
+//! PyTorch's weights are ours transposed, with blocks in another order ([`Torch`]). Its GRU has the gates in the order r, z, n, with 1
+//! − z in place of z, so that the weights and biases of z are negated (σ(−a) = 1 − σ(a)); the bias of q = h₋U_q + b_q is the third part
+//! of `bias_hh`.
 
 use super::language_model::Trained;
 use super::saved::{CONFIG, Saved, VOCABULARY};
@@ -63,8 +63,8 @@ fn tensors_of(config: &Config, check: impl Fn(&str, &[usize]) -> Result<()>) -> 
     Ok(names.into_iter().map(|(name, shape)| Named { data: vec![0.0; shape.iter().product()], name, shape }).collect())
 }
 
-/// Calls `f` with the places of equal elements, PyTorch's [rows, columns] and ours [columns, `blocks`], and the sign between them.
-/// `places`: where its blocks of H rows are in ours, and their signs.
+/// Calls `f` with the positions of equal elements, in PyTorch's [rows, columns] and in ours [columns, `blocks`], and the sign between
+/// them. `places`: the positions of its blocks of H rows in ours, and their signs.
 fn transposed(
     units: usize,
     columns: usize,
@@ -82,14 +82,15 @@ fn transposed(
     }
 }
 
-/// The blocks of ours that weight_ih and bias_ih go to, with their signs; and those of weight_hh and bias_hh. Ours has one bias for both.
+/// The blocks of ours that correspond to weight_ih and bias_ih, with their signs; and those of weight_hh and bias_hh. Ours has one bias
+/// for both.
 fn places(torch: Torch) -> [impl Iterator<Item = (usize, f32)> + Clone; 2] {
     [false, true].map(|of_state| {
         torch.rows.iter().map(move |&(input, recurrent, sign)| (if of_state { recurrent } else { input }, sign))
     })
 }
 
-/// Calls `f` with the places of the biases: 0 for bias_ih and 1 for bias_hh, the place there, that in ours, and the sign.
+/// Calls `f` with the positions of the biases: 0 for bias_ih or 1 for bias_hh, the position there, the position in ours, and the sign.
 fn biases(units: usize, torch: Torch, mut f: impl FnMut(usize, usize, usize, f32)) {
     for (which, places) in places(torch).into_iter().enumerate() {
         for (block, (place, sign)) in places.enumerate() {
@@ -98,17 +99,17 @@ fn biases(units: usize, torch: Torch, mut f: impl FnMut(usize, usize, usize, f32
     }
 }
 
-/// The blocks of a model that PyTorch has.
+/// The blocks of a model that PyTorch supports.
 fn columns(config: &Config) -> &'static Columns {
     config.cell.stacked().expect("others are refused").columns()
 }
 
-/// PyTorch's modules of recurrent layers with their blocks of rows, and the cells that they are.
+/// PyTorch's modules of recurrent layers with their blocks of rows, and the corresponding cells.
 fn modules() -> impl Iterator<Item = (Torch, Kind)> {
     Kind::ALL.into_iter().filter_map(|kind| Some((Cell::from(kind).stacked()?.columns().torch, kind)))
 }
 
-/// The names of all, as "nn.RNN or nn.GRU".
+/// The names of all modules, such as "nn.RNN or nn.GRU".
 fn names_of_modules(name: impl Fn(Torch) -> String) -> String {
     let names: Vec<String> = modules().map(|(torch, _)| name(torch)).collect();
     let (last, others) = names.split_last().expect("there are cells");
@@ -139,7 +140,7 @@ fn to_pytorch(model: &LanguageModel, w: &Arena<f32>) -> Vec<Named> {
         let [of_input, of_state] = places(columns.torch);
         transposed(units, ih.shape[1], &columns.input, of_input, |i, j, sign| ih.data[i] = sign * factor * input[j]);
         transposed(units, units, &columns.recurrent, of_state, |i, j, sign| hh.data[i] = sign * recurrent[j]);
-        // The first part of a sum gets all of it.
+        // Of two biases that are added, the first gets the whole value.
         let mut rest = bias.to_vec();
         biases(units, columns.torch, |which, i, j, sign| {
             [&mut *bih, &mut *bhh][which].data[i] = sign * take(&mut rest[j])
@@ -218,8 +219,7 @@ pub struct Source<'a> {
     pub activation: Option<Activation>,
 }
 
-/// Makes a model directory `out` from PyTorch weights, replacing an existing one if `force`; returns the number of its
-/// parameters.
+/// Creates a model directory `out` from PyTorch weights, replacing an existing one if `force`; returns the number of its parameters.
 pub fn import(source: &Source, out: &Path, force: bool, inputs: &Inputs) -> Result<usize> {
     Writer::check_free(out, force)?;
     let vocabulary = Vocabulary::read(source.words)?;
@@ -341,7 +341,7 @@ struct Theirs {
 }
 
 impl Theirs {
-    /// An error if two tensors map to the same one of ours.
+    /// Returns an error if two tensors map to the same one of ours.
     fn of(header: &Header, path: &Path) -> Result<Self> {
         let mut names = BTreeMap::new();
         for (name, shape) in header.shapes() {
@@ -354,12 +354,12 @@ impl Theirs {
         Ok(Theirs { names })
     }
 
-    /// Their name and the shape of the tensor that we call `name`.
+    /// The name in the file and the shape of the tensor that we call `name`.
     fn find(&self, name: &str) -> Option<(&str, &[usize])> {
         self.names.get(name).map(|(name, shape)| (name.as_str(), shape.as_slice()))
     }
 
-    /// An error if that tensor has another shape, or is a matrix of the recurrent layers and missing.
+    /// Returns an error if that tensor has another shape, or is missing and a matrix of the recurrent layers.
     fn check(&self, name: &str, expected: &[usize], path: &Path) -> Result<()> {
         let found = match self.find(name) {
             Some((_, shape)) if shape == expected => return Ok(()),
@@ -388,7 +388,7 @@ fn our_name(name: &str) -> String {
     const OUTPUTS: [&str; 11] =
         ["output", "decoder", "out", "fc", "fc_out", "linear", "head", "lm_head", "proj", "output_layer", "classifier"];
     let mut rest = name;
-    // Of DataParallel and DistributedDataParallel, torch.compile, Lightning.
+    // Prefixes of DataParallel and DistributedDataParallel, torch.compile, Lightning.
     while let Some(inner) = ["module.", "_orig_mod.", "model."].iter().find_map(|prefix| rest.strip_prefix(prefix)) {
         rest = inner;
     }
@@ -403,12 +403,12 @@ fn our_name(name: &str) -> String {
     }
 }
 
-/// Recognises files written by torch.save, and gives the command that converts them to a safetensors file.
+/// Recognises files written by torch.save, and returns the command that converts them to a safetensors file.
 fn refuse_pickles(file: &mut File, path: &Path) -> Result<()> {
     let mut start = Vec::new();
     let read = file.take(512).read_to_end(&mut start).and_then(|_| file.rewind());
     read.map_err(|e| Error::io(path, "reading", e))?;
-    // A zip archive of which the first entry is data.pkl or beside it; before PyTorch 1.6 a bare pickle of protocol 2.
+    // A zip archive whose first entry is data.pkl or next to it; before PyTorch 1.6 a bare pickle of protocol 2.
     let archive = start.starts_with(b"PK\x03\x04");
     if !archive && !start.starts_with(b"\x80\x02") {
         return Ok(());
@@ -438,7 +438,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// What is written is read, of any sizes.
+        /// What is written is read back, for any sizes.
         #[test]
         fn any_model_goes_there_and_back(
             (words, hidden, layers) in (3usize..9, 1usize..7, 1usize..4),
@@ -474,7 +474,7 @@ mod tests {
             of_pytorch(&model, &mut again, &to_pytorch(&model, &w));
             assert_eq!(again.all(), w.all(), "{cell:?}");
 
-            // A model that multiplies at test time gives the same probabilities when it does not, with the exported weights.
+            // A model that scales at test time gives the same probabilities without scaling, with the exported weights.
             let config = Config { tie: false, embed: 4, ..config };
             let model = LanguageModel::new(Config { at_test: 0.5, ..config.clone() });
             let plain = LanguageModel::new(config);

@@ -8,8 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// Writes a line with the number of words and the width of their vectors, then each word and its vector. Special tokens
-/// are left out.
+/// Writes a line with the number of words and the width of their vectors, then each word and its vector. Special tokens are omitted.
 pub fn export(vectors: &Points, path: &Path, inputs: &Inputs) -> Result<()> {
     let width = vectors.width();
     let kept = |word: &str| !matches!(word, "<unk>" | "<eos>" | "<s>" | "</s>") && !word.contains(' ');

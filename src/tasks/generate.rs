@@ -34,7 +34,7 @@ impl Default for Draws {
 pub struct Sentence {
     /// The prompt and what follows.
     pub text: String,
-    /// Words generated.
+    /// Number of words generated.
     pub words: usize,
     /// Whether it is complete.
     pub ended: bool,
@@ -43,7 +43,7 @@ pub struct Sentence {
     pub unknown: Vec<String>,
 }
 
-/// Generates sentences, one after the other.
+/// Generates sentences, one after another.
 pub struct Generator<'a> {
     trained: &'a Trained,
     space: Space<f32>,
@@ -55,7 +55,7 @@ pub struct Generator<'a> {
 
 /// Words whose scores are computed together when not all are needed.
 const BLOCK: usize = 512;
-/// Draws until one falls on a word, where the words' probabilities sum to less than 1.
+/// Maximum number of draws for one word, if the words' probabilities sum to less than 1.
 const TRIES: usize = 100;
 
 impl<'a> Generator<'a> {
@@ -81,7 +81,7 @@ impl<'a> Generator<'a> {
         self.space.reset();
         let mut prompt: Vec<&str> = prompt.split_ascii_whitespace().collect();
         if vocabulary.strips_marks() {
-            // Nothing would follow a sentence marker at its end.
+            // Nothing would follow a sentence marker at the end of the prompt.
             prompt = Marks::stripped(&prompt).to_vec();
         }
         let mut text = prompt.join(" ");
@@ -120,9 +120,9 @@ impl<'a> Generator<'a> {
         Sentence { text, words, ended, unknown }
     }
 
-    /// Samples a word by e^(o − ln Z): goes down the vocabulary, frequent words first, until the accumulated
-    /// probability reaches a random number. If the total is below 1 the number may lie beyond it, and another is drawn;
-    /// mass beyond 1 is never reached.
+    /// Samples a word by e^(o − ln Z): goes through the vocabulary, frequent words first, until the cumulative probability reaches a
+    /// random number. If the total is below 1 the number may lie beyond it, and another is drawn; probability beyond a total of 1 is
+    /// never reached.
     fn walk(&mut self, ln_z: f64, options: &Draws, random: &mut Stream) -> u32 {
         let Trained { model, w, vocabulary } = self.trained;
         for _ in 0..TRIES {

@@ -123,7 +123,7 @@ impl clap::ValueEnum for Example {
     }
 }
 
-/// A graph built by the library.
+/// Unwraps a graph built by the library, which contains no mistake.
 fn right(graph: std::result::Result<ModelGraph, crate::graph::Error>) -> Graph {
     graph.expect("the models' own graphs have shapes that fit").graph
 }

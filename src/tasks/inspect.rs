@@ -38,9 +38,9 @@ pub struct Report {
 /// The reports of a run.
 #[derive(Serialize)]
 pub struct Training {
-    /// When, in epochs.
+    /// The time of each report, in epochs.
     pub epochs: Vec<f64>,
-    /// A norm for each report, the mean since the one before.
+    /// One norm per report: the mean since the previous one.
     pub norms: BTreeMap<String, Vec<f64>>,
 }
 
@@ -58,11 +58,11 @@ pub struct TensorReport {
     pub name: String,
     /// Rows and columns.
     pub shape: [usize; 2],
-    /// The square root of the sum of its squares.
+    /// The square root of the sum of its squared elements.
     pub norm: f64,
     /// The square root of their mean.
     pub root_mean_square: f64,
-    /// The largest of its absolute values.
+    /// The largest absolute value.
     pub largest: f64,
     /// Singular values of each square block of a state-to-state matrix, in descending order; with a BLAS feature.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -160,7 +160,7 @@ fn weights(w: &Arena<f32>) -> Report {
     Report { parameters: layout.parameters(), tensors: tensors.collect(), gradient: None, gates: None, training: None }
 }
 
-/// Of each square block of a state-to-state matrix.
+/// The singular values of each square block of a state-to-state matrix.
 #[cfg(feature = "linked-blas")]
 fn singular_values(tensor: &crate::params::Tensor, x: ndarray::ArrayView2<f32>) -> Vec<Vec<f32>> {
     use ndarray_linalg::SVD;

@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Words with their vectors.
 pub struct Lexicon {
-    /// The words; those of the vector file in its order.
+    /// The words; those of the vector file are in its order.
     pub words: WordIndex,
     vectors: Vectors,
 }
@@ -29,8 +29,8 @@ impl Lexicon {
         Ok(Lexicon { words: WordIndex::listed(vectors.words()), vectors })
     }
 
-    /// Peak memory in addition to the vectors and to what was allocated before, when weights of `layout` are filled
-    /// from the vectors, which are then freed before the rest of `training` bytes is allocated.
+    /// Peak memory in addition to the vectors and to what was allocated before, if weights in `layout` are filled from the vectors,
+    /// which are then freed before the rest of the `training` bytes is allocated.
     pub fn beside(&self, layout: &Layout, training: usize) -> usize {
         let own = self.words.words().len() * self.width() * size_of::<f32>();
         (layout.len() * size_of::<f32>()).max(training.saturating_sub(own))
@@ -52,11 +52,11 @@ impl Lexicon {
     }
 }
 
-/// Examples that are left out because a word has no vector.
+/// Examples that are omitted because a word has no vector.
 #[derive(Default)]
 pub struct LeftOut<'a> {
     count: usize,
-    /// Line and word of the first.
+    /// Line and word of the first one.
     first: Option<(usize, &'a str)>,
 }
 
@@ -70,7 +70,7 @@ impl<'a> LeftOut<'a> {
     /// Warns about them; `what` and `all` describe the examples of the file at `path`.
     ///
     /// # Errors
-    /// All examples are left out.
+    /// All examples are omitted.
     pub fn tell(&self, path: &Path, what: &str, all: usize, inputs: &Inputs) -> Result<()> {
         let (count, Some((line, word))) = (self.count, self.first) else {
             return Ok(());
@@ -92,7 +92,7 @@ pub fn read_words(checkpoint: &mut Checkpoint) -> Result<WordIndex> {
     WordIndex::parse(&path, &text)
 }
 
-/// An error if the sizes in a checkpoint's configuration are invalid, or, as `fits` says, inconsistent with its other files.
+/// Returns an error if the sizes in a checkpoint's configuration are invalid or, according to `fits`, inconsistent with its other files.
 pub fn check_sizes(checkpoint: &Checkpoint, sizes: &[usize], fits: bool) -> Result<()> {
     if sizes.iter().all(|size| (1..=1 << 20).contains(size)) && fits {
         return Ok(());

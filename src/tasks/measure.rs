@@ -1,4 +1,4 @@
-//! How a model of whatever kind is measured, and what is found.
+//! Evaluation of models of any kind.
 
 use crate::error::{Error, Result};
 use crate::text::conll::{Column, Form};
@@ -8,7 +8,7 @@ use serde::Serialize;
 /// How a model is evaluated, where this differs from training.
 #[derive(Clone, Debug, Default)]
 pub struct Measuring {
-    /// Taggers: where words and tags are.
+    /// Taggers: the columns of words and tags.
     pub form: FormChoice,
     /// Models of words: columns of the words and of their label, from 1; if empty, the first suitable columns.
     pub columns: Vec<usize>,
@@ -18,14 +18,14 @@ pub struct Measuring {
     pub strip_marks: bool,
 }
 
-/// Where words and tags are in a CoNLL file; what is `None` is not chosen.
+/// The columns of words and tags in a CoNLL file; `None` if not chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FormChoice {
     /// Column of the words, from 1.
     pub words: Option<usize>,
     /// Column of the tags, from 1.
     pub tags: Option<usize>,
-    /// Tokens of the longest sentence that is not split.
+    /// Maximum number of tokens of a sentence; longer ones are split.
     pub longest: Option<usize>,
 }
 
@@ -47,7 +47,7 @@ impl FormChoice {
 
 /// The result of an evaluation.
 pub struct Measured {
-    /// All figures.
+    /// All results.
     pub json: serde_json::Value,
     /// As readable text.
     pub text: String,
@@ -56,7 +56,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// The result, and the result as text.
+    /// The result as JSON and as text.
     pub fn new(found: &impl Serialize, text: String, confusion: Option<Confusion>) -> Self {
         let json = serde_json::to_value(found).expect("a plain struct of numbers is JSON");
         Measured { json, text, confusion }

@@ -23,12 +23,11 @@ pub fn predicted_peak(bytes: usize) -> usize {
     peak().max(status("VmRSS:") + bytes + REST)
 }
 
-/// Bytes of the weights of `layout`, of gradients and of `rule`'s states for those that are `trained`, and of saving
-/// them or of an evaluation that temporarily takes `evaluation` bytes, whichever is larger. A step touches up to `rows`
-/// rows of a table.
+/// Bytes of the weights in `layout`, of gradients and states of `rule` for those in `trained`, and of saving them or of an evaluation
+/// that temporarily takes `evaluation` bytes, whichever is larger. A step touches up to `rows` rows of a table.
 pub fn learning_bytes(layout: &Layout, trained: &Layout, rule: Rule, rows: usize, evaluation: usize) -> usize {
     let bytes = |all: &Layout, trained: &Layout| all.len() * size_of::<f32>() + Optimizer::<f32>::bytes(rule, trained);
-    // What a checkpoint copies when it is taken.
+    // What a checkpoint copies when it begins.
     let dense = |of: &Layout| of.resized(|t| if t.role.by_rows() { (0, t.columns) } else { (t.rows, t.columns) });
     let (all, copied) = (bytes(layout, trained), bytes(&dense(layout), &dense(trained)));
     all + Gradients::<f32>::bytes(trained, rows) + Saver::bytes(copied, all - copied).max(evaluation)
@@ -99,7 +98,7 @@ pub fn check(
     Ok(())
 }
 
-/// The same for work whose only adjustable size is the number of threads, of which `bytes` is a function.
+/// The same for work whose only adjustable size is the number of threads, on which `bytes` depends.
 pub fn check_threads(work: &str, bytes: impl Fn(usize) -> usize, inputs: &Inputs) -> Result<()> {
     let threads = pool::threads();
     let fits = |room: usize| {
@@ -109,7 +108,7 @@ pub fn check_threads(work: &str, bytes: impl Fn(usize) -> usize, inputs: &Inputs
     check(work, predicted_peak(bytes(threads)), fits, inputs)
 }
 
-/// The largest number from 1 to below `limit` that fits, if larger ones need more.
+/// The largest number from 1 to below `limit` that fits, given that larger ones need more.
 pub fn largest(limit: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
     let (mut fitting, mut too_large) = (0, limit);
     while fitting + 1 < too_large {
@@ -142,7 +141,7 @@ fn group() -> Option<usize> {
     limits.flatten().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok()).min()
 }
 
-/// The memory that a limit on address space (`ulimit -v`, `ulimit -d`) leaves: it also counts unused addresses.
+/// The memory left by a limit on address space (`ulimit -v`, `ulimit -d`), which also counts unused addresses.
 fn limit_of(name: &str) -> Option<usize> {
     let text = fs::read_to_string("/proc/self/limits").ok()?;
     let soft =

@@ -30,7 +30,7 @@ pub trait Model: Send + Sync {
     /// Its words and their vectors, if it has any.
     fn vectors(&self) -> Option<Points<'_>>;
 
-    /// The same as points for nearest-neighbour search.
+    /// The same, as points for nearest-neighbour search.
     fn places(&self) -> Option<Points<'_>> {
         self.vectors()
     }

@@ -10,7 +10,7 @@ pub struct Points<'a> {
     pub words: Vec<&'a str>,
     /// Their vectors: \[words, width\].
     pub table: Cow<'a, [f32]>,
-    /// An index that finds words in other forms too; without it, only exact matches are found.
+    /// An index that also finds words in other forms; without it, only exact matches are found.
     pub index: Option<&'a WordIndex>,
     /// Whether neighbours are by distance, rather than by cosine similarity.
     pub by_distance: bool,

@@ -1,4 +1,4 @@
-//! `--profile`: where the time of a training run went, as a table, as JSON, and as a trace.
+//! `--profile`: where the time of a training run was spent, as a table, as JSON, and as a trace.
 
 use super::speed::measure;
 use crate::blas::{Backend, Precision};
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Duration of the reference measurement of large matrix products.
 const LIMIT: Duration = Duration::from_millis(300);
 
-/// Where the time went.
+/// Where the time was spent.
 #[derive(Serialize)]
 pub struct Profiled {
     seconds: f64,
@@ -42,8 +42,8 @@ struct Row {
     busy: Option<f64>,
 }
 
-/// Runs `work`; with `--profile` reports where its time went, compared with the speed of products of the given
-/// precision, and writes a trace if a file is given.
+/// Runs `work`; with `--profile` reports where its time was spent, compared with the speed of products of the given precision, and
+/// writes a trace if a file is given.
 pub fn during<T>(
     option: Option<&Option<PathBuf>>,
     precision: Precision,

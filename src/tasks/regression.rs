@@ -5,18 +5,18 @@
 pub struct Estimate {
     /// The estimate.
     pub value: f64,
-    /// The lower end of the interval …
+    /// The lower end of the interval.
     pub low: f64,
-    /// … and its upper end.
+    /// The upper end of the interval.
     pub high: f64,
 }
 
-/// The coefficients of `rows` · x ≈ `y` of least squared error, each with Student's confidence interval; `None` if
-/// there are not more rows than coefficients, or the rows are linearly dependent.
+/// The least-squares coefficients of `rows` · x ≈ `y`, each with Student's confidence interval; `None` if there are not more rows than
+/// coefficients, or if the rows are linearly dependent.
 pub fn least_squares<const K: usize>(rows: &[[f64; K]], y: &[f64]) -> Option<[Estimate; K]> {
     assert_eq!(rows.len(), y.len());
     let freedom = rows.len().checked_sub(K).filter(|&n| n > 0)?;
-    // Columns are normalised, as sizes have very different magnitudes.
+    // Columns are normalised, since sizes have very different magnitudes.
     let scale: [f64; K] = std::array::from_fn(|j| rows.iter().map(|row| row[j] * row[j]).sum::<f64>().sqrt());
     let normal: [[f64; K]; K] = std::array::from_fn(|i| {
         std::array::from_fn(|j| rows.iter().map(|row| row[i] / scale[i] * row[j] / scale[j]).sum())

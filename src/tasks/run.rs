@@ -171,7 +171,7 @@ impl<'a> Run<'a> {
         Needs { hidden, embed, batch, rule }.check(bytes, &mut self.progress, self.inputs)
     }
 
-    /// Records a size determined by the run in its saved options, if options are saved.
+    /// Records a size determined by the run in its saved options, if there are any.
     pub fn note(&mut self, option: &str, value: usize) {
         if !self.plan.options.is_empty() {
             self.plan.options.insert(option.into(), toml::Value::Integer(value as i64));
@@ -267,8 +267,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// An error that names the option if data of the run to resume is no longer where it was. Reports if it comes from a
-/// pipe, which is easily forgotten.
+/// Returns an error that names the option if data of the run to resume is no longer where it was. Reports if it comes from a pipe,
+/// which is easily forgotten.
 fn check_there(&(option, path): &DataFile, progress: &mut Progress) -> Result<()> {
     let Some(path) = path.filter(|path| !is_standard_input(path)) else { return Ok(()) };
     match std::fs::metadata(path) {
@@ -344,27 +344,27 @@ pub fn quoted(path: &Path) -> String {
 /// The summary of a run.
 #[derive(Serialize)]
 pub struct Summary {
-    /// The model's parameters.
+    /// Number of parameters.
     pub parameters: usize,
     /// Size of the vocabulary, for a model that builds it from the training text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<usize>,
-    /// Passes over the data.
+    /// Number of passes over the data.
     pub epochs: f64,
-    /// Optimizer steps.
+    /// Number of optimizer steps.
     pub steps: u64,
-    /// Examples learned from.
+    /// Number of examples trained on.
     pub examples: u64,
     /// The unit that examples are counted in.
     pub unit: &'static str,
-    /// Time taken.
+    /// Time taken in seconds.
     pub seconds: f64,
-    /// Speed.
+    /// Examples/s.
     pub examples_per_second: f64,
-    /// The measure on the validation data …
+    /// The measure on the validation data.
     #[serde(skip)]
     pub measure: Measure,
-    /// … and the best result.
+    /// The best result on the validation data.
     pub best_valid: Option<Score>,
     /// The step of the best result.
     pub best_step: Option<u64>,
@@ -374,7 +374,7 @@ pub struct Summary {
     /// The results of the best tagger on the test data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<Report>,
-    /// Peak memory of the process.
+    /// Peak memory of the process in MB.
     pub peak_memory_mb: f64,
     /// The profile, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -21,7 +21,7 @@ pub const VOCABULARY: &str = "vocab.txt";
 /// The file of a checkpoint that contains the options it was trained with, for `--config`.
 pub const OPTIONS: &str = "options.toml";
 
-/// `config.json`
+/// The contents of `config.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Saved {
@@ -29,9 +29,9 @@ pub enum Saved {
     LanguageModel(language_model::Config),
     /// A tagger.
     Ner(NerConfig),
-    /// A Siamese net.
+    /// A Siamese network.
     Siamese(SiameseConfig),
-    /// A pseudo-Siamese net.
+    /// A pseudo-Siamese network.
     PseudoSiamese(PseudoSiameseConfig),
     /// A softmax classifier.
     Softmax(SoftmaxConfig),
@@ -41,9 +41,9 @@ pub enum Saved {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NerConfig {
-    /// The net.
+    /// The network.
     pub net: crate::models::ner::Config,
-    /// The labels that it chooses from.
+    /// The labels to choose from.
     pub labels: Labels,
     /// Whether the case of words is ignored.
     pub lowercase: bool,
@@ -51,7 +51,7 @@ pub struct NerConfig {
     pub caps: bool,
     /// Whether suffixes are features.
     pub suffix: bool,
-    /// Where words and tags were in the training text.
+    /// The form of the training text.
     #[serde(default, skip_serializing_if = "is_default")]
     pub form: Form,
 }
@@ -64,9 +64,9 @@ fn is_default(form: &Form) -> bool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SiameseConfig {
-    /// The net.
+    /// The network.
     pub net: crate::models::siamese::Config,
-    /// What the labels of its training pairs mean.
+    /// The meaning of the labels of its training pairs.
     pub grades: Grades,
 }
 
@@ -74,9 +74,9 @@ pub struct SiameseConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PseudoSiameseConfig {
-    /// The net.
+    /// The network.
     pub net: crate::models::pseudo_siamese::Config,
-    /// The labels that it chooses from, sorted.
+    /// The labels to choose from, sorted.
     pub labels: Vec<String>,
     /// The columns of its CSV file, if its inputs are not words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,7 +103,7 @@ impl Saved {
             .map_err(|error| Error::model(&path, format!("is not a model's configuration: {error}")))
     }
 
-    /// As the bytes of [`CONFIG`].
+    /// The contents of [`CONFIG`].
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).expect("a plain struct is JSON")
     }
@@ -132,7 +132,7 @@ impl Saved {
         matches!(self, Saved::Siamese(_)) || matches!(self, Saved::PseudoSiamese(config) if config.columns.is_none())
     }
 
-    /// The name of the command that trains such a model, behind `train`.
+    /// The subcommand of `train` for such a model.
     pub fn verb(&self) -> &'static str {
         match self {
             Saved::LanguageModel(_) => "lm",
@@ -143,7 +143,7 @@ impl Saved {
         }
     }
 
-    /// What the model is called.
+    /// The name of this kind of model.
     pub fn kind(&self) -> &'static str {
         match self {
             Saved::LanguageModel(_) => "language model",
@@ -164,13 +164,13 @@ pub fn open(dir: &Path) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// An error unless `fits`: whether the sizes in a checkpoint's configuration are consistent.
+/// Returns an error unless `fits`: whether the sizes in a checkpoint's configuration are consistent.
 pub fn check_fit(checkpoint: &Checkpoint, fits: bool) -> Result<()> {
     let wrong = || Error::model(checkpoint.path().join(CONFIG), "has inconsistent sizes");
     fits.then_some(()).ok_or_else(wrong)
 }
 
-/// The weights of a checkpoint, in `layout`. Nothing is allocated before its file is known to contain as many.
+/// Reads the weights of a checkpoint, in `layout`. Nothing is allocated before its file is known to contain as many.
 pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<Arena<f32>> {
     let shapes = checkpoint.shapes(MODEL)?;
     let held: usize = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();

@@ -1,4 +1,4 @@
-//! Log-probabilities of lines: for rescoring the hypotheses of another program.
+//! Log-probabilities of lines: for rescoring n-best lists.
 
 use super::language_model::Trained;
 use super::language_model::evaluate::{LANES, STEPS};
@@ -40,7 +40,7 @@ impl Scorer<'_> {
     /// the others move to memory for half as many lanes, so that a single long line costs no more than it would alone.
     fn score(&mut self, lines: &[&[u32]]) -> Vec<f64> {
         let mut scores = vec![0.0; lines.len()];
-        // Of several sizes, that of 2^size lanes.
+        // The size that has this many lanes, or the next larger one.
         let size_for = |lanes: usize| lanes.next_power_of_two().ilog2() as usize;
         let mut size = size_for(lines.len());
         self.space(size).reset();
@@ -76,7 +76,7 @@ impl Scorer<'_> {
         })
     }
 
-    /// Reads the words of `lines` from position `at`; their log-probabilities go to `out`, step by step.
+    /// Reads `steps` words of `lines` from position `at`, and writes their log-probabilities to `out`, step by step.
     fn read(&mut self, lines: &[&[u32]], at: usize, steps: usize, size: usize) {
         let Trained { model, w, vocabulary } = self.trained;
         let (lanes, eos) = (1 << size, vocabulary.eos());

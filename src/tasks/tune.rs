@@ -32,9 +32,9 @@ pub struct Tuned {
     pub layers: usize,
     /// BPTT length.
     pub tau: usize,
-    /// Lanes.
+    /// Lanes: parallel streams of the text.
     pub batch: usize,
-    /// Samples, of a sampled softmax.
+    /// Number of samples of a sampled softmax.
     pub samples: Option<usize>,
     /// Precision of the operands of products.
     pub precision: Precision,
@@ -45,7 +45,7 @@ pub struct Tuned {
 /// A setting must be faster by this factor to be chosen.
 const GAIN: f64 = 1.015;
 
-/// Alternating measurements when two settings are compared.
+/// Number of alternating measurements when two settings are compared.
 const TURNS: usize = 7;
 
 /// A setting: number of threads and block sizes.
@@ -55,11 +55,11 @@ struct Choice {
     sizes: Sizes,
 }
 
-/// A setting that was compared with the best before it.
+/// A setting that was compared with the previous best.
 #[derive(Serialize)]
 struct Tried {
     choice: Choice,
-    /// Its speed relative to the best before.
+    /// Its speed relative to the previous best.
     gain: f64,
     taken: bool,
 }
@@ -95,7 +95,7 @@ impl Tuned {
         }
     }
 
-    /// Optimises one size after the other: threads first, as the others depend on them.
+    /// Optimises one setting after another: threads first, since the others depend on them.
     pub fn search(&self) -> Result<Report> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let default = Choice { threads: cores, sizes: Sizes::default() };

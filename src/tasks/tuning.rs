@@ -33,7 +33,7 @@ pub struct Subject {
     pub layers: usize,
     /// τ
     pub tau: usize,
-    /// Lanes.
+    /// Lanes: parallel streams of the text.
     pub batch: usize,
 }
 
@@ -47,9 +47,9 @@ pub struct Entry {
     pub threads: usize,
     /// Block sizes; they affect rounding.
     pub sizes: Sizes,
-    /// Speed with these settings …
+    /// Words/s with these settings.
     pub words_per_second: f64,
-    /// … and with the defaults.
+    /// Words/s with the defaults.
     pub default_words_per_second: f64,
 }
 
@@ -77,7 +77,7 @@ impl Subject {
     }
 }
 
-/// The file that `--tuning` names: `auto` is the one in the default location.
+/// The path that `--tuning` names: `auto` stands for the default location.
 pub fn place(option: &Path) -> Result<PathBuf> {
     if option.as_os_str() != "auto" {
         return Ok(option.to_owned());

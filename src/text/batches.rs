@@ -5,9 +5,8 @@ use crate::{Error, Result};
 use std::ops::Range;
 use std::path::Path;
 
-/// A corpus of N tokens as B parallel lanes of n = ⌊(N − 1) / B⌋ positions. Lane b reads tokens bn .. (b + 1)n and
-/// predicts the one after each, so its last target is the first word of the next lane. What is left over at the end,
-/// fewer than B targets, is not used.
+/// A corpus of N tokens as B parallel lanes of n = ⌊(N − 1) / B⌋ positions. Lane b reads tokens bn .. (b + 1)n and predicts the token
+/// after each, so that its last target is the first word of the next lane. The remaining targets at the end, fewer than B, are not used.
 #[derive(Clone, Copy, Debug)]
 pub struct Lanes<'a> {
     ids: &'a [u32],
@@ -16,10 +15,10 @@ pub struct Lanes<'a> {
 }
 
 impl<'a> Lanes<'a> {
-    /// Cuts `ids`, read from `path`, into `lanes` lanes that are at least `tau` long.
+    /// Divides `ids`, read from `path`, into `lanes` lanes of at least `tau` positions.
     ///
     /// # Errors
-    /// Fewer than `lanes` · `tau` + 1 tokens; no lanes, or `tau` 0.
+    /// Fewer than `lanes` · `tau` + 1 tokens; `lanes` or `tau` is 0.
     pub fn new(path: &Path, ids: &'a [u32], lanes: usize, tau: usize) -> Result<Self> {
         if lanes == 0 || tau == 0 {
             return Err(Error::Usage(format!("found batch {lanes} and tau {tau}, expected at least 1 of each")));
@@ -38,13 +37,13 @@ impl<'a> Lanes<'a> {
         self.lanes
     }
 
-    /// The number of positions of a lane, n.
+    /// The number of positions per lane, n.
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// Fills in the tokens at `positions` of all lanes, and those after them: both `[T, B]` by steps, position
-    /// `positions.start + t` of lane b at t · B + b, with T the number of positions. Nothing is allocated.
+    /// Writes the tokens at `positions` of all lanes and the tokens after them: both are `[T, B]`, with position `positions.start + t`
+    /// of lane b at t · B + b, where T is the number of positions. Nothing is allocated.
     pub fn fill(&self, positions: Range<usize>, inputs: &mut [u32], targets: &mut [u32]) {
         let size = positions.len() * self.lanes;
         assert!(positions.end <= self.length, "positions {positions:?} in lanes of {}", self.length);
@@ -59,18 +58,18 @@ impl<'a> Lanes<'a> {
     }
 }
 
-/// One window of truncated backpropagation: the forward pass goes over `start..end`, and the loss is counted from
-/// `start + loss_from` on. Positions are those of a lane.
+/// One window of truncated backpropagation: the forward pass covers `start..end`, and the loss is counted from `start + loss_from` on.
+/// Positions are within a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The first position.
     pub start: usize,
     /// The position after the last one.
     pub end: usize,
-    /// Steps at the beginning whose targets were counted in windows before, and are not counted again.
+    /// Number of steps at the beginning whose targets were counted in earlier windows, and are not counted again.
     pub loss_from: usize,
-    /// The state this window begins with is the one after so many steps of the window before; after 0 steps, the one that
-    /// window began with. 0 for the first window, which begins with the state of no words.
+    /// The initial state of this window is the state of the previous window after this many steps; after 0 steps, it is the initial
+    /// state of that window. 0 for the first window, whose initial state precedes all words.
     pub carry_from: usize,
 }
 
@@ -87,10 +86,9 @@ impl Window {
     }
 }
 
-/// The windows over lanes of n positions for gradients that reach at most τ steps back, moved on by stride s ≤ τ.
-/// Window i covers positions max(0, (i + 1)s − τ) .. min((i + 1)s, n) and counts the loss on those from is on, so that
-/// every target counts exactly once, with a history of at least τ − s steps where there is one. With s = τ the windows lie
-/// end to end.
+/// The windows over lanes of n positions, for gradients that reach at most τ steps back (the BPTT length), with stride s ≤ τ. Window i
+/// covers positions max(0, (i + 1)s − τ) .. min((i + 1)s, n) and counts the loss from position i·s on, so that every target counts
+/// exactly once, with a history of at least τ − s steps if there are as many. With s = τ each window begins where the previous one ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows {
     length: usize,
@@ -127,7 +125,7 @@ impl Windows {
         }
     }
 
-    /// All windows from `i` on, as a run that was stopped before it needs them.
+    /// All windows from `i` on, for a run resumed before window `i`.
     pub fn iter_from(&self, i: usize) -> impl ExactSizeIterator<Item = Window> + use<> {
         let windows = *self;
         (i..self.count()).map(move |i| windows.get(i))
@@ -148,7 +146,7 @@ mod tests {
 
     #[test]
     fn fills_by_steps() {
-        // Ids are their own places: three lanes of four positions, and one target left over.
+        // Each id is its own position: three lanes of four positions, and one target left over.
         let ids: Vec<u32> = (0..14).collect();
         let lanes = lanes(&ids, 3, 2).unwrap();
         assert_eq!((lanes.lanes(), lanes.length()), (3, 4));
@@ -184,7 +182,7 @@ mod tests {
                 assert!((1..=tau).contains(&window.len()) && window.loss_from < window.len(), "{case}");
                 let first = window.start + window.loss_from;
                 counted[first..window.end].iter_mut().for_each(|n| *n += 1);
-                // As far back as tau allows, which is tau − s steps and to the beginning of the text.
+                // As far back as tau allows: τ − s steps, or to the beginning of the text.
                 assert_eq!(window.loss_from, (tau - stride).min(first), "{case}");
                 match before {
                     None => assert_eq!((window.start, window.carry_from), (0, 0), "{case}"),

@@ -1,7 +1,7 @@
-//! The five-class problem that courses begin with: points around five centres in the plane.
+//! A classic problem of five classes: points around five centres in the plane.
 //!
-//! x ~ N(c_k, I) with the class k equally likely: then ln P(k | x) = c_k·x − ½|c_k|² + a number that k does not change, so that the
-//! best classifier there can be is a softmax of a linear function, and is known.
+//! x ~ N(c_k, I) with equally likely classes k: then ln P(k | x) = c_k·x − ½|c_k|² + a term independent of k, so that the best possible
+//! classifier is the softmax of a known linear function.
 
 use crate::rng::{Purpose, Stream};
 use rand::RngExt;
@@ -22,13 +22,13 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// Draws `n` points; `part` tells apart what one seed draws for several purposes.
+    /// Draws `n` points; `part` distinguishes draws with the same seed for different purposes.
     pub fn draw(n: usize, seed: u64, part: u32) -> Self {
         let mut stream = Stream::new(seed, Purpose::Synth, 0, part);
         let mut normal = || -> f64 { stream.sample(rand_distr::StandardNormal) };
         let point = |i: usize| {
             let class = i % CENTRES.len();
-            // Three digits, as they are written.
+            // Rounded to three decimals, as written to files.
             let place = CENTRES[class].1.map(|c| ((c + normal()) * 1e3).round() / 1e3);
             (place, class)
         };
@@ -44,7 +44,7 @@ impl Blobs {
         csv
     }
 
-    /// Accuracy and cross-entropy (nats) of the source's own probabilities: the best that is possible, but for luck.
+    /// Accuracy and cross-entropy (nats) of the true probabilities: the best possible values, apart from chance.
     pub fn best(&self) -> (f64, f64) {
         let (mut right, mut loss) = (0, 0.0);
         for ([x, y], class) in &self.points {

@@ -1,22 +1,21 @@
-//! Files with one token per line: the word in the first column or in one that is named, its tag in the last or in one
-//! that is named.
+//! Files with one token per line: the word in the first column or in a given one, its tag in the last column or in a given one.
 //!
-//! - Columns are separated by tabs if most lines of the first sentence hold one (then words may hold spaces), else by runs of spaces
-//!   and tabs. Where no tags are wanted and most lines hold one word, each line is a word, spaces within it included.
-//! - Lines that are empty or hold only white space, that of Unicode and marks without width included, end a sentence, and so do lines
-//!   that begin with the field `-DOCSTART-`, however many fields follow.
-//! - A line that begins with `#` is a comment unless it is a row of the file's form: `#word O` and `# O` are tokens, `# sent_id = 1`,
-//!   `#⇥url⇥[date]⇥` and `## prose` are none (see `Look::is_comment`).
-//! - Where tokens are numbered in the first column and words are in another, the ranges (`1-2`) and empty nodes (`8.1`) of CoNLL-U are
-//!   no tokens.
-//! - Only a line feed ends a line; a carriage return before it and a byte-order mark at the beginning are dropped. The
-//!   last line needs no line feed.
-//! - Words are kept as they are: they may begin with `#`, hold no-break spaces or be a space. A word may even be empty
-//!   (`⇥O`), which is counted, and so are rows with another number of columns.
-//! - Of several tags joined by commas (`B-person,B-group`) the first counts, and how often that was so is counted.
-//! - Sentences of more tokens than wanted, as a file without any empty line has one, are cut after full stops.
+//! - Columns are separated by tabs if most lines of the first sentence contain one (words may then contain spaces), otherwise by runs
+//!   of spaces and tabs. If tags are not needed and most lines contain one word, each line is a word, including spaces within it.
+//! - Lines that are empty or contain only white space, including that of Unicode and zero-width marks, end a sentence, and so do lines
+//!   whose first field is `-DOCSTART-`, whatever follows.
+//! - A line that begins with `#` is a comment unless it has the form of a row: `#word O` and `# O` are tokens, `# sent_id = 1`,
+//!   `#⇥url⇥[date]⇥` and `## prose` are comments (see `Look::is_comment`).
+//! - If tokens are numbered in the first column and words are in another, the ranges (`1-2`) and empty nodes (`8.1`) of CoNLL-U are not
+//!   tokens.
+//! - Only a line feed ends a line; a carriage return before it and a byte order mark at the beginning are dropped. The last line needs
+//!   no line feed.
+//! - Words are kept unchanged: they may begin with `#`, contain no-break spaces or be a space. A word may even be empty (`⇥O`); such
+//!   words are counted, and so are rows with a different number of columns.
+//! - Of several tags joined by commas (`B-person,B-group`) the first one is used; these are counted, too.
+//! - Sentences with too many tokens, as in a file without empty lines, are split after full stops.
 //!
-//! The text of the file is kept, so that it can be written again with one more column.
+//! The text of the file is kept, so that it can be written again with an additional column.
 
 use std::io::Write;
 use std::ops::Range;
@@ -35,7 +34,7 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Column {
-    /// There are none, or they are not wanted.
+    /// There are none, or they are not needed.
     Absent,
     /// In the last column.
     Last,
@@ -43,7 +42,7 @@ pub enum Column {
     Number(usize),
 }
 
-/// Where a file has what, and how long its sentences may be.
+/// The columns of a file, and the maximum length of its sentences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Form {
@@ -51,7 +50,7 @@ pub struct Form {
     pub word: usize,
     /// The column of the tags.
     pub tags: Column,
-    /// Tokens of the longest sentence that is not split.
+    /// Maximum number of tokens of a sentence; longer ones are split.
     pub longest: usize,
 }
 
@@ -63,25 +62,25 @@ impl Default for Form {
 }
 
 impl Form {
-    /// Tokens of the longest sentence that is not cut, unless another number is given: more than real sentences have.
+    /// Default maximum number of tokens of a sentence: more than real sentences have.
     pub const LONGEST: usize = 2000;
 
-    /// The form with words in the first column and tags as said.
+    /// The form with words in the first column and tags in `tags`.
     pub fn tags(tags: Column) -> Self {
         Form { tags, ..Form::default() }
     }
 }
 
-/// More entity types than this in one file mean that the column holds something else.
+/// More entity types than this in one file indicate that the column contains something else.
 const MOST_KINDS: usize = 2000;
-/// Tokens from which on a file of one sentence probably lacks its empty lines.
+/// A single sentence of this many tokens or more probably lacks empty lines.
 const ONE_SENTENCE: usize = 200;
-/// Tags written otherwise that have a warning each; of the others there is one.
+/// Maximum number of tags in another notation that have a warning each; the others share one.
 const ODD_TAGS: usize = 3;
-/// Lines of the first sentence that the form of a file is taken from, at most.
+/// Maximum number of lines of the first sentence used to detect the form of a file.
 const HEAD: usize = 1000;
 
-/// One token: where its word is in the text, and the number of its tag.
+/// One token: the position of its word in the text, and the number of its tag.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     start: usize,
@@ -92,7 +91,7 @@ struct Row {
 /// An irregularity that is accepted, but reported to the user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Oddity {
-    /// How often.
+    /// Number of occurrences.
     pub count: usize,
     /// The first line, from 1; 0 if there is none.
     pub line: usize,
@@ -106,7 +105,7 @@ impl Oddity {
         }
     }
 
-    /// A warning of it, if there is any; `one` and `more` name what there is one or more of.
+    /// A warning, if there are occurrences; `one` and `more` are the singular and plural of what was found.
     fn notice(self, path: &Path, one: &str, more: &str, done: &str) -> Option<Notice> {
         let found = match self.count {
             0 => return None,
@@ -117,25 +116,25 @@ impl Oddity {
     }
 }
 
-/// What is odd about the lines of a file.
+/// Irregularities in the lines of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Oddities {
     /// Tokens whose word is empty.
     pub empty_words: Oddity,
-    /// Tags joined by commas, of which the first was taken.
+    /// Tags joined by commas, of which the first was used.
     pub joined_tags: Oddity,
-    /// Rows with another number of columns than the file has.
+    /// Rows with a different number of columns than the file.
     pub ragged: Oddity,
-    /// Lines of white space other than spaces and tabs, or of marks without width.
+    /// Lines of white space other than spaces and tabs, or of zero-width marks.
     pub odd_blanks: Oddity,
-    /// Sentences that were cut.
+    /// Sentences that were split.
     pub cut: Oddity,
-    /// Pieces that they were cut into.
+    /// Number of pieces they were split into.
     pub pieces: usize,
 }
 
 impl Oddities {
-    /// Puts those of a later part of a file behind these.
+    /// Appends those of a later part of a file.
     pub fn append(&mut self, later: Oddities) {
         let Oddities { empty_words, joined_tags, ragged, odd_blanks, cut, pieces } = self;
         let both = [
@@ -154,8 +153,8 @@ impl Oddities {
         *pieces += later.pieces;
     }
 
-    /// What there is to warn of in the file at `path`, whose rows have so many columns and whose sentences were cut if
-    /// they had more tokens than `longest`.
+    /// The warnings about the file at `path`, whose rows have `columns` columns and whose sentences were split if they had more than
+    /// `longest` tokens.
     pub fn notices(&self, path: &Path, columns: usize, longest: usize) -> Vec<Notice> {
         let other = format!("with another number of columns than {columns}");
         let cut = (self.cut.count > 0).then(|| {
@@ -183,7 +182,7 @@ impl Oddities {
     }
 }
 
-/// How the fields of a line are told apart.
+/// How the fields of a line are separated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Split {
     /// By single tabs.
@@ -194,22 +193,22 @@ enum Split {
     None,
 }
 
-/// What the first sentence of a file shows of its form.
+/// The form of a file, detected from its first sentence.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     split: Split,
-    /// Columns of most rows, and the first line that has so many.
+    /// The number of columns of most rows, and the first line with this number.
     columns: usize,
     line: usize,
-    /// Whether tags have prefixes there.
+    /// Whether its tags have prefixes.
     prefixed: bool,
     /// Whether the first column numbers the tokens.
     numbered: bool,
 }
 
 impl Look {
-    /// Looks at the first sentence that has a line that does not begin with `#`; if there is none, at those that do.
-    /// The second value is whether there was one.
+    /// Examines the first sentence with a line that does not begin with `#`; if there is none, the lines that do. The second value is
+    /// whether there was one.
     fn at(text: &str, form: Form, before: usize) -> (Look, bool) {
         let rows = |marked: bool| {
             let all = (before + 1..).zip(lines(text).map(|(_, line)| line));
@@ -223,7 +222,7 @@ impl Look {
             rows().fold((0, 0), |(n, tabs), (_, line)| (n + 1, tabs + usize::from(line.contains('\t'))));
         let split = if tabs > 0 && 2 * tabs >= count { Split::Tabs } else { Split::Spaces };
         let mut look = Look { split, columns: 0, line: 0, prefixed: false, numbered: count > 0 };
-        // How many rows have so many columns, and the first of them.
+        // Each number of columns, how many rows have it, and the first of them.
         let mut widths: Vec<(usize, usize, usize)> = Vec::new();
         for (number, line) in rows() {
             let fields = look.fields(line, form);
@@ -279,7 +278,7 @@ impl Look {
                 }
             }
             Split::None => {
-                // A tab ends the word all the same, as it does when it is read again.
+                // A tab still ends the word, as it does when the file is read again.
                 let word = line.split('\t').next().unwrap_or(line).trim_start_matches(' ');
                 let start = line.split('\t').next().unwrap_or(line).len() - word.len();
                 take(word.trim_end_matches(' '), start);
@@ -294,11 +293,11 @@ impl Look {
         fields
     }
 
-    /// Whether a line that begins with `#` is a comment. `begins` is whether a sentence would begin there.
+    /// Whether a line that begins with `#` is a comment. `begins`: whether a sentence would begin there.
     ///
-    /// `#begin document` and `#end document` of CoNLL-2012 are. Any other is a row, and no comment, if it has as many
-    /// columns as the others and a tag where they have theirs. If it has not, it still is a row, one of another width,
-    /// if it has a tag and does not look like a comment.
+    /// `#begin document` and `#end document` of CoNLL-2012 are comments. Any other line is a row if it has as many columns as other
+    /// rows and a tag in the column of tags. Otherwise it is still a row, of irregular width, if it has a tag and does not look like a
+    /// comment.
     fn is_comment(&self, line: &str, fields: &Fields, begins: bool) -> bool {
         if ["#begin document", "#end document"].iter().any(|mark| line.starts_with(mark)) {
             return true;
@@ -321,7 +320,7 @@ impl Look {
     }
 }
 
-/// Whether a line is a row, of those that begin with `#` or of the others.
+/// Whether a line is a row: of those that begin with `#` (`marked`), or of the others.
 fn is_row(line: &str, marked: bool) -> bool {
     line.starts_with('#') == marked && !is_separator(line) && !is_document(line) && !is_odd_blank(line)
 }
@@ -342,55 +341,55 @@ pub struct Conll {
     text: String,
     form: Form,
     look: Look,
-    /// Lines before the text, if it is a part of a file.
+    /// Number of lines before the text, if it is part of a file.
     before: usize,
     rows: Vec<Row>,
-    /// Where each sentence ends, in tokens.
+    /// The end of each sentence, in tokens.
     ends: Vec<usize>,
-    /// Where each `-DOCSTART-` line begins, in bytes.
+    /// The beginning of each `-DOCSTART-` line, in bytes.
     documents: Vec<usize>,
     /// Whether there are comments.
     comments: bool,
-    /// Whether all lines begin with `#`, as far as the form of the file is taken from them.
+    /// Whether all lines used to detect the form of the file begin with `#`.
     marked: bool,
-    /// Whether a column is added behind a tab.
+    /// Whether an added column is separated by a tab.
     tabs: bool,
     tag_texts: Vec<String>,
-    /// What is odd about its lines.
+    /// Irregularities in its lines.
     pub odd: Oddities,
 }
 
 /// The tags of a file, one per token, in a known scheme.
 #[derive(Clone, Debug)]
 pub struct Gold {
-    /// The scheme they are in.
+    /// Their scheme.
     pub scheme: Scheme,
     /// The tags.
     pub tags: Vec<Tag>,
     /// Tags that the scheme did not allow and that were rewritten.
     pub repaired: Oddity,
-    /// What else there is to warn of.
+    /// Further warnings.
     notices: Vec<Notice>,
 }
 
 impl Gold {
-    /// What there is to warn of.
+    /// The warnings.
     pub fn notices(&self) -> &[Notice] {
         &self.notices
     }
 }
 
-/// Where in a stream of sentences the next part begins.
+/// The position of the next part in a stream of sentences.
 #[derive(Default)]
 pub struct Place {
     look: Option<Look>,
     lines: usize,
-    /// Whether columns are added behind tabs.
+    /// Whether added columns are separated by tabs.
     tabs: bool,
 }
 
 impl Place {
-    /// The number of columns; 0 if there were no tokens yet.
+    /// The number of columns; 0 before the first token.
     pub fn columns(&self) -> usize {
         self.look.map_or(0, |look| look.columns)
     }
@@ -400,8 +399,7 @@ impl Conll {
     /// Reads a file.
     ///
     /// # Errors
-    /// The file cannot be read, is not UTF-8, is a page of HTML, a row lacks the column of words or that of tags, or
-    /// has an empty tag.
+    /// The file cannot be read, is not UTF-8 or is an HTML page; a row lacks the column of words or of tags, or has an empty tag.
     pub fn read(path: impl AsRef<Path>, form: Form, inputs: &Inputs) -> Result<Conll> {
         let text = inputs.text(path.as_ref(), "lines of a word and its tag")?;
         Conll::parse(path, text, form)
@@ -415,7 +413,7 @@ impl Conll {
         Conll::part(path, text, form, &mut Place::default())
     }
 
-    /// Reads a part of a stream, which ends where a sentence does, and moves `place` behind it.
+    /// Reads a part of a stream, which ends where a sentence ends, and advances `place`.
     ///
     /// # Errors
     /// As [`Conll::read`].
@@ -451,7 +449,7 @@ impl Conll {
         place.tabs |= match look.split {
             Split::Tabs => true,
             Split::Spaces => false,
-            // So that what is written reads as the same words.
+            // So that the output is read as the same words.
             Split::None => file.comments || file.words().any(|word| word.is_empty() || word.contains([' ', '\t'])),
         };
         file.tabs = place.tabs;
@@ -461,7 +459,7 @@ impl Conll {
     /// Finds the tokens, and counts lines.
     fn scan(&mut self, text: &str) -> Result<usize> {
         let mut numbers: HashMap<String, u32> = HashMap::new();
-        // Most tags are the tag of the row before: its text and number.
+        // Most tags are equal to that of the previous row: its text and number.
         let mut last: Option<(&str, u32)> = None;
         let (look, form) = (self.look, self.form);
         let (mut open, mut begin, mut count) = (false, 0, 0);
@@ -484,7 +482,7 @@ impl Conll {
             }
             let mut fields = look.fields(line, form);
             if fields.count > look.columns && fields.last.is_empty() && form.tags == Column::Last {
-                // Tabs too many at its end.
+                // Surplus tabs at its end.
                 let surplus = line.len() - line.trim_end_matches('\t').len();
                 let count = fields.count;
                 fields = Fields { count, ..look.fields(&line[..line.len() - surplus.min(count - look.columns)], form) };
@@ -544,7 +542,7 @@ impl Conll {
         Ok(count)
     }
 
-    /// Ends a sentence that began in `line`, and cuts it where it is too long.
+    /// Ends a sentence that began in `line`, and splits it if it is too long.
     fn close(&mut self, text: &str, line: usize) {
         let from = self.ends.last().copied().unwrap_or(0);
         let (to, longest) = (self.rows.len(), self.form.longest);
@@ -589,7 +587,7 @@ impl Conll {
         Error::input(&self.path, number, found, what + &self.other_rows(fields.count))
     }
 
-    /// What the error of a row with so many columns says of the others.
+    /// How the error of a row with `count` columns describes the other rows.
     fn other_rows(&self, count: usize) -> String {
         match self.look.columns {
             same if same == count && self.marked => {
@@ -600,13 +598,13 @@ impl Conll {
         }
     }
 
-    /// The line of a token's row.
+    /// The line of a token.
     fn row(&self, token: usize) -> &str {
         let start = self.rows[token].start;
         line_from(&self.text[self.text[..start].rfind('\n').map_or(0, |end| end + 1)..])
     }
 
-    /// The error of a token whose tag is none.
+    /// The error of a token with an invalid tag.
     fn no_tag(&self, token: usize) -> Error {
         let text = shown(&self.tag_texts[self.rows[token].tag as usize]);
         let (count, most) = (self.look.fields(self.row(token), self.form).count, self.look.columns);
@@ -622,7 +620,7 @@ impl Conll {
         self.error(token, found, format!("{expected}{}{column}", self.other_rows(count)))
     }
 
-    /// Whether a column, counted from 1, holds a tag in every row, and a prefix in some.
+    /// Whether a column, counted from 1, has a tag in every row, with a prefix in some.
     fn holds_tags(&self, column: usize) -> bool {
         let form = Form { tags: Column::Number(column), ..self.form };
         let mut any = false;
@@ -635,13 +633,13 @@ impl Conll {
         all && any
     }
 
-    /// The columns directly before the last that hold tags too, the nearest first, if the tags were taken from the last one.
+    /// The columns directly before the last that also contain tags, the nearest first, if the tags were read from the last one.
     pub fn other_tags(&self) -> impl Iterator<Item = usize> {
         let columns = if self.form.tags == Column::Last { self.form.word + 1..self.look.columns } else { 0..0 };
         columns.rev().take_while(|&column| self.holds_tags(column))
     }
 
-    /// The same file with the tags of another column.
+    /// The same file with the tags from another column.
     ///
     /// # Errors
     /// As [`Conll::read`].
@@ -662,12 +660,11 @@ impl Conll {
         Error::input(&self.path, number, found, format!("O or the tag of an entity{hint}"))
     }
 
-    /// The tags of the file, in `scheme` if it is given, else in the one that they are written in.
-    /// Sentences that the scheme does not allow are read as by `conlleval` and written again in the scheme, which is counted.
-    /// Entity types are entered into `kinds`.
+    /// The tags of the file, in `scheme` if given, otherwise in the scheme detected. Sentences that the scheme does not allow are read
+    /// as by `conlleval` and converted to the scheme, which is counted. Entity types are added to `kinds`.
     ///
     /// # Errors
-    /// A tag that is none (file, line); more entity types than make sense; words where the tags should be.
+    /// An invalid tag (file, line); implausibly many entity types; words in the column of tags.
     ///
     /// # Panics
     /// If the file was read with [`Column::Absent`].
@@ -710,7 +707,7 @@ impl Conll {
         Ok(Gold { scheme, tags, repaired, notices })
     }
 
-    /// An error if tags are in the first column and words in the last, where the others are looked for.
+    /// Returns an error if tags are in the first column and words in the last, where the respective other is expected.
     fn check_order(&self) -> Result<()> {
         if self.form.word != 1 || self.form.tags != Column::Last || self.rows.is_empty() {
             return Ok(());
@@ -733,11 +730,11 @@ impl Conll {
         Ok(())
     }
 
-    /// What is odd about the tags as they are written.
+    /// The warnings about the notation of the tags.
     fn odd_tags(&self, spelled: &tags::Spelled, kinds: &Kinds, known: usize) -> Vec<Notice> {
         let mut notices = Vec::new();
         if !spelled.other.is_empty() {
-            // How often each tag occurs, and the first token that has it.
+            // The number of occurrences of each tag, and the first token that has it.
             let mut places = vec![(0, 0); self.tag_texts.len()];
             for (token, row) in self.rows.iter().enumerate() {
                 let (count, first) = &mut places[row.tag as usize];
@@ -761,7 +758,7 @@ impl Conll {
         }
         let types = || kinds.names().iter().skip(known);
         let column = "--column N reads the tags from column N";
-        // Words cut into syllables or characters (BMES) have none either: their tags have prefixes.
+        // Segmentation of words into syllables or characters (BMES) has no `O` either, but its tags have prefixes.
         if spelled.bare && self.rows.len() > 9 && spelled.tags.iter().all(|tag| *tag != Tag::O) {
             let names: Vec<String> = kinds.names().iter().map(|name| shown(name)).collect();
             let names = format!(" ({})", list(&names, 5));
@@ -778,7 +775,7 @@ impl Conll {
         notices
     }
 
-    /// What there is to warn of, but for the tags.
+    /// The warnings, except those about tags.
     pub fn notices(&self) -> Vec<Notice> {
         let odd = self.odd.notices(&self.path, self.look.columns, self.form.longest);
         let tokens = self.rows.len();
@@ -794,7 +791,7 @@ impl Conll {
         odd.into_iter().chain(self.numbered()).chain(one).chain(marked).collect()
     }
 
-    /// A warning if the words are the numbers of tokens, and there is another column that could hold words.
+    /// A warning if the words are token numbers, and another column could contain the words.
     pub fn numbered(&self) -> Option<Notice> {
         let others = self.look.columns - usize::from(self.form.tags != Column::Absent && self.look.columns > 0);
         (self.form.word == 1 && others > 1 && self.counts_tokens()).then(|| {
@@ -805,7 +802,7 @@ impl Conll {
         })
     }
 
-    /// Whether the words are the numbers of the tokens, 9 in 10 at least.
+    /// Whether at least 9 of 10 words are the numbers of their tokens.
     fn counts_tokens(&self) -> bool {
         let (mut counted, mut before) = (0, None);
         for (token, word) in self.words().enumerate() {
@@ -823,12 +820,12 @@ impl Conll {
         self.rows.iter().position(|row| row.tag as usize == tag).unwrap_or(0)
     }
 
-    /// An error at a token: what is there and what was expected.
+    /// An error at a token: what was found and what was expected.
     pub fn error(&self, token: usize, found: impl Into<String>, expected: impl Into<String>) -> Error {
         Error::input(&self.path, self.line(token), found, expected)
     }
 
-    /// The line of a token, from 1; 0 if there is no such token. Counts lines from the beginning.
+    /// The line of a token, from 1; 0 if there is no such token. Counts the lines before it.
     pub fn line(&self, token: usize) -> usize {
         let Some(row) = self.rows.get(token) else { return 0 };
         let before = &self.text.as_bytes()[..row.start];
@@ -845,7 +842,7 @@ impl Conll {
         self.rows.len()
     }
 
-    /// The number of columns that most rows of the first sentence have; 0 if there are no rows.
+    /// The number of columns of most rows of the first sentence; 0 if there are no rows.
     pub fn columns(&self) -> usize {
         self.look.columns
     }
@@ -866,10 +863,9 @@ impl Conll {
         (0..self.ends.len()).map(|i| if i == 0 { 0 } else { self.ends[i - 1] }..self.ends[i])
     }
 
-    /// Writes the file as it was read with one column more: `tag(token)` for every token and `O` for `-DOCSTART-` lines.
-    /// All other lines, line ends and the byte-order mark stay as they are; spaces at the end of a line that gets a
-    /// column go. The column is separated by a tab in files with tabs and where words hold spaces, else by a space. Give it a
-    /// buffered writer.
+    /// Writes the file as it was read with one additional column: `tag(token)` for every token and `O` for `-DOCSTART-` lines. All
+    /// other lines, line ends and the byte order mark are unchanged; trailing spaces of a line that gets a column are removed. The
+    /// column is separated by a tab in files with tabs and if words contain spaces, otherwise by a space. `out` should be buffered.
     ///
     /// # Errors
     /// Those of `out`.
@@ -906,7 +902,7 @@ impl Conll {
 struct Fields<'t> {
     first: &'t str,
     last: &'t str,
-    /// The word, and where it begins in its line.
+    /// The word, and its position in the line.
     word: Option<(usize, &'t str)>,
     tag: Option<&'t str>,
     count: usize,
@@ -916,7 +912,7 @@ fn columns(count: usize) -> String {
     counted(count, "column")
 }
 
-/// What a sentence has at a place where its scheme does not allow it.
+/// Describes what a sentence has at a position where its scheme does not allow it.
 fn not_allowed(tags: &[Tag], place: usize, scheme: Scheme, kinds: &Kinds) -> String {
     let text = |place: usize| shown(&tags[place].text(kinds, scheme));
     match place {
@@ -926,7 +922,7 @@ fn not_allowed(tags: &[Tag], place: usize, scheme: Scheme, kinds: &Kinds) -> Str
     }
 }
 
-/// Where `tokens`, if they are more than `longest`, are cut: after full stops, and into pieces of no more than `longest`.
+/// Where `tokens`, if there are more than `longest`, are split: after full stops, into pieces of at most `longest`.
 pub fn cuts<'t>(word: impl Fn(usize) -> &'t str + Copy, tokens: Range<usize>, longest: usize) -> Vec<usize> {
     let (mut start, mut cuts) = (tokens.start, Vec::new());
     if tokens.len() > longest {
@@ -940,8 +936,8 @@ pub fn cuts<'t>(word: impl Fn(usize) -> &'t str + Copy, tokens: Range<usize>, lo
     cuts
 }
 
-/// Whether a sentence may be taken to end before the token `end` of one that begins at `from`: behind a full stop that
-/// is none of an initial or a short abbreviation, where no small letter follows.
+/// Whether a sentence that begins at `from` plausibly ends before the token `end`: after a full stop that does not belong to an initial
+/// or a short abbreviation, and not before a lower-case letter.
 fn ends_sentence<'t>(word: impl Fn(usize) -> &'t str, from: usize, end: usize) -> bool {
     let last = word(end - 1);
     let bare = last.trim_end_matches(['"', '\'', ')', '”', '’', '»']);
@@ -956,7 +952,7 @@ fn ends_sentence<'t>(word: impl Fn(usize) -> &'t str, from: usize, end: usize) -
     }
 }
 
-/// The lines of a text with their places, without their ends and without the byte-order mark.
+/// The lines of a text with their positions, without line ends and the byte order mark.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut at = if text.starts_with('\u{feff}') { 3 } else { 0 };
     text[at..].split_inclusive('\n').map(move |whole| {
@@ -966,7 +962,7 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// What is left of the line at the beginning of `text`, without its end.
+/// The rest of the line at the beginning of `text`, without its end.
 fn line_from(text: &str) -> &str {
     let line = text.split_once('\n').map_or(text, |(line, _)| line);
     line.strip_suffix('\r').unwrap_or(line)
@@ -977,7 +973,7 @@ pub(super) fn is_separator(line: impl AsRef<[u8]>) -> bool {
     line.as_ref().iter().all(|b| matches!(b, b' ' | b'\t'))
 }
 
-/// Whether a line holds nothing to be seen, but not only spaces and tabs.
+/// Whether a line looks blank, but contains more than spaces and tabs.
 fn is_odd_blank(line: &str) -> bool {
     let odd = |byte: &u8| !byte.is_ascii() || byte.is_ascii_control() && *byte != b'\t';
     let first = line.bytes().find(|byte| !matches!(byte, b' ' | b'\t'));
@@ -1022,7 +1018,7 @@ mod tests {
     #[test]
     fn tabs_and_what_separates_sentences() {
         let text = "#1 hit\tO\n\u{a0}\tO\n\t\n\n \u{200b}\tB-x\r\n   \n#\tI-x\n-DOCSTART-\nEU\tO";
-        // (I-x begins a sentence: allowed in neither iob1 nor iob2, so the words are read without tags.)
+        // (B-x begins one sentence and I-x another: neither iob1 nor iob2 allows both, so the words are read without tags.)
         let file = parse(text, Column::Absent).unwrap();
         assert_eq!(words(&file), [vec!["#1 hit", "\u{a0}"], vec![" \u{200b}"], vec!["#"], vec!["EU"]]);
         assert_eq!((file.tokens(), file.columns(), file.sentences().len()), (5, 2, 4));
@@ -1047,7 +1043,7 @@ mod tests {
 
     #[test]
     fn what_looks_like_something_else_is_a_word() {
-        // Only a line feed ends a line, only spaces and tabs separate, and a mark is a mark at the beginning only.
+        // Only a line feed ends a line, only spaces and tabs separate words, and a byte order mark counts at the beginning only.
         for word in ["a\u{85}b", "\u{2028}", "\u{feff}", "-DOCSTART-x", "--", "a\rb", "#", "##x", "\u{b}", "\u{a0}"] {
             let text = format!("first O\n{word} O\n");
             let file = parse(&text, Column::Last).unwrap();
@@ -1131,8 +1127,7 @@ mod tests {
 
     #[test]
     fn comments() {
-        // Each line, whether it is a comment at the beginning of a sentence and within one, of a file of tags and one
-        // without.
+        // Each line, and whether it is a comment at the beginning of a sentence and within one, in a file with tags and one without.
         let cases = [
             ("# sent_id = 1", true, true),
             ("# O", false, false),
@@ -1155,9 +1150,9 @@ mod tests {
         // With tabs a comment may have as many columns as rows.
         let text = "#\turl\t[date]\t\n1\ta\tO\tO\n\n#\tb\tO\tO\n## id\ta b\n2\tc\tO\tO\n";
         assert_eq!(words(&parse(text, Column::Last).unwrap()), [vec!["1"], vec!["#", "2"]]);
-        // They do not decide what separates fields, nor the number of columns.
+        // Comments determine neither the separator nor the number of columns.
         assert_eq!(words(&parse("#\tx\n# y z\na B-x\n", Column::Last).unwrap()), [["a"]]);
-        // If nothing else is there, they are rows.
+        // If there are no other lines, they are rows.
         assert_eq!(words(&parse("#a\n\n#\n", Column::Absent).unwrap()), [["#a"], ["#"]]);
     }
 
@@ -1193,7 +1188,7 @@ mod tests {
         }
         let expected: Vec<_> =
             (0..whole.tokens()).map(|token| (whole.line(token), whole.word(token).to_owned())).collect();
-        // A comment of one word alone is a word as far as one knows then.
+        // A comment of a single word cannot be told from a word.
         assert_eq!(found[1..], expected);
         assert_eq!(out.replacen("# a T", "# a", 1), written(&whole, |_| "T"));
     }
@@ -1259,7 +1254,7 @@ mod tests {
             assert_eq!(gold.scheme, scheme, "{name}");
             let found = (file.sentences().len(), file.tokens(), kinds.len());
             assert_eq!(found, (sentences, tokens, types), "{name}");
-            // Written with its own tags, every line is there, and the last two columns are equal.
+            // Written with its own tags, every line is preserved, and the last two columns are equal.
             let texts: Vec<String> = gold.tags.iter().map(|tag| tag.text(&kinds, scheme)).collect();
             let out = written(&file, |token| &texts[token]);
             let before = std::fs::read_to_string(&path).unwrap();
@@ -1288,14 +1283,14 @@ mod tests {
             }
         }
 
-        /// Whatever is read is written as it was, but for the column; and reads as the same words.
+        /// Whatever is read is written unchanged, except for the new column, and is read again as the same words.
         #[test]
         fn any_file_survives(text in "(\u{feff}|)([a-c\t \r\u{200b}]|\n|O\n|-DOCSTART-){0,40}") {
             if let Ok(file) = parse(&text, Column::Absent) {
                 let out = written(&file, |_| "T");
                 prop_assert_eq!(out.split('\n').count(), text.split('\n').count());
                 let again = parse(&out, Column::Last).unwrap();
-                // Of a word that is a line, spaces around it are no part.
+                // Spaces around a word that is a whole line do not belong to it.
                 let trimmed = |file| words(file).concat().into_iter().map(|word| word.trim_matches(' ').to_owned()).collect::<Vec<_>>();
                 prop_assert_eq!(trimmed(&again), trimmed(&file));
                 prop_assert_eq!(again.sentences().len(), file.sentences().len());

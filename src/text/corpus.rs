@@ -1,10 +1,10 @@
-//! Text files as ids. A file is mapped into memory, cut into pieces of a fixed size and read in parallel; what comes out
-//! does not depend on the pieces or on the number of threads.
+//! Text files as ids. A file is mapped into memory, divided into pieces of a fixed size and read in parallel; the result does not
+//! depend on the pieces or on the number of threads.
 //!
-//! A text holds one sentence per line, its words separated by white space: space, tab, form feed, carriage return.
-//! [`EOS`] is implied at the end of every line, empty ones included. CRLF, a byte order mark at the beginning of a
-//! line, spaces at either end of a line or several in a row, and a missing end of the last line make no difference. A
-//! word that is literally [`UNK`](super::vocabulary::UNK) or [`EOS`] is that special word.
+//! A text has one sentence per line, with words separated by white space: space, tab, form feed, carriage return. [`EOS`] is implied at
+//! the end of every line, including empty ones. CRLF, a byte order mark at the beginning of a line, spaces at either end of a line or
+//! repeated, and a missing end of the last line make no difference. A word that is literally [`UNK`](super::vocabulary::UNK) or [`EOS`]
+//! is that special word.
 
 use super::inputs::{Content, NO_NUL, Odd, unmarked};
 use super::marks::{Counts, Marks};
@@ -18,37 +18,37 @@ use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 use std::path::Path;
 
-/// The longest word that is accepted, in bytes.
+/// Maximum length of a word in bytes.
 pub const LONGEST_WORD: usize = 64 << 10;
 
 /// A text as one stream of ids, sentence after sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Corpus {
-    /// All words, with [`EOS`] behind every line.
+    /// All words, with [`EOS`] after every line.
     pub ids: Vec<u32>,
-    /// How many of them are [`UNK`](super::vocabulary::UNK).
+    /// The number of ids that are [`UNK`](super::vocabulary::UNK).
     pub unknown: u64,
     /// The number of lines.
     pub lines: u64,
 }
 
-/// A text as ids that keeps its lines.
+/// A text as ids, divided into its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lines {
-    /// All words, with [`EOS`] behind every line.
+    /// All words, with [`EOS`] after every line.
     pub ids: Vec<u32>,
-    /// Where each line begins in `ids`, and after the last one the length of `ids`.
+    /// The beginning of each line in `ids`, followed by the length of `ids`.
     pub starts: Vec<usize>,
-    /// How many of the ids are [`UNK`](super::vocabulary::UNK).
+    /// The number of ids that are [`UNK`](super::vocabulary::UNK).
     pub unknown: u64,
 }
 
 impl Corpus {
-    /// Reads a text to train on, and makes its vocabulary: see [`Vocabulary::from_counts`] for what is cut. Warns about
-    /// irregularities of a training text.
+    /// Reads a training text and builds its vocabulary: see [`Vocabulary::from_counts`] for which words are cut. Warns about
+    /// irregularities of training texts.
     ///
     /// # Errors
-    /// A file that cannot be read, is not text, or holds no word; cuts that leave no word.
+    /// A file that cannot be read, is not text, or contains no word; limits that leave no word.
     pub fn read_training(
         path: &Path,
         min_count: u64,
@@ -61,7 +61,7 @@ impl Corpus {
         Ok((vocabulary.stripping_marks(marks.strip), corpus))
     }
 
-    /// Reads a text in the words of `vocabulary`; others become [`UNK`](super::vocabulary::UNK).
+    /// Reads a text with the words of `vocabulary`; others become [`UNK`](super::vocabulary::UNK).
     ///
     /// # Errors
     /// A file that cannot be read, is not text, or is empty.
@@ -73,18 +73,18 @@ impl Corpus {
 
 /// Fraction of unknown words above which there is a warning.
 const MANY_UNKNOWN: f64 = 0.3;
-/// A mean length of lines above which a text has hardly any ends of sentences.
+/// Mean line length above which a text has hardly any sentence ends.
 const LONG_LINES: u64 = 1000;
-/// Number of words inspected where a sample is enough.
+/// Number of words inspected where a sample suffices.
 const SAMPLE: usize = 1 << 17;
 
 impl Corpus {
-    /// The share of its tokens that are unknown.
+    /// The fraction of tokens that are unknown.
     pub fn unknown_rate(&self) -> f64 {
         self.unknown as f64 / self.ids.len().max(1) as f64
     }
 
-    /// Warns of what makes a text hard to learn from.
+    /// Warns about properties that make a text hard to learn from.
     fn warn_training(&self, path: &Path, vocabulary: &Vocabulary, inputs: &Inputs) -> Result<()> {
         let warn = |line, found: String, done: &str, option: &str| {
             inputs.warn(Notice::of_file(path, line, found).done(done).option(option))
@@ -123,17 +123,17 @@ impl Corpus {
         Ok(())
     }
 
-    /// Warns if most of a text is unknown.
+    /// Warns if many words of the text are unknown.
     ///
     /// # Errors
-    /// None so far; those of [`Inputs::warn`].
+    /// Those of [`Inputs::warn`]; none at present.
     pub fn warn_of_unknown(&self, path: &Path, inputs: &Inputs) -> Result<()> {
         let done = "perplexity treats them all as the same word, and looks better than it is";
         warn_of_unknown(self.unknown_rate(), path, done, inputs)
     }
 }
 
-/// Warns if this share of the words is unknown, and that is many.
+/// Warns if `rate`, the fraction of unknown words, is large.
 fn warn_of_unknown(rate: f64, path: &Path, done: &str, inputs: &Inputs) -> Result<()> {
     if rate <= MANY_UNKNOWN {
         return Ok(());
@@ -143,7 +143,7 @@ fn warn_of_unknown(rate: f64, path: &Path, done: &str, inputs: &Inputs) -> Resul
 }
 
 impl Lines {
-    /// Warns if many words are unknown.
+    /// Warns if many words of the text are unknown.
     ///
     /// # Errors
     /// Under `--strict`.
@@ -157,10 +157,10 @@ impl Lines {
         )
     }
 
-    /// Reads a text whose lines begin with an id that is no part of them, and the ids.
+    /// Reads a text whose lines each begin with an id, which is not part of the text, and returns both.
     ///
     /// # Errors
-    /// As [`Lines::read_with`]; a line that is empty.
+    /// As [`Lines::read_with`]; an empty line.
     pub fn read_with_ids(path: &Path, vocabulary: &Vocabulary, inputs: &Inputs) -> Result<(Vec<String>, Lines)> {
         let file = inputs.open(path)?;
         let text = std::str::from_utf8(&file).map_err(|e| not_utf8(path, &file, e.valid_up_to()))?;
@@ -177,7 +177,7 @@ impl Lines {
         Ok((ids, lines))
     }
 
-    /// Warns if the first words of the lines look like ids: nearly all unknown, while others are not, or each another.
+    /// Warns if the first words of the lines look like ids: nearly all unknown while other words are not, or all different.
     ///
     /// # Errors
     /// Under `--strict`.
@@ -199,7 +199,7 @@ impl Lines {
         inputs.warn(notice.done("scored as words").option("--ids separates them and prints them before the scores"))
     }
 
-    /// Without [`EOS`] at the ends of the lines.
+    /// Removes [`EOS`] at the ends of the lines.
     pub fn without_ends(self) -> Lines {
         let (mut ids, mut starts) = (Vec::with_capacity(self.ids.len()), vec![0]);
         for line in self.iter() {
@@ -209,7 +209,7 @@ impl Lines {
         Lines { ids, starts, unknown: self.unknown }
     }
 
-    /// Reads a text in the words of `vocabulary`; others become [`UNK`](super::vocabulary::UNK).
+    /// Reads a text with the words of `vocabulary`; others become [`UNK`](super::vocabulary::UNK).
     ///
     /// # Errors
     /// A file that cannot be read, is not text, or is empty.
@@ -223,20 +223,20 @@ impl Lines {
         self.starts.len() - 1
     }
 
-    /// The ids of each line, [`EOS`] at its end.
+    /// The ids of each line, with [`EOS`] at its end.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u32]> {
         self.starts.windows(2).map(|ends| &self.ids[ends[0]..ends[1]])
     }
 }
 
-/// How a file is cut up: in tests much smaller than in earnest.
+/// How a file is divided: in tests into much smaller pieces.
 #[derive(Clone, Copy)]
 struct Cut {
-    /// Bytes of a piece.
+    /// Bytes per piece.
     piece: usize,
     /// Pieces read before their words are counted together.
     round: usize,
-    /// Bytes of all different words: positions in them are 32 bits.
+    /// Maximum number of bytes of all distinct words: positions in them are 32 bits.
     letters: usize,
 }
 
@@ -272,7 +272,7 @@ fn train(
     Ok((vocabulary, Corpus { ids, unknown, lines: lines as u64 }))
 }
 
-/// A text whose words have numbers, but not yet those of their ranks.
+/// A text whose words are numbered, but not yet by rank.
 struct Numbered {
     ids: Vec<u32>,
     shards: Vec<Shard>,
@@ -297,7 +297,7 @@ fn number(path: &Path, cut: Cut, marks: &Marks, inputs: &Inputs) -> Result<Numbe
     Ok(found)
 }
 
-/// Words that are worth a warning.
+/// Words that warrant a warning.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     odd: Odd,
@@ -310,12 +310,12 @@ impl Seen {
     }
 }
 
-/// Warns of a text that begins as something else does: a page, JSON, a table.
+/// Warns if a text begins like another format: a web page, JSON, a table.
 fn warn_of_head(path: &Path, file: &[u8], inputs: &Inputs) -> Result<()> {
     inputs.warn_of_markup(path, file)?;
     let head = &file[..file.len().min(HEAD)];
     let mut lines: Vec<&[u8]> = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).collect();
-    // The last one is empty or cut.
+    // The last line is empty or incomplete.
     lines.pop();
     lines.retain(|line| !line.is_empty());
     if lines.iter().any(|line| line.starts_with(b"-DOCSTART-")) {
@@ -428,7 +428,7 @@ fn encode_words(path: &Path, file: &[u8], vocabulary: &Vocabulary, cut: Cut) -> 
             let count = u64::from(word.count);
             seen.marks.add(word.word, count);
             seen.odd.marked |= word.word.starts_with('\u{feff}');
-            // Odd words that are known were reported when the vocabulary was made.
+            // Unusual words in the vocabulary were reported when it was built.
             if id == vocabulary.unk() {
                 unknown += count;
                 seen.odd.add(word.word, count);
@@ -441,7 +441,7 @@ fn encode_words(path: &Path, file: &[u8], vocabulary: &Vocabulary, cut: Cut) -> 
     Ok((Lines { ids, starts, unknown }, seen))
 }
 
-/// A file that has been checked: nothing can be wrong with it any more.
+/// A file that has been checked, and contains no errors.
 struct Text<'a> {
     pieces: Vec<Piece<'a>>,
     tokens: usize,
@@ -451,14 +451,14 @@ struct Text<'a> {
 /// Part of a file that begins and ends with whole words.
 struct Piece<'a> {
     text: &'a str,
-    /// Words and ends of lines.
+    /// Number of words and line ends.
     tokens: usize,
     lines: usize,
-    /// The end of the last line is missing, and counted all the same.
+    /// Whether the end of the last line is missing; it is counted nevertheless.
     open: bool,
 }
 
-/// What a text cannot hold.
+/// What a text must not contain.
 enum Fault {
     NotUtf8,
     Nul,
@@ -493,7 +493,7 @@ impl<'a> Text<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// The first fault is the one told, whatever its kind.
+    /// The first fault is reported, whatever its kind.
     fn check(bytes: &'a [u8]) -> std::result::Result<Self, (usize, Fault)> {
         let text = std::str::from_utf8(bytes);
         let good = text.map_or_else(|e| e.valid_up_to(), str::len);
@@ -525,10 +525,10 @@ impl Fault {
     }
 }
 
-/// Where the first word begins that is too long.
+/// The position of the first word that is too long.
 fn long_word(bytes: &[u8]) -> Option<usize> {
     let mut start = 0;
-    // Too long a word fills a window behind some space; the last space within a window is the next one to look from.
+    // A word that is too long fills a window after some space; the search continues after the last space within a window.
     while bytes.len() - start > LONGEST_WORD {
         match bytes[start..=start + LONGEST_WORD].iter().rposition(|&byte| is_space(byte)) {
             Some(space) => start += space + 1,
@@ -538,7 +538,7 @@ fn long_word(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// How many words there are, each one ending at a space or at the end.
+/// The number of words, each of which ends at a space or at the end.
 fn words(bytes: &[u8]) -> usize {
     let last = bytes.last().is_some_and(|&byte| !is_space(byte));
     let pairs = bytes.chunks(255).zip(bytes.get(1..).unwrap_or_default().chunks(255));
@@ -547,17 +547,17 @@ fn words(bytes: &[u8]) -> usize {
     usize::from(last) + pairs.map(|pair| usize::from(ends(pair))).sum::<usize>()
 }
 
-/// Summed in bytes, 255 at a time: many at once in a vector register.
+/// Counted in bytes, 255 elements at a time, so that a vector register counts many of them at once.
 fn count(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
     bytes.chunks(255).map(|bytes| usize::from(bytes.iter().map(|&byte| u8::from(is(byte))).sum::<u8>())).sum()
 }
 
-/// Cuts `all` into parts of these lengths.
+/// Splits `all` into parts of these lengths.
 fn split<T>(mut all: &mut [T], lengths: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
     lengths.map(|length| all.split_off_mut(..length).expect("lengths that sum to the whole")).collect()
 }
 
-/// A word of a piece, and how often it is there.
+/// A word of a piece, and its number of occurrences.
 struct Counted<'a> {
     word: &'a str,
     hash: u64,
@@ -571,10 +571,9 @@ struct Known {
     count: u32,
 }
 
-/// The words of a piece, each once, in the order of their first appearance. `ids` become indices into
-/// them, and `line_end` is called with the number of tokens up to the end of each line. A text that another program
-/// changes after its tokens were counted may end sooner or later: what comes of it is not used, see
-/// [`FileBytes::read`].
+/// The distinct words of a piece, in the order of their first appearance. `ids` become indices into them, and `line_end` is called with
+/// the number of tokens up to the end of each line. A text changed by another program after its tokens were counted may end sooner or
+/// later: its result is discarded, see [`FileBytes::read`].
 ///
 /// [`FileBytes::read`]: crate::sys::files::FileBytes::read
 fn intern<'a>(
@@ -638,7 +637,7 @@ fn intern<'a>(
 #[inline(always)]
 fn end_of_word(bytes: &[u8], mut at: usize) -> usize {
     while at < bytes.len() {
-        // The high bit of every byte up to 0x20, and perhaps of some above the first one of them.
+        // The high bit of every byte up to 0x20, and possibly of some bytes above the first of these.
         let eight = load(bytes, at);
         let low = eight.wrapping_sub(0x2121_2121_2121_2121) & !eight & 0x8080_8080_8080_8080;
         at += low.trailing_zeros() as usize / 8;
@@ -652,12 +651,12 @@ fn end_of_word(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Words in the order of the shards they belong to.
+/// Words ordered by shard.
 struct ByShard<'a> {
     words: Vec<Counted<'a>>,
     /// Indices into `words`.
     order: Vec<u32>,
-    /// Where each shard ends in `order`.
+    /// The end of each shard in `order`.
     ends: [usize; SHARDS],
 }
 
@@ -691,11 +690,11 @@ impl<'a> ByShard<'a> {
 }
 
 fn shard_of(hash: u64) -> usize {
-    // The highest seven bits and the lowest ones are those that hash tables use.
+    // Hash tables use the seven highest and the lowest bits.
     (hash >> 40) as usize % SHARDS
 }
 
-/// A part of all words of the file.
+/// One shard of the words of the file.
 struct Shard {
     words: Words,
     counts: Vec<u64>,
@@ -706,8 +705,8 @@ impl Shard {
         Shard { words: Words::with_hasher(hasher.clone()), counts: Vec::new() }
     }
 
-    /// Adds `words` to this shard, the one with number `s`, and returns their numbers among the words of all shards:
-    /// `SHARDS` times the place in the shard, plus `s`. None if one is beyond 32 bits.
+    /// Adds `words` to this shard, which has number `s`, and returns their numbers among the words of all shards: `SHARDS` times the
+    /// position in the shard, plus `s`. None if a number exceeds 32 bits.
     fn merge<'a>(&mut self, s: usize, words: impl Iterator<Item = &'a Counted<'a>>) -> Option<Vec<u32>> {
         words
             .map(|counted| {
@@ -741,18 +740,18 @@ mod tests {
         Cut { piece, round, letters: 1 << 20 }
     }
 
-    /// The text of a corpus, tokens by space.
+    /// The text of a corpus, tokens separated by spaces.
     fn spelled(vocabulary: &Vocabulary, ids: &[u32]) -> String {
         ids.iter().map(|&id| vocabulary.word(id)).collect::<Vec<_>>().join(" ")
     }
 
-    /// What reading is to give, in a few plain lines: lines of words, and the words by count.
+    /// A plain reference implementation: the lines of words, and the words with their counts.
     fn plainly(text: &str) -> (Vec<Vec<&str>>, Vec<(&str, u64)>) {
-        // Without line feeds, carriage returns are the ends of lines.
+        // Without line feeds, carriage returns end lines.
         let old = !text.contains('\n') && text.trim_ascii_end().contains('\r');
         let text = text.trim_start_matches('\u{feff}');
         let lines = text.split_inclusive(if old { '\r' } else { '\n' });
-        // A mark alone at the end is no line.
+        // A byte order mark alone at the end is not a line.
         let lines = lines.map(|line| line.trim_start_matches('\u{feff}')).filter(|line| !line.is_empty());
         let lines: Vec<Vec<_>> = lines.map(|line| line.split_ascii_whitespace().chain([EOS]).collect()).collect();
         let mut counts = HashMap::from([(UNK, 0), (EOS, 0)]);
@@ -762,7 +761,7 @@ mod tests {
         (lines, counts)
     }
 
-    /// Texts full of what is easily got wrong: words of all lengths around 8 and 16, white space that is none, controls.
+    /// Texts full of pitfalls: words of all lengths around 8 and 16, characters that merely look like white space, control characters.
     fn texts() -> impl Strategy<Value = String> {
         let word = prop_oneof![
             6 => "[ab]{1,2}",
@@ -787,7 +786,7 @@ mod tests {
 
         #[test]
         fn reads_as_a_plain_reader_does(text in texts(), piece in 1usize..50, round in 1usize..4) {
-            // A text without a word is refused, which another test sees.
+            // A text without words is an error, which another test covers.
             prop_assume!(plainly(&text).0.concat().iter().any(|word| *word != EOS));
             let (lines, counts) = plainly(&text);
             let file = file(&text);
@@ -919,7 +918,7 @@ mod tests {
         ];
         for (text, message) in cases {
             let file = file(text);
-            // Several faults: the first one in the file is reported, wherever it is cut.
+            // Of several faults, the first one in the file is reported, however it is divided.
             for cut in [CUT, small(1, 1), small(5, 2)] {
                 let error = train(file.path(), 1, None, cut, &Marks::default(), &Inputs::default()).err().unwrap();
                 assert_eq!(error.exit_code(), 3);
@@ -963,7 +962,7 @@ mod tests {
         );
     }
 
-    /// The sizes of real texts, counted by other tools.
+    /// The sizes of real texts, as counted by other tools.
     #[test]
     fn real_texts() {
         let data = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data"));

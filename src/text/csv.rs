@@ -8,14 +8,14 @@ use std::io::{BufRead, BufReader, Cursor, Read};
 use std::ops::Range;
 use std::path::Path;
 
-/// How much of a file is looked at to find out how it is written; several rows of any sensible file.
+/// Bytes examined to detect how a file is written; several rows of any sensible file.
 const HEAD: usize = 1 << 22;
-/// Rows that are looked at for the same.
+/// Maximum number of rows examined for the same purpose.
 const SAMPLE: usize = 200;
-/// A field in quotes over several lines with more bytes than this is taken for a quote that is not closed.
+/// A quoted field over several lines with more bytes than this is assumed to lack its closing quote.
 const LONGEST: usize = 1 << 20;
 
-/// What stands between two fields.
+/// What separates two fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Separator {
     /// This character.
@@ -25,7 +25,7 @@ pub enum Separator {
 }
 
 impl Separator {
-    /// All, the commonest first.
+    /// All separators, the most common first.
     const ALL: [Separator; 5] = [
         Separator::Byte(b','),
         Separator::Byte(b';'),
@@ -76,20 +76,19 @@ impl Row {
         self.fields.iter().map(|field| &self.text[field.clone()])
     }
 
-    /// The number of fields that hold something.
+    /// The number of fields that are not empty.
     pub fn filled(&self) -> usize {
         self.iter().filter(|field| !field.is_empty()).count()
     }
 
-    /// Leaves out empty fields at the end, down to `columns`.
+    /// Removes empty fields at the end, down to `columns`.
     pub fn trim(&mut self, columns: usize) {
         while self.fields.len() > columns && self.fields.last().is_some_and(Range::is_empty) {
             self.fields.pop();
         }
     }
 
-    /// The same row with the fields that another separator gives, if they are `columns`. Spaces are none: prose has as
-    /// many words.
+    /// The same row split by another separator that yields `columns` fields. Spaces are not tried: prose may have that many words.
     pub fn split_otherwise(&self, separator: Separator, columns: usize) -> Option<Row> {
         let mut others = Separator::ALL.into_iter().filter(|&other| other != separator && other != Separator::Spaces);
         others.find_map(|other| {
@@ -114,7 +113,7 @@ impl Row {
         self.tidy(separator);
     }
 
-    /// Takes spaces from around the fields, and from between them if they are separators.
+    /// Trims spaces around the fields, and drops empty fields if spaces are separators.
     fn tidy(&mut self, separator: Separator) {
         for field in &mut self.fields {
             let text = &self.text[field.clone()];
@@ -127,30 +126,30 @@ impl Row {
     }
 }
 
-/// The rows of a file that hold anything, one after the other.
+/// Iterates over the rows of a file that are not empty.
 pub struct Records<'p, R> {
     path: &'p Path,
     input: R,
     separator: Separator,
-    /// Lines read so far.
+    /// Number of lines read so far.
     lines: usize,
     raw: Vec<u8>,
 }
 
-/// A file whose beginning has been looked at.
+/// A file whose beginning has been examined.
 pub struct Opened<'p, R> {
     path: &'p Path,
     head: Vec<u8>,
     /// Whether the head is the whole file.
     whole: bool,
     rest: R,
-    /// Lines before the first row, which name the separator.
+    /// Number of lines before the first row, which name the separator.
     skip: usize,
-    /// What separates the fields.
+    /// The separator of fields.
     pub separator: Separator,
-    /// The first rows, and the lines that they begin on.
+    /// The first rows, and the lines they begin on.
     pub sample: Vec<(usize, Row)>,
-    /// The number of fields that most of them have.
+    /// The number of fields of most of them.
     pub columns: usize,
 }
 
@@ -165,7 +164,7 @@ impl<R: Read> Read for Returns<R> {
     }
 }
 
-/// Looks at the beginning of a file; with a comma for the decimal point, other separators are preferred.
+/// Examines the beginning of a file; with a decimal comma, other separators are preferred.
 pub fn open<'p>(
     path: &'p Path,
     decimal_comma: bool,
@@ -185,7 +184,7 @@ pub fn open<'p>(
     if let Some(line) = signatures::json(&head) {
         return Err(Error::input(path, 0, format!("JSON, which begins with {line:?}"), expected));
     }
-    // Lines of old Macintoshes.
+    // Line ends of old Macintoshes.
     if !head.contains(&b'\n') && head.contains(&b'\r') {
         head.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b'\n');
         rest = Box::new(Returns(rest));
@@ -196,7 +195,7 @@ pub fn open<'p>(
     if head.trim_ascii_start().get(..9).is_some_and(|begin| begin.eq_ignore_ascii_case(b"@relation")) {
         return Err(Error::input(path, 0, "an ARFF file", format!("{expected}: the part below its @data line")));
     }
-    // Excel's own way to say what separates the fields.
+    // Excel's own way to name the separator.
     let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let named = first.trim_ascii().strip_prefix(b"sep=").filter(|rest| rest.len() <= 1).map(<[u8]>::to_vec);
     let mut opened = Opened {
@@ -215,7 +214,7 @@ pub fn open<'p>(
         let is_comma = separator == Separator::Byte(b',');
         let (sample, error) = opened.sample(separator);
         if let (Some(error), true) = (error, best == 0) {
-            // Which line is broken does not depend on the separator.
+            // Which line is malformed does not depend on the separator.
             return Err(error);
         }
         let columns = commonest(&sample);
@@ -225,7 +224,7 @@ pub fn open<'p>(
             agree += 1;
             numbers += row.iter().filter(|field| looks_like_number(field)).count();
         }
-        // Rows that agree count first; then numbers tell commas that separate from commas within them.
+        // Rows that agree count first; then numbers distinguish commas that separate fields from commas within them.
         let enough = separator != Separator::Spaces || best == 0 && 2 * agree > sample.len();
         let last_choice = is_comma && decimal_comma;
         let score = 1 + if last_choice { 0 } else { agree * 1_000_000 + numbers.min(999_999) };
@@ -241,7 +240,7 @@ pub fn open<'p>(
     Ok(opened)
 }
 
-/// The number of fields that most rows have; the first of equally common ones.
+/// The number of fields of most rows; if several are equally common, the first.
 fn commonest(sample: &[(usize, Row)]) -> usize {
     let count = |columns: usize| sample.iter().filter(|(_, row)| row.len() == columns).count();
     let mut best = (0, 0);
@@ -255,7 +254,7 @@ fn commonest(sample: &[(usize, Row)]) -> usize {
 }
 
 impl<'p, R: Read> Opened<'p, R> {
-    /// The first rows, split by `separator`, and what is wrong behind them.
+    /// The first rows, split by `separator`, and the error after them, if any.
     fn sample(&self, separator: Separator) -> (Vec<(usize, Row)>, Option<Error>) {
         let mut records = Records::new(self.path, &self.head[..], separator);
         let mut sample = Vec::new();
@@ -269,13 +268,13 @@ impl<'p, R: Read> Opened<'p, R> {
             }
         }
         if !self.whole && sample.len() < SAMPLE {
-            // The last one may be cut.
+            // The last row may be incomplete.
             sample.pop();
         }
         (sample, None)
     }
 
-    /// How many rows there may be in a file of so many bytes.
+    /// The expected number of rows of a file of `bytes` bytes.
     pub fn expected_rows(&self, bytes: u64) -> usize {
         let lines = self.head.iter().filter(|byte| **byte == b'\n').count().max(1);
         if self.whole { lines } else { (bytes as f64 / self.head.len() as f64 * lines as f64) as usize }
@@ -297,7 +296,7 @@ impl<'p, R: BufRead> Records<'p, R> {
 
     fn skip(&mut self, lines: usize) {
         for _ in 0..lines {
-            // What cannot be read now cannot be read later, where it is reported.
+            // What cannot be read now cannot be read later either, when it is reported.
             _ = self.input.read_until(b'\n', &mut Vec::new());
             self.lines += 1;
         }
@@ -310,10 +309,10 @@ impl<'p, R: BufRead> Records<'p, R> {
         Ok(read > 0)
     }
 
-    /// Puts the next row that holds anything into `row`: the line that it begins on, or none at the end of the file.
+    /// Reads the next row that is not empty into `row`; returns the line it begins on, or none at the end of the file.
     ///
     /// # Errors
-    /// The file cannot be read, is not UTF-8; a quote that is not closed.
+    /// The file cannot be read, is not UTF-8, or contains an unclosed quote.
     pub fn next(&mut self, row: &mut Row) -> Result<Option<usize>> {
         while self.line()? {
             let begin = self.lines;
@@ -344,8 +343,7 @@ impl<'p, R: BufRead> Records<'p, R> {
         Ok(None)
     }
 
-    /// Splits a row in which there are quotes: a field in quotes may hold separators, line ends, and quotes, which are
-    /// doubled.
+    /// Splits a row with quotes: a quoted field may contain separators, line ends, and doubled quotes.
     fn quoted(&mut self, text: &mut Vec<u8>, fields: &mut Vec<Range<usize>>) -> Result<()> {
         let (mut begin, mut quote) = (0, None);
         loop {
@@ -381,26 +379,26 @@ impl<'p, R: BufRead> Records<'p, R> {
     }
 }
 
-/// What a field holds.
+/// The content of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Field {
     /// A number.
     Number(f64),
-    /// A number whose only comma was taken for one of thousands.
+    /// A number whose only comma was read as a thousands separator.
     Thousands(f64),
-    /// Nothing, or what stands for it.
+    /// Nothing, or a marker of missing values.
     Missing,
     /// Something else.
     Other,
 }
 
-/// What numbers are written as that are not there, in small letters.
+/// Markers of missing numbers, in lower case.
 const MISSING: [&str; 17] = [
     "?", "-", "--", ".", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a", "#na", "#div/0!", "#value!",
     "#ref!", "#num!",
 ];
 
-/// Reads a field as a number: also yes, no, true and false, `1,234.5` and `12 %`.
+/// Reads a field as a number; also accepts yes, no, true and false, `1,234.5` and `12 %`.
 pub fn number(field: &str, decimal_comma: bool) -> Field {
     let bytes = field.as_bytes();
     if bytes.is_empty() {
@@ -435,7 +433,7 @@ pub fn number(field: &str, decimal_comma: bool) -> Field {
     Field::Other
 }
 
-/// A number whose thousands may be in groups, and which may have a comma for its point.
+/// A number that may have groups of thousands and a decimal comma.
 fn grouped(field: &str, decimal_comma: bool) -> Option<f64> {
     let (point, group) = if decimal_comma { (',', '.') } else { ('.', ',') };
     let unsigned = field.strip_prefix(['-', '+']).unwrap_or(field);
@@ -447,7 +445,7 @@ fn grouped(field: &str, decimal_comma: bool) -> Option<f64> {
     let groups: Vec<&str> = whole.split(is_group).collect();
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if groups.len() == 1 {
-        // An exponent may follow, and under a decimal comma a number may have a point all the same.
+        // An exponent may follow, and with a decimal comma a number may still have a point.
         return decimal_comma
             .then(|| field.replacen(',', ".", 1).parse().ok())
             .flatten()
@@ -467,12 +465,12 @@ fn grouped(field: &str, decimal_comma: bool) -> Option<f64> {
     format!("{sign}{}.{}", groups.concat(), fraction.unwrap_or("0")).parse().ok()
 }
 
-/// Whether a field is a number in either way of writing its point.
+/// Whether a field is a number, with a decimal point or comma.
 fn looks_like_number(field: &str) -> bool {
     [false, true].into_iter().any(|comma| matches!(number(field, comma), Field::Number(_) | Field::Thousands(_)))
 }
 
-/// Whether a class is not there. Words that may be the name of one are.
+/// Whether a class is missing. Words that may be the name of a class are not considered missing.
 pub fn no_class(field: &str) -> bool {
     matches!(field, "" | "?" | "NaN" | "nan" | "NA" | "N/A" | "n/a" | "#N/A" | "<NA>" | "null" | "NULL")
 }

@@ -1,34 +1,34 @@
-//! What a tagger sees of a word beside the word itself: how it is written, and how it ends (Collobert et al. 2011,
-//! "Natural Language Processing (Almost) from Scratch", section 4.1).
+//! Features of a word for a tagger besides the word itself: how it is written, and its ending (Collobert et al. 2011, "Natural Language
+//! Processing (Almost) from Scratch", section 4.1).
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::words;
 
-/// How a word is written: case, and whether it holds digits. Letters of scripts without case count as small.
+/// How a word is written: its case, and whether it contains digits. Letters of scripts without case count as lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Caps {
-    /// No word: the place before or after a sentence.
+    /// No word: a position before or after a sentence.
     Padding,
     /// Neither letters nor digits.
     Symbol,
-    /// Digits and no letters.
+    /// Digits without letters.
     Number,
-    /// Small letters only.
+    /// Lower-case letters only.
     Lower,
-    /// A capital and then small letters, or a single capital.
+    /// A capital followed by lower-case letters, or a single capital.
     Initial,
     /// Capitals only, at least two.
     Upper,
-    /// Capitals and small letters in another order.
+    /// Capitals and lower-case letters in another order.
     Mixed,
-    /// Small letters and digits.
+    /// Lower-case letters and digits.
     LowerDigits,
     /// Capitals and digits.
     UpperDigits,
-    /// Capitals, small letters and digits.
+    /// Capitals, lower-case letters and digits.
     MixedDigits,
 }
 
@@ -63,12 +63,12 @@ impl Caps {
     }
 }
 
-/// Number of the suffix of a place before or after a sentence.
+/// Number of the suffix of a position before or after a sentence.
 pub const PADDING: u32 = 0;
-/// Number of the suffixes that are not in the table.
+/// Number of the suffixes not in the table.
 pub const RARE: u32 = 1;
 
-/// Numbered suffixes: the last characters of words in lower case, digits as `0`. A shorter word is its own suffix.
+/// Numbered suffixes: the last characters of words in lower case, with digits as `0`. A shorter word is its own suffix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Saved", into = "Saved")]
 pub struct Suffixes {
@@ -84,8 +84,8 @@ struct Saved {
 }
 
 impl Suffixes {
-    /// The table of the suffixes of `length` characters that occur at least `least` times in `words`, the most frequent
-    /// first, and those of equal count in the order of their bytes.
+    /// The table of the suffixes of `length` characters that occur at least `least` times in `words`, the most frequent first, and
+    /// those of equal count in byte order.
     pub fn build<'a>(words: impl IntoIterator<Item = &'a str>, length: usize, least: u64) -> Suffixes {
         let mut counts: HashMap<String, u64> = HashMap::new();
         let mut buffer = String::new();
@@ -105,7 +105,7 @@ impl Suffixes {
         self.numbers.get(&text).copied().unwrap_or(RARE)
     }
 
-    /// The number of rows an embedding of the suffixes needs, [`PADDING`] and [`RARE`] included.
+    /// The number of rows of an embedding of the suffixes, including [`PADDING`] and [`RARE`].
     pub fn count(&self) -> usize {
         self.texts.len() + 2
     }
@@ -129,7 +129,7 @@ impl From<Suffixes> for Saved {
     }
 }
 
-/// Puts the suffix of `word` into `out`.
+/// Writes the suffix of `word` to `out`.
 fn suffix(word: &str, length: usize, out: &mut String) {
     let lower = words::lowercase(word);
     let start = lower.char_indices().rev().take(length).last().map_or(lower.len(), |(i, _)| i);

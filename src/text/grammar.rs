@@ -1,28 +1,28 @@
 //! Word grammars: sources of text whose probabilities are known exactly.
 //!
-//! A grammar file (TOML, see `data/news.toml`) names *classes* (distributions over words) and *phrases* (weighted
-//! alternatives, each a row of words and references). It is compiled into a flat hidden Markov model: a state is one
-//! place in the expanded phrases, it emits a word of one class, carries one IOB2 tag, and knows where it may go.
-//! The expansion runs from the end of the sentence to its beginning, so that two places with the same class, tag and
-//! future are the same state; what is shared is found without being declared, and the merge is exact (it is the minimal
-//! automaton read from the right). Transitions therefore only lead to states made earlier, and no sentence is endless.
+//! A grammar file (TOML, see `data/news.toml`) names *classes* (distributions over words) and *phrases* (weighted alternatives, each a
+//! row of words and references). It is compiled into a flat hidden Markov model: a state is one position in the expanded phrases; it
+//! emits a word of one class, carries one IOB2 tag, and has transitions to later states. The expansion runs from the end of the
+//! sentence to its beginning, so that two positions with the same class, tag and future are the same state; shared parts are found
+//! without being declared, and merging is exact (the result is the minimal automaton read from the right). Transitions therefore lead
+//! only to states created earlier, and every sentence ends.
 //!
 //! ```toml
 //! start = "sentence"          # the phrase that is a sentence
-//! capitalise = true           # the first letter of a sentence is upper case; false if left out
+//! capitalise = true           # the first letter of a sentence is upper case; default: false
 //!
 //! [class]
-//! city = { tag = "LOC", words = "Ashford Marlow Linden" }   # the k-th word weighs k^-zipf; zipf = 1 if left out
+//! city = { tag = "LOC", words = "Ashford Marlow Linden" }   # the k-th word has weight k^-zipf; default: zipf = 1
 //! beat = { zipf = 0.5, words = "beat defeated edged" }
-//! article = { weights = { the = 5, a = 2 } }                # or every weight by hand
+//! article = { weights = { the = 5, a = 2 } }                # or all weights explicitly
 //! score = "2-1 1-0"                                         # short for { words = "2-1 1-0" }
 //!
 //! [phrase]
-//! team = { tag = "ORG", any = ["3 | {city} United", "{city}"] }   # "weight | row"; the weight is 1 if left out
-//! sentence = ["{team} {beat} {team} {score?0.9} ."]   # {name?p}: there with probability p, {name?}: ½
+//! team = { tag = "ORG", any = ["3 | {city} United", "{city}"] }   # "weight | row"; default weight: 1
+//! sentence = ["{team} {beat} {team} {score?0.9} ."]   # {name?p}: present with probability p, {name?}: ½
 //! ```
 //!
-//! A tag makes one entity of everything below it; where tags are nested the outermost counts.
+//! A tag makes one entity of everything below it; if tags are nested, the outermost counts.
 
 mod compile;
 mod file;
@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 /// Where a sentence ends, as the target of a transition.
 const END: u32 = u32::MAX;
 
-/// A hidden Markov source compiled from a grammar file. All probabilities are natural and exact up to rounding in f64.
+/// A hidden Markov source compiled from a grammar file. Its probabilities (not logarithms) are exact up to rounding in f64.
 #[derive(Debug)]
 pub struct Grammar {
     /// All words the source can emit, sorted.
@@ -52,7 +52,7 @@ pub struct Grammar {
     /// "O", then "B-X" and "I-X" of every entity type X in sorted order.
     tags: Vec<String>,
     emissions: Vec<Emission>,
-    /// For every word the emissions that can make it, with its probability there.
+    /// For every word, the emissions that can produce it, with its probability there.
     emitters: Vec<Vec<(u32, f64)>>,
     states: Vec<State>,
     start: Choice,
@@ -72,14 +72,14 @@ struct State {
     next: Choice,
 }
 
-/// Where to go: the transitions and, for drawing, their running sum.
+/// The transitions from a state and, for drawing, their cumulative sums.
 #[derive(Debug)]
 struct Choice {
     next: Vec<(u32, f64)>,
     cumulative: Vec<f64>,
 }
 
-/// What a text costs under a source; see [`Grammar::perplexity`].
+/// The cost of a text under a source; see [`Grammar::perplexity`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
     /// Lines with at least one word.
@@ -94,7 +94,7 @@ pub struct Cost {
 
 impl Cost {
     /// exp(nats / targets), comparable with exp(mean loss) of a language model that predicts every word and `<eos>`.
-    /// Infinite if the source cannot produce some sentence, NaN for no sentence at all.
+    /// Infinite if the source cannot produce one of the sentences, NaN if there are no sentences.
     pub fn perplexity(&self) -> f64 {
         if self.impossible > 0 { f64::INFINITY } else { (self.nats / self.targets as f64).exp() }
     }
@@ -103,11 +103,11 @@ impl Cost {
 /// What [`synth`] wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// The files, as they are now: text, CoNLL, pairs and words of train, valid and test.
+    /// The files written: text, CoNLL, pairs and words of train, valid and test.
     pub files: Vec<PathBuf>,
     /// Sentences in train, valid and test.
     pub sentences: [usize; 3],
-    /// Words in train, valid and test, ends of sentences not counted.
+    /// Words in train, valid and test, without ends of sentences.
     pub words: [usize; 3],
 }
 
@@ -124,7 +124,7 @@ impl Grammar {
         Self::parse(path, text)
     }
 
-    /// The grammar of news that comes with the program, `data/news.toml`.
+    /// The news grammar bundled with the program, `data/news.toml`.
     pub fn bundled() -> Self {
         Self::parse(Path::new("data/news.toml"), include_str!("../../data/news.toml"))
             .unwrap_or_else(|e| panic!("the bundled grammar is broken: {e}"))
@@ -142,7 +142,7 @@ impl Grammar {
         self.states.len()
     }
 
-    /// Number of transitions between states, beginnings and ends of sentences included.
+    /// Number of transitions between states, including beginnings and ends of sentences.
     pub fn transitions(&self) -> usize {
         self.start.next.len() + self.states.iter().map(|s| s.next.next.len()).sum::<usize>()
     }
@@ -157,7 +157,7 @@ impl Grammar {
         &self.tags
     }
 
-    /// For every word of [`words`](Self::words) the entity types (None: outside) that it can have, sorted.
+    /// For every word of [`words`](Self::words), the entity types (None: outside) that it can have, sorted.
     pub fn types(&self) -> Vec<Vec<Option<&str>>> {
         let mut types = vec![Vec::new(); self.words.len()];
         for state in &self.states {
@@ -173,7 +173,7 @@ impl Grammar {
         types
     }
 
-    /// Sentence number `index` (below 2⁵⁶) of the endless text with this seed: words with their IOB2 tags.
+    /// Sentence number `index` (below 2⁵⁶) of the infinite text with this seed: words with their IOB2 tags.
     pub fn sentence(&self, seed: u64, index: u64) -> Vec<(&str, &str)> {
         let mut stream = Stream::new(seed, Purpose::Synth, index, 0);
         let mut sentence = Vec::new();
@@ -244,8 +244,8 @@ impl Grammar {
         Some(posterior)
     }
 
-    /// The most probable tag of every word by itself: no tagger that sees the whole sentence gets more of them right.
-    /// The first of [`tags`](Self::tags) wins a tie. None if the source cannot produce the sentence.
+    /// The most probable tag of every word by itself: no tagger that sees the whole sentence has a higher expected accuracy. Ties go to
+    /// the first of [`tags`](Self::tags). None if the source cannot produce the sentence.
     pub fn posterior_tags(&self, words: &[&str]) -> Option<Vec<&str>> {
         let best = |row: &Vec<f64>| (0..row.len()).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
         Some(self.posterior(words)?.iter().map(|row| self.tags[best(row)].as_str()).collect())
@@ -254,7 +254,7 @@ impl Grammar {
     /// The tags along the most probable way to produce the sentence (Viterbi); None if there is no way.
     pub fn viterbi_tags(&self, words: &[&str]) -> Option<Vec<&str>> {
         let mut emits = vec![0.0; self.emissions.len()];
-        // (state, probability of the best way to it divided by the largest, place of its predecessor)
+        // (state, probability of the best path to it divided by the largest, index of its predecessor)
         let mut columns: Vec<Vec<(u32, f64, usize)>> = Vec::with_capacity(words.len());
         let mut slot = vec![usize::MAX; self.states.len()];
         for word in words {
@@ -300,7 +300,7 @@ impl Grammar {
         Some(tags)
     }
 
-    /// The forward algorithm on scaled probabilities, over the states that can be reached only.
+    /// The forward algorithm with scaled probabilities, restricted to the states that can be reached.
     fn forward(&self, words: &[&str]) -> Option<Lattice> {
         let mut lattice =
             Lattice { columns: Vec::with_capacity(words.len()), scales: Vec::new(), scale_of_end: 0.0, log_prob: 0.0 };
@@ -346,8 +346,8 @@ impl Grammar {
     }
 }
 
-/// What the forward algorithm leaves for the backward one: per word the states that can emit it there, and the
-/// probability of the word given the words before it.
+/// Results of the forward algorithm for the backward one: per word, the states that can emit it there, and the probability of the word
+/// given the words before it.
 struct Lattice {
     columns: Vec<Vec<Place>>,
     scales: Vec<f64>,
@@ -386,7 +386,7 @@ fn running_sum(weights: impl Iterator<Item = f64>) -> Vec<f64> {
         .collect()
 }
 
-/// Draws an index by its weight; a choice of one takes nothing from the stream.
+/// Draws an index by weight; if there is only one, nothing is drawn from the stream.
 fn draw(cumulative: &[f64], stream: &mut Stream) -> usize {
     let last = cumulative.len() - 1;
     if last == 0 {
@@ -396,11 +396,11 @@ fn draw(cumulative: &[f64], stream: &mut Stream) -> usize {
     cumulative.partition_point(|&c| c <= point).min(last)
 }
 
-/// Draws `words` words (a little more: sentences are whole) and writes them below `out` as text, one sentence per line
-/// (`lm/train.txt`, `lm/valid.txt`, `lm/test.txt`: 80, 10 and 10 %), and the same sentences with their tags, word TAB
-/// tag, a blank line after each (`ner/*.conll`). Beside them pairs of its frequent words, word TAB word TAB 1 if they
-/// are of one class, else 0 (`pairs/*.tsv`, one pair for 50 words), and words that have one kind only, word TAB kind
-/// (`words/*.tsv`). The same grammar, number and seed give the same bytes.
+/// Draws `words` words (slightly more: sentences are complete) and writes them below `out` as text, one sentence per line
+/// (`lm/train.txt`, `lm/valid.txt`, `lm/test.txt`: 80, 10 and 10 %), and as the same sentences with tags, word TAB tag, with an empty
+/// line after each (`ner/*.conll`). Also writes pairs of frequent words, word TAB word TAB 1 if they are in the same class, otherwise 0
+/// (`pairs/*.tsv`, one pair per 50 words), and words that have only one kind, word TAB kind (`words/*.tsv`). The same grammar, number
+/// and seed give the same bytes.
 /// Existing files are only replaced if `replace`; they are complete or untouched.
 pub fn synth(grammar: &Grammar, words: u64, seed: u64, out: impl AsRef<Path>, replace: bool) -> Result<Summary> {
     let out = out.as_ref();
@@ -471,13 +471,13 @@ pub fn synth(grammar: &Grammar, words: u64, seed: u64, out: impl AsRef<Path>, re
     };
     let result = draw_all(&mut summary);
     if result.is_err() {
-        // The error to tell is the first one; what cannot be removed stays.
+        // The first error is reported; files that cannot be removed remain.
         summary.files.iter().for_each(|file| drop(std::fs::remove_file(partial(file))));
     }
     result.map(|()| summary)
 }
 
-/// A file being written, with its name for messages.
+/// A file being written, and its name for messages.
 struct Output {
     path: PathBuf,
     file: BufWriter<File>,

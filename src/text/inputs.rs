@@ -1,5 +1,5 @@
-//! The front through which all input files come: packed files are unpacked, other encodings decoded, what other systems
-//! write around and between lines is taken for what it is, and what is no text is refused by its name.
+//! All input files are read through [`Inputs`]: compressed files are unpacked, other encodings decoded, the conventions of other
+//! systems for lines and marks recognised, and files that are not text rejected by name.
 
 use super::packed::Packing;
 use super::signatures::{self, HEAD};
@@ -38,7 +38,7 @@ pub enum BadUtf8 {
 }
 
 impl BadUtf8 {
-    /// Whether it is not asked for.
+    /// Whether it is the default.
     pub fn is_default(&self) -> bool {
         *self == BadUtf8::default()
     }
@@ -47,15 +47,15 @@ impl BadUtf8 {
 /// How the bytes of files are read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Decoding {
-    /// The encoding of texts and tables, where it is not UTF-8.
+    /// The encoding of texts and tables, if it is not UTF-8.
     pub encoding: Option<&'static Encoding>,
     /// How bytes that are not UTF-8 are handled.
     pub bad_utf8: BadUtf8,
-    /// Whether Unicode's spaces are spaces, its line separators end lines, and marks without width are left out.
+    /// Whether Unicode spaces are spaces, Unicode line separators end lines, and zero-width marks are dropped.
     pub unicode_spaces: bool,
 }
 
-/// How input files are read, and where what is odd about them is reported.
+/// How input files are read, and where irregularities are reported.
 #[derive(Default)]
 pub struct Inputs {
     notices: Arc<Notices>,
@@ -90,7 +90,7 @@ impl Content {
         Content::from(FileBytes::from(bytes))
     }
 
-    /// What `read` makes of the bytes; an error if the file has changed meanwhile.
+    /// The result of `read` on the bytes; an error if the file has changed meanwhile.
     ///
     /// # Errors
     /// Those of `read` and of [`FileBytes::check_unchanged`].
@@ -98,59 +98,59 @@ impl Content {
         self.bytes.read(|_| read(self))
     }
 
-    /// `bytes`, which were made of these.
+    /// The content `bytes`, which was made from these bytes.
     pub(super) fn becomes(self, bytes: Vec<u8>) -> Result<Content> {
         self.bytes.check_unchanged()?;
         Ok(Content::of(bytes))
     }
 
-    /// Without `from` bytes at the beginning and `to` at the end.
+    /// Without the first `from` and the last `to` bytes.
     fn without(mut self, from: usize, to: usize) -> Self {
         self.range = self.range.start + from..self.range.end - to;
         self
     }
 }
 
-/// What is expected in place of a NUL byte.
+/// What is expected instead of a NUL byte.
 pub(super) const NO_NUL: &str = "text, not a binary file (--encoding utf-16le reads UTF-16 without a byte order mark)";
 
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
 impl Inputs {
-    /// Warnings go to `notices`.
+    /// Input files whose warnings go to `notices`.
     pub fn new(notices: Notices, decoding: Decoding) -> Self {
         Inputs { notices: Arc::new(notices), decoding, read: Mutex::default() }
     }
 
-    /// Warns of something odd that is accepted.
+    /// Warns about an irregularity that is accepted.
     ///
     /// # Errors
-    /// Under `--strict`, if an option decides it.
+    /// Under `--strict`, if an option controls it.
     pub fn warn(&self, notice: Notice) -> Result<()> {
         self.notices.warn(notice)
     }
 
-    /// Whether a stream that begins with `head` needs nothing but to be read: it is UTF-8 as far as that tells, and no
-    /// option is given for anything else.
+    /// Whether a stream that begins with `head` can be read as it is: it is UTF-8 as far as `head` shows, and no option requests
+    /// anything else.
     pub fn is_plain(&self, head: &[u8]) -> bool {
         let Decoding { encoding, bad_utf8, unicode_spaces } = self.decoding;
         let text = match std::str::from_utf8(head) {
             Ok(_) => true,
-            // A character may be cut at its end.
+            // A character may be incomplete at its end.
             Err(error) => error.error_len().is_none(),
         };
         text && !head.contains(&0) && encoding.is_none() && bad_utf8.is_default() && !unicode_spaces
     }
 
-    /// Where warnings go.
+    /// The destination of warnings.
     pub fn notices(&self) -> &Notices {
         &self.notices
     }
 
-    /// An error if a file can be seen to be missing or unreadable before its turn comes. A pipe is left alone.
+    /// Returns an error if a file is evidently missing or unreadable, before it is needed. A pipe is not opened.
     ///
     /// # Errors
-    /// What the system says about opening it.
+    /// The error of the system on opening it.
     pub fn check(&self, path: &Path) -> Result<()> {
         if is_standard_input(path) {
             return Ok(());
@@ -162,13 +162,13 @@ impl Inputs {
         Ok(())
     }
 
-    /// The bytes of a text or table: unpacked, decoded, without a byte order mark at the beginning, and with line feeds
-    /// at the ends of lines if there were only carriage returns. Whether they are UTF-8, and what else stands between
-    /// them, is for the reader to see: [`text`](Inputs::text) does.
+    /// The bytes of a text or table: unpacked, decoded, without a byte order mark at the beginning, and with line feeds as line ends if
+    /// there were only carriage returns. Whether they are valid UTF-8 and otherwise regular is left to the reader:
+    /// [`text`](Inputs::text) checks it.
     ///
     /// # Errors
-    /// The file cannot be read, is a directory, packed and damaged, or is no text by its first bytes; a pipe that has
-    /// been read already.
+    /// The file cannot be read, is a directory, is compressed and damaged, or its first bytes are not text; a pipe that has already
+    /// been read.
     pub fn open(&self, path: &Path) -> Result<Content> {
         let file = if self.begin(path)? {
             let mut bytes = Vec::new();
@@ -188,16 +188,15 @@ impl Inputs {
         }
         match std::str::from_utf8(&file).map(plain) {
             Ok(Cow::Owned(text)) => file.becomes(text.into_bytes()),
-            // The reader says so if it is not UTF-8.
+            // The reader reports it if it is not UTF-8.
             Ok(Cow::Borrowed(_)) | Err(_) => Ok(file),
         }
     }
 
-    /// A file to be read from its beginning to its end, for those too large to be held: unpacked, and decoded if it is
-    /// UTF-16.
+    /// A file to be read sequentially because it may be too large for memory: unpacked, and decoded if it is UTF-16.
     ///
     /// # Errors
-    /// The file cannot be opened, or is no text by its first bytes; a pipe that has been read already.
+    /// The file cannot be opened, or its first bytes are not text; a pipe that has already been read.
     pub fn stream(&self, path: &Path) -> Result<Box<dyn Read + Send>> {
         let failed = |e| Error::io(path, "reading", e);
         let mut file: Box<dyn Read + Send> = if self.begin(path)? {
@@ -234,8 +233,7 @@ impl Inputs {
         }
     }
 
-    /// As [`stream`](Inputs::stream), and decoded as [`open`](Inputs::open) does, which holds the whole file where an
-    /// option asks for it.
+    /// As [`stream`](Inputs::stream), and decoded as by [`open`](Inputs::open), with the whole file in memory if an option requires it.
     ///
     /// # Errors
     /// As both.
@@ -247,12 +245,11 @@ impl Inputs {
         self.stream(path)
     }
 
-    /// The text of a file, as [`open`](Inputs::open) has it, with a line feed at the end of each line and no byte order mark
-    /// at the beginning of one.
+    /// The text of a file, as read by [`open`](Inputs::open), with a line feed at the end of each line and no byte order marks at the
+    /// beginnings of lines.
     ///
     /// # Errors
-    /// As [`open`](Inputs::open); it is not UTF-8 (line, byte), holds a NUL byte, or is HTML, XML or JSON and not what
-    /// is `expected`.
+    /// As [`open`](Inputs::open); it is not UTF-8 (line, byte), contains a NUL byte, or is HTML, XML or JSON instead of what is `expected`.
     pub fn text(&self, path: &Path, expected: &str) -> Result<String> {
         self.open(path)?.read(|bytes| self.checked_text(path, bytes, expected))
     }
@@ -279,7 +276,7 @@ impl Inputs {
         Ok(without_marks(text).into_owned())
     }
 
-    /// Warns where the text at `path` begins as a page of HTML or XML or as JSON does.
+    /// Warns if the text at `path` begins like HTML, XML or JSON.
     ///
     /// # Errors
     /// Under `--strict`.
@@ -292,7 +289,7 @@ impl Inputs {
         self.warn(notice.done("read as text nonetheless").option("--strict refuses it"))
     }
 
-    /// Notes that `path` is about to be read, and whether it is standard input.
+    /// Records that `path` is about to be read; returns whether it is standard input.
     fn begin(&self, path: &Path) -> Result<bool> {
         let stdin = is_standard_input(path);
         let once = stdin || path.metadata().is_ok_and(|kind| !kind.is_file() && !kind.is_dir());
@@ -307,7 +304,7 @@ impl Inputs {
     fn unpacked(&self, path: &Path, mut file: Content) -> Result<Content> {
         while let Some(packing) = Packing::of(&file) {
             let mut bytes = Vec::new();
-            // What a damaged archive claims need not be there to be had.
+            // A damaged archive may claim a size that cannot be allocated.
             _ = bytes.try_reserve(packing.size_hint(&file));
             if let Err(error) = packing.unpack(&*file, self.garbage(path)).read_to_end(&mut bytes) {
                 let (what, test) = packing.names();
@@ -319,17 +316,17 @@ impl Inputs {
         Ok(file)
     }
 
-    /// Warns that something stands behind an archive, while it may be read elsewhere.
+    /// Warns about data after an archive, possibly from another thread.
     fn garbage(&self, path: &Path) -> impl FnMut() + Send + use<> {
         let (notices, path) = (self.notices.clone(), path.to_owned());
         move || {
             let notice = Notice::of_file(&path, 0, "other data after the gzip archive").done("ignored, as gzip does");
-            // No option decides it, so that it is never refused.
+            // No option controls it, so that it is never an error.
             _ = notices.warn(notice);
         }
     }
 
-    /// As UTF-8, where the encoding is known to be another.
+    /// Converts to UTF-8 if the encoding is known to be another one.
     fn decoded(&self, path: &Path, file: Content) -> Result<Content> {
         let (encoding, said) = match (utf16(&file), self.decoding.encoding) {
             (Some(encoding), _) => (encoding, false),
@@ -340,7 +337,7 @@ impl Inputs {
         let (mut decoder, mut rest) = (encoding.new_decoder(), &file[..]);
         let (mut text, mut count, mut line) = (String::with_capacity(file.len()), 0, 0);
         loop {
-            // Some room more, so that each round takes something.
+            // Extra capacity, so that each round makes progress.
             text.reserve(rest.len() + 64);
             let (result, taken) = decoder.decode_to_string_without_replacement(rest, &mut text, true);
             rest = &rest[taken..];
@@ -371,14 +368,14 @@ impl Inputs {
         if !said {
             self.warn(Notice::of_file(path, 0, format!("{} text", encoding.name())).done("decoded"))?;
         } else if !file.is_ascii() && std::str::from_utf8(&file).is_ok() {
-            // Text in another encoding hardly ever is UTF-8 too.
+            // Text in another encoding is hardly ever valid UTF-8.
             let notice = Notice::of_file(path, 0, format!("UTF-8 text, read as {}", encoding.name()));
             self.warn(notice.option("--encoding utf-8 reads it correctly"))?;
         }
         file.becomes(text.into_bytes())
     }
 
-    /// With `--bad-utf8`, without bytes that are not UTF-8.
+    /// Drops or replaces bytes that are not UTF-8, with `--bad-utf8`.
     fn repaired(&self, path: &Path, file: Content) -> Result<Content> {
         let bad = self.decoding.bad_utf8;
         if bad == BadUtf8::Fail {
@@ -400,7 +397,7 @@ impl Inputs {
         file.becomes(text.into_bytes())
     }
 
-    /// Says how many bytes `--bad-utf8` has changed, and from which line on.
+    /// Reports how many bytes `--bad-utf8` has changed, and the first line of them.
     fn warn_of_bad(&self, path: &Path, line: usize, count: usize, encoding: &str) -> Result<()> {
         let found = format!("bytes in {} that are not {encoding}", counted(count, "place"));
         let replaced = self.decoding.bad_utf8 == BadUtf8::Replace;
@@ -408,8 +405,7 @@ impl Inputs {
     }
 }
 
-/// The error of reading a stream of the file at `path`: what unpacks it finds damage, which the system never reports in
-/// this way.
+/// The error of reading a stream of the file at `path`: decompression reports damage, which the system never reports in this way.
 pub(super) fn stream_failed(path: &Path, error: std::io::Error) -> Error {
     match error.kind() {
         ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other => {
@@ -420,7 +416,7 @@ pub(super) fn stream_failed(path: &Path, error: std::io::Error) -> Error {
     }
 }
 
-/// An error if the bytes are those of something other than a text.
+/// Returns an error if the bytes are those of something other than text.
 fn refuse(path: &Path, bytes: &[u8]) -> Result<()> {
     let shown = path.display().to_string();
     if let Some(signatures::Signature { what, then }) = signatures::foreign(bytes) {
@@ -433,7 +429,7 @@ fn refuse(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The byte order of UTF-16, by its mark or by where NUL bytes stand.
+/// The byte order of UTF-16, detected by its mark or by the positions of NUL bytes.
 fn utf16(bytes: &[u8]) -> Option<&'static Encoding> {
     if bytes.starts_with(b"\xFF\xFE") {
         return Some(UTF_16LE);
@@ -444,9 +440,9 @@ fn utf16(bytes: &[u8]) -> Option<&'static Encoding> {
     let (units, _) = bytes[..bytes.len().min(HEAD)].as_chunks::<2>();
     let zeros = |place: usize| units.iter().filter(|unit| unit[place] == 0).count();
     let (high, low) = (zeros(0), zeros(1));
-    // In Latin script nearly every unit has one; fewer are NUL bytes in a text.
+    // In Latin script nearly every unit has one; if there are fewer, they are NUL bytes in a text.
     let few = units.len().div_ceil(2).max(1);
-    // Spaces and ends of lines must stand there as units: other data have NUL bytes too.
+    // Spaces and line ends must occur as units: other data contain NUL bytes, too.
     let spaced = |place: usize| {
         units.iter().any(|unit| unit[place] == 0 && matches!(unit[1 - place], b' ' | b'\n' | b'\r' | b'\t'))
     };
@@ -457,18 +453,18 @@ fn utf16(bytes: &[u8]) -> Option<&'static Encoding> {
     }
 }
 
-/// Without byte order marks at the beginning, and without the Ctrl-Z that ended files of DOS.
+/// Removes byte order marks at the beginning, and the Ctrl-Z at the end of DOS files.
 fn trimmed(file: Content) -> Content {
     let marks = file.chunks(BOM.len()).take_while(|chunk| *chunk == BOM).count() * BOM.len();
     let ends = if file.ends_with(b"\x1A") { file.iter().rev().take_while(|&&byte| byte == 0x1A).count() } else { 0 };
     file.without(marks, ends)
 }
 
-/// With line feeds in place of carriage returns, if there are only those: the files of old Macs.
+/// Replaces carriage returns by line feeds if there are no line feeds: the files of old Macs.
 fn with_line_feeds(file: Content) -> Result<Content> {
     let head = &file[..file.len().min(1 << 16)];
     let old = head.contains(&b'\r') && !head.contains(&b'\n') && !file.contains(&b'\n');
-    // One at the end only is no other end of lines than a space there.
+    // A carriage return only at the very end is just trailing white space.
     if old && file.trim_ascii_end().contains(&b'\r') {
         let fed = file.iter().map(|&byte| if byte == b'\r' { b'\n' } else { byte }).collect();
         return file.becomes(fed);
@@ -476,14 +472,14 @@ fn with_line_feeds(file: Content) -> Result<Content> {
     Ok(file)
 }
 
-/// How often, and the first line.
+/// Number of occurrences, and the first line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Places {
     count: usize,
     first: Option<usize>,
 }
 
-/// Carriage returns that no line feed or carriage return follows.
+/// Carriage returns not followed by a line feed or carriage return.
 fn lone_returns(text: &str) -> Places {
     let mut places = Places::default();
     for (line, content) in (1..).zip(text.split('\n')) {
@@ -496,7 +492,7 @@ fn lone_returns(text: &str) -> Places {
     places
 }
 
-/// With a line feed for each carriage return within a line, and for several of them at its end one.
+/// Replaces each carriage return within a line by a line feed, and several at its end by one.
 fn one_line_end(text: &str) -> String {
     let mut all = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
@@ -508,7 +504,7 @@ fn one_line_end(text: &str) -> String {
     all
 }
 
-/// Without byte order marks at the beginnings of lines: files with marks that were put together have them there.
+/// Removes byte order marks at the beginnings of lines, as left by concatenating files.
 fn without_marks(text: &str) -> Cow<'_, str> {
     if !text.contains('\u{feff}') {
         return Cow::Borrowed(text);
@@ -516,14 +512,14 @@ fn without_marks(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.split_inclusive('\n').map(|line| line.trim_start_matches('\u{feff}')).collect())
 }
 
-/// What a character is that looks like nothing or like a space but is part of words.
+/// Kinds of characters that are invisible or look like a space, but are part of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Invisible {
-    /// A space of Unicode, as the no-break space.
+    /// A Unicode space, such as the no-break space.
     Space,
     /// A line separator other than the line feed.
     LineEnd,
-    /// A mark without width.
+    /// A zero-width mark.
     Mark,
     /// A control character.
     Control,
@@ -540,7 +536,7 @@ fn invisible(c: char) -> Option<Invisible> {
     Some(match c {
         '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => Invisible::Space,
         '\u{b}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}' => Invisible::LineEnd,
-        // Not the joiners U+200C and U+200D, which belong to words of Persian, Hindi and others.
+        // Except the joiners U+200C and U+200D, which belong to words of Persian, Hindi and others.
         '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' => Invisible::Mark,
         '\u{2066}'..='\u{2069}' | '\u{feff}' => Invisible::Mark,
         '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => Invisible::Control,
@@ -548,7 +544,7 @@ fn invisible(c: char) -> Option<Invisible> {
     })
 }
 
-/// The bytes that such characters begin with.
+/// Whether such characters may begin with a byte.
 const BEGINS_INVISIBLE: [bool; 256] = {
     let (mut begins, mut byte) = ([false; 256], 0);
     while byte < begins.len() {
@@ -558,13 +554,12 @@ const BEGINS_INVISIBLE: [bool; 256] = {
     begins
 };
 
-/// Whether the bytes may hold an [`Invisible`] character. Nearly none do; without branches, as there may be millions of
-/// words.
+/// Whether the bytes may contain an [`Invisible`] character. Hardly any do; without branches, since there may be millions of words.
 fn may_be_odd(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |any, &byte| any | BEGINS_INVISIBLE[byte as usize])
 }
 
-/// How many words hold [`Invisible`] characters, by kind.
+/// The number of words that contain [`Invisible`] characters, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Odd {
     words: [u64; INVISIBLE.len()],
@@ -573,7 +568,7 @@ pub(super) struct Odd {
 }
 
 impl Odd {
-    /// Counts a word that occurs so many times.
+    /// Counts a word that occurs `count` times.
     pub(super) fn add(&mut self, word: &str, count: u64) {
         if !may_be_odd(word.as_bytes()) {
             return;
@@ -584,13 +579,13 @@ impl Odd {
         }
     }
 
-    /// Of both.
+    /// The sum of both.
     pub(super) fn and(mut self, other: Odd) -> Odd {
         self.words.iter_mut().zip(other.words).for_each(|(sum, words)| *sum += words);
         Odd { marked: self.marked || other.marked, ..self }
     }
 
-    /// Warns of them; `file` is where they were found.
+    /// Warns about them; `file` is where they were found.
     ///
     /// # Errors
     /// Under `--strict`.
@@ -603,7 +598,7 @@ impl Odd {
             return Ok(());
         }
         let counted = |c| invisible(c).is_some_and(|kind| self.words[kind as usize] > 0);
-        // Most lines have none of the bytes that such characters begin with.
+        // Most lines contain none of the first bytes of such characters.
         let mut begins = [false; 256];
         for c in ('\0'..='\u{ffff}').filter(|&c| counted(c)) {
             begins[c.encode_utf8(&mut [0; 4]).as_bytes()[0] as usize] = true;
@@ -619,20 +614,20 @@ impl Odd {
     }
 }
 
-/// The bytes of a text without byte order marks at the beginnings of its lines, if it has any there.
+/// The bytes of a text without the byte order marks at the beginnings of its lines, if there are any.
 pub(super) fn unmarked(file: &[u8]) -> Option<Vec<u8>> {
     let text = without_marks(std::str::from_utf8(file).ok()?);
     (text.len() < file.len()).then(|| text.into_owned().into_bytes())
 }
 
-/// With plain spaces and line feeds in place of Unicode's, and without marks and control characters.
+/// Replaces Unicode spaces and line separators by plain ones, and drops marks and control characters.
 fn plain(text: &str) -> Cow<'_, str> {
     if text.is_ascii() && !text.bytes().any(|byte| invisible(byte.into()).is_some()) {
         return Cow::Borrowed(text);
     }
     let one = |c: char| match invisible(c) {
         None => Some(c),
-        // A NUL byte is refused, not passed over.
+        // A NUL byte is an error, not dropped.
         Some(Invisible::Control) if c == '\0' => Some(c),
         Some(Invisible::Space) => Some(' '),
         Some(Invisible::LineEnd) => Some('\n'),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// One word with its label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelled {
-    /// Where it stands in its file.
+    /// Its line in the file.
     pub line: usize,
     /// The word.
     pub word: String,
@@ -25,7 +25,7 @@ pub struct LabelledWords {
 }
 
 impl LabelledWords {
-    /// Reads a file; `columns` are the numbers of those of the word and the label, or none, and they are found.
+    /// Reads a file; `columns` are the numbers of the columns of the word and the label; if empty, these are detected.
     ///
     /// # Errors
     /// Those of [`rows::read`].
@@ -40,7 +40,7 @@ impl LabelledWords {
         Ok(LabelledWords { path: path.to_owned(), words })
     }
 
-    /// The labels, each once, sorted.
+    /// The distinct labels, sorted.
     pub fn labels(&self) -> Vec<String> {
         let mut labels: Vec<String> = self.words.iter().map(|word| word.label.clone()).collect();
         labels.sort_unstable();

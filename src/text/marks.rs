@@ -1,4 +1,4 @@
-//! What other tools write around the lines of a text and in place of unknown words.
+//! Markers that other tools write around the lines of a text and in place of unknown words.
 
 use super::vocabulary::{EOS, UNK, Vocabulary};
 use super::{Inputs, is_space};
@@ -6,16 +6,16 @@ use crate::Result;
 use crate::notices::Notice;
 use std::path::Path;
 
-/// How marks of other tools are read.
+/// How markers of other tools are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Whether marks around lines, as `<s>` and `</s>`, are left out.
+    /// Whether markers around lines, such as `<s>` and `</s>`, are dropped.
     pub strip: bool,
-    /// The word that stands for unknown ones, besides [`UNK`].
+    /// The word that stands for unknown words, besides [`UNK`].
     pub unk_token: Option<String>,
 }
 
-/// Marks at the beginning of a line.
+/// Markers at the beginning of a line.
 const STARTS: [&str; 12] = [
     "<s>",
     "<S>",
@@ -31,7 +31,7 @@ const STARTS: [&str; 12] = [
     "<|begin_of_text|>",
 ];
 
-/// Marks at the end of a line.
+/// Markers at the end of a line.
 const ENDS: [&str; 11] = [
     "</s>",
     "</S>",
@@ -46,7 +46,7 @@ const ENDS: [&str; 11] = [
     "<eol>",
 ];
 
-/// Words that stand for unknown ones.
+/// Words that stand for unknown words.
 const UNKNOWN: [&str; 9] = ["<UNK>", "[UNK]", "<unknown>", "<UNKNOWN>", "UNK", "<Unk>", "_UNK_", "_UNK", "@UNK@"];
 
 const KNOWN: usize = STARTS.len() + ENDS.len() + UNKNOWN.len();
@@ -56,7 +56,7 @@ fn all() -> impl Iterator<Item = &'static str> {
 }
 
 impl Marks {
-    /// The words of a line without the marks around them.
+    /// The words of a line without the markers around them.
     pub fn stripped<W: AsRef<[u8]>>(words: &[W]) -> &[W] {
         let is = |marks: &[&str], word: &W| marks.iter().any(|mark| mark.as_bytes() == word.as_ref());
         let from = words.iter().take_while(|word| is(&STARTS, word)).count();
@@ -64,7 +64,7 @@ impl Marks {
         &words[..words.len() - words.iter().rev().take_while(|word| is(&ENDS, word)).count()]
     }
 
-    /// The text read so; none if nothing is to be changed.
+    /// The text with these rules applied; none if it does not change.
     pub(super) fn apply(&self, file: &[u8]) -> Option<Vec<u8>> {
         if *self == Marks::default() {
             return None;
@@ -88,12 +88,12 @@ impl Marks {
     }
 }
 
-/// How often each mark is in a text.
+/// The number of occurrences of each marker in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts([u64; KNOWN]);
 
 impl Counts {
-    /// Counts a word that occurs so many times.
+    /// Counts a word that occurs `count` times.
     pub(super) fn add(&mut self, word: &str, count: u64) {
         if word.starts_with(['<', '[', 'U', '_', '@'])
             && word.len() < 20
@@ -103,13 +103,13 @@ impl Counts {
         }
     }
 
-    /// Of both.
+    /// The sum of both.
     pub(super) fn and(mut self, other: Counts) -> Counts {
         self.0.iter_mut().zip(other.0).for_each(|(sum, count)| *sum += count);
         self
     }
 
-    /// The marks that are in nearly all of `lines` lines. The ends of the lines count as [`EOS`] themselves.
+    /// The markers in nearly all of `lines` lines. Line ends themselves have been counted as [`EOS`].
     fn everywhere(&self, lines: u64) -> impl Iterator<Item = &'static str> {
         let counts = *self;
         let count = move |number: usize, mark: &str| counts.0[number] - if mark == EOS { lines } else { 0 };
@@ -119,7 +119,7 @@ impl Counts {
         })
     }
 
-    /// Warns of marks in a text to learn from.
+    /// Warns about markers in a training text.
     ///
     /// # Errors
     /// Under `--strict`.
@@ -140,7 +140,7 @@ impl Counts {
         Ok(())
     }
 
-    /// Warns of marks in a text that is read in the words of `vocabulary`, if they are not those of its training text.
+    /// Warns about markers in a text read with the words of `vocabulary`, if its training text did not have them.
     ///
     /// # Errors
     /// Under `--strict`.

@@ -1,7 +1,7 @@
-//! Text on its way to a model: words become ids ([`Vocabulary`]), files become streams of ids ([`Corpus`], [`Lines`]),
-//! and streams become minibatches ([`Lanes`], [`Windows`]). Tagged text: [`conll`] files, [`tags`], their evaluation
-//! ([`spans`]), and word [`vectors`]. Pairs of words ([`pairs`]) and how well distances rank them ([`ranking`]).
-//! Numbers with classes: [`table`], and [`blobs`] of them.
+//! From text to a model's input: words become ids ([`Vocabulary`]), files become streams of ids ([`Corpus`], [`Lines`]), and streams
+//! become minibatches ([`Lanes`], [`Windows`]). Tagged text: [`conll`] files, [`tags`], their evaluation ([`spans`]), and word
+//! [`vectors`]. Pairs of words ([`pairs`]) and how well distances rank them ([`ranking`]). Numbers with classes: [`table`], and
+//! [`blobs`], which generates some.
 
 pub mod batches;
 pub mod blobs;
@@ -36,15 +36,15 @@ pub use vocabulary::Vocabulary;
 use crate::Error;
 use std::path::Path;
 
-/// A byte that ends a word: space, tab, line feed, form feed, carriage return. Other white space of Unicode (no-break
-/// space, U+200B, U+2028, …) is part of words, as the tools that write token files mean it.
+/// A byte that ends a word: space, tab, line feed, form feed, carriage return. Other Unicode white space (no-break space, U+200B,
+/// U+2028, …) is part of words, as in the tools that write token files.
 #[inline(always)]
 pub(crate) fn is_space(byte: u8) -> bool {
     // Without branches, so that loops over bytes are vectorised.
     (byte == b' ') | ((byte.wrapping_sub(b'\t') < 5) & (byte != 0x0B))
 }
 
-/// The first `most` of a list, and how many more there are: `a, b and 140 more`.
+/// The first `most` items of a list, and the number of the others: `a, b and 140 more`.
 pub fn list<T: AsRef<str>>(items: &[T], most: usize) -> String {
     let shown = items.iter().take(most).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     match items.len().saturating_sub(most) {
@@ -53,15 +53,14 @@ pub fn list<T: AsRef<str>>(items: &[T], most: usize) -> String {
     }
 }
 
-/// Whether a character is white space, or a mark that takes no room: what a reader of a message would not see.
+/// Whether a character is white space or a zero-width mark, which a reader of a message would not see.
 pub(crate) fn is_invisible(c: char) -> bool {
     c.is_whitespace()
         || c.is_control()
         || matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
-/// A piece of a file within a message: in backquotes, no longer than a message bears, what cannot be seen written as
-/// `\u{a0}`.
+/// A piece of a file for a message: in backquotes, shortened if necessary, with invisible characters written as `\u{a0}`.
 pub fn shown(text: &str) -> String {
     const MOST: usize = 60;
     let mut out = String::from("`");
@@ -75,7 +74,7 @@ pub fn shown(text: &str) -> String {
     out
 }
 
-/// The error for `found` at the byte `offset` of a file that holds `bytes`.
+/// The error for `found` at byte `offset` of a file with the content `bytes`.
 pub(crate) fn wrong_byte(path: &Path, bytes: &[u8], offset: usize, found: &str, expected: &str) -> Error {
     let line = 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
     Error::input(path, line, format!("{found} at byte offset {offset}"), expected)
@@ -97,11 +96,11 @@ pub(crate) fn encodings(bytes: &[u8]) -> String {
         bad += usize::from(!chunk.invalid().is_empty());
     }
     let pass = "--bad-utf8 skip or replace drops or replaces such bytes";
-    // One place among many that are good is damage, not another encoding.
+    // Few invalid places among many valid ones are damage, not another encoding.
     if good > 4 * bad {
         return pass.into();
     }
-    // Languages in Latin script have a few letters beyond ASCII, others have most there.
+    // Languages in Latin script have a few letters beyond ASCII, in others most letters are.
     let high = bytes.iter().filter(|&&byte| byte >= 0x80).count();
     let latin = bytes.iter().filter(|byte| byte.is_ascii_alphabetic()).count() >= high;
     let label = if latin { "latin1" } else { "LABEL (windows-1251, gb18030, shift_jis, …)" };

@@ -1,21 +1,21 @@
-//! Packed files, unpacked while they are read: gzip and Zstandard.
+//! Compressed files, unpacked while they are read: gzip and Zstandard.
 
 use flate2::bufread::GzDecoder;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use std::io::{BufRead, Error, ErrorKind, Read, Result};
 
-/// How a file is packed.
+/// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
-    /// gzip, of one member or several.
+    /// gzip, with one member or several.
     Gzip,
-    /// Zstandard, of one frame or several.
+    /// Zstandard, with one frame or several.
     Zstd,
 }
 
 const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
-/// The largest window of a Zstandard archive that is accepted: that of `zstd --long=31`.
+/// The largest accepted window of a Zstandard archive: that of `zstd --long=31`.
 const WIDEST_WINDOW: u64 = 1 << 31;
 
 /// Whether a Zstandard frame with this magic number holds no data.
@@ -24,7 +24,7 @@ fn is_skipped(magic: [u8; 4]) -> bool {
 }
 
 impl Packing {
-    /// How the file that begins with `head` is packed.
+    /// The compression of a file that begins with `head`.
     pub fn of(head: &[u8]) -> Option<Self> {
         match head.first_chunk()? {
             [0x1F, 0x8B, 8, _] => Some(Packing::Gzip),
@@ -33,7 +33,7 @@ impl Packing {
         }
     }
 
-    /// What such a file is, and the command that tests it.
+    /// What such a file is called, and the command that tests it.
     pub fn names(self) -> (&'static str, &'static str) {
         match self {
             Packing::Gzip => ("gzip archive", "gzip -t"),
@@ -41,7 +41,7 @@ impl Packing {
         }
     }
 
-    /// What is in `source`. `garbage` is called where something else follows the archive, which is left out as by gzip.
+    /// The content of `source`. `garbage` is called if other data follow the archive; they are ignored, as by gzip.
     pub fn unpack<'a>(
         self,
         source: impl BufRead + Send + 'a,
@@ -57,10 +57,10 @@ impl Packing {
         }
     }
 
-    /// Bytes that `packed` holds once it is unpacked, as far as is known beforehand.
+    /// The number of bytes of `packed` after unpacking, as far as known in advance.
     pub fn size_hint(self, packed: &[u8]) -> usize {
         match (self, packed.last_chunk()) {
-            // The length of the last member; no archive of gzip is more than 1032 times as small as its content.
+            // The length of the last member; gzip compresses by a factor of at most 1032.
             (Packing::Gzip, Some(&length)) => {
                 (u32::from_le_bytes(length) as usize).min(packed.len().saturating_mul(1032))
             }
@@ -69,11 +69,11 @@ impl Packing {
     }
 }
 
-/// One member after the other.
+/// Reads one member after another.
 struct Gzip<R, G> {
     /// None after the last one.
     member: Option<GzDecoder<R>>,
-    /// Called where something else follows.
+    /// Called if other data follow.
     garbage: G,
 }
 
@@ -85,7 +85,7 @@ impl<R: BufRead, G: FnMut()> Read for Gzip<R, G> {
                 return Ok(read);
             }
             let mut source = self.member.take().expect("it was there").into_inner();
-            // Some programs fill up blocks with zeros.
+            // Some programs pad blocks with zeros.
             while source.fill_buf()?.first() == Some(&0) {
                 let zeros = source.fill_buf()?.iter().take_while(|&&byte| byte == 0).count();
                 source.consume(zeros);
@@ -100,7 +100,7 @@ impl<R: BufRead, G: FnMut()> Read for Gzip<R, G> {
     }
 }
 
-/// One frame after the other.
+/// Reads one frame after another.
 struct Zstd<R> {
     frames: FrameDecoder,
     source: R,
@@ -224,7 +224,7 @@ mod tests {
             Packing::Gzip.unpack(&packed[..], || found += 1).read_to_string(&mut all).unwrap();
             assert_eq!((all.as_str(), found), ("one", 1), "{more:?}");
         }
-        // Another member that is cut short is none.
+        // Another member that is truncated is not ignored.
         assert!(unpacked(&[gzip(b"one"), gzip(b"two")[..9].to_vec()].concat()).is_err());
     }
 }

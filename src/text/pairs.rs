@@ -1,23 +1,23 @@
-//! Pairs of words and how alike they are: word TAB word TAB label, one pair per line (see [`super::rows`]). A label is
-//! a number; the lowest of the training pairs means not alike, the highest alike, and there may be grades between them.
+//! Pairs of words and their similarity: word TAB word TAB label, one pair per line (see [`super::rows`]). A label is a number; the
+//! lowest label of the training pairs means dissimilar, the highest similar, and there may be grades between them.
 
 use super::{Inputs, rows, rows::Shape};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// What a row holds.
+/// The content of a row.
 const ROW: &str = "word TAB word TAB label, the label a number (such as 1 for similar, 0 for dissimilar)";
 const SHAPE: Shape = Shape { expected: ROW, numeric: true };
 
 /// One pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
-    /// Where it stands in its file.
+    /// Its line in the file.
     pub line: usize,
     /// Its words.
     pub words: [String; 2],
-    /// How alike they are, as the file has it.
+    /// Their similarity, as given in the file.
     pub label: f64,
 }
 
@@ -31,7 +31,7 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// Reads a file; `columns` are the numbers of those of the words and the label, or none, and they are found.
+    /// Reads a file; `columns` are the numbers of the columns of the words and the label; if empty, these are detected.
     ///
     /// # Errors
     /// Those of [`rows::read`]; a label that is not a finite number.
@@ -47,38 +47,38 @@ impl Pairs {
         Ok(Pairs { path: path.to_owned(), pairs })
     }
 
-    /// All words, as often as they occur.
+    /// All words, with repetitions.
     pub fn words(&self) -> impl Iterator<Item = &str> {
         self.pairs.iter().flat_map(|pair| pair.words.iter().map(String::as_str))
     }
 }
 
-/// What the labels of some pairs mean.
+/// The meaning of the labels of some pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grades {
-    /// The label of pairs that are not alike.
+    /// The label of dissimilar pairs.
     pub low: f64,
-    /// The label of pairs that are.
+    /// The label of similar pairs.
     pub high: f64,
     /// Whether there are labels between the two.
     pub graded: bool,
 }
 
 impl Grades {
-    /// Of the labels of some pairs.
+    /// The grades of these labels.
     pub fn of(labels: impl Iterator<Item = f64> + Clone) -> Self {
         let low = labels.clone().fold(f64::INFINITY, f64::min);
         let high = labels.clone().fold(f64::NEG_INFINITY, f64::max);
         Grades { low, high, graded: labels.clone().any(|label| label != low && label != high) }
     }
 
-    /// Whether there is one label only.
+    /// Whether there is only one label.
     pub fn is_one(self) -> bool {
         self.low == self.high
     }
 
-    /// How alike the words of a pair are, 0 to 1.
+    /// The similarity of the words of a pair, 0 to 1.
     pub fn alike(self, label: f64) -> f64 {
         if self.is_one() { 1.0 } else { ((label - self.low) / (self.high - self.low)).clamp(0.0, 1.0) }
     }
@@ -109,7 +109,7 @@ mod tests {
         fails("", "pairs: found no rows, expected lines of word TAB word TAB label");
         fails("a\tb\t1\na b 1\n", "pairs:2: found 1 column, expected word TAB word");
         fails("a\t\t1\n", "pairs:1: found an empty column 2");
-        // As many published lists have them: the judgements of each person behind their mean, and a header.
+        // As in many published lists: the judgements of each person after their mean, and a header.
         assert_eq!(read("a\tb\t1\t2\nc\td\t3\t4\n"), Ok(vec![pair(1, "a", "b", 1.0), pair(2, "c", "d", 3.0)]));
         let simlex = "word1\tword2\tPOS\tSimLex999\tconc(w1)\nold\tnew\tA\t1.58\t2.72\nsmart\tbright\tA\t9.2\t1.75\n";
         assert_eq!(read(simlex), Ok(vec![pair(2, "old", "new", 1.58), pair(3, "smart", "bright", 9.2)]));

@@ -1,38 +1,38 @@
-//! Text that arrives on a stream, in parts that end where its units do: as much as there is at a time, so that whoever waits for an answer
-//! to a unit gets it, and whoever sends much is served in large parts.
+//! Text that arrives on a stream, in parts that consist of whole units: each part is what is available, so that a unit entered
+//! interactively is answered at once, and bulk data are processed in large parts.
 
 use super::conll::is_separator;
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
 
-/// What is answered as soon as it is there.
+/// What is answered as soon as it is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// A line.
     Line,
-    /// All up to an empty line.
+    /// Everything up to an empty line.
     Sentence,
 }
 
-/// Bytes that are read at a time, and chunks of them that may wait.
+/// Bytes read at a time, and the maximum number of chunks waiting.
 const CHUNK: usize = 1 << 16;
 const WAITING: usize = 64;
-/// A part is no longer, if it holds a unit.
+/// Maximum length of a part, if it contains a unit.
 const LONGEST: usize = 16 << 20;
 
 /// The parts of a stream.
 pub struct Parts {
     chunks: Receiver<io::Result<Vec<u8>>>,
     unit: Unit,
-    /// What has come and is not in a part yet.
+    /// What has arrived and is not yet in a part.
     rest: Vec<u8>,
-    /// How much of it holds no end of a unit.
+    /// Length of the beginning of `rest` known to contain no end of a unit.
     searched: usize,
 }
 
 impl Parts {
-    /// Reads `stream` in a thread of its own.
+    /// Reads `stream` in a separate thread.
     pub fn new(mut stream: impl Read + Send + 'static, unit: Unit) -> Self {
         let (sender, chunks) = sync_channel(WAITING);
         thread::spawn(move || {
@@ -84,7 +84,7 @@ impl Parts {
         }
     }
 
-    /// The end of the last unit that is complete.
+    /// The end of the last complete unit.
     fn end(&mut self) -> Option<usize> {
         let newline = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte == b'\n');
         let last = self.searched + newline(&self.rest[self.searched..])? + 1;

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-/// How distances go with labels of two values.
+/// How well distances agree with labels of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Roc {
     /// The probability that a similar pair is nearer than a dissimilar one; ties count half.
@@ -21,7 +21,7 @@ fn order(x: &[f64]) -> Vec<usize> {
     order
 }
 
-/// Ranks from 1; equal values share the mean of theirs.
+/// Ranks from 1; equal values share their mean rank.
 fn ranks(x: &[f64]) -> Vec<f64> {
     let order = order(x);
     let mut ranks = vec![0.0; x.len()];
@@ -42,7 +42,7 @@ pub fn roc(distances: &[f64], alike: &[bool]) -> Option<Roc> {
     if near == 0 || far == 0 {
         return None;
     }
-    // Mann and Whitney: the sum of the ranks of the far ones, less the smallest that it can be.
+    // Mann and Whitney: the sum of the ranks of the dissimilar pairs, minus its smallest possible value.
     let sum: f64 = ranks(distances).iter().zip(alike).filter(|(_, alike)| !**alike).map(|(rank, _)| rank).sum();
     let auc = (sum - far as f64 * (far as f64 + 1.0) / 2.0) / (near as f64 * far as f64);
     // The threshold starts at zero and moves past one distance after the other.
@@ -61,7 +61,7 @@ pub fn roc(distances: &[f64], alike: &[bool]) -> Option<Roc> {
     Some(Roc { auc, accuracy: best as f64 / alike.len() as f64, threshold })
 }
 
-/// Spearman's rank correlation; none where one of the two is constant.
+/// Spearman's rank correlation; none if one of the two is constant.
 pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     assert_eq!(x.len(), y.len());
     let mean = (x.len() as f64 + 1.0) / 2.0;
@@ -82,7 +82,7 @@ mod tests {
         };
         assert_eq!(at(&[1.0, 2.0, 3.0, 4.0], &[1, 1, 0, 0]), Some((1.0, 1.0, 2.5)));
         assert_eq!(at(&[4.0, 3.0, 2.0, 1.0], &[1, 1, 0, 0]), Some((0.0, 0.5, 1.0)));
-        // Of the four couples of a near and a far pair three are right; one half where they tie.
+        // Of the four combinations of a near and a far pair three are correct; a tie counts one half.
         assert_eq!(at(&[1.0, 3.0, 2.0, 4.0], &[1, 1, 0, 0]), Some((0.75, 0.75, 1.5)));
         assert_eq!(at(&[1.0, 2.0, 2.0, 4.0], &[1, 1, 0, 0]), Some((0.875, 0.75, 1.5)));
         assert_eq!(at(&[5.0; 4], &[1, 0, 1, 1]), Some((0.5, 0.75, f64::INFINITY)));

@@ -1,9 +1,9 @@
 //! Tables of a few columns, one row per line: words and labels.
 //!
-//! Columns are separated by tabs if any line holds one (then words may hold spaces), else by semicolons or commas if
-//! all lines hold enough of them, else by runs of spaces. Lines of white space only and comments (`# …`) are passed
-//! over. CRLF, a byte order mark, and a missing last line end make no difference. Which columns hold what is found
-//! where there are more of them than needed.
+//! Columns are separated by tabs if any line contains one (words may then contain spaces), otherwise by semicolons or commas if all
+//! lines contain enough of them, otherwise by runs of spaces. Lines of white space only and comments (`# …`) are skipped. CRLF, a byte
+//! order mark, and a missing last line end make no difference. If there are more columns than needed, those of the words and the label
+//! are detected.
 
 use super::Inputs;
 use crate::error::counted;
@@ -11,7 +11,7 @@ use crate::notices::Notice;
 use crate::{Error, Result};
 use std::path::Path;
 
-/// Names of the column of a label in published lists, in small letters.
+/// Names of the label column in published lists, in lower case.
 const LABELS: [&str; 12] = [
     "label",
     "score",
@@ -26,24 +26,24 @@ const LABELS: [&str; 12] = [
     "class",
     "tag",
 ];
-/// Names of the column of a word, in small letters.
+/// Names of a word column, in lower case.
 const WORDS: [&str; 8] = ["word", "words", "word1", "word 1", "token", "term", "text", "name"];
 
-/// What a row holds: words, and a label last.
+/// The content of a row: words, followed by a label.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// In words.
+    /// As described in messages.
     pub expected: &'static str,
     /// Whether the label is a number.
     pub numeric: bool,
 }
 
-/// Calls `row` with the number (from 1) and the columns of every row of the file at `path`, which has such a `shape`.
-/// `columns` are the numbers of the columns, from 1; if there are none, they are found.
+/// Calls `row` with the number (from 1) and the columns of every row of the file at `path`, whose rows have this `shape`. `columns` are
+/// the numbers of the columns, from 1; if empty, they are detected.
 ///
 /// # Errors
-/// The file cannot be read, is not UTF-8, is a page of HTML, has no rows, or a row of another number of columns or an
-/// empty one; `columns` are not `N`; what `row` returns.
+/// The file cannot be read, is not UTF-8, is an HTML page or has no rows; a row has a different number of columns or an empty column;
+/// `columns` are not `N`; errors of `row`.
 pub fn read<const N: usize>(
     path: &Path,
     shape: Shape,
@@ -66,13 +66,13 @@ pub fn read<const N: usize>(
     let mut rows: Vec<(usize, Vec<&str>)> =
         lines.iter().map(|&(number, line)| (number, split(line, separator))).collect();
     let width = commonest(&rows);
-    // Fields of separators at the end of a line hold nothing.
+    // Separators at the end of a line make empty fields.
     for (_, fields) in &mut rows {
         while fields.len() > width && fields.last() == Some(&"") {
             fields.pop();
         }
     }
-    // `#word 1` of a published list: a name, as its label shows.
+    // `#word 1` in a published list is a header, as its label shows.
     if shape.numeric {
         rows.retain(|(_, fields)| {
             !(fields[0].starts_with('#') && fields.last().is_some_and(|label| !is_number(label)))
@@ -154,7 +154,7 @@ pub fn read<const N: usize>(
     if any { Ok(()) } else { Err(Error::input(path, 0, "no rows", format!("lines of {expected}"))) }
 }
 
-/// A line of prose: `# …`, `## …`. `#word` and a `#` before a tab are words.
+/// A comment: `# …`, `## …`. `#word` and a `#` before a tab are words.
 fn is_comment(line: &str) -> bool {
     line == "#" || line.starts_with("# ") || line.starts_with("##")
 }
@@ -163,7 +163,7 @@ fn is_number(field: &str) -> bool {
     field.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
-/// What separates `columns` columns; a space stands for any number of them.
+/// The separator of `columns` columns; a space stands for any number of spaces.
 fn separator(lines: &[(usize, &str)], columns: usize) -> char {
     if lines.iter().any(|(_, line)| line.contains('\t')) {
         return '\t';
@@ -190,7 +190,7 @@ fn split(line: &str, separator: char) -> Vec<&str> {
         .collect()
 }
 
-/// The number of columns that most rows have; the first of equally common ones.
+/// The number of columns of most rows; if several are equally common, the first.
 fn commonest(rows: &[(usize, Vec<&str>)]) -> usize {
     let mut counts: Vec<(usize, usize)> = Vec::new();
     for (_, fields) in rows {
@@ -203,7 +203,7 @@ fn commonest(rows: &[(usize, Vec<&str>)]) -> usize {
     counts.iter().find(|(_, count)| *count == most).map_or(0, |(width, _)| *width)
 }
 
-/// The columns of the words and of the label. `rows` are those below the `first`, which may hold names.
+/// The columns of the words and of the label. `rows` are those after the `first`, which may contain names.
 fn choose<const N: usize>(
     first: &[&str],
     rows: &[(usize, Vec<&str>)],
@@ -216,7 +216,7 @@ fn choose<const N: usize>(
     };
     let plain = std::array::from_fn(|column| column);
     if width <= N {
-        // A label that is a number may stand before the words.
+        // A numeric label may precede the words.
         return match (0..width).find(|&column| numbers(column)) {
             Some(label) if shape.numeric && width == N && !numbers(N - 1) => {
                 let mut words = (0..width).filter(|&column| column != label);

@@ -1,25 +1,25 @@
-//! What a file is that is not the text or table it was given for: recognised by its first bytes.
+//! Recognises, by their first bytes, files that are not the text or table they were given for.
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// What it is, as "a PDF document".
+    /// What it is, such as "a PDF document".
     pub what: &'static str,
-    /// What to do about it, as it stands after "expected".
+    /// What to do about it, phrased to follow "expected".
     pub then: &'static str,
 }
 
 /// One way to recognise a kind of file.
 struct Mark {
-    /// Where the magic bytes stand.
+    /// The position of the magic bytes.
     at: usize,
     magic: &'static [u8],
-    /// Whether a text could begin with them: then there must also be a control character that no text has.
+    /// Whether a text could begin with them: then a control character that no text has is required, too.
     like_text: bool,
     signature: Signature,
 }
 
-/// Bytes that are looked at from the beginning of a file.
+/// Number of bytes examined at the beginning of a file.
 pub const HEAD: usize = 4096;
 
 const fn mark(magic: &'static [u8], what: &'static str, then: &'static str) -> Mark {
@@ -42,14 +42,14 @@ const PROGRAM: &str = "text, not a program";
 const OFFICE: &str = "plain text: save it as text (UTF-8) or CSV from the program that created it";
 const SOUND: &str = "text, not audio or video";
 
-/// All kinds. The first that fits counts.
+/// All kinds. The first match counts.
 #[rustfmt::skip]
 const MARKS: &[Mark] = &[
-    // Stand-ins for the file itself.
+    // Stand-ins for the actual file.
     mark(b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the file itself", LFS),
     mark(b"version https://hawser.github.com/spec/", "a Git LFS pointer, not the file itself", LFS),
     mark(b"/annex/objects/", "a git-annex pointer, not the file itself", "the file itself: `git annex get FILE` fetches it"),
-    // Packed files that are not unpacked here.
+    // Archives that are not unpacked here.
     mark(b"\xFD7zXZ\0", "an xz archive", "text; unpack it: xz -dk FILE"),
     mark(b"\x5D\0\0\x80\0", "an LZMA archive", "text; unpack it: xz -dk --format=lzma FILE"),
     mark(b"\x5D\0\0\0\x04", "an LZMA archive", "text; unpack it: xz -dk --format=lzma FILE"),
@@ -112,7 +112,7 @@ const MARKS: &[Mark] = &[
     mark(b"\0asm", "a WebAssembly module", PROGRAM),
 ];
 
-/// What is in a zip archive, by the names in it.
+/// The content of a zip archive, by the names in it.
 #[rustfmt::skip]
 const IN_ZIP: &[(&[u8], Signature)] = &[
     (b"word/document.xml", Signature { what: "a Word document (.docx)", then: OFFICE }),
@@ -125,8 +125,8 @@ const IN_ZIP: &[(&[u8], Signature)] = &[
     (b"META-INF/MANIFEST.MF", Signature { what: "a Java archive (.jar)", then: PROGRAM }),
 ];
 
-/// What the file with these bytes is, if it is something other than text. More than [`HEAD`] bytes may be given: names
-/// in a zip archive are looked for at its end too.
+/// What the file with these bytes is, if it is not text. More than [`HEAD`] bytes may be given: names in a zip archive are also
+/// searched at its end.
 pub fn foreign(bytes: &[u8]) -> Option<Signature> {
     let head = &bytes[..bytes.len().min(HEAD)];
     if let Some(signature) = safetensors(bytes) {
@@ -145,15 +145,14 @@ pub fn foreign(bytes: &[u8]) -> Option<Signature> {
     Some(found)
 }
 
-/// A length of eight bytes, and a JSON object of that length.
+/// A safetensors file: a length of eight bytes, and a JSON object of that length.
 fn safetensors(bytes: &[u8]) -> Option<Signature> {
     let (length, rest) = bytes.split_first_chunk()?;
     let plausible = (2..100 << 20).contains(&u64::from_le_bytes(*length)) && rest.starts_with(b"{\"");
     plausible.then_some(Signature { what: "a safetensors file", then: TENSORS })
 }
 
-/// The path that a file holds in place of what it links to: symbolic links of archives and repositories are saved so by
-/// systems that have none.
+/// The path in a file that stands for a symbolic link, as archives and repositories are unpacked on systems without such links.
 pub fn link(bytes: &[u8]) -> Option<&str> {
     let target = std::str::from_utf8(bytes.get(..bytes.len().min(HEAD))?).ok()?.trim_end_matches(['\r', '\n']);
     let alone = bytes.len() < HEAD && !target.bytes().any(|byte| byte.is_ascii_whitespace() || byte == 0);
@@ -162,7 +161,7 @@ pub fn link(bytes: &[u8]) -> Option<&str> {
     (alone && path && target.matches('/').count() >= 1 && target.len() > 3).then_some(target)
 }
 
-/// The first line of a page of HTML or XML: a download that went wrong.
+/// The first line of an HTML or XML page, such as a failed download.
 pub fn markup(bytes: &[u8]) -> Option<String> {
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let head = bytes[..bytes.len().min(HEAD)].trim_ascii_start();
@@ -171,7 +170,7 @@ pub fn markup(bytes: &[u8]) -> Option<String> {
     page.then(|| first_line(head))
 }
 
-/// The first line of a file of JSON, with an object or an array of objects in it.
+/// The first line of a JSON file of an object or an array of objects.
 pub fn json(bytes: &[u8]) -> Option<String> {
     let head = bytes[..bytes.len().min(HEAD)].trim_ascii_start();
     let object = head.strip_prefix(b"[").unwrap_or(head).trim_ascii_start();
@@ -182,7 +181,7 @@ pub fn json(bytes: &[u8]) -> Option<String> {
     (colon == Some(&b':')).then(|| first_line(head))
 }
 
-/// For a message.
+/// The first line, for a message.
 fn first_line(head: &[u8]) -> String {
     let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
     String::from_utf8_lossy(line).trim_end().chars().take(60).collect()

@@ -1,4 +1,4 @@
-//! How good predicted tags are: entities found in whole, in both readings in use, and tags one by one.
+//! Evaluation of predicted tags: whole entities, in the two common readings, and single tags.
 
 mod drawing;
 
@@ -10,14 +10,14 @@ use serde::Serialize;
 
 use super::tags::{Kinds, Prefix, Reading, Scheme, Span, Tag, spans_into};
 
-/// Found, expected, and the quotients of the two. Where there is nothing to divide by, the quotient is 0.
+/// Counts and their ratios; a ratio whose denominator is 0 is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Score {
-    /// In the gold standard.
+    /// Number in the gold standard.
     pub gold: u64,
-    /// Predicted.
+    /// Number predicted.
     pub predicted: u64,
-    /// Predicted and in the gold standard.
+    /// Number predicted that are in the gold standard.
     pub correct: u64,
     /// `correct / predicted`, 0 to 1.
     pub precision: f64,
@@ -42,20 +42,20 @@ impl Score {
     }
 }
 
-/// Entities: an entity is correct if its tokens and its type are.
+/// Scores of entities: an entity is correct if its tokens and its type are.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Entities {
     /// All types together (micro average).
     pub overall: Score,
-    /// Each type.
+    /// Each type separately.
     pub types: BTreeMap<String, Score>,
 }
 
-/// Characters of the widest table of confusions, and how many are listed where it would be wider.
+/// Maximum width of the table of confusions in characters, and the number of confusions listed if it would be wider.
 const WIDEST: usize = 200;
 const LISTED: usize = 20;
 
-/// How often a tag (row: gold) was predicted as another (column). Tags that occur in neither are left out.
+/// How often a tag (row: gold) was predicted as another (column). Tags that occur in neither are omitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Confusion {
     /// The tags, `O` first, then by type.
@@ -69,13 +69,13 @@ pub struct Confusion {
 pub struct Report {
     /// The scheme of the tags.
     pub scheme: Scheme,
-    /// Sentences.
+    /// Number of sentences.
     pub sentences: u64,
-    /// Tokens.
+    /// Number of tokens.
     pub tokens: u64,
-    /// Tokens with the right tag, 0 to 1; `O` counts.
+    /// Fraction of tokens with the correct tag, including `O`.
     pub accuracy: f64,
-    /// Tags other than `O`, one by one, with their prefix (micro average).
+    /// Tags other than `O`, each with its prefix (micro average).
     pub tags: Score,
     /// Entities as read by `conlleval`; see [`Reading::Conlleval`].
     pub conlleval: Entities,
@@ -124,7 +124,7 @@ impl Counts {
     }
 }
 
-/// Gathers sentences for a [`Report`].
+/// Collects sentences for a [`Report`].
 pub struct Evaluation {
     scheme: Scheme,
     sentences: u64,
@@ -134,7 +134,7 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// An evaluation of tags in `scheme`: gold and predicted ones must be in the same.
+    /// An evaluation of gold and predicted tags in `scheme`.
     pub fn new(scheme: Scheme) -> Evaluation {
         Evaluation {
             scheme,
@@ -145,7 +145,7 @@ impl Evaluation {
         }
     }
 
-    /// Adds a sentence; both slices have one tag a token.
+    /// Adds a sentence; both slices have one tag per token.
     pub fn add(&mut self, gold: &[Tag], predicted: &[Tag]) {
         assert_eq!(gold.len(), predicted.len(), "one predicted tag per token");
         self.sentences += 1;
@@ -192,7 +192,7 @@ impl Evaluation {
 }
 
 impl Report {
-    /// The report as text for people: quotients in percent, without the confusion matrix.
+    /// The report as a table of text: ratios in percent, without the confusion matrix.
     pub fn table(&self) -> String {
         let types = self.conlleval.types.keys().chain(self.strict.types.keys());
         let width = types.map(|name| shown(name).chars().count()).max().unwrap_or(0).max("all types".len());
@@ -227,8 +227,8 @@ fn shown(name: &str) -> &str {
 }
 
 impl Confusion {
-    /// The matrix as text for people: gold in rows, predicted in columns. If it would be too wide for a screen, the
-    /// confusions that are the most frequent instead.
+    /// The matrix as a table of text: gold in rows, predicted in columns. If it would be too wide for a screen, the most frequent
+    /// confusions instead.
     pub fn table(&self) -> String {
         let cells = self.counts.iter().flatten().map(|n| n.to_string().len());
         let name = self.tags.iter().map(|tag| tag.chars().count());
@@ -278,7 +278,7 @@ mod tests {
         tags.iter().map(|tag| Tag::parse(tag.as_str().unwrap(), kinds).unwrap()).collect()
     }
 
-    /// Compares with the figures of seqeval; a type that seqeval leaves out must have none either.
+    /// Compares with the results of seqeval; a type that seqeval omits must have no entities here either.
     fn compare(what: &str, found: &Entities, expected: &Value) {
         let close = |found: &[f64], expected: &Value| {
             let expected: Vec<f64> = expected.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
@@ -347,7 +347,7 @@ mod tests {
         }
     }
 
-    /// The rule of `corrupt` in make.py.
+    /// The same rule as `corrupt` in make.py.
     fn corrupt(tags: &[Tag], labels: &[Tag]) -> Vec<Tag> {
         let rule = |(i, &tag): (u32, &Tag)| {
             let h = i.wrapping_mul(2_654_435_761).wrapping_add(97);
@@ -401,7 +401,7 @@ mod tests {
     fn tokens_and_confusion() {
         let report = example();
         assert_eq!(report.accuracy, 0.6);
-        // Not O: gold 3, predicted 4, right 2.
+        // Not O: gold 3, predicted 4, correct 2.
         assert_eq!(
             report.tags,
             Score { gold: 3, predicted: 4, correct: 2, precision: 0.5, recall: 2.0 / 3.0, f1: 4.0 / 7.0 }

@@ -1,26 +1,26 @@
-//! A part of a text to measure models on when the whole of it would take too long.
+//! A subset of a text to evaluate models on if the whole text would take too long.
 
 use crate::rng::{Purpose, philox};
 
-/// Longer lines are chosen from in parts: a corpus may be one line.
+/// Longer lines are chosen from in parts: a corpus may be a single line.
 const LONGEST: usize = 1000;
 
 /// A random subset of the lines of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subset {
-    /// The words of the lines that were chosen, in their order.
+    /// The words of the chosen lines, in order.
     pub ids: Vec<u32>,
-    /// How many lines they are.
+    /// Number of lines chosen.
     pub lines: u64,
-    /// How many there were.
+    /// Number of lines of the text.
     pub of_lines: u64,
     /// Whether parts of long lines count as lines.
     pub cut: bool,
 }
 
 impl Subset {
-    /// So many lines of `ids` that they have at least `tokens` words, line ends counted: always the same lines of a text, whatever the
-    /// seed of a run. Every line ends with `eos`; those of more than a thousand words are taken in parts.
+    /// Chooses enough lines of `ids` for at least `tokens` words, including line ends: always the same lines of a text, whatever the
+    /// seed of a run. Every line ends with `eos`; lines of more than a thousand words are divided into parts.
     pub fn choose(ids: &[u32], eos: u32, tokens: usize) -> Self {
         let whole = ids.split_inclusive(|&id| id == eos);
         let mut cut = false;
@@ -79,14 +79,14 @@ mod tests {
             words.is_sorted()
                 && words.iter().all(|&id| words.iter().filter(|&&x| x == id).count() as u32 == (id - 1) % 7)
         );
-        // From all over the text.
+        // From the whole text.
         assert!(words[0] < 50 && words[words.len() - 1] > 950);
-        // A line of everything is cut.
+        // A text of a single line is divided.
         let line: Vec<u32> = (1..10_000).chain([0]).collect();
         let part = Subset::choose(&line, 0, 1500);
         assert_eq!((part.ids.len(), part.lines, part.of_lines, part.cut), (2000, 2, 10, true));
         assert_eq!(Subset::choose(&line, 0, usize::MAX).ids, line);
-        // More than there is: everything. A smaller subset is part of a larger one.
+        // More than the text has: everything. A smaller subset is part of a larger one.
         assert_eq!(Subset::choose(&text, 0, 100_000).ids, text);
         let few = Subset::choose(&text, 0, 100);
         assert!(few.ids.iter().all(|id| some.ids.contains(id)));

@@ -1,8 +1,7 @@
-//! Tables of examples in CSV files: an example per row, numbers in its columns, and its class in one of them.
+//! Tables of examples in CSV files: one example per row, with numbers in columns and a class in one of them.
 //!
-//! How a file is written, whether it has a header, and which column holds the class is found from its first
-//! rows; a warning reports what was chosen and what was ignored. Rows are read one after the other, and of the numbers
-//! only 32 bits are kept.
+//! How a file is written, whether it has a header, and which column is the class is detected from its first rows; a warning reports
+//! what was chosen and what was ignored. Rows are read one by one, and numbers are stored in 32 bits.
 
 use super::Inputs;
 use super::csv::{self, Field, Row, number};
@@ -12,13 +11,13 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// What a file should hold.
+/// The expected content of a file.
 const EXPECTED: &str = "lines of numbers and a class, separated by commas";
-/// Names of columns that hold the class, in small letters.
+/// Names of class columns, in lower case.
 const LABELS: [&str; 6] = ["label", "labels", "class", "target", "y", "category"];
-/// Names of columns that number the rows, in small letters.
+/// Names of columns that number the rows, in lower case.
 const INDICES: [&str; 7] = ["", "index", "id", "idx", "row", "nr", "no"];
-/// What begins a row of sums below a table, in small letters.
+/// How a row of totals below a table begins, in lower case.
 const TOTALS: [&str; 12] = [
     "total",
     "totals",
@@ -33,9 +32,9 @@ const TOTALS: [&str; 12] = [
     "summe",
     "gesamt",
 ];
-/// The name of all classes that a model does not know.
+/// The name of all classes unknown to a model.
 const UNKNOWN: &str = "(unknown)";
-/// Bytes of numbers after which it is asked again whether there is room for as many.
+/// Bytes of numbers after which available memory is checked again.
 const STEP: usize = 1 << 26;
 
 /// Examples with their classes.
@@ -47,13 +46,13 @@ pub struct Table {
     pub features: Vec<String>,
     /// Name of the column with the class.
     pub label: String,
-    /// The numbers, row after row, less those of `base`; NaN where there is none.
+    /// The numbers, row by row, minus those of `base`; NaN if missing.
     pub values: Vec<f32>,
-    /// What was taken from the numbers of each column, so that 32 bits hold what is left.
+    /// What was subtracted from the numbers of each column, so that 32 bits suffice for the differences.
     pub base: Vec<f64>,
     /// The class of each row, as a number.
     pub classes: Vec<u32>,
-    /// Names of the classes, by their numbers; those that were asked for come first.
+    /// Names of the classes, by number; requested ones come first.
     pub names: Vec<String>,
 }
 
@@ -76,9 +75,9 @@ pub struct Style {
     pub decimal_comma: bool,
     /// How missing numbers are handled.
     pub missing: Missing,
-    /// Whether that was said by an option.
+    /// Whether this was set by an option.
     pub missing_given: bool,
-    /// Whether the first row is one of names; if it is not said, that is found out.
+    /// Whether the first row is a header; detected if not given.
     pub header: Option<bool>,
 }
 
@@ -88,23 +87,23 @@ impl Default for Style {
     }
 }
 
-/// What a table is read for.
+/// The purpose of reading a table.
 #[derive(Clone, Copy, Debug)]
 pub enum Reading<'a> {
-    /// To learn from it. Classes are sorted by name.
+    /// For training. Classes are sorted by name.
     Train {
         /// The name or number of the class column.
         label: Option<&'a str>,
-        /// Names or numbers of columns that are left out, separated by commas.
+        /// Names or numbers of columns to drop, separated by commas.
         drop: Option<&'a str>,
         /// Whether a column that only numbers the rows is kept.
         keep_index: bool,
-        /// Whether numbers are kept as differences from the first row's.
+        /// Whether numbers are stored as differences from the first row.
         centred: bool,
     },
-    /// With the columns and classes of another.
+    /// With the columns and classes of another table.
     Like {
-        /// Names of the columns with numbers, in order.
+        /// Names of the numeric columns, in order.
         features: &'a [String],
         /// Name of the column with the class.
         label: &'a str,
@@ -115,11 +114,11 @@ pub enum Reading<'a> {
     },
 }
 
-/// Whether there is room for so many bytes, those of so many rows (0: not known): an error if not.
+/// Checks whether memory is available for this many bytes, of this many rows (0: unknown); an error if not.
 pub type Room<'a> = &'a dyn Fn(usize, usize) -> Result<()>;
 
 impl Table {
-    /// Rows.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.classes.len()
     }
@@ -132,13 +131,13 @@ impl Table {
     /// Reads a file.
     ///
     /// # Errors
-    /// The file cannot be read or is no table; a field is no number, a row has another number of columns (line); no
-    /// column has the name of one that is asked for; what `room` returns.
+    /// The file cannot be read or is not a table; a field is not a number, or a row has a different number of columns (line); a
+    /// requested column does not exist; errors of `room`.
     pub fn read(path: &Path, reading: Reading, style: Style, room: Room, inputs: &Inputs) -> Result<Self> {
         let opened = csv::open(path, style.decimal_comma, EXPECTED, inputs)?;
         let plan = Plan::new(path, &opened.sample, opened.columns, opened.separator, reading, style, inputs)?;
         let features = plan.features.len();
-        // The length of a packed file or a pipe tells nothing; then only what is read so far is known.
+        // The length of a compressed file or a pipe says nothing; then only the rows read so far are known.
         let length = std::fs::metadata(path).map_or(0, |file| if file.is_file() { file.len() } else { 0 });
         let rows = opened.expected_rows(length);
         room(rows.saturating_mul(features * size_of::<f32>()), rows)?;
@@ -186,7 +185,7 @@ impl Table {
         filling.finish(inputs)
     }
 
-    /// Keeps only the columns that `keep` says.
+    /// Keeps only the columns marked in `keep`.
     fn keep_columns(&mut self, keep: &[bool]) {
         let mut to = 0;
         for from in 0..self.values.len() {
@@ -212,21 +211,21 @@ pub(crate) fn some(names: &[String]) -> String {
     }
 }
 
-/// What is taken of the rows.
+/// What is used of the rows.
 struct Plan {
     /// Names of all columns.
     names: Vec<String>,
-    /// Whether the file has them.
+    /// Whether the file has a header.
     header: bool,
     label: usize,
     features: Vec<usize>,
-    /// Of the features, those that number the first rows, and from where.
+    /// The features that number the first rows, and their first value.
     counting: Vec<(usize, f64)>,
     /// The line of the first row with numbers.
     first: usize,
-    /// Columns of text among the features, as far as the first rows tell.
+    /// Features that are text in the first rows.
     texts: Vec<String>,
-    /// Warnings that go out when the file has been read.
+    /// Warnings to be issued after the file has been read.
     notices: Vec<Notice>,
 }
 
@@ -248,7 +247,7 @@ impl Plan {
         }
         let is = |field: &str| number(field, style.decimal_comma);
         let is_number = |field: &str| matches!(is(field), Field::Number(_) | Field::Thousands(_));
-        // What stands above the table: lines of fewer fields, or of one that is not empty.
+        // Text above the table: lines of fewer fields, or with only one that is not empty.
         let mut begin = 0;
         let mut own_separator = None;
         for (i, (_, row)) in sample.iter().enumerate() {
@@ -258,7 +257,7 @@ impl Plan {
             if !is_title {
                 break;
             }
-            // R writes no name for the column of names of rows; a header may have a separator of its own.
+            // R writes no name for the column of row names; a header may have its own separator.
             let follows = sample.get(i + 1).is_some_and(|(_, next)| next.len() == columns);
             let is_names = |row: &Row| row.len() > 1 && row.iter().all(|field| !field.is_empty() && !is_number(field));
             if follows && row.len() + 1 == columns && is_names(&row) && sample.len() > 2 {
@@ -308,7 +307,7 @@ impl Plan {
             sample[begin + 1..].iter().map(|(_, row)| row).filter(|row| row.len() == columns).collect();
         let header = Plan::header(path, *line, &fields, &below, reading, style, inputs)?;
         let mut names = if header { fields } else { (1..=columns).map(|n| format!("column{n}")).collect() };
-        // With --header no, a first row of another width is no sample of the columns.
+        // With --header no, a first row of a different width does not determine the columns.
         let begin = usize::from(first.len() == columns);
         let rows = if header { &below[..] } else { &[&[&first][..begin], &below].concat()[..] };
         let mut plan = Plan {
@@ -332,7 +331,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether the first row is one of names.
+    /// Whether the first row is a header.
     fn header(
         path: &Path,
         line: usize,
@@ -356,13 +355,13 @@ impl Plan {
         if in_header == 0 {
             return Ok(true);
         }
-        // A name above a column of numbers; a row of a table has neither.
+        // It is if it has a name above a column of numbers,
         let numbers = |column: usize| {
             let mut fields =
                 below.iter().map(|row| is(row.get(column))).filter(|field| *field != Field::Missing).peekable();
             fields.peek().is_some() && fields.all(|field| field != Field::Other)
         };
-        // Or what such columns are called, in the first row alone.
+        // or a usual name of a class column that no other row contains.
         let is_name = |column: usize, field: &str| {
             LABELS.contains(&field.to_lowercase().as_str()) && below.iter().all(|row| row.get(column) != field)
         };
@@ -383,7 +382,7 @@ impl Plan {
         Ok(true)
     }
 
-    /// The class column and those of the numbers.
+    /// The class column and the numeric columns.
     fn choose(
         &mut self,
         path: &Path,
@@ -393,7 +392,7 @@ impl Plan {
         reading: Reading,
         style: Style,
     ) -> Result<()> {
-        // As pandas has it, the second of two columns `a` is `a.1`.
+        // As in pandas, the second of two columns `a` is `a.1`.
         let mut columns: HashMap<String, usize> = HashMap::with_capacity(self.names.len());
         let mut twice: Vec<(String, String)> = Vec::new();
         for column in 0..self.names.len() {
@@ -424,7 +423,7 @@ impl Plan {
             }
             Reading::Train { label, drop, keep_index, .. } => (label, drop, keep_index),
         };
-        // A name may hold commas.
+        // A name may contain commas.
         let dropped: Vec<usize> = match drop {
             None => Vec::new(),
             Some(all) => match find(all) {
@@ -518,7 +517,7 @@ impl Plan {
             );
             return Err(Error::Usage(what));
         }
-        // Columns that number the rows: they tell the class of a file that is sorted by it, and nothing of any other.
+        // Columns that number the rows: they predict the class in a file sorted by class, and nothing in any other.
         let mut features = Vec::new();
         for &column in open.iter().filter(|&&column| column != self.label) {
             let name = self.names[column].to_lowercase();
@@ -564,14 +563,14 @@ impl Plan {
     }
 }
 
-/// A text for a message, cut if it is long.
+/// A text for a message, shortened if it is long.
 fn short(text: &str) -> String {
     const SHOWN: usize = 40;
     let cut: String = text.chars().take(SHOWN).collect();
     if cut.len() < text.len() { cut + "…" } else { cut }
 }
 
-/// How often something was found, and first where.
+/// The number of occurrences, and the first one.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
     count: usize,
@@ -587,7 +586,7 @@ impl Found {
     }
 }
 
-/// What was odd in the rows.
+/// Irregularities in the rows.
 #[derive(Default)]
 struct LeftOut {
     no_class: Found,
@@ -610,19 +609,19 @@ struct Filling<'a> {
     reading: Reading<'a>,
     style: Style,
     separator: csv::Separator,
-    /// Classes by what is written.
+    /// Classes by their text.
     numbers: HashMap<String, u32>,
-    /// Classes that are numbers, by these.
+    /// Numeric classes, by value.
     by_value: HashMap<u64, u32>,
     left_out: LeftOut,
     /// As in [`Plan::counting`].
     counting: Vec<(usize, f64)>,
-    /// Rows so far, those that are left out too.
+    /// Number of rows so far, including dropped ones.
     rows: usize,
 }
 
 impl Filling<'_> {
-    /// The number of a class: names that are the same number are one class.
+    /// The number of a class: names that are the same number are the same class.
     fn class(&mut self, line: usize, name: &str) -> u32 {
         if let Some(&class) = self.numbers.get(name) {
             return class;
@@ -633,7 +632,7 @@ impl Filling<'_> {
             && line > 0
             && value.is_none_or(|bits| !self.by_value.contains_key(&bits))
         {
-            // All that are unknown are one class: a column of measurements would have thousands.
+            // All unknown classes are one class: a column of measurements would have thousands.
             if names.len() == self.table.names.len() {
                 self.table.names.push(UNKNOWN.to_owned());
             }
@@ -742,10 +741,10 @@ impl Filling<'_> {
             }
             self.table.values.push(kept);
         }
-        // Whether columns go on numbering the rows.
+        // Whether columns continue to number the rows.
         let (values, base) = (&self.table.values[from..], &self.table.base);
         let n = number_of_row as f64;
-        // What is kept of them is rounded beyond 2^24 rows.
+        // Their stored values are rounded beyond 2^24 rows.
         let rounded = |x: f64, base: f64| (x - base) as f32;
         self.counting.retain(|&(place, start)| values[place] == rounded(start + n, base[place]));
         let known = match self.reading {
@@ -764,7 +763,7 @@ impl Filling<'_> {
         Ok(())
     }
 
-    /// The error for a field that is no number.
+    /// The error for a field that is not a number.
     fn not_a_number(&self, line: usize, field: &str, column: usize) -> Result<()> {
         let name = &self.plan.names[column];
         let texts = &self.plan.texts;
@@ -900,7 +899,7 @@ impl Filling<'_> {
         Ok(())
     }
 
-    /// Leaves out columns that number the rows, and those without a number.
+    /// Drops columns that number the rows, and columns without numbers.
     fn leave_out_columns(&mut self, keep_index: bool, inputs: &Inputs) -> Result<()> {
         let features = self.table.features.len();
         let mut keep = vec![true; features];
@@ -947,7 +946,7 @@ impl Filling<'_> {
         self.table.classes.iter_mut().for_each(|class| *class = places[*class as usize]);
     }
 
-    /// Warns where the column of the class looks like one of measurements, or the first row like one of names.
+    /// Warns if the class column looks like measurements, or the first row like a header.
     fn judge_label(&self, given: bool, path: &Path, inputs: &Inputs) -> Result<()> {
         let Table { names, classes, label, .. } = &self.table;
         let numbers = names.iter().filter(|name| name.parse::<f64>().is_ok()).count();
@@ -957,7 +956,7 @@ impl Filling<'_> {
             let notice = Notice::of_file(path, 0, found).done("each is taken for a class");
             inputs.warn(notice.option("--label COLUMN names the column of the class"))?;
         }
-        // A single class that is no number, above numbers or in the first row alone.
+        // A single class that is not a number, above numbers or only in the first row.
         let first = classes[0];
         let alone = classes[1..].iter().all(|&class| class != first);
         let odd = names[first as usize].parse::<f64>().is_err()
@@ -1016,7 +1015,7 @@ mod tests {
     #[test]
     fn numbers_are_kept_as_differences() {
         let centred = Reading::Train { label: None, drop: None, keep_index: false, centred: true };
-        // Seconds of today in 32 bits alone would all be the same number.
+        // In 32 bits, today's Unix times would all be equal.
         let table = read("time,b,k\n1700000000,0.5,x\n1700000001,,y\n1699999998,2.5,x\n", centred).unwrap();
         assert_eq!(table.base, [1.7e9, 0.5]);
         assert_eq!(table.values[..3], [0.0, 0.0, 1.0]);

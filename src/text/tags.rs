@@ -1,6 +1,6 @@
-//! Tags of entities: the schemes in which they are written, what a scheme allows, and the way between tags and spans.
+//! Tags of entities: the schemes they are written in, what a scheme allows, and the conversion between tags and spans.
 //!
-//! A scheme writes the entity `X` over the tokens 0..3, followed at once by an `X` of one token, as
+//! A scheme writes an entity `X` of three tokens, directly followed by an `X` of one token, as
 //!
 //! | scheme | | | | |
 //! |---|---|---|---|---|
@@ -10,8 +10,8 @@
 //! | `io` | I-X | I-X | I-X | I-X |
 //! | `bare` | X | X | X | X |
 //!
-//! The last two cannot tell such neighbours apart: they join. A tag may have a prefix only (`B`, `I`): its type is the
-//! empty one. Other letters and ways to write tags are read as those of these schemes, see [`parse_all`].
+//! The last two cannot distinguish such neighbours, and join them. A tag may consist of a prefix only (`B`, `I`): its type is empty.
+//! Other letters and notations are read as those of these schemes, see [`parse_all`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,7 +25,7 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
-    /// `B-` only between two neighbours of one type (CoNLL 2000 and 2003 as distributed).
+    /// `B-` only between two adjacent entities of one type (CoNLL 2000 and 2003 as distributed).
     Iob1,
     /// Every entity begins with `B-`.
     Iob2,
@@ -62,8 +62,8 @@ impl Scheme {
         }
     }
 
-    /// Whether `next` may follow `prev`. The border of a sentence counts as [`Tag::O`] on both sides, so that a sentence
-    /// is valid when every pair of neighbours is, borders included.
+    /// Whether `next` may follow `prev`. The boundaries of a sentence count as [`Tag::O`], so that a sentence is valid if every pair of
+    /// neighbours is, including the boundaries.
     pub fn allows(self, prev: Tag, next: Tag) -> bool {
         use Prefix::*;
         let inside = matches!(prev.prefix, B | I) && prev.kind == next.kind;
@@ -73,7 +73,7 @@ impl Scheme {
         match self {
             Scheme::Iob1 => next.prefix != B || inside,
             Scheme::Iob2 => next.prefix != I || inside,
-            // What B- or I- has opened must go on, and only what is open goes on.
+            // What B- or I- has opened must continue, and only what is open may continue.
             Scheme::Iobes => {
                 matches!(prev.prefix, B | I) == matches!(next.prefix, I | E)
                     && (inside || !matches!(next.prefix, I | E))
@@ -82,8 +82,8 @@ impl Scheme {
         }
     }
 
-    /// The first pair of neighbours of a sentence that the scheme does not allow: the place of the pair's right tag,
-    /// `tags.len()` where the sentence may not end.
+    /// The first pair of neighbours in a sentence that the scheme does not allow: the index of its second tag, or `tags.len()` if the
+    /// sentence may not end there.
     pub fn check(self, tags: &[Tag]) -> Option<usize> {
         let mut prev = Tag::O;
         for (i, &next) in tags.iter().chain([&Tag::O]).enumerate() {
@@ -95,9 +95,9 @@ impl Scheme {
         None
     }
 
-    /// The scheme that sentences with prefixed tags are written in: the one that allows them all. Where `iob1` and `iob2`
-    /// both break somewhere, the one with fewer breaks, so that [`Scheme::check`] points at the odd ones out. Files
-    /// with `I-` only mean the same in `io` and `iob1` and count as `iob1`; files without any entity as `iob2`.
+    /// Detects the scheme of sentences with prefixed tags: the one that allows them all. If both `iob1` and `iob2` are violated
+    /// somewhere, the one with fewer violations, so that [`Scheme::check`] points at the exceptions. Files with only `I-` mean the same
+    /// in `io` and `iob1` and are `iob1`; files without entities are `iob2`.
     pub fn detect<'a>(sentences: impl IntoIterator<Item = &'a [Tag]>) -> Scheme {
         use Prefix::*;
         let (mut begun_by_b, mut begun_by_i, mut any_b) = (0u64, 0u64, false);
@@ -150,7 +150,7 @@ pub enum Prefix {
     O,
     /// Begins an entity.
     B,
-    /// Goes on with an entity; in `iob1`, `io` and `bare` it begins one too.
+    /// Continues an entity; in `iob1`, `io` and `bare` it begins one, too.
     I,
     /// Ends an entity.
     E,
@@ -169,7 +169,7 @@ impl Prefix {
 pub struct Tag {
     /// Entity type.
     pub kind: u32,
-    /// Place within the entity.
+    /// Position within the entity.
     pub prefix: Prefix,
 }
 
@@ -183,7 +183,7 @@ impl Tag {
         Tag { kind, prefix }
     }
 
-    /// Reads a tag as written in the schemes with a prefix, entering a new type into `kinds`; `None` if it is not one.
+    /// Reads a tag as written in the schemes with a prefix, adding a new type to `kinds`; `None` if it is not a tag.
     pub fn parse(text: &str, kinds: &mut Kinds) -> Option<Tag> {
         match split(text)? {
             (Prefix::O, _) => Some(Tag::O),
@@ -194,7 +194,7 @@ impl Tag {
     /// Reads a tag of the scheme `bare`: `O` or a type. `None` if it is empty.
     pub fn parse_bare(text: &str, kinds: &mut Kinds) -> Option<Tag> {
         match text {
-            // A prefix without its type is no type.
+            // A prefix without a type is not a type.
             "" | "B-" | "I-" | "E-" | "S-" | "O-" => None,
             "O" => Some(Tag::O),
             kind => Some(Tag::new(Prefix::I, kinds.intern(kind))),
@@ -229,22 +229,22 @@ fn split(text: &str) -> Option<(Prefix, &str)> {
     }
 }
 
-/// Whether a tag is written with a prefix, in any of the ways that [`parse_all`] knows.
+/// Whether a tag is written with a prefix, in any notation known to [`parse_all`].
 pub fn has_prefix(text: &str) -> bool {
     loose(text).is_some()
 }
 
-/// Whether a tag says that a token is outside of any entity, as `O` does.
+/// Whether a tag means that a token is outside of any entity, as `O` does.
 pub fn is_outside(text: &str) -> bool {
     text == "O" || OUTSIDE.contains(&text) || OUTSIDE_WORDS.contains(&text)
 }
 
-/// What is written for `O` and is never a type.
+/// Notations of `O` that are never types.
 const OUTSIDE: [&str; 4] = ["o", "0", "_", "-"];
-/// What is written for `O` where no `O` is.
+/// Notations of `O` in files without an `O`.
 const OUTSIDE_WORDS: [&str; 7] = ["OTHER", "Other", "other", "OUT", "OUTSIDE", "NONE", "None"];
 
-/// The prefix that a letter stands for, also in BILOU (L, U), BMES (M) and BMEWO (M, W), in either case.
+/// The prefix denoted by a letter, also in BILOU (L, U), BMES (M) and BMEWO (M, W), in either case.
 fn prefix(letter: char) -> Option<Prefix> {
     Some(match letter.to_ascii_uppercase() {
         'B' => Prefix::B,
@@ -255,7 +255,7 @@ fn prefix(letter: char) -> Option<Prefix> {
     })
 }
 
-/// Prefix and type of a tag as people write it: `B-PER`, `b-per`, `B_PER`, `B:PER`, `PER-B`, or a letter alone.
+/// Prefix and type of a tag in any notation: `B-PER`, `b-per`, `B_PER`, `B:PER`, `PER-B`, or a letter alone.
 fn loose(text: &str) -> Option<(Prefix, &str)> {
     let separator = |c: char| matches!(c, '-' | '_' | ':');
     let (mut ahead, mut behind) = (text.chars(), text.chars());
@@ -271,28 +271,28 @@ fn loose(text: &str) -> Option<(Prefix, &str)> {
     prefix(last).filter(|_| !kind.is_empty()).map(|prefix| (prefix, kind))
 }
 
-/// All tags of a file, each written in one way, as [`parse_all`] reads them.
+/// The distinct tags of a file, as read by [`parse_all`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spelled {
-    /// What they are.
+    /// The tags.
     pub tags: Vec<Tag>,
     /// Whether they are types without a prefix.
     pub bare: bool,
-    /// The numbers of those that are not what they say: `0` or `OTHER` for `O`, `I-O`, `B-B-PER`.
+    /// The indices of tags in another notation: `0` or `OTHER` for `O`, `I-O`, `B-B-PER`.
     pub other: Vec<usize>,
 }
 
-/// Reads the tags of a file, each of which is in `texts` once, entering new types into `kinds`. They may be written
+/// Reads the distinct tags of a file, adding new types to `kinds`. They may be written
 ///
-/// - in the schemes of this module, in BILOU (L ends, U is alone) or BMES, BMEWO (M is inside, W alone);
-/// - with the prefix in small letters, with `_` or `:` behind it, or behind the type (`PER-B`): if all tags have a prefix then;
-/// - with `o`, `0`, `_` or `-` for `O`, or `OTHER`, `NONE` and the like where `O` itself is not there, and `I-O`;
-/// - with a prefix twice (`B-B-PER`, `B-I-PER`): the inner one counts, if all are so or the type is known without.
+/// - in the schemes of this module, in BILOU (L ends, U is alone), BMES or BMEWO (M is inside, W alone);
+/// - with the prefix in lower case, followed by `_` or `:`, or after the type (`PER-B`), if all tags then have a prefix;
+/// - with `o`, `0`, `_` or `-` for `O`, with `OTHER`, `NONE` and the like if `O` itself does not occur, or with `I-O`;
+/// - with a doubled prefix (`B-B-PER`, `B-I-PER`): the inner one counts, if all are doubled or the type also occurs without.
 ///
 /// They are bare types if none has a prefix, or if `scheme` says so.
 ///
 /// # Errors
-/// The number of the first that is no tag.
+/// The index of the first invalid tag.
 pub fn parse_all(texts: &[String], scheme: Option<Scheme>, kinds: &mut Kinds) -> std::result::Result<Spelled, usize> {
     let outside_words = !texts.iter().any(|text| text == "O");
     let outside = |text: &str, kinds: &Kinds| {
@@ -300,7 +300,7 @@ pub fn parse_all(texts: &[String], scheme: Option<Scheme>, kinds: &mut Kinds) ->
         text == "O" || word && kinds.get(text).is_none()
     };
     let entities: Vec<&str> = texts.iter().map(String::as_str).filter(|text| !outside(text, kinds)).collect();
-    // What L, M, U and W alone are depends on the company they are in.
+    // What L, M, U and W alone mean depends on the other tags.
     let alone = entities.contains(&"B") || entities.contains(&"b");
     let read = |text: &str| -> Option<(Prefix, String)> {
         let (prefix, kind) = loose(text)?;
@@ -309,7 +309,7 @@ pub fn parse_all(texts: &[String], scheme: Option<Scheme>, kinds: &mut Kinds) ->
     };
     let begins = |text: &str| match read(text) {
         Some((Prefix::B | Prefix::S, _)) => true,
-        // An M proves nothing: `m_name` is a type.
+        // An M is no evidence: `m_name` is a type.
         Some((Prefix::I, kind)) => {
             let letter = if text.ends_with(&kind) { text.chars().next() } else { text.chars().next_back() };
             !matches!(letter, Some('m' | 'M'))
@@ -320,7 +320,7 @@ pub fn parse_all(texts: &[String], scheme: Option<Scheme>, kinds: &mut Kinds) ->
         || !entities.is_empty()
             && entities.iter().all(|text| read(text).is_some())
             && entities.iter().any(|text| begins(text));
-    // `io` may be asked for where the tags are bare: both say the same.
+    // `io` may be requested for bare tags: both mean the same.
     let bare =
         scheme == Some(Scheme::Bare) || matches!(scheme, None | Some(Scheme::Io)) && !prefixed && !entities.is_empty();
     let doubled = if bare { Doubled::default() } else { Doubled::find(&entities) };
@@ -355,7 +355,7 @@ pub fn parse_all(texts: &[String], scheme: Option<Scheme>, kinds: &mut Kinds) ->
     Ok(Spelled { tags, bare, other })
 }
 
-/// Which types are tags themselves: `B-PER` in `B-B-PER`.
+/// Types that are themselves tags: `B-PER` in `B-B-PER`.
 #[derive(Default)]
 struct Doubled {
     all: bool,
@@ -368,7 +368,7 @@ impl Doubled {
         let inner = |kind: &str| split(kind).filter(|(_, name)| !name.is_empty()).map(|(prefix, _)| prefix);
         let plain = kinds.iter().filter(|(_, kind)| inner(kind).is_none()).map(|(_, kind)| kind.to_string());
         let plain: Vec<String> = plain.collect();
-        // Where the same inner letter goes with different outer ones, it belongs to the name: `B-B-cell`, `I-B-cell`.
+        // If the same inner letter occurs with different outer ones, it belongs to the name: `B-B-cell`, `I-B-cell`.
         let name = kinds.iter().any(|(outer, kind)| {
             let same = |other: &&(Prefix, &str)| other.1 == *kind && other.0 != *outer;
             inner(kind) == Some(Prefix::B) && kinds.iter().any(|other| same(&other))
@@ -383,15 +383,15 @@ impl Doubled {
     }
 }
 
-/// The first of several tags joined by commas, as `B-person,B-group` where annotators disagreed; `None` if `text` is
-/// one tag (a comma within a type is no join: every part must be a tag).
+/// The first of several tags joined by commas, such as `B-person,B-group` where annotators disagreed; `None` if `text` is one tag (a
+/// comma within a type is not a join: every part must be a tag).
 pub fn first_of_joined(text: &str) -> Option<&str> {
     let (first, _) = text.split_once(',')?;
     let tag = |part: &str| part == "O" || part.contains('-') && split(part).is_some();
     text.split(',').all(tag).then_some(first)
 }
 
-/// Entity types, numbered in the order in which they are first met.
+/// Entity types, numbered in the order of first appearance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<String>", into = "Vec<String>")]
 pub struct Kinds {
@@ -400,7 +400,7 @@ pub struct Kinds {
 }
 
 impl Kinds {
-    /// The number of the type `name`, new if it was not met before.
+    /// The number of the type `name`, which is added if it is new.
     pub fn intern(&mut self, name: &str) -> u32 {
         if let Some(&number) = self.numbers.get(name) {
             return number;
@@ -411,7 +411,7 @@ impl Kinds {
         number
     }
 
-    /// The number of the type `name`, if it was met.
+    /// The number of the type `name`, if it is known.
     pub fn get(&self, name: &str) -> Option<u32> {
         self.numbers.get(name).copied()
     }
@@ -426,7 +426,7 @@ impl Kinds {
         &self.names
     }
 
-    /// How many types there are.
+    /// The number of types.
     pub fn len(&self) -> usize {
         self.names.len()
     }
@@ -453,8 +453,8 @@ impl From<Kinds> for Vec<String> {
     }
 }
 
-/// The classes of a tagger: label 0 is `O`, then for every type the prefixes of the scheme. Closed under conversion: it
-/// holds every tag the scheme can write for its types, met or not.
+/// The classes of a tagger: label 0 is `O`, followed by the prefixes of the scheme for every type. Closed under conversion: it contains
+/// every tag that the scheme can write for its types, whether seen or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Labels {
     /// The scheme of the labels.
@@ -502,20 +502,20 @@ pub struct Span {
     pub start: usize,
     /// The token after the last.
     pub end: usize,
-    /// Entity type.
+    /// The entity type.
     pub kind: u32,
 }
 
 /// How tags are read as spans. The two readings agree on every sentence that its scheme allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// As the script `conlleval` of the CoNLL shared tasks (and `seqeval` by default): whatever looks like the beginning
-    /// of an entity begins one, so that `O I-X` holds an `X` and `B-X I-Y` an `X` and a `Y`. Needs no scheme. With `E-`
-    /// and `S-`, which the script does not know, as `seqeval`.
+    /// As by the script `conlleval` of the CoNLL shared tasks (and by `seqeval` by default): whatever looks like the beginning of an
+    /// entity begins one, so that `O I-X` contains an `X` and `B-X I-Y` an `X` and a `Y`. Independent of the scheme. `E-` and `S-`,
+    /// which the script does not know, are read as by `seqeval`.
     Conlleval,
-    /// As `seqeval` with `mode="strict"`: only what is begun, continued and ended as the scheme writes it is an
-    /// entity, so that in `iob2` `O I-X` holds none and `B-X I-Y` an `X` alone. `io` and `bare` have nothing to be
-    /// strict about and are read as by [`Reading::Conlleval`].
+    /// As by `seqeval` with `mode="strict"`: only what begins, continues and ends as the scheme writes it is an entity, so that in
+    /// `iob2` `O I-X` contains none and `B-X I-Y` only an `X`. `io` and `bare` cannot be read more strictly and are read as by
+    /// [`Reading::Conlleval`].
     Strict(Scheme),
 }
 
@@ -617,15 +617,15 @@ pub fn encode(spans: &[Span], scheme: Scheme, tags: &mut [Tag]) {
     }
 }
 
-/// Rewrites a sentence in the scheme `to`, reading it as `conlleval` does: for a sentence that its scheme allows this is
-/// the conversion, for any other the repair. Returns how many tags were changed.
+/// Rewrites a sentence in the scheme `to`, reading it as `conlleval` does: a conversion if its scheme allows the sentence, otherwise a
+/// repair. Returns the number of tags changed.
 pub fn convert(tags: &mut [Tag], to: Scheme) -> usize {
     let before = tags.to_vec();
     encode(&spans(&before, Reading::Conlleval), to, tags);
     tags.iter().zip(&before).filter(|(a, b)| a != b).count()
 }
 
-/// The tags of `other` that `seen` never holds, with their counts, in the order of [`Tag`].
+/// The tags of `other` that do not occur in `seen`, with their counts, in the order of [`Tag`].
 pub fn unseen(seen: &[Tag], other: &[Tag]) -> Vec<(Tag, usize)> {
     let seen: hashbrown::HashSet<Tag> = seen.iter().copied().collect();
     let mut counts = std::collections::BTreeMap::new();
@@ -683,7 +683,7 @@ mod tests {
         }
         assert_eq!(read("O x-B x_I x:S x-E", &[]), (same.into(), 0));
         assert_eq!(read("B M E S", &[]), ("B I E S".into(), 0));
-        // Types of their own.
+        // Bare types.
         for bare in ["M F O", "PER LOC O", "m_name m_place", "x-ray S1", "OTHER O PER", "L-x M-y"] {
             assert_eq!(read(bare, &[]), (bare.into(), 0), "{bare}");
         }
@@ -722,9 +722,9 @@ mod tests {
         assert_eq!(detect(&["B-X E-X"]), Scheme::Iobes);
         assert_eq!(detect(&["I-X B-X", "S-X"]), Scheme::Iobes);
         assert_eq!(detect(&["O O", "O"]), Scheme::Iob2);
-        // A B- in place of an I- continues an entity in iob1, and begins the next sentence's in iob2 only.
+        // In iob1 no sentence begins with B-: two violations, and only one in iob2.
         assert_eq!(detect(&["I-X", "B-X", "B-X", "O"]), Scheme::Iob2);
-        // One slip does not hide the scheme.
+        // A single error does not hide the scheme.
         assert_eq!(detect(&["B-X I-X", "B-Y", "I-X"]), Scheme::Iob2);
         assert_eq!(detect(&["I-X B-X", "I-Y", "I-X", "B-X"]), Scheme::Iob1);
     }
@@ -776,7 +776,7 @@ mod tests {
         assert_eq!(convert(iob2, Scheme::Iobes), ("B-X I-X E-X S-X O S-Y".into(), 3));
         assert_eq!(convert(iob2, Scheme::Io), ("I-X I-X I-X I-X O I-Y".into(), 3));
         assert_eq!(convert(iob2, Scheme::Bare).0, "X X X X O Y");
-        // Repair, as conlleval reads.
+        // Repairs, as read by conlleval.
         assert_eq!(convert("I-X B-Y I-X O I-X", Scheme::Iob2), ("B-X B-Y B-X O B-X".into(), 3));
         assert_eq!(convert("B-X I-X O E-X S-X I-X", Scheme::Iobes).0, "B-X E-X O S-X S-X S-X");
     }
@@ -831,7 +831,7 @@ mod tests {
         prop::collection::vec(tag, 0..12)
     }
 
-    /// What is left of the spans in a scheme that joins neighbours.
+    /// What remains of the spans in a scheme that joins neighbours.
     fn joined(spans: &[Span]) -> Vec<Span> {
         let mut out: Vec<Span> = Vec::new();
         for &span in spans {
@@ -877,9 +877,9 @@ mod tests {
                 let expected = if scheme.prefixes() == [Prefix::I] { joined(&read) } else { read.clone() };
                 prop_assert_eq!(spans(&repaired, Reading::Conlleval), expected);
                 prop_assert_eq!(changed == 0, repaired == tags);
-                // What is valid stays, and only that.
+                // Valid sentences are unchanged, and only those.
                 prop_assert_eq!(changed == 0, scheme.check(&tags).is_none());
-                // The strict reading finds no entity that the other does not, at the same place, end.
+                // Entities of the strict reading do not overlap.
                 let strict = spans(&tags, Reading::Strict(scheme));
                 prop_assert!(strict.windows(2).all(|w| w[0].end <= w[1].start));
             }

@@ -1,18 +1,17 @@
-//! Word vectors trained elsewhere, read from the files of GloVe and word2vec. Of a file, only the rows of the words that
-//! are asked for are kept.
+//! Pretrained word vectors, read from the files of GloVe and word2vec. Only the rows of requested words are kept.
 //!
 //! | format | first line | rows |
 //! |---|---|---|
 //! | GloVe text | a row | word and numbers, separated by spaces |
-//! | word2vec text | number of rows, of numbers per row | the same |
+//! | word2vec text | number of rows, numbers per row | the same |
 //! | word2vec binary | the same | word, space, little-endian `f32`s, with or without a line feed |
 //!
-//! Which one a file is in is found from its beginning. A word of a text file may hold spaces (some of GloVe's do), as long
-//! as none of its parts but the first is a number, and anything where a header says how many numbers there are.
+//! The format of a file is detected from its beginning. A word in a text file may contain spaces (some of GloVe's do), as long as none
+//! of its parts except the first is a number, and anything if a header gives the numbers per row.
 //!
-//! Unusable rows are skipped and counted, with a warning: of a word that is cut within a character, empty, or white space; of
-//! another width; with a number that is none, or not finite; cut by the end of the file. If they are more than half of
-//! the rows that were looked at, the file is something else.
+//! Unusable rows are skipped and counted, with a warning: rows whose word is truncated within a character, empty, or white space; of
+//! another width; with an invalid or non-finite number; truncated by the end of the file. If they are more than half of the rows
+//! examined, the file is something else.
 
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
@@ -26,7 +25,7 @@ use super::words::{Coverage, Digits, Form, resolve};
 use crate::notices::Notice;
 use crate::{Error, Result};
 
-/// How a file of vectors is written.
+/// The format of a file of vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Text without a header.
@@ -37,31 +36,31 @@ pub enum Format {
     Word2vecBinary,
 }
 
-/// How a word is looked for, after itself and its lower case.
+/// How a word is looked up, after itself and its lower case.
 const DIGITS: [Digits; 2] = [Digits::Zeros, Digits::Hashes];
-/// How much of a file is looked at to find its format; more than one row of any sensible file.
+/// Bytes examined to detect the format of a file; more than one row of any sensible file.
 const HEAD: usize = 1 << 16;
 /// A header or row with more numbers than this is considered damaged.
 const WIDEST: usize = 1 << 14;
 /// A word with more bytes than this is considered damaged.
 const LONGEST: u64 = 1 << 12;
 
-/// The vectors of the words that were asked for.
+/// The vectors of the requested words.
 #[derive(Debug)]
 pub struct Vectors {
     /// The format of the file.
     pub format: Format,
-    /// Numbers in a row.
+    /// Numbers per row.
     pub width: usize,
-    /// Rows in the file that can be used.
+    /// Number of usable rows in the file.
     pub rows: usize,
-    /// Rows, among those asked for, of a word that had one before; the first counts.
+    /// Number of requested rows whose word had a row before; the first counts.
     pub duplicates: usize,
     numbers: HashMap<String, usize>,
     values: Vec<f32>,
 }
 
-/// Rows of a file that are kept.
+/// The rows of a file to keep.
 #[derive(Debug, Default)]
 pub struct Wanted {
     words: HashSet<String>,
@@ -81,7 +80,7 @@ impl Wanted {
         wanted
     }
 
-    /// The `rows` first rows of the file too.
+    /// Also the first `rows` rows of the file.
     pub fn and_first(self, rows: usize) -> Self {
         Wanted { first: rows, ..self }
     }
@@ -91,8 +90,8 @@ impl Vectors {
     /// Reads the vectors of `words`, and of the forms that stand in for them, from a file.
     ///
     /// # Errors
-    /// The file cannot be read, is empty, packed, or a page of HTML; more than half of its rows cannot be used (line,
-    /// or row of a binary file); a binary file does not end after as many rows as the header says.
+    /// The file cannot be read, is empty, an archive or an HTML page; more than half of its rows are unusable (line, or row
+    /// of a binary file); a binary file does not end after the number of rows in its header.
     pub fn read<'a>(
         path: impl AsRef<Path>,
         words: impl IntoIterator<Item = &'a str>,
@@ -150,19 +149,19 @@ impl Vectors {
         resolve(word, &DIGITS, |text, form| Some((row(*self.numbers.get(text)?), form)))
     }
 
-    /// The words whose rows were kept, in the order of the file.
+    /// The words whose rows are kept, in the order of the file.
     pub fn words(&self) -> Vec<&str> {
         let mut words = vec![""; self.numbers.len()];
         self.numbers.iter().for_each(|(word, &number)| words[number] = word);
         words
     }
 
-    /// The number of rows that were kept.
+    /// The number of rows kept.
     pub fn kept(&self) -> usize {
         self.numbers.len()
     }
 
-    /// How the given words are found.
+    /// How many of the given words are found, and under which form.
     pub fn coverage<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Coverage {
         let mut coverage = Coverage::default();
         words.into_iter().for_each(|word| coverage.add(self.find(word).map_or(Form::Unknown, |(_, form)| form)));
@@ -170,7 +169,7 @@ impl Vectors {
     }
 }
 
-/// What the first line of a word2vec file says.
+/// The content of the first line of a word2vec file.
 #[derive(Clone, Copy)]
 struct Header {
     rows: usize,
@@ -207,8 +206,8 @@ fn header(path: &Path, head: &[u8]) -> Result<Option<Header>> {
     }
 }
 
-/// Whether what follows the header is binary. Looked at are the bytes that would be the numbers of the first row: binary
-/// numbers hold bytes that no text has, or, up to the first line feed, that are not UTF-8 or hold no digit.
+/// Whether the data after the header is binary. Examines the bytes in the place of the first row's numbers: binary numbers contain
+/// bytes that no text has or that, up to the first line feed, are not UTF-8 or contain no digit.
 fn is_binary(head: &[u8], header: Header) -> bool {
     let rest = &head[header.bytes..];
     let Some(word) = rest.iter().position(|b| *b == b' ') else {
@@ -223,10 +222,10 @@ fn is_binary(head: &[u8], header: Header) -> bool {
     std::str::from_utf8(line).is_err() || !line.iter().any(u8::is_ascii_digit)
 }
 
-/// Numbers in a row of a file without a header: as most of its first rows have at their ends.
+/// Numbers per row of a file without a header: as most of its first rows have at their ends.
 fn width(path: &Path, head: &[u8]) -> Result<usize> {
     let mut counts: HashMap<usize, usize> = HashMap::new();
-    // The last line of the head may be cut, unless it is the only one.
+    // The last line of the head may be incomplete, unless it is the only one.
     let whole = head.iter().rposition(|byte| *byte == b'\n').unwrap_or(head.len());
     for line in head[..whole].split(|byte| *byte == b'\n') {
         let line = String::from_utf8_lossy(line);
@@ -238,7 +237,7 @@ fn width(path: &Path, head: &[u8]) -> Result<usize> {
             *counts.entry(numbers).or_insert(0) += 1;
         }
     }
-    // Of equally common widths the larger: a row of few numbers is sooner a cut one.
+    // Of equally common widths the larger: a row of few numbers is more likely truncated.
     let width = counts.into_iter().max_by_key(|&(width, count)| (count, width)).map_or(0, |(width, _)| width);
     if width == 0 {
         let (found, expected) = ("a line that does not end in a number", "a word and its numbers");
@@ -250,7 +249,7 @@ fn width(path: &Path, head: &[u8]) -> Result<usize> {
     Ok(width)
 }
 
-/// Why a row cannot be used.
+/// Why a row is unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     NotUtf8,
@@ -274,13 +273,13 @@ impl Why {
     }
 }
 
-/// Rows that cannot be used.
+/// Unusable rows.
 #[derive(Default)]
 struct Unused {
     counts: [usize; Why::ALL.len()],
-    /// Line, or row of a binary file, and what is there.
+    /// Line, or row of a binary file, and what was found.
     first: Option<(usize, String)>,
-    /// Rows whose words hold numbers, which a header allows, and the first of them.
+    /// Number of rows whose words contain numbers, which a header allows, and the first of them.
     longer: (usize, usize),
 }
 
@@ -308,7 +307,7 @@ impl<R: Read> Reader<'_, R> {
         stream_failed(self.path, e)
     }
 
-    /// Warns of what was left out, or refuses the file if that is most of it.
+    /// Warns about skipped rows, or rejects the file if most rows are unusable.
     fn tell(&self, header: Option<Header>, inputs: &Inputs) -> Result<()> {
         let Vectors { format, width, rows, duplicates, .. } = self.vectors;
         let binary = format == Format::Word2vecBinary;
@@ -348,10 +347,10 @@ impl<R: Read> Reader<'_, R> {
 
     fn text(&mut self, header: Option<Header>) -> Result<()> {
         let (mut buffer, mut line) = (Vec::new(), 0);
-        // Whether the line before was a piece of a word with a line feed in it.
+        // Whether the previous line was a piece of a word that contains a line feed.
         let mut piece = false;
         loop {
-            // A file of something else need not be read to its end.
+            // A file that is something else need not be read to its end.
             if self.unused.total() > 10_000.max(self.vectors.rows) {
                 return Ok(());
             }
@@ -379,7 +378,7 @@ impl<R: Read> Reader<'_, R> {
                 continue;
             }
             if piece {
-                // It was told of at its first line.
+                // It was reported at its first line.
                 piece = false;
                 continue;
             }
@@ -387,11 +386,11 @@ impl<R: Read> Reader<'_, R> {
         }
     }
 
-    /// Takes a row; whether it is only the beginning of a word.
+    /// Processes a row; returns whether it is only the beginning of a word.
     fn text_row(&mut self, line: usize, row: &str, header: bool, ends: bool) -> bool {
         let is_space = |byte: u8| byte == b' ' || byte == b'\t';
         let width = self.vectors.width;
-        // Numbers are told from the end: the word may hold spaces.
+        // Numbers are parsed from the end: the word may contain spaces.
         let bytes = row.as_bytes();
         let (mut end, mut count, mut last) = (bytes.len(), 0, row);
         while count < width {
@@ -412,7 +411,7 @@ impl<R: Read> Reader<'_, R> {
         let fields = || row.split([' ', '\t']).filter(|field| !field.is_empty()).count();
         let of_fields = || format!("a row of {} fields", fields());
         if count < width {
-            // Without any number it is a piece of a word, if there is more below.
+            // Without any number it is a piece of a word, if more lines follow.
             let is_piece = header && ends && !row.split([' ', '\t']).skip(1).any(is_number);
             let why = match (ends, is_piece) {
                 (false, _) => Why::Cut,
@@ -426,7 +425,7 @@ impl<R: Read> Reader<'_, R> {
             self.unused.add(line, Why::NoWord, || "no word".to_owned());
             return false;
         }
-        // The parts of a word are no numbers, unless the width is known.
+        // The parts of a word are not numbers, unless the width is known.
         if word.split([' ', '\t']).skip(1).any(is_number) {
             if !header {
                 self.unused.add(line, Why::Width, of_fields);
@@ -437,7 +436,7 @@ impl<R: Read> Reader<'_, R> {
         }
         let not_a_number = |field: &str| format!("`{}`", field.chars().take(40).collect::<String>());
         if !self.wants(word) {
-            // Of a row that is not asked for one number is looked at, which tells vectors from prose.
+            // Only one number of a row that is not requested is parsed, to distinguish vectors from prose.
             match last.parse::<f32>() {
                 Ok(_) => self.vectors.rows += 1,
                 Err(_) => self.unused.add(line, Why::Number, || not_a_number(last)),
@@ -459,7 +458,7 @@ impl<R: Read> Reader<'_, R> {
         false
     }
 
-    /// Whether the row of `word` is to be kept.
+    /// Whether the row of `word` should be kept.
     fn wants(&mut self, word: &str) -> bool {
         if self.vectors.rows >= self.wanted.first && !self.wanted.words.contains(word) {
             return false;
@@ -469,7 +468,7 @@ impl<R: Read> Reader<'_, R> {
         !again
     }
 
-    /// Keeps the row of `word`, whose numbers are there.
+    /// Keeps the row of `word`, whose numbers are stored already.
     fn take(&mut self, word: &str) {
         let next = self.vectors.numbers.len();
         self.vectors.numbers.insert(word.to_owned(), next);
@@ -483,7 +482,7 @@ impl<R: Read> Reader<'_, R> {
             word.clear();
             self.input.by_ref().take(LONGEST).read_until(b' ', &mut word).map_err(|e| self.io(e))?;
             if matches!(word[..], [] | [b'\n']) {
-                // The end of the file, before as many rows as the header says.
+                // The file ends before the number of rows in its header.
                 return Ok(());
             }
             let is_word = word.pop() == Some(b' ');
@@ -598,7 +597,7 @@ mod tests {
 
     #[test]
     fn binary_numbers_that_look_like_text() {
-        // No control bytes: known by what is not UTF-8, or by the lack of digits before a line feed.
+        // No control bytes: recognised by bytes that are not UTF-8, or by the lack of digits before a line feed.
         for bytes in [*b"5\xE9A?", *b"\nAB?", *b"AB\nC"] {
             let value = f32::from_le_bytes(bytes);
             let vectors = parse(binary(&[("a", &[value])], "\n"), &["a"]).unwrap();
@@ -630,7 +629,7 @@ mod tests {
         assert_eq!(vectors.find("7").unwrap().0, [8.0, 9.0]);
     }
 
-    /// What is read of a file of rows, and the warnings.
+    /// Reads a file of rows; returns the vectors and the warnings.
     fn told(bytes: impl AsRef<[u8]>) -> (Vectors, Vec<String>) {
         let inputs = Inputs::default();
         let words = Wanted::words(["a", "b", "c", "d"]);
@@ -656,7 +655,7 @@ mod tests {
             assert_eq!(warnings, [format!("v:{line}: {cut} ({found}; 1 of 4 rows left out")]);
             assert_eq!((vectors.kept(), vectors.rows, vectors.find("c").unwrap().0), (3, 3, &[5.0, 6.0][..]));
         }
-        // The end of a download that broke off, within a number and within a character.
+        // The end of an interrupted download, within a number and within a character.
         for end in [&b"c 5"[..], b"c\xC3"] {
             let (vectors, warnings) = told([b"a 1 2\nb 3 4\n", end].concat());
             assert_eq!((vectors.kept(), warnings.len()), (2, 1));
@@ -671,12 +670,12 @@ mod tests {
 
     #[test]
     fn a_header_says_the_width() {
-        // Whatever the words hold: spaces, numbers, a line feed.
+        // Words may contain anything: spaces, numbers, a line feed.
         let (vectors, warnings) = told("5 2\na 1 2\n1 000 3 4\nx\ny 9 9\n. . 5 6\nb 7 8\n");
         assert_eq!((vectors.rows, vectors.find("b").unwrap().0, vectors.find("y")), (4, &[7.0, 8.0][..], None));
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].starts_with("v:4: rows that cannot be used (1 of words that are empty"), "{warnings:?}");
-        // `head -n` of a larger file, and one that was added to.
+        // `head -n` of a larger file, and a file with rows appended.
         for rows in [2, 99] {
             let (vectors, warnings) = told(format!("{rows} 2\na 1 2\nb 3 4\nc 5 6\n"));
             assert_eq!(vectors.kept(), 3);
@@ -715,7 +714,7 @@ mod tests {
     fn odd_binary() {
         let rows: [(&str, &[f32]); 3] = [("a", &[0.5, -1.25]), ("b", &[1.0, 2.0]), ("c", &[3.0, 4.0])];
         let good = binary(&rows, "\n");
-        // Cut within the last row's numbers and word, and behind a row.
+        // Truncated within the last row's numbers and word, and after a row.
         for (cut, warnings) in [(2, 1), (10, 1), (11, 1), (12, 1)] {
             let (vectors, told) = told(&good[..good.len() - cut]);
             assert_eq!(
@@ -757,7 +756,7 @@ mod tests {
         assert_eq!(glove.find("The").unwrap().0[..2], [0.418, 0.24968]);
         let twitter = read("vectors/glove.twitter.27B.25d.12k.txt").unwrap();
         assert_eq!((twitter.format, twitter.rows, twitter.width), (Format::Glove, 11_925, 25));
-        // Some words of it are cut within a character, and its end is that of a download which broke off: the rest is good.
+        // Some of its words are truncated within a character, and it ends as an interrupted download: the rest is usable.
         let inputs = Inputs::default();
         let cut = Vectors::read(root.join("vectors/glove.6B.50d.first1MiB.txt"), words, &inputs).unwrap();
         assert_eq!(cut.find("The"), glove.find("The"));

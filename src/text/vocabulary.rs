@@ -12,24 +12,24 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
 
-/// The word that stands for all unknown ones.
+/// The word that stands for all unknown words.
 pub const UNK: &str = "<unk>";
 /// The end of a sentence, implied at the end of every line.
 pub const EOS: &str = "<eos>";
 
-/// Different words, numbered as they come. They lie in one string and the index holds numbers only: about 13 bytes per
-/// word besides its letters.
+/// Distinct words, numbered in order of appearance. They are stored in one string and the index contains only numbers: about 13 bytes
+/// per word besides its letters.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Words {
     text: String,
-    /// Where each word ends in `text`; it begins where the one before it ends.
+    /// The end of each word in `text`; it begins where the previous one ends.
     ends: Vec<u32>,
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
 
 impl Words {
-    /// None yet, with room for so many and their letters.
+    /// No words yet, with capacity for `words` words of `bytes` bytes in total.
     fn with_capacity(words: usize, bytes: usize) -> Self {
         Words {
             text: String::with_capacity(bytes),
@@ -39,7 +39,7 @@ impl Words {
         }
     }
 
-    /// With hashes as `hasher` makes them, for those who know a word's hash already.
+    /// With hashes computed by `hasher`, for callers that already know the hash of a word.
     pub(crate) fn with_hasher(hasher: DefaultHashBuilder) -> Self {
         Words { hasher, ..Words::default() }
     }
@@ -48,7 +48,7 @@ impl Words {
         self.ends.len()
     }
 
-    /// Letters in all words, in bytes.
+    /// Total length of all words in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.text.len()
     }
@@ -67,8 +67,8 @@ impl Words {
         self.index.find(hash(&self.hasher, word), same).copied()
     }
 
-    /// The number of `word`, which is new if it was the number of words before. None if the letters of all words would
-    /// not fit in 4 GiB (and so neither their number in 32 bits).
+    /// The number of `word`, which is new if it equals the previous number of words. None if the letters of all words would exceed 4
+    /// GiB (so that their number always fits in 32 bits).
     #[inline]
     pub(crate) fn intern(&mut self, word: &str, hash_of_word: u64) -> Option<u32> {
         let Words { text, ends, index, hasher } = self;
@@ -99,14 +99,14 @@ fn bytes<'a>(text: &'a str, ends: &[u32], id: u32) -> &'a [u8] {
     &text.as_bytes()[span(ends, id)]
 }
 
-/// A word as two numbers, to be hashed and compared without a look at its letters: up to 16 bytes are the word itself,
-/// filled up with zeros; a longer one is its hash and 256 times its length. Words do not hold the byte 0, so the low byte
-/// of the second number tells the two apart.
+/// A word as two numbers, to be hashed and compared without reading its letters: a word of up to 16 bytes is itself, padded with zeros;
+/// a longer one is its hash and 256 times its length. Words do not contain the byte 0, so that the low byte of the second number
+/// distinguishes the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(u64, u64);
 
 impl Key {
-    /// The key of the word `bytes[at..end]`, a byte 0 not in it. To have more bytes behind the word makes it faster.
+    /// The key of the word `bytes[at..end]`, which does not contain the byte 0. It is faster if more bytes follow the word.
     #[inline(always)]
     pub(crate) fn new(hasher: &DefaultHashBuilder, bytes: &[u8], at: usize, end: usize) -> Self {
         let first = |n: usize| if n < 8 { (1 << (8 * n)) - 1 } else { u64::MAX };
@@ -121,7 +121,7 @@ impl Key {
         }
     }
 
-    /// Whether the key is the word.
+    /// Whether the key is the word itself.
     #[inline(always)]
     pub(crate) fn is_exact(self) -> bool {
         self.1 == 0 || self.1 as u8 != 0
@@ -150,8 +150,8 @@ fn hash(hasher: &DefaultHashBuilder, word: &[u8]) -> u64 {
     Key::new(hasher, word, 0, word.len()).hash(hasher)
 }
 
-/// V words with their counts. Ids go by falling count, ties by the words' bytes, so that the same text gives the same
-/// ids whatever read it. [`UNK`] and [`EOS`] are always there, at the place of their count.
+/// V words with their counts. Ids are in the order of descending counts, ties in byte order, so that the same text always gives the
+/// same ids. [`UNK`] and [`EOS`] are always included, at the position of their count.
 #[derive(Clone, Debug)]
 pub struct Vocabulary {
     words: Words,
@@ -162,12 +162,12 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Whether marks around lines are left out of the texts that are read in these words: see [`Marks`](super::marks::Marks).
+    /// Whether markers around lines are dropped from texts read with these words: see [`Marks`](super::marks::Marks).
     pub fn strips_marks(&self) -> bool {
         self.strips_marks
     }
 
-    /// With marks around lines left out, if `strips`.
+    /// The same vocabulary, which drops markers around lines if `strips`.
     pub fn stripping_marks(self, strips: bool) -> Self {
         Vocabulary { strips_marks: strips, ..self }
     }
@@ -184,7 +184,7 @@ impl Vocabulary {
         self.words.find(word.as_ref())
     }
 
-    /// The id of `word`, or else that of [`UNK`].
+    /// The id of `word`, or that of [`UNK`].
     #[inline]
     pub fn id_or_unk(&self, word: impl AsRef<[u8]>) -> u32 {
         self.id(word).unwrap_or(self.unk)
@@ -200,12 +200,12 @@ impl Vocabulary {
         self.words.iter()
     }
 
-    /// How often the word with `id`, which must be below V, was seen in training.
+    /// How often the word with `id`, which must be below V, occurred in training.
     pub fn count(&self, id: u32) -> u64 {
         self.counts[id as usize]
     }
 
-    /// All counts, by id: they never rise.
+    /// All counts, by id, in descending order.
     pub fn counts(&self) -> &[u64] {
         &self.counts
     }
@@ -220,11 +220,11 @@ impl Vocabulary {
         self.eos
     }
 
-    /// A vocabulary of counted `words`; one that comes more than once is counted together. Words seen fewer than
-    /// `min_count` times, and the rarest beyond a final size of `max_vocab`, are cut and counted as [`UNK`].
+    /// Builds a vocabulary from counted `words`; counts of a repeated word are added. Words that occur fewer than `min_count` times,
+    /// and the rarest ones beyond a total size of `max_vocab`, are cut and counted as [`UNK`].
     ///
     /// # Errors
-    /// A word that is empty or holds white space; cuts that leave no word; more than 4 GiB of words.
+    /// A word that is empty or contains white space; limits that leave no word; more than 4 GiB of words.
     pub fn from_counts<'a>(
         words: impl IntoIterator<Item = (&'a str, u64)>,
         min_count: u64,
@@ -241,10 +241,10 @@ impl Vocabulary {
         Ranking::new(sums.into_iter().collect(), min_count, max_vocab)?.vocabulary()
     }
 
-    /// Writes a line for every word, by id: `word TAB count`.
+    /// Writes one line per word, by id: `word TAB count`.
     ///
     /// # Errors
-    /// What `out` says.
+    /// Errors of `out`.
     pub fn write_to(&self, out: impl Write) -> io::Result<()> {
         let mut out = BufWriter::new(out);
         for (word, count) in self.words().zip(&self.counts) {
@@ -253,16 +253,16 @@ impl Vocabulary {
         out.flush()
     }
 
-    /// Reads what [`Vocabulary::write_to`] wrote.
+    /// Reads a file written by [`Vocabulary::write_to`].
     ///
     /// # Errors
-    /// A file that cannot be read or was not written so; the first line that is wrong is named.
+    /// A file that cannot be read or has another format; its first invalid line is named.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = map_file(path)?.read(|file| Ok(file.to_vec()))?;
         Self::parse(path, &bytes)
     }
 
-    /// The same of the contents of such a file, which lies at `path`.
+    /// Parses the contents of such a file; `path` is for messages.
     ///
     /// # Errors
     /// As [`Vocabulary::read`].
@@ -307,7 +307,7 @@ impl Vocabulary {
     }
 }
 
-/// A line of a vocabulary file; white space in the word or anything but digits in the count are not one.
+/// Parses a line of a vocabulary file; the word must not contain white space, nor the count anything but digits.
 fn parse(line: &str) -> Option<(&str, u64)> {
     let (word, count) = line.split_once('\t')?;
     let good = !word.is_empty() && !word.bytes().any(is_space) && count.bytes().all(|byte| byte.is_ascii_digit());
@@ -319,18 +319,18 @@ fn excerpt(text: &str) -> &str {
     text.char_indices().nth(40).map_or(text, |(end, _)| &text[..end])
 }
 
-/// Counted words put in the order of a vocabulary.
+/// Counted words in the order of a vocabulary.
 pub(crate) struct Ranking<'a> {
-    /// The words as given, the special ones behind if they were missing.
+    /// The words as given, followed by the special ones if they were missing.
     words: Vec<(&'a str, u64)>,
     /// Their indices, by id.
     order: Vec<u32>,
-    /// The id of every word given: [`UNK`]'s if it was cut.
+    /// The id of every given word: that of [`UNK`] if it was cut.
     pub(crate) ids: Vec<u32>,
 }
 
 impl<'a> Ranking<'a> {
-    /// Ranks different `words`, fewer than 2³² − 2; see [`Vocabulary::from_counts`].
+    /// Ranks distinct `words`, fewer than 2³² − 2; see [`Vocabulary::from_counts`].
     pub(crate) fn new(mut words: Vec<(&'a str, u64)>, min_count: u64, max_vocab: Option<usize>) -> Result<Self> {
         let max_vocab = max_vocab.unwrap_or(usize::MAX);
         if max_vocab < 3 {
@@ -357,7 +357,7 @@ impl<'a> Ranking<'a> {
             (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| word(a.2).cmp(word(b.2)))
         });
 
-        // The words that stay, then the special ones at the places of their counts.
+        // The words that are kept, then the special ones at the positions of their counts.
         let is_word = |&i: &u32| i as usize != unk && i as usize != eos;
         let ranked = keys.iter().map(|key| key.2).filter(is_word);
         let stay = |&i: &u32| words[i as usize].1 >= min_count;
@@ -403,10 +403,10 @@ impl<'a> Ranking<'a> {
     }
 }
 
-/// Words whose keys a task makes.
+/// Number of words whose keys are computed per task.
 const KEYS: usize = 1 << 12;
 
-/// The first eight bytes: in the order of the words wherever they differ.
+/// The first eight bytes, ordered like the words wherever they differ.
 fn prefix(word: &str) -> u64 {
     load(word.as_bytes(), 0).swap_bytes()
 }
@@ -513,7 +513,7 @@ mod tests {
             prop_assert_eq!((again.unk(), again.eos()), (vocabulary.unk(), vocabulary.eos()));
         }
 
-        /// Two words have the same key just if they are the same, wherever they stand.
+        /// Two words have the same key if and only if they are equal, wherever they are.
         #[test]
         fn keys_are_words(a in "[ab]{1,18}", b in "[ab]{1,18}", before in "[ab ]{0,3}", behind in "[ab ]{0,20}") {
             let hasher = DefaultHashBuilder::default();

@@ -1,5 +1,4 @@
-//! The words a tagger knows, and what stands in for one it does not know: its lower-case form, then that with its digits
-//! made equal, then `<unk>`.
+//! The words known to a tagger, and what stands in for others: the lower-case form, then this form with its digits replaced, then `<unk>`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Number of the word that stands for all unknown ones, `<unk>`.
+/// Number of the word that stands for all unknown words, `<unk>`.
 pub const UNKNOWN: u32 = 0;
 /// Number of the word before a sentence, `<s>`.
 pub const BEGIN: u32 = 1;
@@ -25,20 +24,20 @@ pub enum Form {
     Exact,
     /// In lower case.
     Lower,
-    /// In lower case, its digits made equal.
+    /// In lower case, with its digits replaced.
     Digits,
-    /// Not at all.
+    /// Not found.
     Unknown,
 }
 
-/// How digits are made equal. Only `0` to `9` count as digits.
+/// How digits are replaced. Only `0` to `9` count as digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Digits {
     /// Each becomes `0`: `1984-85` is `0000-00`.
     Zeros,
     /// Each becomes `#`, as in the vectors of word2vec's Google News.
     Hashes,
-    /// A number, with sign, commas and points, becomes `N`, as in the files of the Penn Treebank; other words stay.
+    /// A number, with sign, commas and points, becomes `N`, as in the files of the Penn Treebank; other words are unchanged.
     Number,
 }
 
@@ -60,8 +59,8 @@ impl Digits {
     }
 }
 
-/// Tries the forms of a word in order (itself, lower case, then the lower case under each of `digits`) until `known`
-/// gives something. Forms equal to one tried before are left out.
+/// Tries the forms of a word in order (itself, lower case, then the lower case with each of `digits`) until `known` returns something.
+/// Forms equal to an earlier one are skipped.
 pub fn resolve<T>(word: &str, digits: &[Digits], mut known: impl FnMut(&str, Form) -> Option<T>) -> Option<T> {
     if let Some(found) = known(word, Form::Exact) {
         return Some(found);
@@ -75,7 +74,7 @@ pub fn resolve<T>(word: &str, digits: &[Digits], mut known: impl FnMut(&str, For
     digits.iter().find_map(|digits| known(&digits.apply(&lower)?, Form::Digits))
 }
 
-/// The word in lower case, borrowed where it is so already.
+/// The word in lower case, borrowed if it already is.
 pub fn lowercase(word: &str) -> Cow<'_, str> {
     if word.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
         Cow::Borrowed(word)
@@ -84,16 +83,16 @@ pub fn lowercase(word: &str) -> Cow<'_, str> {
     }
 }
 
-/// How many words were found, and under which form.
+/// How many words were found under each form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
     /// As they are.
     pub exact: u64,
     /// In lower case.
     pub lower: u64,
-    /// In lower case, the digits made equal.
+    /// In lower case, with the digits replaced.
     pub digits: u64,
-    /// Not at all.
+    /// Not found.
     pub unknown: u64,
 }
 
@@ -108,7 +107,7 @@ impl Coverage {
         }
     }
 
-    /// All words counted.
+    /// The number of words counted.
     pub fn total(&self) -> u64 {
         self.exact + self.lower + self.digits + self.unknown
     }
@@ -138,10 +137,9 @@ pub struct WordIndex {
 }
 
 impl WordIndex {
-    /// The index of a training text. A word that occurs less than `least` times counts as its lower-case form, and one
-    /// that still does as that form with zeros for digits, just as [`WordIndex::find`] will look for it; what is still
-    /// too rare is unknown. With `lower`, all words are put in lower case first. Words of equal count are in the order
-    /// of their bytes.
+    /// The index of a training text. A word that occurs fewer than `least` times counts as its lower-case form, and if that is still
+    /// too rare, as that form with its digits replaced by zeros, just as [`WordIndex::find`] looks it up; if still too rare, it is
+    /// unknown. With `lower`, all words are first converted to lower case. Words of equal count are in byte order.
     pub fn build<'a>(words: impl IntoIterator<Item = &'a str>, least: u64, lower: bool) -> WordIndex {
         let mut counts: HashMap<Cow<str>, u64> = HashMap::new();
         for word in words {
@@ -162,7 +160,7 @@ impl WordIndex {
         WordIndex { words, counts, numbers }
     }
 
-    /// The index of a list of words that are all different, in its order behind the special ones.
+    /// The index of a list of distinct words, in the given order after the special ones.
     pub fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> WordIndex {
         let others = words.into_iter().filter(|word| !SPECIAL.contains(word));
         let words: Vec<String> = SPECIAL.into_iter().chain(others).map(str::to_owned).collect();
@@ -170,10 +168,10 @@ impl WordIndex {
         WordIndex { counts: vec![0; words.len()], words, numbers }
     }
 
-    /// Reads what [`WordIndex::text`] gave; `path` is for messages.
+    /// Parses the text of [`WordIndex::text`]; `path` is for messages.
     ///
     /// # Errors
-    /// The first three words are not the special ones, or a word is there twice.
+    /// The first three words are not the special ones, or a word occurs twice.
     pub fn parse(path: impl AsRef<Path>, text: &str) -> Result<WordIndex> {
         let mut index = WordIndex::default();
         for (line, word) in (1..).zip(text.split_terminator('\n')) {
@@ -204,7 +202,7 @@ impl WordIndex {
         text
     }
 
-    /// The number of a word and the form under which it was found; [`UNKNOWN`] for one without any known form.
+    /// The number of a word and the form under which it was found; [`UNKNOWN`] if none of its forms is known.
     pub fn find(&self, word: &str) -> (u32, Form) {
         let known = |word: &str, form| self.numbers.get(word).map(|&number| (number, form));
         resolve(word, &[Digits::Zeros], known).unwrap_or((UNKNOWN, Form::Unknown))
@@ -220,8 +218,8 @@ impl WordIndex {
         &self.words
     }
 
-    /// How often the word of a number was met in the training text, as itself or under this form; 0 for the special
-    /// words and in an index that was read.
+    /// The number of occurrences of a word in the training text, as itself or under this form; 0 for the special words and in an index
+    /// read from a file.
     pub fn count(&self, number: u32) -> u64 {
         self.counts[number as usize]
     }
@@ -231,12 +229,12 @@ impl WordIndex {
         self.words.len()
     }
 
-    /// Whether there is no word, not even the special ones; never after [`WordIndex::build`].
+    /// Whether there are no words, not even the special ones; never the case after [`WordIndex::build`].
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
 
-    /// How the given words are found.
+    /// How many of the given words are found, and under which form.
     pub fn coverage<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Coverage {
         let mut coverage = Coverage::default();
         words.into_iter().for_each(|word| coverage.add(self.find(word).1));
@@ -244,7 +242,7 @@ impl WordIndex {
     }
 }
 
-/// Adds the counts of words below `least` to those of another form, where there is one.
+/// Adds the counts of words below `least` to those of another form, if there is one.
 fn demote(counts: &mut HashMap<Cow<str>, u64>, least: u64, form: impl Fn(&str) -> Option<String>) {
     let mut moved = Vec::new();
     counts.retain(|word, &mut count| match if count < least { form(word) } else { None } {

@@ -5,9 +5,9 @@
 //! tensors (`model.safetensors` and, to resume training, `optimizer.safetensors` and `state.json`) and
 //! `manifest.sha256`, which `sha256sum -c` checks.
 //!
-//! A checkpoint is written as `.partial-step-…`, each file brought to the disk, the manifest last, and then renamed:
-//! whatever is called `step-…` was complete. `.partial-…` directories are left by a run that was killed, and are
-//! removed by the next run. Readers use only files that match the manifest. Writing is done in [`super::writer`].
+//! A checkpoint is written as `.partial-step-…`, each file flushed to the disk, the manifest last, and then renamed: whatever is called
+//! `step-…` was complete. `.partial-…` directories are left behind by killed runs, and removed by the next run. Readers use only files
+//! that match the manifest. Writing is implemented in [`super::writer`].
 
 use super::tensor_file::{Header, TensorMut};
 use crate::error::{Error, Result};
@@ -25,31 +25,31 @@ pub const MODEL: &str = "model.safetensors";
 pub const OPTIMIZER: &str = "optimizer.safetensors";
 /// Everything else that is needed only to resume training.
 pub const STATE: &str = "state.json";
-/// The reports of a run, beside its checkpoints.
+/// The reports of a run, next to its checkpoints.
 pub const METRICS: &str = "metrics.jsonl";
-/// The drawing of the reports, beside the checkpoints.
+/// The drawing of the reports, next to the checkpoints.
 pub const CURVES: &str = "curves.svg";
 pub(super) const MANIFEST: &str = "manifest.sha256";
-/// What is being written or removed; also `metrics.jsonl` while it is rewritten.
+/// Begins the name of what is being written or removed, including `metrics.jsonl` while it is rewritten.
 pub(super) const PARTIAL: &str = ".partial-";
-/// The version of the layout, noted in [`MODEL`].
+/// The version of the layout, recorded in [`MODEL`].
 pub(super) const VERSION: &str = "1";
 /// Limit on the manifest's length in bytes.
 const MAX_MANIFEST: u64 = 1 << 20;
-/// How often a reader looks again when the checkpoint that it was about to open has been removed.
+/// How often a reader retries if the checkpoint it was about to open has been removed.
 const TRIES: u32 = 100;
 
 pub(super) fn step_name(step: u64) -> String {
     format!("step-{step:012}")
 }
 
-/// The step of a checkpoint's name, `None` for all other names.
+/// The step in the name of a checkpoint, `None` for all other names.
 pub(super) fn step_of(name: &str) -> Option<u64> {
     let step = name.strip_prefix("step-")?.parse().ok()?;
     (step_name(step) == name).then_some(step)
 }
 
-/// What a checkpoint is opened for.
+/// The purpose of opening a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To use the model: [`OPTIMIZER`] and [`STATE`] may be absent, and their contents are not checked.
@@ -58,14 +58,14 @@ pub enum Purpose {
     Resume,
 }
 
-/// A model directory, or a single checkpoint's directory, to read from.
+/// A model directory, or the directory of a single checkpoint, for reading.
 #[derive(Clone, Debug)]
 pub struct ModelDir {
     pub(super) path: PathBuf,
 }
 
 impl ModelDir {
-    /// The model directory at `path`; a checkpoint's own directory serves as well.
+    /// Opens the model directory at `path`; the directory of a checkpoint is accepted, too.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let dir = ModelDir { path: path.as_ref().to_owned() };
         match fs::metadata(&dir.path) {
@@ -101,7 +101,7 @@ impl ModelDir {
         if self.is_checkpoint() {
             return Checkpoint::open(&self.path, purpose);
         }
-        // While a run goes on, the checkpoint just listed may be removed; there is a newer one then.
+        // During a run, the checkpoint just listed may be removed; there is a newer one then.
         let mut tries = 0;
         'again: loop {
             let mut failed = Vec::new();
@@ -125,7 +125,7 @@ impl ModelDir {
         }
     }
 
-    /// The checkpoint that the newest whole one names as the best; if it is damaged or none is named, the newest.
+    /// The checkpoint that the newest intact one names as the best; if it is damaged or none is named, the newest.
     pub fn load_best(&self, purpose: Purpose) -> Result<Checkpoint> {
         let mut tries = 0;
         loop {
@@ -139,7 +139,7 @@ impl ModelDir {
                     checkpoint.warnings = newest.warnings;
                     return Ok(checkpoint);
                 }
-                // A run goes on that has found a better one: the newest names it.
+                // A concurrent run has found a better one: the newest checkpoint names it.
                 Err(_) if tries < TRIES && !path.exists() && self.steps()?.last() != Some(&newest.step) => tries += 1,
                 Err(e) => {
                     let step = newest.step;
@@ -157,7 +157,7 @@ impl ModelDir {
     }
 }
 
-/// The entries of a directory, sorted; names that are not UTF-8 with replacement characters (none of ours is such).
+/// The entries of a directory, sorted; names that are not UTF-8 have replacement characters (none of ours has).
 pub(super) fn names(path: &Path) -> Result<Vec<String>> {
     let list = || -> io::Result<Vec<String>> {
         fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
@@ -167,20 +167,19 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A checkpoint whose files are those of its manifest. They are held open, so that it stays readable while a
-/// training run removes it.
+/// A checkpoint whose files match its manifest. They are kept open, so that it stays readable while a training run removes it.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
     step: u64,
     best: Option<u64>,
     files: BTreeMap<String, File>,
-    /// What was wrong with the checkpoints that were tried before this one.
+    /// What was wrong with the checkpoints tried before this one.
     pub warnings: Vec<String>,
 }
 
 impl Checkpoint {
-    /// The checkpoint in the directory `path`.
+    /// Opens the checkpoint in the directory `path`.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self> {
         let manifest = read_manifest(&path.join(MANIFEST))?;
         let found = names(path)?;
@@ -221,17 +220,17 @@ impl Checkpoint {
         &self.path
     }
 
-    /// The optimizer steps made when it was saved.
+    /// Number of optimizer steps made when it was saved.
     pub fn step(&self) -> u64 {
         self.step
     }
 
-    /// The step of the best checkpoint known when this one was saved.
+    /// The step of the best checkpoint when this one was saved.
     pub fn best(&self) -> Option<u64> {
         self.best
     }
 
-    /// Whether it has the file `name` and that was checked when it was opened.
+    /// Whether it contains the file `name`, checked when it was opened.
     pub fn has(&self, name: &str) -> bool {
         self.files.contains_key(name)
     }
@@ -252,7 +251,7 @@ impl Checkpoint {
         Ok(Header::read(file, &path)?.shapes())
     }
 
-    /// Fills `targets` from the tensor file `name`, which must hold exactly them; see [`Header::read_tensors`].
+    /// Fills `targets` from the tensor file `name`, which must contain exactly these; see [`Header::read_tensors`].
     pub fn read_tensors(&mut self, name: &str, targets: &mut [TensorMut<'_>]) -> Result<()> {
         let (file, path) = self.file(name)?;
         Header::read(file, &path)?.read_tensors(file, &path, targets)
@@ -281,7 +280,7 @@ pub(super) fn hex(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads name → SHA-256 in lower-case hexadecimal, 64 digits.
+/// Reads a manifest: name → SHA-256 in lower-case hexadecimal, 64 digits.
 pub(super) fn read_manifest(path: &Path) -> Result<BTreeMap<String, String>> {
     let mut bytes = Vec::new();
     match File::open(path).and_then(|file| file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes)) {
@@ -336,7 +335,7 @@ fn verified(path: &Path, hash: &str) -> Result<File> {
     if sha256(&mut file, path)? == hash {
         return Ok(file);
     }
-    // A header that contradicts the file's length says better what happened.
+    // A header that contradicts the file's length is the better explanation.
     if path.extension().is_some_and(|e| e == "safetensors") {
         Header::read(&mut file, path)?;
     }

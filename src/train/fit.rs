@@ -50,14 +50,14 @@ pub trait Task {
     /// What [`Task::touch`] leaves for [`Task::step`].
     type Touched;
 
-    /// Lists in `g` the rows of tables that step `step` (from 0, over all epochs) is going to touch, so that an
-    /// optimizer with lazy updates can catch them up.
+    /// Lists in `g` the rows of tables that step `step` (from 0, over all epochs) will touch, so that an optimizer with lazy updates
+    /// can catch them up.
     fn touch(&mut self, g: &mut Gradients<f32>, step: u64) -> Self::Touched;
 
-    /// The loss of step `step` and its gradient.
+    /// Computes the loss of step `step` and its gradient.
     fn step(&mut self, g: &mut Gradients<f32>, step: u64, touched: Self::Touched, w: &Arena<f32>) -> Outcome;
 
-    /// Called once, before the first step: an evaluation may end early when a signal is raised; its result is then not used.
+    /// Called once, before the first step, so that an evaluation can end early when a signal is raised; its result is then not used.
     fn heed(&mut self, _signals: &Signals) {}
 
     /// The result on the validation data, if there is any.
@@ -66,15 +66,14 @@ pub trait Task {
     /// What [`Task::validate`] measures.
     fn measure(&self) -> Measure;
 
-    /// The mean loss per target, in nats, on the data of step `step`, the last one made, with the weights after that
-    /// step. `g` may be overwritten; nothing else changes.
+    /// The mean loss per target, in nats, on the data of step `step`, the last one made, with the weights after it. `g` may be
+    /// overwritten; nothing else changes.
     fn loss_after(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> f64 {
         let touched = self.touch(g, step);
         self.step(g, step, touched, w).loss
     }
 
-    /// The number of classes, if [`Task::loss_after`] is a cross-entropy over them, which is its logarithm for a
-    /// uniform guess.
+    /// The number of classes, if [`Task::loss_after`] is a cross-entropy over them; the loss of a uniform guess is its logarithm.
     fn classes(&self) -> Option<usize>;
 
     /// Whether the loss of a step is a cross-entropy over all classes, whose exponential is a perplexity.
@@ -104,9 +103,9 @@ pub trait Task {
 /// How long to train, and how often to save.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Passes over the data.
+    /// Number of passes over the data.
     pub epochs: u64,
-    /// Stop after this many steps, if sooner.
+    /// Maximum number of steps, if reached sooner.
     pub max_steps: Option<u64>,
     /// Time between checkpoints within an epoch.
     pub save_every: Duration,
@@ -118,11 +117,11 @@ pub struct Plan {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// Optimizer steps made.
+    /// Number of optimizer steps made.
     pub step: u64,
-    /// Targets trained on.
+    /// Number of targets trained on.
     pub targets: u64,
-    /// Seconds spent.
+    /// Training time in seconds.
     pub seconds: f64,
     /// Whether the run is complete.
     pub finished: bool,
@@ -130,7 +129,7 @@ pub struct State {
     pub schedule: Schedule,
     /// Early stopping, with the best evaluation.
     pub stopping: EarlyStopping,
-    /// The SHA-256 of each data file that can be read again, by the option that names it.
+    /// The SHA-256 of each data file that can be read again, by the name of its option.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, String>,
     /// Whether a signal interrupted the evaluation after this step: it is repeated before the next step.
@@ -145,7 +144,7 @@ struct Recent {
     loss: f64,
     targets: u64,
     norm: f64,
-    /// For each watched tensor.
+    /// One per watched tensor.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     norms: Vec<f64>,
     steps: u64,
@@ -153,7 +152,7 @@ struct Recent {
 }
 
 impl State {
-    /// Before the first step.
+    /// The state before the first step.
     pub fn new(schedule: Schedule, stopping: EarlyStopping) -> Self {
         State {
             step: 0,
@@ -172,11 +171,11 @@ impl State {
 /// Reports per epoch.
 const REPORTS: u64 = 20;
 
-/// A run of the loop.
+/// A run of the training loop.
 pub struct Fit<'a, T> {
     /// Model and data.
     pub task: &'a mut T,
-    /// Weights, gradient and optimizer, after as many steps as in the state.
+    /// Weights, gradient and optimizer, after the number of steps in `state`.
     pub stepper: Stepper<f32>,
     /// The state of the run.
     pub state: State,
@@ -193,20 +192,20 @@ pub struct Fit<'a, T> {
 }
 
 impl<T: Task> Fit<'_, T> {
-    /// Trains until the plan is completed or early stopping ends it. On a signal a checkpoint is saved and
-    /// [`Error::Interrupted`] returned; at the time limit a checkpoint is saved, and [`Fit::rest`] gives the command to
-    /// resume. No checkpoint is in progress when this returns.
+    /// Trains until the plan is completed or early stopping ends it. On a signal a checkpoint is saved and [`Error::Interrupted`]
+    /// returned; at the time limit a checkpoint is saved, and [`Fit::rest`] returns the command to resume. No checkpoint is in progress
+    /// when this returns.
     ///
     /// # Errors
     /// A non-finite loss, gradient or weight, before anything is updated with it; errors of saving; a signal.
     pub fn run(&mut self) -> Result<()> {
         let _held = self.signals.hold();
         let trained = self.train();
-        // What is under way was whole when it began, whatever has come since.
+        // A checkpoint in progress is a complete snapshot, whatever has happened since it began.
         let saved = self.saver.finish(&live(&self.stepper));
         self.draw(true);
         match trained {
-            // Nothing was saved as the interruption would tell.
+            // The interruption would claim that a checkpoint was saved.
             Err(Error::Interrupted { .. }) | Ok(()) if saved.is_err() => saved,
             trained => trained,
         }
@@ -218,11 +217,11 @@ impl<T: Task> Fit<'_, T> {
     }
 
     fn train(&mut self) -> Result<()> {
-        let an_epoch = self.task.steps_per_epoch();
-        let last = self.plan.epochs.saturating_mul(an_epoch).min(self.plan.max_steps.unwrap_or(u64::MAX));
+        let steps_per_epoch = self.task.steps_per_epoch();
+        let last = self.plan.epochs.saturating_mul(steps_per_epoch).min(self.plan.max_steps.unwrap_or(u64::MAX));
         self.task.heed(&self.signals);
         if std::mem::take(&mut self.state.unevaluated) {
-            self.report(true, an_epoch)?;
+            self.report(true, steps_per_epoch)?;
             self.save()?;
             if let Some(stop) = self.signals.stop() {
                 return self.stopped(stop);
@@ -243,12 +242,12 @@ impl<T: Task> Fit<'_, T> {
         let mut epoch = u64::MAX;
         while self.state.step < last && !self.state.finished {
             let step = self.state.step;
-            let within = step % an_epoch;
-            if step / an_epoch != epoch {
-                epoch = step / an_epoch;
-                let until = an_epoch.min(last - epoch * an_epoch);
+            let within = step % steps_per_epoch;
+            if step / steps_per_epoch != epoch {
+                epoch = step / steps_per_epoch;
+                let until = steps_per_epoch.min(last - epoch * steps_per_epoch);
                 let (all, done) = (self.task.targets_before(until), self.task.targets_before(within));
-                self.progress.epoch(epoch + 1, last.div_ceil(an_epoch), all, done);
+                self.progress.epoch(epoch + 1, last.div_ceil(steps_per_epoch), all, done);
             }
             let outcome = self.one_step()?;
             let recent = &mut self.state.recent;
@@ -260,13 +259,13 @@ impl<T: Task> Fit<'_, T> {
             let (done, mean) = (self.task.targets_before(within + 1), recent.loss / recent.targets as f64);
             self.progress.update(done, mean);
 
-            let ended = within + 1 == an_epoch || self.state.step == last;
+            let ended = within + 1 == steps_per_epoch || self.state.step == last;
             let seconds = clock.elapsed().as_secs_f64();
-            let report = (within + 1) * REPORTS / an_epoch > within * REPORTS / an_epoch;
+            let report = (within + 1) * REPORTS / steps_per_epoch > within * REPORTS / steps_per_epoch;
             if ended || report {
                 self.state.seconds += seconds;
                 self.state.recent.seconds += seconds;
-                self.report(ended, an_epoch)?;
+                self.report(ended, steps_per_epoch)?;
                 clock = Instant::now();
             }
             if self.state.finished || self.state.step == last {
@@ -299,7 +298,7 @@ impl<T: Task> Fit<'_, T> {
         Ok(())
     }
 
-    /// Ends the run, which has been saved or is being saved.
+    /// Ends the run, whose checkpoint has been or is being saved.
     fn stopped(&mut self, stop: Stop) -> Result<()> {
         let resume = &self.plan.resume;
         match stop {
@@ -345,7 +344,7 @@ impl<T: Task> Fit<'_, T> {
         Ok(outcome)
     }
 
-    /// No later step reveals the effect of the last one: a run that diverged in it must not end as a success.
+    /// No later step reveals the effect of the last one: a run that diverged in it must not end successfully.
     fn check_end(&mut self) -> Result<()> {
         let _span = span(Part::Validation);
         let Fit { task, stepper, .. } = self;
@@ -371,9 +370,9 @@ impl<T: Task> Fit<'_, T> {
         Err(Error::Diverged { step, found })
     }
 
-    /// Writes one line of the metrics, at the end of an epoch with an evaluation. A signal or the time limit postpones
-    /// both to the next run.
-    fn report(&mut self, evaluate: bool, an_epoch: u64) -> Result<()> {
+    /// Writes one line of the metrics, with an evaluation at the end of an epoch. A signal or the time limit postpones both to the next
+    /// run.
+    fn report(&mut self, evaluate: bool, steps_per_epoch: u64) -> Result<()> {
         if evaluate {
             self.catch_up_all()?;
         }
@@ -398,7 +397,7 @@ impl<T: Task> Fit<'_, T> {
         let recent = std::mem::take(&mut state.recent);
         let rate = state.schedule.rate(state.step);
         match score {
-            Some(score) if state.step.is_multiple_of(an_epoch) => {
+            Some(score) if state.step.is_multiple_of(steps_per_epoch) => {
                 state.schedule.evaluated(score);
                 state.finished |= state.stopping.evaluated(state.step, score).stop;
             }
@@ -406,7 +405,7 @@ impl<T: Task> Fit<'_, T> {
             None => {}
         }
         let report = Report {
-            epoch: state.step as f64 / an_epoch as f64,
+            epoch: state.step as f64 / steps_per_epoch as f64,
             step: state.step,
             tokens: state.targets,
             seconds: state.seconds,
@@ -421,7 +420,7 @@ impl<T: Task> Fit<'_, T> {
         };
         self.metrics.append(report)?;
         if evaluate {
-            self.progress.say(&self.summary(an_epoch, score));
+            self.progress.say(&self.summary(steps_per_epoch, score));
         }
         Ok(())
     }
@@ -434,9 +433,9 @@ impl<T: Task> Fit<'_, T> {
     }
 
     /// A line about the finished epoch.
-    fn summary(&self, an_epoch: u64, score: Option<Score>) -> String {
+    fn summary(&self, steps_per_epoch: u64, score: Option<Score>) -> String {
         let end = self.state.step;
-        let from = (end - 1) / an_epoch * an_epoch;
+        let from = (end - 1) / steps_per_epoch * steps_per_epoch;
         let reports = self.metrics.reports();
         let before = reports.iter().rfind(|r| r.step <= from).map_or((0, 0.0), |r| (r.tokens, r.seconds));
         let (words, seconds) = (self.state.targets - before.0, self.state.seconds - before.1);
@@ -454,7 +453,7 @@ impl<T: Task> Fit<'_, T> {
         };
         let speed = words as f64 / seconds.max(1e-9);
         let valid = score.map_or(String::new(), |score| format!("  valid {score}"));
-        let (epoch, unit) = (Trim(end as f64 / an_epoch as f64), self.task.unit());
+        let (epoch, unit) = (Trim(end as f64 / steps_per_epoch as f64), self.task.unit());
         format!("epoch {epoch}  {speed:.0} {unit}/s  train {train}{valid}")
     }
 
@@ -465,14 +464,14 @@ impl<T: Task> Fit<'_, T> {
         }
     }
 
-    /// Catches up all rows; a checkpoint in progress needs them as they were, and is finished before.
+    /// Catches up all rows; a checkpoint in progress needs their old values, and is finished first.
     fn catch_up_all(&mut self) -> Result<()> {
         self.saver.finish(&live(&self.stepper))?;
         self.stepper.catch_up_all();
         Ok(())
     }
 
-    /// Begins to save a checkpoint of the current state.
+    /// Starts saving a checkpoint of the current state.
     fn save(&mut self) -> Result<()> {
         let _span = span(Part::Checkpoint);
         self.catch_up_all()?;
@@ -499,13 +498,12 @@ fn keep_rows(saver: &mut Saver, stepper: &Stepper<f32>) {
     }
 }
 
-/// The cross-entropy over `classes` classes from which a model is not worth saving: far above that of a uniform guess.
+/// The cross-entropy over `classes` classes above which a model is not worth saving: far above that of a uniform guess.
 fn worthless(classes: usize) -> f64 {
     4.0 * (classes as f64).ln() + 10.0
 }
 
-/// A weight larger than in any useful model, for models whose loss has no such bound; weights of very small inputs may
-/// be large.
+/// Larger than the weights of any useful model, for models whose loss has no such bound; weights of very small inputs may be large.
 const LARGEST_WEIGHT: f32 = 1e4;
 
 /// The largest absolute value of a weight.
@@ -542,14 +540,14 @@ struct Trim(f64);
 
 impl std::fmt::Display for Trim {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        // Two digits of a small part of an epoch: 0.0032.
+        // Two significant digits of a small fraction of an epoch: 0.0032.
         let decimals = if self.0 < 0.1 { 4 } else { 2 };
         let text = format!("{:.decimals$}", self.0);
         f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
-/// A tensor of an arena under its name in a file.
+/// A tensor of an arena with its name in a file.
 struct NamedTensor<'a> {
     name: String,
     shape: Vec<usize>,
@@ -580,7 +578,7 @@ fn tensors<'a>(arena: &'a Arena<f32>, state: &'a str) -> impl Iterator<Item = Na
     })
 }
 
-/// Saves weights that were not trained here: a checkpoint of step 0, with the small files `files`.
+/// Saves weights that were not trained here, as a checkpoint of step 0 with the small files `files`.
 pub fn save_model(writer: &Writer, w: &Arena<f32>, files: &[(&str, &[u8])]) -> Result<()> {
     let weights: Vec<_> = tensors(w, "").collect();
     let weights: Vec<Tensor> = weights.iter().map(NamedTensor::view).collect();
@@ -636,7 +634,7 @@ fn read_arenas(
     checkpoint.read_tensors(file, &mut views)
 }
 
-/// The first non-finite tensor: a weight, else an optimizer state, else a gradient, else the loss itself.
+/// The error of the first non-finite tensor: a weight, otherwise an optimizer state, a gradient, or the loss itself.
 fn not_finite(loss: f64, norm: f64, stepper: &Stepper<f32>, step: u64) -> Error {
     let Stepper { w, g, optimizer, .. } = stepper;
     let weights = w.layout().tensors().map(|(p, tensor)| ("weight", tensor, w.slice(p)));

@@ -21,7 +21,7 @@ pub struct Report {
     pub step: u64,
     /// Target words trained on, over all epochs.
     pub tokens: u64,
-    /// Time spent training, all runs of this model together.
+    /// Training time in seconds, over all runs of this model.
     pub seconds: f64,
     /// Target words/s since the last report.
     pub words_per_second: f64,
@@ -47,7 +47,7 @@ pub struct Report {
     pub grad_norms: BTreeMap<String, f64>,
 }
 
-/// JSON has no NaN and no infinity: they are written as null.
+/// JSON has neither NaN nor infinity: they are written as null.
 fn null_is_nan<'de, D: Deserializer<'de>>(json: D) -> std::result::Result<f64, D::Error> {
     Ok(Option::deserialize(json)?.unwrap_or(f64::NAN))
 }
@@ -69,13 +69,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Starts with no reports in the model directory `dir`.
+    /// Creates metrics without reports in the model directory `dir`.
     pub fn create(dir: impl AsRef<Path>) -> Result<Self> {
         Self::start(dir.as_ref(), Vec::new(), Vec::new())
     }
 
-    /// Resumes after `step`: later reports are of steps that will be repeated, and are dropped. So are damaged lines,
-    /// with a warning: training does not depend on them.
+    /// Resumes after `step`: later reports belong to steps that will be repeated, and are dropped. So are damaged lines, with a
+    /// warning: training does not depend on them.
     pub fn resume(dir: impl AsRef<Path>, step: u64) -> Result<Self> {
         let (mut reports, mut warnings) = (Vec::new(), Vec::new());
         for line in lines(&dir.as_ref().join(METRICS))? {
@@ -88,7 +88,7 @@ impl Metrics {
         Self::start(dir.as_ref(), reports, warnings)
     }
 
-    /// Makes the file hold exactly `reports`, in one move.
+    /// Atomically replaces the file by one that contains exactly `reports`.
     fn start(dir: &Path, reports: Vec<Report>, warnings: Vec<String>) -> Result<Self> {
         let lines: String = reports.iter().map(line).collect();
         let path = dir.join(METRICS);
@@ -97,9 +97,9 @@ impl Metrics {
         Ok(Metrics { dir: dir.to_owned(), file, reports, warnings, drawn: None })
     }
 
-    /// Adds a report. It is in the file when this returns: a killed run loses none.
+    /// Adds a report. It is in the file when this returns, so that a killed run loses none.
     pub fn append(&mut self, report: Report) -> Result<()> {
-        // One write: a report is in the file whole, or, on a full disk, as a torn last line.
+        // In one write: the file then contains the whole report or, on a full disk, a truncated last line.
         let written = self.file.write_all(line(&report).as_bytes());
         written.map_err(|e| Error::io(self.dir.join(METRICS), "writing", e))?;
         self.reports.push(report);
@@ -127,24 +127,23 @@ impl Metrics {
 }
 
 fn line(report: &Report) -> String {
-    // A plain struct of numbers always has a JSON form.
+    // A plain struct of numbers can always be written as JSON.
     serde_json::to_string(report).expect("a report is JSON") + "\n"
 }
 
-/// Replaces the file at `path` by one of the given contents: readers see the old or the new.
+/// Replaces the file at `path` by one with the given contents: readers see either the old or the new one.
 fn replace(path: &Path, contents: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let partial = path.with_file_name(format!("{PARTIAL}{name}"));
     let written = fs::write(&partial, contents).and_then(|()| fs::rename(&partial, path));
     if written.is_err() {
-        // What cannot be removed now is left to the next run's sweep.
+        // What cannot be removed now is left to the next run's cleanup.
         _ = fs::remove_file(&partial);
     }
     written.map_err(|e| Error::io(path, "writing", e))
 }
 
-/// The reports in the file at `path`: none if there is no such file. A torn last line, as a killed run may leave it,
-/// is passed over.
+/// The reports in the file at `path`; none if there is no such file. A truncated last line, as left by a killed run, is ignored.
 ///
 /// # Errors
 /// A file that cannot be read, and the first damaged line.
@@ -152,7 +151,7 @@ pub fn read(path: &Path) -> Result<Vec<Report>> {
     lines(path)?.into_iter().collect()
 }
 
-/// The lines of the file at `path`, but for a torn last one: reports, or what is wrong with them.
+/// The lines of the file at `path`, except a truncated last one: each is a report or an error.
 fn lines(path: &Path) -> Result<Vec<Result<Report>>> {
     let text = match fs::read(path) {
         Ok(text) => text,
@@ -170,8 +169,8 @@ fn lines(path: &Path) -> Result<Vec<Result<Report>>> {
     Ok(all)
 }
 
-/// The drawing, as SVG: perplexity on the training and validation text above (or the loss, and what is measured on the
-/// validation data), speed and learning rate below.
+/// The drawing, as SVG: at the top perplexity on the training and validation text (or the loss, and the measure on the validation
+/// data), below speed and learning rate.
 fn curves(reports: &[Report], unit: &str) -> std::result::Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let points = |value: &dyn Fn(&Report) -> Option<f64>| -> Vec<(f64, f64)> {
         let all = reports.iter().filter_map(|report| Some((report.epoch, value(report)?)));
@@ -256,12 +255,12 @@ mod tests {
         let keys = "{\"epoch\":0.5,\"step\":50,\"tokens\":32000,\"seconds\":1.0,\"words_per_second\":";
         assert!(text.starts_with(keys) && text.ends_with("}\n"), "{text}");
         assert!(text.contains("\"train_loss\":5.5,\"valid_perplexity\":null,\"learning_rate\":"), "{text}");
-        // What JSON cannot hold comes back as not a number, not as an error.
+        // Values that JSON cannot represent are read back as NaN, not as an error.
         let back: Report = serde_json::from_str(&line(&report(1, f64::INFINITY, Some(f64::INFINITY)))).unwrap();
         assert!(back.train_loss.is_nan() && back.valid_perplexity.is_none());
     }
 
-    /// `WORDMILL_TEST_CURVES` names a directory to keep the drawings in, to be looked at.
+    /// `WORDMILL_TEST_CURVES` names a directory in which the drawings are kept for inspection.
     #[test]
     fn curves_are_drawn_whatever_the_reports() {
         let falling = |step: u64| 4.6 + 4.4 * (-(step as f64) / 150.0).exp() + 0.03 * (step as f64).sin();
@@ -280,7 +279,7 @@ mod tests {
         let tagger = (1..5).map(|step| Report { valid_f1: Some(0.1 * step as f64), ..report(step, 0.5, None) });
         let svg = curves(&tagger.collect::<Vec<_>>(), "words").unwrap();
         assert!(svg.contains("best validation F1 40.00 %") && !svg.contains("perplexity"));
-        // A loss that falls to nothing has no logarithm.
+        // A loss of zero has no logarithm.
         let nothing = [0.5, 0.1, 0.0, 0.0].map(|loss| Report { valid_f1: Some(0.5), ..report(1, loss, None) });
         assert!(curves(&nothing, "words").unwrap().contains("mean loss"));
         for (name, reports) in cases {

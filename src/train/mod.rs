@@ -1,4 +1,4 @@
-//! Training: the loop, and what is saved, reported and scheduled while a model learns. Nothing here knows text or a particular model.
+//! Training: the loop, and what is saved, reported and scheduled. Independent of text and of particular models.
 
 pub mod checkpoint;
 pub mod fit;

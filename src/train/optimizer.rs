@@ -1,10 +1,9 @@
 //! Optimizers (equations, section 6): clipping by the global norm, L2, and the update, over arenas and touched rows of tables.
 //!
-//! No step visits rows of a table that it does not touch. With SGD and Adagrad nothing is missed by that. Adam would go on moving
-//! them by their decaying first moment: a row keeps its moments as its last gradient left them, with the step of it, and is caught
-//! up when it is wanted: before it is read, evaluated or saved, which is [`super::stepper::Stepper`]'s to order. Each missed
-//! step adds its own term to the weights, in the order of the steps, so that it makes no difference to any bit when, or in how
-//! many parts, a row is caught up.
+//! A step visits only the rows of tables that it touches. SGD and Adagrad miss nothing by that. Adam would keep moving the other rows
+//! by their decaying first moment: a row stores its moments as of its last gradient, with the step of that gradient, and is caught up
+//! when needed, before it is read, evaluated or saved, which [`super::stepper::Stepper`] ensures. Each missed step adds its own term to
+//! the weights, in the order of the steps, so that results are bit-identical no matter when, or in how many parts, a row is caught up.
 
 mod idle;
 mod rows;
@@ -47,9 +46,9 @@ impl Rule {
         }
     }
 
-    /// The layouts of the states, for a model of `layout`.
+    /// The layouts of the states for a model with `layout`.
     fn layouts(self, layout: &Layout) -> Vec<Layout> {
-        // Tables with rows of `columns`, and the other tensors whole or not at all.
+        // Tables with `columns` columns, and the other tensors entirely or not at all.
         let tables = |columns: usize, rest: usize| {
             layout.resized(|t| if t.role.by_rows() { (t.rows, columns) } else { (t.rows * rest, t.columns) })
         };
@@ -62,61 +61,61 @@ impl Rule {
     }
 }
 
-/// A rule with its states.
+/// An update rule with its states.
 pub struct Optimizer<R: Real> {
     rule: Rule,
-    /// Largest norm of a gradient; a larger one is scaled down to it.
+    /// Maximum norm of a gradient; a larger one is scaled down to it (gradient clipping).
     clip: f64,
-    /// λ of λ/2 ‖w‖² on weights; biases and tables are left out.
+    /// λ of λ/2 ‖w‖² on weights, excluding biases and tables.
     l2: f64,
     /// λ₁ and λ₂ of proximal steps on the same tensors.
     proximal: [f64; 2],
     states: Vec<Arena<R>>,
-    /// What rows have missed: with Adam, unless it is [`Optimizer::lazy`].
+    /// The steps that rows have missed: with Adam, unless it is [`Optimizer::lazy`].
     idle: Option<Idle>,
 }
 
-/// Elements that a task updates, and the fewest.
+/// Maximum and minimum number of elements updated by a task.
 const PIECE: usize = 1 << 16;
 const SMALLEST: usize = 1 << 12;
-/// Elements whose squares a task adds up.
+/// Number of elements whose squares a task adds up.
 const SUM: usize = 1 << 14;
 const EPSILON: f64 = 1e-8;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 
-/// A tensor with its states, as far as there are any.
+/// A tensor with those states that it has.
 struct Stated<'a, R> {
     w: &'a mut [R],
     states: [Option<&'a mut [R]>; 3],
 }
 
 impl<R: Real> Optimizer<R> {
-    /// States of zeros. `clip` is a norm, infinite for none.
+    /// An optimizer with states of zero. `clip` is a norm, infinite for no clipping.
     pub fn new(rule: Rule, clip: f64, l2: f64, layout: &Arc<Layout>) -> Self {
         let states = rule.layouts(layout).into_iter().map(|layout| Arena::zeros(&Arc::new(layout))).collect();
         let idle = (rule == Rule::Adam).then(|| Idle::new(layout));
         Optimizer { rule, clip, l2, proximal: [0.0; 2], states, idle }
     }
 
-    /// Rows of tables that a step does not touch are left as they are for good, moments included: nothing is caught up. Changes
-    /// [`Rule::Adam`] only; this is what PyTorch calls SparseAdam. The corrections of bias are those of the step in both.
+    /// Rows of tables that a step does not touch remain unchanged, including their moments: nothing is caught up. Affects
+    /// [`Rule::Adam`] only; PyTorch calls this SparseAdam. Bias corrections use the number of the step in both cases.
     pub fn lazy(mut self) -> Self {
         self.idle = None;
         self.states.truncate(2);
         self
     }
 
-    /// Adds l1 ‖w‖₁ + l2/2 ‖w‖² on weights as proximal steps: each update is followed by the minimiser of the penalties and of the
-    /// distance from where it led, in the metric of the rule ([`Rule::Sgd`]: 1/α; [`Rule::Adagrad`]: (√Σg² + ε)/α). Weights become
-    /// exactly zero where l1 holds them (Duchi et al. 2011, section 5).
+    /// Adds l1 ‖w‖₁ + l2/2 ‖w‖² on weights as proximal steps: after each update, the penalties plus the distance from the updated
+    /// weights are minimised, in the metric of the rule ([`Rule::Sgd`]: 1/α; [`Rule::Adagrad`]: (√Σg² + ε)/α). The l1 penalty can make
+    /// weights exactly zero (Duchi et al. 2011, section 5).
     pub fn proximal(mut self, l1: f64, l2: f64) -> Self {
         assert!(self.rule != Rule::Adam || (l1 == 0.0 && l2 == 0.0), "Adam has no proximal step");
         self.proximal = [l1, l2];
         self
     }
 
-    /// Bytes of the states that `rule` keeps for a model of `layout`.
+    /// Bytes of the states that `rule` keeps for a model with `layout`.
     pub fn bytes(rule: Rule, layout: &Layout) -> usize {
         rule.layouts(layout).iter().map(Layout::len).sum::<usize>() * size_of::<R>()
     }
@@ -131,7 +130,7 @@ impl<R: Real> Optimizer<R> {
         &self.states
     }
 
-    /// The states, to be restored beside weights that are caught up after the `step`-th step.
+    /// The states, to be restored together with weights that are caught up to step `step`.
     pub fn states_mut(&mut self, step: u64) -> &mut [Arena<R>] {
         self.idle.iter_mut().for_each(|idle| idle.all_caught_up(step));
         &mut self.states
@@ -144,7 +143,7 @@ impl<R: Real> Optimizer<R> {
         sum_of_parts(&mut tables.chain([g.arena.all()])).sqrt()
     }
 
-    /// Makes the touched rows of `g` what they are before the `step`-th step, which is going to read them.
+    /// Catches up the touched rows of `g` before step `step`, which will read them.
     pub(super) fn catch_up(&mut self, w: &mut Arena<R>, g: &Gradients<R>, step: u64) {
         let Some(idle) = &mut self.idle else { return };
         let _span = span(Part::CatchUp);
@@ -160,7 +159,7 @@ impl<R: Real> Optimizer<R> {
         });
     }
 
-    /// Makes all rows what they are after the `step`-th step, the last one.
+    /// Catches up all rows to step `step`, the last one.
     pub(super) fn catch_up_all(&mut self, w: &mut Arena<R>, step: u64) {
         let Some(idle) = &mut self.idle else { return };
         let layout = w.layout().clone();
@@ -176,8 +175,8 @@ impl<R: Real> Optimizer<R> {
         idle.all_caught_up(step);
     }
 
-    /// One update of the weights by a gradient whose norm is `norm`; `step` counts from 1, one by one. Tells whether all weights and
-    /// states that it has written are finite.
+    /// Updates the weights by a gradient whose norm is `norm`; `step` counts from 1 without gaps. Returns whether all weights and
+    /// states that were written are finite.
     pub(super) fn update(&mut self, w: &mut Arena<R>, g: &mut Gradients<R>, norm: f64, rate: f64, step: u64) -> bool {
         let _span = span(Part::Update);
         let scale = if norm > self.clip { self.clip / norm } else { 1.0 };
@@ -213,7 +212,7 @@ impl<R: Real> Optimizer<R> {
             None => {
                 let is_weight = matches!(role, Role::Weight | Role::Recurrent | Role::Output);
                 let (decay, penalties) = if is_weight { (self.l2, self.proximal) } else { (0.0, [0.0; 2]) };
-                // A small net's tensors are divided too.
+                // The tensors of a small network are divided, too.
                 let piece = (tensor.w.len() / 4).clamp(SMALLEST, PIECE);
                 see(dense(tensor, g.arena.slice(p), piece, &applied.with_l2(decay).with_proximal(penalties)));
             }
@@ -224,7 +223,7 @@ impl<R: Real> Optimizer<R> {
     }
 }
 
-/// The tensors of some weights with their roles and states.
+/// The tensors of `w` with their roles and states.
 fn tensors<'a, R: Real>(
     w: &'a mut Arena<R>,
     states: &'a mut [Arena<R>],
@@ -235,7 +234,7 @@ fn tensors<'a, R: Real>(
         .map(move |(role, w)| (role, Stated { w, states: all.each_mut().map(|state| Some(state.as_mut()?.next()?.1)) }))
 }
 
-/// Does `work` on all `parts`, on all threads.
+/// Runs `work` on all `parts` in parallel.
 fn spread<T: Send>(parts: &mut (impl Iterator<Item = T> + Send), work: &(impl Fn(T) + Sync)) {
     if let Some(part) = parts.next() {
         pool::join(|| work(part), || spread(parts, work));
@@ -249,7 +248,7 @@ fn sum_of_parts<'a, R: Real>(parts: &mut (impl Iterator<Item = &'a [R]> + Send))
     })
 }
 
-/// Σx², as a tree over pieces.
+/// Σx², summed as a tree over pieces.
 fn squares<R: Real>(x: &[R]) -> f64 {
     if x.len() <= SUM {
         return sum_of_squares(x).f64();
@@ -259,7 +258,7 @@ fn squares<R: Real>(x: &[R]) -> f64 {
     a + b
 }
 
-/// Updates a tensor that a step touches wholly, piece by piece; 0, or NaN as the kernels.
+/// Updates a tensor that a step touches entirely, piece by piece; returns 0 or NaN, as the kernels do.
 fn dense<R: Real>(tensor: Stated<R>, g: &[R], piece: usize, applied: &Applied<R>) -> R {
     let Stated { w, mut states } = tensor;
     if w.len() <= piece {
@@ -278,7 +277,7 @@ fn dense<R: Real>(tensor: Stated<R>, g: &[R], piece: usize, applied: &Applied<R>
     first + rest
 }
 
-/// A rule with the numbers of one step.
+/// A rule with the values of one step.
 #[derive(Clone, Copy)]
 struct Applied<R> {
     rule: Rule,
@@ -302,19 +301,19 @@ impl<R: Real> Applied<R> {
         Applied { rule, step: Step { rate: R::of(rate), scale: R::of(scale), decay: R::zero() }, adam, proximal: None }
     }
 
-    /// With L2.
+    /// Adds L2.
     fn with_l2(mut self, decay: f64) -> Self {
         self.step.decay = R::of(decay);
         self
     }
 
-    /// With proximal steps, if there is a penalty.
+    /// Adds proximal steps, if there is a penalty.
     fn with_proximal(mut self, [l1, l2]: [f64; 2]) -> Self {
         self.proximal = (l1 > 0.0 || l2 > 0.0).then(|| Proximal { l1: R::of(l1), l2: R::of(l2) });
         self
     }
 
-    /// For moments that were written some steps ago.
+    /// Accounts for moments that were last written some steps ago.
     fn decayed(mut self, [decay1, decay2]: [f64; 2]) -> Self {
         (self.adam.decay1, self.adam.decay2) = (R::of(decay1), R::of(decay2));
         self
@@ -325,7 +324,7 @@ impl<R: Real> Applied<R> {
         let seen = match (self.rule, &mut *states) {
             (Rule::Sgd, _) => update::sgd(w, g, self.step),
             (Rule::Adagrad, [Some(a), ..]) => update::adagrad(w, g, a, self.step, epsilon),
-            // A dense tensor has a sum for each weight, a row of a table one for all of them.
+            // A dense tensor has one sum per weight, a row of a table one for all its weights.
             (Rule::AdagradRowwise, [Some(a), ..]) if a.len() == w.len() => update::adagrad(w, g, a, self.step, epsilon),
             (Rule::AdagradRowwise, [Some(a), ..]) => update::adagrad_row(w, g, &mut a[0], self.step, epsilon),
             (Rule::Adam, [Some(m), Some(v), _]) => update::adam(w, g, m, v, self.step, self.adam),

@@ -8,17 +8,17 @@ use std::ops::Range;
 
 /// Pixels of a drawing.
 pub const SIZE: (u32, u32) = (960, 720);
-/// Color of training data.
+/// Colour of training data.
 pub const TRAIN: RGBColor = RGBColor(31, 119, 180);
-/// Color of validation data.
+/// Colour of validation data.
 pub const VALID: RGBColor = RGBColor(214, 95, 14);
-/// Of the rest.
+/// Colour of anything else.
 pub const OTHER: RGBColor = RGBColor(70, 120, 80);
 const INK: RGBColor = RGBColor(50, 50, 50);
 const GRID: RGBColor = RGBColor(226, 226, 226);
 const FONT: &str = "sans-serif";
 
-/// A vertical axis whose ticks are given.
+/// A vertical axis with given ticks.
 struct Axis {
     range: Range<f64>,
     ticks: Vec<f64>,
@@ -76,7 +76,7 @@ fn linear_ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     (first..).map(|n| n as f64 * step).take_while(|tick| *tick <= high).collect()
 }
 
-/// Round numbers between `low` and `high`, evenly spread on a logarithmic axis, not more than nine.
+/// Round numbers between `low` and `high`, evenly spread on a logarithmic axis, at most nine.
 fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     const DIGITS: [&[f64]; 4] = [
         &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
@@ -109,7 +109,7 @@ pub fn readable(value: f64) -> String {
     if !(1e-4..1e9).contains(&size) {
         return format!("{value:.3e}").replace(".000e", "e").replace("00e", "e");
     }
-    // Enough digits for the steps of the ticks, without what floating point adds.
+    // Enough digits to distinguish the ticks, without floating-point noise.
     let decimals = (4.0 - size.log10().floor()).clamp(0.0, 8.0) as usize;
     let digits = format!("{size:.decimals$}");
     let (whole, part) = digits.split_once('.').unwrap_or((&digits, ""));
@@ -142,17 +142,17 @@ type DrawError<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::Er
 /// The axes of a chart.
 #[derive(Clone, Copy, Debug)]
 pub struct Axes<'a> {
-    /// Name of the horizontal axis, which goes from 0 …
+    /// Name of the horizontal axis, which begins at 0.
     pub x: &'a str,
-    /// … to here.
+    /// The end of the horizontal axis.
     pub end: f64,
     /// Name of the vertical axis.
     pub y: &'a str,
-    /// Whether that is logarithmic.
+    /// Whether the vertical axis is logarithmic.
     pub log: bool,
 }
 
-/// A chart of its own, as SVG.
+/// A single chart, as SVG.
 pub fn chart(axes: Axes, title: &str, curves: &[Curve<'_>]) -> Result<String, Box<dyn Error + Send + Sync>> {
     let mut svg = String::new();
     {
@@ -164,7 +164,7 @@ pub fn chart(axes: Axes, title: &str, curves: &[Curve<'_>]) -> Result<String, Bo
     Ok(svg)
 }
 
-/// Points on logarithmic axes, as SVG: `all` hollow, those of them that are `used` filled, and a line.
+/// Points on logarithmic axes, as SVG: `all` hollow, those that are `used` for the line filled, and the `line`.
 pub fn log_log(
     title: &str,
     x: &str,
@@ -203,7 +203,7 @@ pub fn log_log(
     Ok(svg)
 }
 
-/// A square of values from 0 to 1, row by row, as SVG; the rows are called `rows` 1, 2 …, the columns likewise.
+/// A matrix of values from 0 to 1 as a square, as SVG; rows are labelled `rows` 1, 2 …, columns likewise.
 pub fn matrix(title: &str, rows: &str, columns: &str, values: &[Vec<f64>]) -> String {
     const CELL: usize = 90;
     let (left, top) = (120, 90);
@@ -246,7 +246,7 @@ pub fn matrix(title: &str, rows: &str, columns: &str, values: &[Vec<f64>]) -> St
 /// One chart in a part of a drawing.
 pub fn panel<'a>(area: &Area<'a>, axes: Axes, title: Option<&str>, curves: &[Curve<'_>]) -> Result<(), DrawError<'a>> {
     let Axes { x, end, y, log } = axes;
-    // What has no place on the axis is left out: a loss that has become 0 has no logarithm.
+    // What is not on the axis is omitted: a loss of 0 has no logarithm.
     let has_place = |&(_, y): &(f64, f64)| y.is_finite() && (!log || y > 0.0);
     let points: Vec<Vec<(f64, f64)>> =
         curves.iter().map(|curve| curve.points.iter().copied().filter(has_place).collect()).collect();
@@ -280,7 +280,7 @@ pub fn panel<'a>(area: &Area<'a>, axes: Axes, title: Option<&str>, curves: &[Cur
                 .label(curve.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(2)));
         }
-        // A single point makes no line, and validation points are few: show where they are.
+        // A single point is not a line, and validation points are few: dots show where they are.
         if curve.dots || points.len() == 1 {
             let dots = points.iter().map(|&point| Circle::new(point, 3, curve.color.filled()));
             chart.draw_series(dots)?;

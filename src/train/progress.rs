@@ -7,30 +7,30 @@ use std::time::{Duration, Instant};
 pub enum Style {
     /// Nothing.
     Quiet,
-    /// A line now and then.
+    /// A line from time to time.
     Lines,
-    /// A bar that is drawn over itself.
+    /// A bar that is redrawn in place.
     Bar(Box<dyn Bar>),
 }
 
 /// The progress bar of an epoch on a terminal.
 pub trait Bar: Send {
-    /// Begins with `done` of `words` done.
+    /// Begins an epoch of `words` words, of which `done` are done.
     fn begin(&mut self, epoch: &str, words: u64, done: u64);
 
-    /// So much is done; `state` is shown beside it.
+    /// Shows that `done` words are done, with `state` beside the bar.
     fn show(&mut self, done: u64, state: String);
 
-    /// Takes the bar away while `print` prints.
+    /// Hides the bar while `print` prints.
     fn suspend(&mut self, print: &mut dyn FnMut());
 
-    /// Takes it away.
+    /// Removes the bar.
     fn clear(&mut self);
 }
 
-/// Between two lines.
+/// Time between two lines.
 const LINE: Duration = Duration::from_secs(10);
-/// Between two drawings of the bar.
+/// Time between two updates of the bar.
 const DRAW: Duration = Duration::from_millis(200);
 
 /// Progress, epoch by epoch.
@@ -73,7 +73,7 @@ impl Progress {
         self
     }
 
-    /// Counts another unit than words.
+    /// Counts a unit other than words.
     pub fn counting(mut self, unit: &'static str) -> Self {
         self.unit = unit;
         self
@@ -91,7 +91,7 @@ impl Progress {
         }
     }
 
-    /// `done` words of the epoch are done; `loss` is a recent mean loss per word, in nats. Call it after every step: it
+    /// Shows that `done` words of the epoch are done; `loss` is a recent mean loss per word, in nats. Call it after every step: it
     /// updates the display at most a few times per second, and otherwise only checks the clock.
     pub fn update(&mut self, done: u64, loss: f64) {
         let every = match self.style {
@@ -131,7 +131,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&mut self) {
         if let Style::Bar(bar) = &mut self.style {
             bar.clear();
@@ -145,7 +145,7 @@ impl Drop for Progress {
     }
 }
 
-/// A perplexity with four digits or five.
+/// A perplexity with four or five digits.
 pub fn short(value: f64) -> String {
     match value {
         v if v < 100.0 => format!("{v:.2}"),
@@ -155,7 +155,7 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// A time in words of at most two units; `?` if it is not known.
+/// A duration in words with at most two units; `?` if it is not known.
 fn time(seconds: f64) -> String {
     if seconds.is_nan() || seconds >= 1e9 {
         return "?".to_owned();

@@ -1,9 +1,9 @@
 //! Saving during training: a separate thread hashes and writes what the training loop hands over between steps.
 //!
-//! A checkpoint is a snapshot of one moment. Tensors that every step writes entirely are copied at that moment. Tables,
-//! of which a step writes few rows, are handed over block by block, in the order of the file; a row that a step is
-//! about to write before it has been handed over is copied first, and the copy is saved in its place. So the bytes are
-//! those of a checkpoint written while training waits, and nothing is read by one thread while another writes it.
+//! A checkpoint is a snapshot of one moment. Tensors that every step writes entirely are copied at that moment. Tables, of which a step
+//! writes few rows, are handed over block by block, in the order of the file; a row that a step is about to write before it has been
+//! handed over is copied first, and the copy is saved in its place. The bytes are thus those of a checkpoint written while training
+//! waits, and nothing is read by one thread while another writes it.
 //!
 //! Memory is bounded by the number of blocks in flight and by a limit on copied rows, beyond which training waits for
 //! the disk. If the tensors to be copied exceed 16 MiB in total, nothing is copied and training waits for the whole
@@ -21,23 +21,22 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-/// How much memory saving takes.
+/// Limits on the memory used for saving.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// Numbers in a block.
     block: usize,
     /// Blocks in flight while training continues.
     blocks: usize,
-    /// Limit in bytes of copied tensors, and the smallest limit of copied rows; for a larger checkpoint it is 1/32 of
-    /// its size.
+    /// Maximum bytes of copied tensors, and the minimum of the limit on copied rows, which for a larger checkpoint is 1/32 of its size.
     copied: usize,
 }
 
 const LIMITS: Limits = Limits { block: 1 << 16, blocks: 64, copied: 16 << 20 };
 /// Blocks in flight while training waits for all of them.
 const WAITING: usize = 4;
-/// Bytes of a copied row besides its numbers.
-const A_ROW: usize = 16;
+/// Bytes of a copied row in addition to its numbers.
+const ROW_OVERHEAD: usize = 16;
 
 impl Limits {
     /// Maximum bytes of copied rows for a checkpoint of `bytes`.
@@ -49,7 +48,7 @@ impl Limits {
 /// A tensor of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct Item<'a> {
-    /// The file that it is in; the parts of a file follow each other.
+    /// The file it belongs to; the parts of a file are consecutive.
     pub file: &'static str,
     /// Its name in the file.
     pub name: String,
@@ -57,7 +56,7 @@ pub struct Item<'a> {
     pub shape: Vec<usize>,
     /// Its values.
     pub data: &'a [f32],
-    /// For a table of which a step changes only the rows that it lists as touched: the table and its number of rows.
+    /// For a table of which a step changes only the rows listed as touched: the table and its number of rows.
     pub table: Option<(TensorId, usize)>,
 }
 
@@ -75,14 +74,14 @@ struct Pending {
     /// Whether it is the best so far.
     best: bool,
     parts: VecDeque<Held>,
-    /// How many parts were handed over.
+    /// Number of parts handed over.
     done: usize,
-    /// Rows of the first of `parts` that were.
+    /// Number of rows of the first of `parts` handed over.
     rows: usize,
-    /// Bytes of rows set aside, and their limit.
+    /// Bytes of copied rows, and their limit.
     aside: usize,
     limit: usize,
-    /// Numbers in a block; blocks there are, and may be.
+    /// Numbers in a block; the number of blocks, and its maximum.
     block: usize,
     blocks: usize,
     most: usize,
@@ -91,14 +90,14 @@ struct Pending {
     thread: JoinHandle<Result<()>>,
 }
 
-/// A part that was not handed over yet, or not wholly.
+/// A part that has not been handed over, or not completely.
 #[derive(Debug)]
 enum Held {
     /// Its copy.
     Copy(Vec<f32>),
-    /// Its rows as the moment left them, where a step has written them since.
+    /// The original values of its rows, where a step has written them since.
     Table { table: TensorId, rows: usize, width: usize, aside: Aside },
-    /// Its values, which nothing changes until all is handed over.
+    /// Its values, which do not change until everything is handed over.
     Still { len: usize },
 }
 
@@ -111,7 +110,7 @@ struct Aside {
 }
 
 impl Aside {
-    /// Copies a row, unless it is there; tells whether it was not.
+    /// Copies a row, unless it has been copied; returns whether it was copied now.
     fn keep(&mut self, row: u32, values: &[f32]) -> bool {
         let Aside { places, free, values: all } = self;
         let hashbrown::hash_map::Entry::Vacant(entry) = places.entry(row) else { return false };
@@ -128,7 +127,7 @@ impl Aside {
         true
     }
 
-    /// Puts the copies of `rows` into their `values`, and forgets them; tells how many there were.
+    /// Moves the copies of `rows` into their `values`; returns how many there were.
     fn restore(&mut self, rows: std::ops::Range<usize>, width: usize, values: &mut [f32]) -> usize {
         let before = self.places.len();
         for (row, values) in rows.zip(values.chunks_exact_mut(width)) {
@@ -157,7 +156,7 @@ impl Saver {
         Saver { writer: Arc::new(writer), limits: LIMITS, pending: None }
     }
 
-    /// Maximum bytes that saving takes besides the tensors: `copied` in those that every step writes, `tables` in the others.
+    /// Maximum bytes used for saving besides the tensors: `copied` bytes are in tensors that every step writes, `tables` in the others.
     pub fn bytes(copied: usize, tables: usize) -> usize {
         let Limits { block, blocks, copied: most } = LIMITS;
         if copied > most {
@@ -171,12 +170,11 @@ impl Saver {
         self.pending.is_some()
     }
 
-    /// Begins a checkpoint of this moment, as [`Writer::save`] would write it with the small files `files`; one that is
-    /// under way is finished before. `live` are the values of its parts, which have not changed but for rows told to
-    /// [`Saver::keep`].
+    /// Begins a checkpoint of this moment, as [`Writer::save`] would write it with the small files `files`; one in progress is finished
+    /// first. `live` are the values of its parts, which have not changed except for rows passed to [`Saver::keep`].
     ///
     /// # Errors
-    /// What went wrong with the one before.
+    /// Errors of the previous checkpoint.
     ///
     /// # Panics
     /// As [`Writer::save`].
@@ -232,8 +230,8 @@ impl Saver {
         if waits { self.finish(live) } else { self.advance(live) }
     }
 
-    /// Before a step writes the rows `touched` of tables: copies those that the checkpoint under way still needs.
-    /// `live` are the values of its parts, in their order. Whatever else writes rows calls [`Saver::finish`] before.
+    /// Called before a step writes the rows `touched` of tables: copies those that the checkpoint in progress still needs. `live` are
+    /// the values of its parts, in order. Anything else that writes rows must call [`Saver::finish`] first.
     pub fn keep<'g>(&mut self, live: &[&[f32]], touched: impl Iterator<Item = (TensorId, &'g [u32])>) {
         let Some(pending) = &mut self.pending else { return };
         for (touched, touched_rows) in touched {
@@ -245,17 +243,17 @@ impl Saver {
                 let (from, values) = (if i == 0 { pending.rows } else { 0 }, live[pending.done + i]);
                 for &row in touched_rows.iter().filter(|&&row| row as usize >= from) {
                     if aside.keep(row, &values[row as usize * *width..][..*width]) {
-                        pending.aside += *width * 4 + A_ROW;
+                        pending.aside += *width * 4 + ROW_OVERHEAD;
                     }
                 }
             }
         }
     }
 
-    /// Between steps: hands over what there is room for, and waits only for the disk when too many rows are set aside.
+    /// Called between steps: hands over as many blocks as fit, and waits for the disk only if too many rows are copied.
     ///
     /// # Errors
-    /// What went wrong while writing; the checkpoints before are as they were.
+    /// Errors of writing; earlier checkpoints are unaffected.
     pub fn advance(&mut self, live: &[&[f32]]) -> Result<()> {
         let Some(pending) = &mut self.pending else { return Ok(()) };
         while pending.hand_over(live, pending.aside > pending.limit) {}
@@ -272,11 +270,10 @@ impl Saver {
         self.join()
     }
 
-    /// Leaves the checkpoint under way for one of a later moment that is to be begun at once, unless it is the best or
-    /// was handed over.
+    /// Abandons the checkpoint in progress in favour of a later one that begins at once, unless it is the best or has been handed over.
     pub fn give_way(&mut self) {
         if self.pending.as_ref().is_some_and(|pending| !pending.best) {
-            // An error of the disk comes again with the next, or is over.
+            // An error of the disk recurs with the next checkpoint, or is over.
             _ = self.join();
         }
     }
@@ -289,18 +286,18 @@ impl Saver {
 }
 
 impl Drop for Saver {
-    /// Leaves a checkpoint that was not handed over wholly; what was written of it goes.
+    /// Abandons a checkpoint that was not completely handed over, and removes what was written of it.
     fn drop(&mut self) {
         if let Some(Pending { full, thread, .. }) = self.pending.take() {
             drop(full);
-            // A panic of the thread must not become a second one, which would end the process, where one is under way.
+            // A panic of the thread must not become a second one during another, which would end the process.
             _ = thread.join();
         }
     }
 }
 
 impl Pending {
-    /// Hands over one block, if there is one; waits for room if told so. Otherwise false.
+    /// Hands over one block, if there is one and a buffer is free, for which it waits if `wait`; returns whether it did.
     fn hand_over(&mut self, live: &[&[f32]], wait: bool) -> bool {
         let Some(part) = self.parts.front_mut() else { return false };
         let spare = match self.empty.try_recv() {
@@ -312,7 +309,7 @@ impl Pending {
             Err(_) if wait => self.empty.recv().ok(),
             Err(_) => None,
         };
-        // Without a thread to take it there is nothing to hand over: it has ended with an error, which joining reports.
+        // Without a thread nothing can be handed over: it has ended with an error, which joining reports.
         let Some(mut block) = spare else { return false };
         block.clear();
         let values = live.get(self.done).copied().unwrap_or_default();
@@ -324,7 +321,7 @@ impl Pending {
             Held::Table { rows, width, aside, .. } => {
                 let end = (self.rows + (self.block / *width).max(1)).min(*rows);
                 block.extend_from_slice(&values[self.rows * *width..end * *width]);
-                self.aside -= aside.restore(self.rows..end, *width, &mut block) * (*width * 4 + A_ROW);
+                self.aside -= aside.restore(self.rows..end, *width, &mut block) * (*width * 4 + ROW_OVERHEAD);
                 self.rows = end;
                 end == *rows
             }
@@ -343,7 +340,7 @@ impl Pending {
     }
 }
 
-/// The thread: writes the blocks as they come, and makes a checkpoint of them.
+/// The thread: writes the blocks as they arrive, and completes the checkpoint.
 fn write(
     writer: &Writer,
     step: u64,
@@ -366,7 +363,7 @@ fn write(
                     let mut rest = *len;
                     while rest > 0 {
                         let block = blocks.recv().map_err(|_| io::Error::other("the run has ended"))?;
-                        // All at once, which is faster than one by one; then which it is.
+                        // All at once, which is faster than one by one; only then which one is not.
                         let finite = block.iter().fold(true, |all, x| all & x.is_finite());
                         let found = if finite { None } else { block.iter().find(|x| !x.is_finite()) };
                         if let Some(&value) = found {
@@ -376,7 +373,7 @@ fn write(
                         }
                         tensor_file::write_f32(out, &block)?;
                         rest -= block.len();
-                        // The loop may need it no more.
+                        // The loop may no longer need it.
                         _ = spare.send(block);
                     }
                 }
@@ -463,7 +460,7 @@ mod tests {
             parts
         }
 
-        /// A step that touches some rows of the tables, after `saver` has kept them.
+        /// A step that touches some rows of the tables, after `saver` has copied them.
         fn step(&mut self, saver: Option<&mut Saver>) {
             self.step += 1;
             let layout = self.w.layout().clone();
@@ -515,7 +512,7 @@ mod tests {
         saver.begin(run.step, Some(1), &files, &run.parts(), &run.live())
     }
 
-    /// A disk that is slow, and fails at the operation of that number.
+    /// A slow disk that fails at operation number `fails`.
     fn slow(fails: u64) -> (Disk, Arc<Mutex<u64>>) {
         let count = Arc::new(Mutex::new(0));
         let counter = Arc::clone(&count);
@@ -530,11 +527,11 @@ mod tests {
         (disk, count)
     }
 
-    /// What is saved while training goes on is, to the byte, what is saved while it waits; and training is the same.
+    /// What is saved during training equals, to the byte, what is saved while training waits; and training is unaffected.
     #[test]
     fn the_bytes_are_those_of_the_moment() {
         let small = |blocks, copied| Limits { block: 100, blocks, copied };
-        // With room for rows set aside, with hardly any, and with none for copies.
+        // With space for many copied rows, for hardly any, and for no copies.
         for limits in [small(2, 1 << 20), small(1, 600), small(2, 100), LIMITS] {
             let temp = tempfile::tempdir().expect("a directory");
             let writer = |name: &str| Writer::create(temp.path().join(name), false).expect("a new directory");
@@ -567,13 +564,13 @@ mod tests {
             assert!(run.live() == other.live(), "training is another");
             assert!(tree(&temp.path().join("during")) == tree(&temp.path().join("waiting")), "{limits:?}");
             assert!(limits.copied < 600 || limits.block > 100 || busy > 5, "{limits:?}: {busy}");
-            // A step may go beyond the limit by its own rows.
-            assert!(most <= limits.copied + 2 * 80 * (12 + A_ROW), "{limits:?}: {most}");
+            // A step may exceed the limit by its own rows.
+            assert!(most <= limits.copied + 2 * 80 * (12 + ROW_OVERHEAD), "{limits:?}: {most}");
         }
     }
 
-    /// Every operation fails once: the error is reported by the next step, the next save or the end, and the checkpoint
-    /// before is there, as is the one after.
+    /// Every operation fails once: the error is reported by the next step, the next save or the end, and the checkpoints before and
+    /// after it are intact.
     #[test]
     fn a_disk_that_fails_meanwhile() {
         let limits = Limits { block: 100, blocks: 2, copied: 1 << 20 };
@@ -611,7 +608,7 @@ mod tests {
         assert!(failures > 20, "{failures}");
     }
 
-    /// What is not finite is not saved, and is named, wherever it is.
+    /// Non-finite values are not saved, but reported by name, wherever they are.
     #[test]
     fn nothing_is_saved_that_is_not_finite() {
         let temp = tempfile::tempdir().expect("a directory");
@@ -650,7 +647,7 @@ mod tests {
         assert_eq!(saver.writer.dir().steps().expect("there"), [1, 3]);
     }
 
-    /// A run that ends by a panic leaves no half of a checkpoint.
+    /// A run that ends by a panic leaves no partial checkpoint.
     #[test]
     fn what_is_dropped_is_removed() {
         let temp = tempfile::tempdir().expect("a directory");

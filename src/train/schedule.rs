@@ -50,9 +50,9 @@ impl std::fmt::Display for Measure {
 /// The result of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// What was measured.
+    /// The measure.
     pub measure: Measure,
-    /// The figure.
+    /// Its value.
     pub value: f64,
 }
 
@@ -67,7 +67,7 @@ impl Score {
         Score { measure: Measure::F1, value }
     }
 
-    /// The value if it is one of `measure`.
+    /// The value, if it is one of `measure`.
     pub fn of(self, measure: Measure) -> Option<f64> {
         (self.measure == measure).then_some(self.value)
     }
@@ -79,7 +79,7 @@ impl Score {
         }
     }
 
-    /// The better of two of one measure.
+    /// The better of two scores of the same measure.
     pub fn better(self, other: Score) -> Score {
         if other.better_than(self) { other } else { self }
     }
@@ -123,7 +123,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Begins with the rate `base`. `planned_steps` is where [`ScheduleKind::Linear`] ends; the others do not use it.
+    /// Begins with the rate `base`. `planned_steps` is where [`ScheduleKind::Linear`] ends; other kinds do not use it.
     pub fn new(kind: ScheduleKind, base: f64, planned_steps: u64) -> Self {
         Schedule { kind, base, planned_steps, factor: 1.0, best: Best::default() }
     }
@@ -140,7 +140,7 @@ impl Schedule {
         }
     }
 
-    /// Changes to the kind, rate and plan of `now`, keeping the history of evaluations.
+    /// Changes the kind, rate and plan to those of `now`, keeping the history of evaluations.
     pub fn revise(&mut self, now: Schedule) {
         (self.kind, self.base, self.planned_steps) = (now.kind, now.base, now.planned_steps);
     }
@@ -153,12 +153,12 @@ impl Schedule {
     }
 }
 
-/// What an evaluation means for the run.
+/// The consequence of an evaluation for the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// It is the best so far.
     pub best: bool,
-    /// There was no improvement for too long.
+    /// There has been no improvement for too long.
     pub stop: bool,
 }
 
@@ -169,7 +169,7 @@ pub struct EarlyStopping {
     /// The best of the evaluations that count for patience.
     best: Best,
     since_best: u64,
-    /// The best of all.
+    /// The best of all evaluations.
     kept: Best,
     best_step: Option<u64>,
 }
@@ -187,8 +187,8 @@ impl EarlyStopping {
         Verdict { best, stop: self.patience.is_some_and(|patience| self.since_best >= patience.max(1)) }
     }
 
-    /// Records an evaluation that takes place only because the run stops here: it may be the best, which is returned,
-    /// but patience does not count it, so that a resumed run continues as if it had never stopped.
+    /// Records an evaluation that takes place only because the run stops here: it may be the best, which is returned, but does not
+    /// count for patience, so that a resumed run continues as if it had never stopped.
     pub fn glimpsed(&mut self, step: u64, score: Score) -> bool {
         let best = self.kept.improves(score);
         if best {
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(verdicts.map(|v| v.best), [true, true, false, true, false, false]);
         assert_eq!(verdicts.map(|v| v.stop), [false, false, false, false, false, true]);
         assert_eq!((stopping.best_step(), stopping.best()), (Some(190), Some(Score::perplexity(19.0))));
-        // A glimpse may be the best, and is no matter for patience.
+        // Such an evaluation may be the best, but does not count for patience.
         let mut glimpsing = EarlyStopping::new(Some(1));
         glimpsing.evaluated(10, Score::perplexity(30.0));
         assert!(glimpsing.glimpsed(15, Score::perplexity(20.0)) && !glimpsing.glimpsed(16, Score::perplexity(40.0)));
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(schedule.rate(1), 0.05);
     }
 
-    /// Saved numbers must come back to the bit, or a resumed run is another run.
+    /// Saved numbers must be read back bit-identically, or a resumed run is a different run.
     #[test]
     fn states_survive_json_to_the_bit() {
         let mut x = 0x9E37_79B9_7F4A_7C15_u64;

@@ -1,21 +1,21 @@
-//! The protocol of an optimizer step, which everything that trains follows:
+//! The protocol of an optimizer step, followed by everything that trains:
 //!
 //! touch → catch up → step → exchange → norm → update
 //!
-//! A model first lists the rows of tables that its step is going to read, and the optimizer makes these what they are by now; then
-//! the model computes loss and gradient, which machines that train together would exchange here; then the gradient is clipped by its
-//! norm and the weights are updated. Each stage is a value that the next one takes, so that another order does not compile, and the
-//! optimizer's own operations cannot be called from elsewhere.
+//! A model first lists the rows of tables that its step will read, and the optimizer catches these up; then the model computes loss and
+//! gradient, which machines that train together would exchange here; then the gradient is clipped by its norm and the weights are
+//! updated. Each stage is a value consumed by the next one, so that another order does not compile, and the optimizer's operations
+//! cannot be called from elsewhere.
 
 use super::optimizer::Optimizer;
 use crate::params::{Arena, Gradients};
 use crate::real::Real;
 
-/// Weights in training: with their gradient, the optimizer, and the number of steps made.
+/// Weights in training, with their gradient, the optimizer, and the number of steps made.
 pub struct Stepper<R: Real> {
     /// The weights.
     pub w: Arena<R>,
-    /// The gradient of the step under way.
+    /// The gradient of the current step.
     pub g: Gradients<R>,
     /// The rule and its states.
     pub optimizer: Optimizer<R>,
@@ -29,7 +29,7 @@ pub struct Touched<'a, R: Real, T> {
     token: T,
 }
 
-/// A step whose gradient is computed: that of this machine's share of the batch.
+/// A step whose gradient is computed, on this machine's share of the batch.
 #[must_use = "the weights are yet to be updated"]
 pub struct Computed<'a, R: Real, O> {
     stepper: &'a mut Stepper<R>,
@@ -59,25 +59,25 @@ pub struct Done<O> {
 }
 
 impl<R: Real> Stepper<R> {
-    /// After `steps` steps, of which the weights and the optimizer's states are what is left. `g` has room for what a step touches.
+    /// The state after `steps` steps, with the weights and optimizer states they led to. `g` has capacity for what a step touches.
     pub fn new(w: Arena<R>, g: Gradients<R>, optimizer: Optimizer<R>, steps: u64) -> Self {
         Stepper { w, g, optimizer, steps }
     }
 
-    /// Steps made.
+    /// Number of steps made.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Begins a step: `list` gets the gradient, to list in it the rows of tables that the step is going to touch, and the step's
-    /// number, from 0. What it returns is handed to the model's step. A model whose optimizer never catches rows up may list them
-    /// when it computes.
+    /// Begins a step: `list` receives the gradient, in which to list the rows of tables that the step will touch, and the step's
+    /// number, from 0. Its result is passed to the model's step. A model whose optimizer never catches up rows may list them when it
+    /// computes.
     pub fn touch<T>(&mut self, list: impl FnOnce(&mut Gradients<R>, u64) -> T) -> Touched<'_, R, T> {
         let token = list(&mut self.g, self.steps);
         Touched { stepper: self, token }
     }
 
-    /// Makes all rows of tables what they are by now, to be evaluated or saved.
+    /// Catches up all rows of tables, for evaluation or saving.
     pub fn catch_up_all(&mut self) {
         self.optimizer.catch_up_all(&mut self.w, self.steps);
     }
@@ -89,8 +89,8 @@ impl<'a, R: Real, T> Touched<'a, R, T> {
         self.stepper
     }
 
-    /// Catches the listed rows up, and lets the model compute: `compute` gets the gradient, to write it, what `touch` returned, and
-    /// the weights.
+    /// Catches up the listed rows, and lets the model compute: `compute` receives the gradient to be written, the result of `touch`,
+    /// and the weights.
     pub fn step<O>(self, compute: impl FnOnce(&mut Gradients<R>, T, &Arena<R>) -> O) -> Computed<'a, R, O> {
         let Touched { stepper, token } = self;
         let Stepper { w, g, optimizer, steps } = &mut *stepper;
@@ -101,7 +101,7 @@ impl<'a, R: Real, T> Touched<'a, R, T> {
 }
 
 impl<'a, R: Real, O> Computed<'a, R, O> {
-    /// The gradient, to be replaced by the one of the whole batch where machines have a share of it each.
+    /// The gradient, to be replaced by that of the whole batch if each machine has a share of it.
     pub fn gradient(&mut self) -> &mut Gradients<R> {
         &mut self.stepper.g
     }
@@ -125,7 +125,7 @@ impl<R: Real, O> Measured<'_, R, O> {
         self.stepper
     }
 
-    /// Clips the gradient and updates the weights, which makes the step count.
+    /// Clips the gradient and updates the weights, which completes the step.
     pub fn update(self, rate: f64) -> Done<O> {
         let Measured { stepper: Stepper { w, g, optimizer, steps }, outcome, norm } = self;
         *steps += 1;
@@ -150,7 +150,7 @@ mod tests {
         Stepper::new(w, Gradients::zeros(layout, ROWS as usize), optimizer, 0)
     }
 
-    /// What a step with Σw² of some rows as its loss reads, writes, and returns.
+    /// A step whose loss is Σw²/2 over some rows: writes the gradient, and returns the weights it has read.
     fn half_squares(g: &mut Gradients<f64>, p: TensorId, w: &Arena<f64>) -> Vec<f64> {
         let (ids, values) = g.table_mut(p).parts_mut();
         let read: Vec<f64> = ids.iter().flat_map(|&id| &w.slice(p)[id as usize * 2..][..2]).copied().collect();
@@ -186,14 +186,14 @@ mod tests {
         assert_eq!(late.w.all(), early.w.all());
     }
 
-    /// Two machines with half of the batch each, which exchange their gradients, do what one does with the whole batch.
+    /// Two machines with half of the batch each, which exchange gradients, do the same as one with the whole batch.
     #[test]
     fn gradients_are_exchanged_before_they_are_clipped() {
         let mut layout = Layout::default();
         layout.add("weight", 3, 5, Role::Weight);
         let layout = Arc::new(layout);
         let examples: Vec<f64> = (0..8).map(|i| f64::from(i * i % 5)).collect();
-        // Σ (w − x)² / 2 over all weights, the mean of the examples.
+        // Σ (w − x)² / 2 over all weights, averaged over the examples.
         let mean = |g: &mut Gradients<f64>, w: &Arena<f64>, examples: &[f64]| {
             for (g, w) in g.arena.all_mut().iter_mut().zip(w.all()) {
                 *g = examples.iter().map(|x| w - x).sum::<f64>() / examples.len() as f64;

@@ -1,4 +1,4 @@
-//! Tensors in files of the safetensors format, streamed: a file is never held in memory beside the weights.
+//! Tensors in files of the safetensors format, streamed: a file is never held in memory in addition to the weights.
 //!
 //! The file is an 8-byte little-endian length, that many bytes of JSON (name → dtype, shape, offsets), and the
 //! values, little-endian, row-major, without gaps.
@@ -25,7 +25,7 @@ pub enum Data<'a> {
     F64(&'a [f64]),
 }
 
-/// Where the values of a tensor are to be put.
+/// The destination of the values of a tensor.
 #[derive(Debug)]
 pub enum DataMut<'a> {
     /// Single precision.
@@ -90,14 +90,14 @@ pub struct Tensor<'a> {
     pub data: Data<'a>,
 }
 
-/// A named tensor to be read, of the shape that the file must have.
+/// A named tensor to be read, with the shape that the file must have.
 #[derive(Debug)]
 pub struct TensorMut<'a> {
     /// Its name in the file.
     pub name: &'a str,
-    /// The shape expected.
+    /// The expected shape.
     pub shape: &'a [usize],
-    /// Where the values go.
+    /// The destination of the values.
     pub data: DataMut<'a>,
 }
 
@@ -107,7 +107,7 @@ pub fn file_bytes(tensors: &[Tensor<'_>]) -> u64 {
     tensors.iter().map(|t| (t.data.bytes() + header(t)) as u64).sum::<u64>() + 1024
 }
 
-/// The description of a tensor before its values.
+/// The description of a tensor, without its values.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec<'a> {
     name: &'a str,
@@ -122,7 +122,7 @@ impl<'a> Spec<'a> {
     }
 }
 
-/// All that comes before the values: they follow in the order of `tensors`.
+/// Everything before the values, which follow in the order of `tensors`.
 ///
 /// # Panics
 /// If two tensors share a name.
@@ -147,9 +147,9 @@ pub fn preamble(notes: &[(&str, String)], tensors: &[Spec<'_>]) -> Vec<u8> {
 /// Writes `tensors` and the text entries `notes` to `out`. The bytes depend on nothing but the arguments.
 ///
 /// # Panics
-/// If two tensors share a name or a shape is not that of its data.
+/// If two tensors share a name, or a shape does not fit its data.
 pub fn write(out: &mut impl Write, notes: &[(&str, String)], tensors: &[Tensor<'_>]) -> io::Result<()> {
-    // Wide values first, so that every tensor lies aligned.
+    // Wide values first, so that every tensor is aligned.
     let mut order: Vec<&Tensor<'_>> = tensors.iter().collect();
     order.sort_by_key(|t| std::cmp::Reverse(t.data.dtype().bitsize()));
     for Tensor { name, shape, data } in &order {
@@ -166,7 +166,7 @@ pub fn write(out: &mut impl Write, notes: &[(&str, String)], tensors: &[Tensor<'
     Ok(())
 }
 
-/// Writes values as they stand in a file.
+/// Writes values in the format of the file.
 pub fn write_f32(out: &mut impl Write, values: &[f32]) -> io::Result<()> {
     write_values(out, values, f32::to_le_bytes)
 }
@@ -202,7 +202,7 @@ fn read_values<T: Copy, const N: usize>(
     Ok(())
 }
 
-/// What a file of tensors says about itself, checked against the length of the file.
+/// The header of a file of tensors, checked against the length of the file.
 #[derive(Debug)]
 pub struct Header {
     start: u64,
@@ -210,7 +210,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header of `file`, which lies at `path`. Nothing larger than the file is allocated.
+    /// Reads the header of `file` at `path`. Nothing larger than the file is allocated.
     pub fn read(file: &mut File, path: &Path) -> Result<Self> {
         let io_error = |e| Error::io(path, "reading", e);
         let len = file.metadata().map_err(io_error)?.len();
@@ -258,10 +258,10 @@ impl Header {
         self.tensors.offset_keys().into_iter().map(|name| (name.clone(), shape(&name))).collect()
     }
 
-    /// Reads the tensor `name` of `file`, which lies at `path`, into `values`, whatever floating-point numbers it holds.
+    /// Reads the tensor `name` of `file` at `path` into `values`, from any type of floating-point numbers.
     ///
     /// # Errors
-    /// There is no such tensor, or it holds other than so many floating-point numbers.
+    /// There is no such tensor, or it does not consist of this many floating-point numbers.
     pub fn read_as_f32(&self, file: &mut File, path: &Path, name: &str, values: &mut [f32]) -> Result<()> {
         let Some(info) = self.tensors.info(name) else {
             return Err(Error::model(path, format!("the tensor {name} is missing")));
@@ -289,11 +289,11 @@ impl Header {
         read.map_err(|e| Error::io(path, "reading", e))
     }
 
-    /// Reads the values of all tensors of `file`, which lies at `path`, into `targets`, in place. The file must hold
-    /// exactly the targets' names, with their types and shapes; otherwise nothing is read and the first difference is named.
+    /// Reads the values of all tensors of `file` at `path` into `targets`, in place. The file must contain exactly the targets' names,
+    /// with their types and shapes; otherwise nothing is read and the first difference is reported.
     ///
     /// # Panics
-    /// If a target's shape is not that of its data.
+    /// If a target's shape does not fit its data.
     pub fn read_tensors(&self, file: &mut File, path: &Path, targets: &mut [TensorMut<'_>]) -> Result<()> {
         for target in targets.iter() {
             let (name, wanted) = (target.name, target.data.view());
@@ -375,7 +375,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// What is written is read, here and by another reader of the format.
+        /// What is written is read back, here and by another reader of the format.
         #[test]
         fn any_tensors_are_read_as_they_were_written(tensors in tensors(), note in ".{0,20}") {
             let value = |seed: u64, i: usize| (seed.wrapping_mul(i as u64 + 1) % 2001) as f64 / 8.0 - 100.0;

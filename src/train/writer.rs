@@ -1,5 +1,4 @@
-//! Writing of model directories: by one process at a time, with checkpoints that become visible only when complete and
-//! on the disk.
+//! Writing of model directories: by one process at a time, with checkpoints that become visible only when complete and flushed to the disk.
 
 use super::checkpoint::{
     CURVES, Checkpoint, MANIFEST, METRICS, MODEL, ModelDir, PARTIAL, Purpose, VERSION, hex, is_plain, names,
@@ -25,35 +24,35 @@ const SAVING: &str = "saving the checkpoint";
 /// What is saved at one step.
 #[derive(Debug)]
 pub struct Snapshot<'a> {
-    /// The optimizer steps made.
+    /// Number of optimizer steps made.
     pub step: u64,
     /// The step of the best checkpoint so far, which may be this one; it is kept.
     pub best: Option<u64>,
-    /// Names and contents of the small files, as `config.json`.
+    /// Names and contents of the small files, such as `config.json`.
     pub files: &'a [(&'a str, &'a [u8])],
     /// Names and contents of the tensor files; [`MODEL`] must be among them.
     pub tensors: &'a [(&'a str, &'a [Tensor<'a>])],
 }
 
-/// Writes the file of the given name and gives its line in the manifest.
+/// Writes the file of the given name and returns its line in the manifest.
 pub(super) type Write<'a> = &'a (dyn Fn(&str, &mut Fill) -> Result<String> + Sync);
 /// Writes the contents of a file.
 pub(super) type Fill<'a> = dyn FnMut(&mut Output) -> io::Result<()> + 'a;
 
-/// A model directory that this process alone writes to, until this value is dropped.
+/// A model directory that only this process writes to, until this value is dropped.
 #[derive(Debug)]
 pub struct Writer {
     dir: ModelDir,
     disk: Disk,
     lock: File,
-    /// The checkpoints of the model that this one replaces; they go when the first of this one is in place.
+    /// The checkpoints of the model being replaced; they are removed when the first checkpoint of this one is in place.
     replaces: Mutex<Vec<u64>>,
     /// Limitations of the file system that the user should know about.
     pub warnings: Vec<String>,
 }
 
 impl Writer {
-    /// Fails if [`Writer::create`] would refuse `path`; changes nothing.
+    /// Fails if [`Writer::create`] would reject `path`; changes nothing.
     pub fn check_free(path: impl AsRef<Path>, force: bool) -> Result<()> {
         let path = path.as_ref();
         match fs::metadata(path) {
@@ -83,15 +82,15 @@ impl Writer {
         }
     }
 
-    /// A directory for a new model at `path`, made if it does not exist. A model that is already there is refused, or with
-    /// `force` replaced by the first checkpoint that is saved; files that are not wordmill's are never touched, and refused.
+    /// Creates a directory for a new model at `path`, if it does not exist. A model that is already there is an error or, with `force`,
+    /// replaced by the first checkpoint saved; files that are not wordmill's are never touched, and are an error.
     pub fn create(path: impl AsRef<Path>, force: bool) -> Result<Self> {
         let path = path.as_ref();
         Self::check_free(path, force)?;
         fs::create_dir_all(path).map_err(|e| Error::io(path, "making the model directory", e))?;
         let mut writer = Self::lock(path)?;
         writer.sweep()?;
-        // Sweeping may have put a checkpoint back.
+        // The cleanup may have restored a checkpoint.
         Self::check_free(path, force)?;
         writer.replaces = Mutex::new(writer.dir.steps()?);
         for name in [METRICS, CURVES] {
@@ -103,8 +102,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// The model directory at `path` and its newest whole checkpoint. Newer ones that are damaged are set aside
-    /// under the name `damaged-step-…`.
+    /// Opens the model directory at `path` and its newest intact checkpoint. Newer ones that are damaged are renamed to
+    /// `damaged-step-…`.
     pub fn resume(path: impl AsRef<Path>) -> Result<(Self, Checkpoint)> {
         let path = path.as_ref();
         if !path.join(LOCK).is_file() {
@@ -126,7 +125,7 @@ impl Writer {
         Ok((writer, checkpoint))
     }
 
-    /// The same directory on a disk that fails where `disk` says so.
+    /// The same directory on another disk, such as one that fails in tests.
     pub fn on(mut self, disk: Disk) -> Self {
         self.disk = disk;
         self
@@ -137,7 +136,7 @@ impl Writer {
         &self.dir
     }
 
-    /// Fails unless the disk has room for `bytes` more, or does not say how much it has.
+    /// Fails if the disk reports less than `bytes` of free space.
     pub fn check_space(&self, bytes: u64) -> Result<()> {
         let path = &self.dir.path;
         let free = free_space(path).map_err(|e| Error::io(path, "asking for the free space", e))?;
@@ -147,9 +146,9 @@ impl Writer {
         Err(Error::io(path, SAVING, io::Error::new(io::ErrorKind::StorageFull, what)))
     }
 
-    /// Saves a checkpoint. It replaces one of the same step; of the others, the newest before it and `snapshot.best` stay.
+    /// Saves a checkpoint. It replaces one of the same step; of the others, the newest before it and `snapshot.best` are kept.
     ///
-    /// When this fails, everything that was there before is still there, and usable.
+    /// If this fails, everything that existed before still exists, and is usable.
     ///
     /// # Panics
     /// If the model's tensors are missing, or a file's name is not plain (letters, digits, `.`, `_`, `-`).
@@ -159,22 +158,22 @@ impl Writer {
         let lens: Vec<(&str, u64)> =
             tensors.iter().map(|(name, tensors)| (*name, tensor_file::file_bytes(tensors))).collect();
         self.commit(step, best, files, &lens, |write| {
-            // Side by side: the hash of one is computed while the other goes to the disk.
+            // In parallel: the hash of one is computed while another is written to the disk.
             let write =
                 |(name, tensors): &(&str, &[Tensor])| write(name, &mut |out| tensor_file::write(out, &notes, tensors));
             pool::map(tensors, write).into_iter().collect()
         })
     }
 
-    /// What a tensor file says beside its tensors.
+    /// The text entries of a tensor file.
     pub(super) fn notes(step: u64, best: Option<u64>) -> Vec<(&'static str, String)> {
         let mut notes = vec![("wordmill", VERSION.to_owned()), ("step", step.to_string())];
         notes.extend(best.map(|best| ("best", best.to_string())));
         notes
     }
 
-    /// As [`Writer::save`], of small files with their contents, and of tensor files with their lengths, which `write_tensors`
-    /// writes; it gives their lines in the manifest.
+    /// As [`Writer::save`], for small files with their contents, and tensor files with their lengths; `write_tensors` writes the latter
+    /// and returns their lines in the manifest.
     pub(super) fn commit(
         &self,
         step: u64,
@@ -187,7 +186,7 @@ impl Writer {
             assert!(is_plain(name), "{name:?} is not a plain file name");
         }
         assert!(tensors.iter().any(|(name, _)| *name == MODEL), "a checkpoint needs {MODEL}");
-        // The room that it takes on the disk, rounded up.
+        // The space it takes on the disk, rounded up.
         let block = |bytes: u64| bytes.next_multiple_of(4096) + 4096;
         let lens = files.iter().map(|(_, bytes)| bytes.len() as u64).chain(tensors.iter().map(|(_, bytes)| *bytes));
         self.check_space(lens.map(block).sum::<u64>() + block(0) * 2)?;
@@ -201,11 +200,11 @@ impl Writer {
             self.put_in_place(&partial, &name)
         });
         if written.is_err() && partial.exists() {
-            // On a real disk; what cannot even be removed is left to the next run's sweep.
+            // On a real disk; what cannot even be removed is left to the next run's cleanup.
             _ = Disk::default().remove(&partial);
         }
         written?;
-        // The newest first, as the newest is what is read.
+        // The newest first, because the newest is the one read.
         while let Some(old) = replaces.pop() {
             if old != step {
                 self.remove_step(old)?;
@@ -220,7 +219,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the files of a checkpoint into the new directory `partial`, and brings all to the disk.
+    /// Writes the files of a checkpoint into the new directory `partial`, and flushes them to the disk.
     fn write(
         &self,
         partial: &Path,
@@ -248,7 +247,7 @@ impl Writer {
         self.disk.sync_dir(partial).map_err(failed)
     }
 
-    /// Renames the finished `partial` to `name`; an older checkpoint of that name goes once this one is in its place.
+    /// Renames the finished `partial` to `name`; an older checkpoint of that name is removed once this one is in place.
     fn put_in_place(&self, partial: &Path, name: &str) -> Result<()> {
         let (root, target) = (&self.dir.path, self.dir.path.join(name));
         let replaced = root.join(format!("{REPLACED}{name}"));
@@ -260,7 +259,7 @@ impl Writer {
         }
         if let Err(e) = self.disk.rename(partial, &target) {
             if replaces {
-                // On a real disk; if even this fails, the next run's sweep does it.
+                // On a real disk; if even this fails, the next run's cleanup does it.
                 _ = fs::rename(&replaced, &target);
             }
             return Err(failed(e));
@@ -269,13 +268,13 @@ impl Writer {
         if replaces { self.remove(&replaced, "removing") } else { Ok(()) }
     }
 
-    /// Removes the checkpoint of `step`; if it holds anything but what its manifest lists, it is set aside instead.
+    /// Removes the checkpoint of `step`; if it contains anything not listed in its manifest, it is set aside instead.
     fn remove_step(&self, step: u64) -> Result<()> {
         let path = self.dir.path.join(step_name(step));
         if self.has_surplus(step)? {
             return self.set_aside(step);
         }
-        // Renamed first: a checkpoint is there as a whole or not at all.
+        // Renamed first: a checkpoint exists as a whole or not at all.
         let partial = self.dir.path.join(format!("{PARTIAL}{}", step_name(step)));
         self.clear(&partial)?;
         let what = "removing the old checkpoint";
@@ -283,7 +282,7 @@ impl Writer {
         self.remove(&partial, what)
     }
 
-    /// Removes a directory that nobody counts on any more. What someone holds open is left to the next run's sweep.
+    /// Removes a directory that is no longer needed. What is held open by a process is left to the next run's cleanup.
     fn remove(&self, path: &Path, what: &'static str) -> Result<()> {
         match self.disk.remove(path) {
             Err(e) if !is_held(&e) => Err(Error::io(path, what, e)),
@@ -291,7 +290,7 @@ impl Writer {
         }
     }
 
-    /// Whether the checkpoint of `step` holds anything but what its manifest lists.
+    /// Whether the checkpoint of `step` contains anything not listed in its manifest.
     fn has_surplus(&self, step: u64) -> Result<bool> {
         let path = self.dir.path.join(step_name(step));
         let listed = read_manifest(&path.join(MANIFEST));
@@ -307,7 +306,7 @@ impl Writer {
         }
         let what = "clearing up after a failed save";
         match self.disk.remove(path) {
-            // Its name is needed: what is left of it gets another, to go with the next sweep.
+            // Its name is needed: what is left of it is renamed, and removed by the next cleanup.
             Err(e) if is_held(&e) => {
                 let root = &self.dir.path;
                 let free = (1..).map(|n| root.join(format!("{PARTIAL}held-{n}"))).find(|free| !free.exists());
@@ -327,7 +326,7 @@ impl Writer {
         self.disk.rename(&from, &to).map_err(|e| Error::io(&from, "setting the damaged checkpoint aside", e))
     }
 
-    /// Removes what a killed run left, and puts a checkpoint back that it was replacing.
+    /// Removes what a killed run has left behind, and restores a checkpoint that it was replacing.
     fn sweep(&self) -> Result<()> {
         for name in names(&self.dir.path)? {
             let path = self.dir.path.join(&name);
@@ -348,7 +347,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes the directory for this process; the system gives it back when the process ends, however that happens.
+    /// Locks the directory for this process; the system releases it when the process ends, however that happens.
     fn lock(path: &Path) -> Result<Self> {
         let file = path.join(LOCK);
         let io_error = |e| Error::io(&file, "locking the model directory", e);
@@ -377,14 +376,14 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // No stale number for the next holder's rivals to read.
+        // So that no stale number is reported to others.
         _ = self.lock.set_len(0);
         // Not left to the closing of the file: a child process that is just being started may share it.
         _ = self.lock.unlock();
     }
 }
 
-/// Who holds the lock; waits a moment for a holder that has just taken it to write its number.
+/// The holder of the lock; waits a moment for a holder that has only just locked it to write its number.
 fn holder(lock: &mut File) -> Option<String> {
     for _ in 0..10 {
         let mut text = String::new();

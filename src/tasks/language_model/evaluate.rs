@@ -1,4 +1,4 @@
-//! How well a language model predicts a text.
+//! Evaluation of a language model on a text.
 
 use super::Trained;
 use crate::error::{Result, counted};
@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
 
-/// Lanes and steps of an evaluation, and the steps that a lane reads before its own part begins: the states of a GRU remember
+/// Lanes and steps of an evaluation, and the number of steps that a lane reads before its own part: the states of a GRU remember
 /// hundreds of words.
 pub(in crate::tasks) const LANES: usize = 64;
 pub(in crate::tasks) const STEPS: usize = 32;
@@ -29,7 +29,7 @@ pub struct Evaluator {
     inputs: Vec<u32>,
     targets: Vec<u32>,
     out: Vec<f64>,
-    /// Stop an evaluation when a signal is raised.
+    /// Stops an evaluation when a signal is raised.
     pub(super) signals: Option<Signals>,
     /// The targets' logits, for a model trained to be self-normalised.
     logits: Vec<f64>,
@@ -48,12 +48,12 @@ pub struct Evaluated {
 }
 
 impl Evaluator {
-    /// Lanes for a text of `words`.
+    /// Number of lanes for a text of `words` words.
     fn lanes(words: usize) -> usize {
         (words / LEAST).clamp(1, LANES)
     }
 
-    /// Working memory to evaluate texts of `words` words.
+    /// Allocates the working memory to evaluate texts of `words` words.
     pub fn new(model: &LanguageModel, words: usize) -> Self {
         let lanes = Self::lanes(words);
         let n = STEPS * lanes;
@@ -99,7 +99,7 @@ impl Evaluator {
             model.advance(&mut self.space, &self.inputs[..n], w);
             at += (n / lanes) as isize;
             if at == 0 {
-                // The first lane has nothing before it.
+                // Nothing precedes the first lane.
                 model.forget_lane(&mut self.space, 0);
             }
         }
@@ -135,7 +135,7 @@ impl Evaluator {
     }
 }
 
-/// How well a model predicts a text.
+/// The evaluation of a language model on a text.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
     /// The exponential of the mean loss.
@@ -151,14 +151,14 @@ pub struct Evaluation {
     /// was trained towards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ln_z: Option<[f64; 3]>,
-    /// Words, including ends of lines.
+    /// Number of words, including ends of lines.
     pub tokens: usize,
-    /// Lines.
+    /// Number of lines.
     pub lines: u64,
-    /// Lines of the whole text, if a subset of them was evaluated.
+    /// Number of lines of the whole text, if a subset of them was evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_lines: Option<u64>,
-    /// Words that the model does not know.
+    /// Number of words that the model does not know.
     pub unknown: u64,
     /// Their fraction.
     pub unknown_rate: f64,

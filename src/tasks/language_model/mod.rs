@@ -1,4 +1,4 @@
-//! Language models on text: where models and corpora meet.
+//! Language models on text: model and data together.
 
 pub mod evaluate;
 pub mod task;
@@ -26,7 +26,7 @@ use std::path::Path;
 /// The option of a run whose texts are read without sentence markers.
 pub const STRIP_MARKS: &str = "strip-marks";
 
-/// An error if this machine does not support products of this precision.
+/// Returns an error if this machine does not support products of this precision.
 pub fn check_precision(precision: Precision) -> Result<()> {
     if precision.available() {
         return Ok(());
@@ -46,7 +46,7 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// The ln Z that the model in `dir` was trained to be normalised with; it is reported on standard error.
+    /// The ln Z that the model in `dir` was trained towards; also reported on standard error.
     pub fn self_normalised(&self, dir: &Path) -> Result<f64> {
         let Some(ln_z) = self.model.ln_z() else {
             let what =
@@ -59,7 +59,7 @@ impl Trained {
 }
 
 impl Model for Trained {
-    /// Reads a checkpoint. Nothing is allocated before the file is known to hold it.
+    /// Reads a checkpoint. Nothing is allocated before the file is known to contain it.
     fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let saved = match Saved::read(checkpoint)? {
             Saved::LanguageModel(saved) => saved,
@@ -88,7 +88,7 @@ impl Model for Trained {
         if !(widths && loss && reset && numbers) {
             return Err(Error::model(config, "has invalid sizes"));
         }
-        // A loaded model is not trained.
+        // A loaded model is not trained further.
         let model = LanguageModel::new(Config { precision: Precision::F32, ..saved });
         let w = read_arena(checkpoint, model.layout())?;
         Ok(Trained { model, w, vocabulary })

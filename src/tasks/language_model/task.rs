@@ -146,7 +146,7 @@ impl Task for LmTask<'_> {
         Outcome { loss, targets: ((window.len() - window.loss_from) * self.lanes.lanes()) as u64 }
     }
 
-    /// Over all words, even if the loss of a step is over a sample, which may be low for a diverged model.
+    /// Over all words, even if the loss of a step is computed on a sample, where it may be low for a diverged model.
     fn loss_after(&mut self, g: &mut Gradients<f32>, step: u64, w: &Arena<f32>) -> f64 {
         let window = self.windows.get((step % self.steps_per_epoch()) as usize);
         let lanes = self.lanes.lanes();

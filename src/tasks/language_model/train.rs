@@ -18,14 +18,14 @@ use crate::train::optimizer::Rule;
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What to train on which text, and how.
+/// The plan for training a language model.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The text: one sentence per line, words separated by spaces.
     pub train: PathBuf,
     /// Validation text; its perplexity is computed after every epoch.
     pub valid: Option<PathBuf>,
-    /// Validate on about so many words only.
+    /// Validate on about this many words only.
     pub eval_tokens: Option<usize>,
     /// Words that occur less often are unknown.
     pub min_count: u64,
@@ -53,7 +53,7 @@ pub struct Plan {
     pub init: Init,
     /// A tuning file, from which the number of threads and the block sizes are read.
     pub tuning: Option<PathBuf>,
-    /// Number of threads that overrides that of `tuning`; 0: not set.
+    /// Number of threads, overriding that of `tuning`; 0: not set.
     pub threads: usize,
     /// The run.
     pub run: run::Plan,
@@ -201,7 +201,7 @@ impl Plan {
         let hidden = memory::largest(self.model.hidden, |hidden| {
             with(&|plan| {
                 plan.model.hidden = hidden;
-                // With --tie, words are as wide.
+                // With --tie, word vectors are as wide as the hidden layer.
                 plan.model.embed = if tie { hidden } else { plan.model.embed };
             })
         });

@@ -88,7 +88,7 @@ impl Encoded {
         self.ids.len()
     }
 
-    /// ŷ: \[N, K\].
+    /// The probabilities ŷ: \[N, K\].
     fn probabilities(&self, net: &PseudoSiamese, w: &Arena<f32>) -> Vec<f32> {
         net.probabilities(self.input(&self.ids), w)
     }
@@ -151,7 +151,7 @@ pub struct Evaluation {
 #[derive(Clone, Debug, Serialize)]
 struct LabelReport {
     label: String,
-    /// Words with the label, words predicted to have it, and words where both hold.
+    /// Number of words with the label, of words predicted to have it, and of words for which both hold.
     words: usize,
     predicted: usize,
     right: usize,
@@ -186,9 +186,9 @@ impl Evaluation {
 
 /// A trained model.
 pub struct Trained {
-    /// What it is.
+    /// Its configuration.
     pub config: Config,
-    /// The net.
+    /// The network.
     pub net: PseudoSiamese,
     /// Its weights.
     pub w: Arena<f32>,

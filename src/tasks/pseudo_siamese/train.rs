@@ -1,4 +1,4 @@
-//! Training of a pseudo-Siamese net on words with labels, or on rows of numbers.
+//! Training of a pseudo-Siamese network on words with labels, or on rows of numbers.
 
 use super::{Encoded, PseudoSiameseTask, Sees, Trained};
 use crate::blas::Precision;
@@ -16,14 +16,14 @@ use crate::text::labelled::LabelledWords;
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What to train on which file, and how.
+/// The plan for training a pseudo-Siamese network.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Words with labels, or the rows of a CSV file.
     pub train: PathBuf,
     /// The same for validation; accuracy is computed after every epoch.
     pub valid: Option<PathBuf>,
-    /// Which of the two it is.
+    /// How words or rows are read.
     pub source: Sees<WordSource, Choice>,
     /// Hidden units of each of the two layers.
     pub hidden: usize,
@@ -36,11 +36,11 @@ pub struct Plan {
 /// Words and their vectors.
 #[derive(Clone, Debug)]
 pub struct WordSource {
-    /// Word vectors.
+    /// The file of word vectors.
     pub vectors: PathBuf,
     /// Number of leading rows that the model keeps, besides those of the labelled words.
     pub max_vocab: usize,
-    /// Whether they are frozen.
+    /// Whether the vectors are frozen.
     pub freeze: bool,
     /// Columns of a word and its label, from 1; if empty, the first suitable columns.
     pub columns: Vec<usize>,

@@ -34,7 +34,7 @@ pub struct Encoded {
     second: Vec<u32>,
     /// Similarity, 0 to 1.
     alike: Vec<f32>,
-    /// The labels as they are in the file.
+    /// The labels as given in the file.
     labels: Vec<f64>,
 }
 
@@ -42,7 +42,7 @@ impl Encoded {
     /// The pairs whose words are known. Warns about the number of other pairs.
     ///
     /// # Errors
-    /// None of them is known.
+    /// No pair has known words.
     pub fn new(pairs: &Pairs, words: &WordIndex, grades: Grades, inputs: &Inputs) -> Result<Self> {
         let mut encoded = Encoded::default();
         let mut left_out = LeftOut::default();
@@ -67,7 +67,7 @@ impl Encoded {
         self.alike.len()
     }
 
-    /// The labels as they are in the file.
+    /// The labels as given in the file.
     pub fn labels(&self) -> impl Iterator<Item = f64> + Clone + '_ {
         self.labels.iter().copied()
     }
@@ -99,7 +99,7 @@ impl Encoded {
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
     pairs: usize,
-    /// Pairs of the higher of two labels.
+    /// Number of pairs with the higher of two labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     alike: Option<usize>,
     #[serde(flatten)]
@@ -150,9 +150,9 @@ impl Evaluation {
 
 /// A trained model.
 pub struct Trained {
-    /// What it is.
+    /// Its configuration.
     pub config: Config,
-    /// The net.
+    /// The network.
     pub net: Siamese,
     /// Its weights.
     pub w: Arena<f32>,

@@ -1,4 +1,4 @@
-//! Training of a Siamese net on pairs of words.
+//! Training of a Siamese network on pairs of words.
 
 use super::{Encoded, SiameseTask, Trained};
 use crate::blas::Precision;
@@ -15,7 +15,7 @@ use crate::text::pairs::{Grades, Pairs};
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What to train on which pairs, and how.
+/// The plan for training a Siamese network.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Pairs of similar and dissimilar words.
@@ -24,11 +24,11 @@ pub struct Plan {
     pub valid: Option<PathBuf>,
     /// Columns of the words and of their label, from 1; if empty, the first suitable columns.
     pub columns: Vec<usize>,
-    /// Word vectors.
+    /// The file of word vectors.
     pub vectors: PathBuf,
     /// Number of leading rows that the model keeps, besides those of the words in the pairs.
     pub max_vocab: usize,
-    /// Whether they are trained too.
+    /// Whether the vectors are trained, too.
     pub train_vectors: bool,
     /// Hidden units.
     pub hidden: usize,

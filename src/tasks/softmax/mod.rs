@@ -43,7 +43,7 @@ impl Examples {
         Examples { x: x.expect("a table has whole rows"), y: table.classes, classes: table.names }
     }
 
-    /// Evaluates the model on them.
+    /// Evaluates the model on the examples.
     pub fn evaluate(&self, net: &SoftmaxRegression, w: &Arena<f32>) -> Evaluation {
         let (n, k) = (self.y.len(), net.config().classes as u32);
         let mut evaluation = Evaluation::new(&self.classes);
@@ -75,12 +75,12 @@ impl Examples {
     }
 }
 
-/// Examples that are evaluated together.
+/// Number of examples evaluated together.
 const BLOCK: usize = 1024;
 
 /// A trained classifier.
 pub struct Trained {
-    /// What it is.
+    /// Its configuration.
     pub config: Config,
     /// The model.
     pub net: SoftmaxRegression,
@@ -89,7 +89,7 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// How well it does on a file.
+    /// Evaluates the model on a file.
     pub fn evaluate_rows(&self, path: &Path, inputs: &Inputs) -> Result<Evaluation> {
         let Config { columns, classes, .. } = &self.config;
         Ok(Examples::new(columns.read(path, classes, inputs)?).evaluate(&self.net, &self.w))

@@ -14,7 +14,7 @@ use crate::text::table::Table;
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What to train on which table, and how.
+/// The plan for training a softmax classifier.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// A CSV file: numbers in columns, and the class of each row.
@@ -69,7 +69,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
         net.layout().parameters()
     ));
     let w = match run.before::<Trained>()? {
-        // The loss is convex: training may start anywhere, also where every class is equally likely.
+        // The loss is convex: training may start anywhere, such as where every class is equally likely.
         None => Arena::zeros(net.layout()),
         Some(before) => {
             let Config { net, columns, classes } = &before.config;

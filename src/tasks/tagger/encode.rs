@@ -44,7 +44,7 @@ impl Encoder {
         Encoder { words: WordIndex::build(words, least, lowercase), caps, suffixes }
     }
 
-    /// The tables it needs; that of the words has width `embed`.
+    /// The tables it needs; the table of words has width `embed`.
     pub fn tables(&self, embed: usize) -> Vec<Table> {
         let table = |name: &str, rows, width| Table { name: name.into(), rows, width };
         let words = table("embedding", self.words.len(), embed);
@@ -54,7 +54,7 @@ impl Encoder {
         [words].into_iter().chain(caps).chain(suffixes).collect()
     }
 
-    /// The rows of a word.
+    /// The row of a word in each table.
     fn rows(&self, word: &str) -> [u32; TABLES] {
         let mut rows = [0; TABLES];
         let mut all = rows.iter_mut();
@@ -67,8 +67,8 @@ impl Encoder {
         rows
     }
 
-    /// Sentences as rows; `words` are theirs, `ends` where each ends. `around` padding positions are added on both
-    /// sides of each.
+    /// Sentences as rows; `words` are their words, `ends` the ends of the sentences. `around` padding positions are added on both sides
+    /// of each.
     pub fn encode(&self, words: &[&str], ends: &[usize], around: usize) -> Encoded {
         let tables = 1 + usize::from(self.caps) + self.suffixes.len();
         let blocks = blocks(ends, BLOCK);
@@ -100,18 +100,18 @@ impl Encoder {
     }
 }
 
-/// Where sentence i begins.
+/// The beginning of sentence i.
 fn starts(ends: &[usize], i: usize) -> usize {
     if i == 0 { 0 } else { ends[i - 1] }
 }
 
-/// Tokens encoded or tagged at a time.
+/// Number of tokens encoded or tagged at a time.
 const BLOCK: usize = 1024;
-/// Number of runs of blocks, enough for many threads, and the most blocks in one.
+/// Number of runs of blocks, enough for many threads, and the maximum number of blocks in a run.
 const RUNS: usize = 32;
 const LONGEST_RUN: usize = 64;
 
-/// Sentences in blocks of at least `tokens` tokens.
+/// Divides sentences into blocks of at least `tokens` tokens.
 fn blocks(ends: &[usize], tokens: usize) -> Vec<Range<usize>> {
     let (mut blocks, mut first) = (Vec::new(), 0);
     for (i, end) in ends.iter().enumerate() {
@@ -126,11 +126,11 @@ fn blocks(ends: &[usize], tokens: usize) -> Vec<Range<usize>> {
 /// Sentences as rows of tables, with padding before and after each.
 pub struct Encoded {
     around: usize,
-    /// For each table.
+    /// One list per table.
     pub(super) rows: Vec<Vec<u32>>,
-    /// The position of each token in them.
+    /// The position of each token in these lists.
     places: Vec<u32>,
-    /// Where each sentence ends, in tokens.
+    /// The end of each sentence, in tokens.
     pub(super) ends: Vec<usize>,
 }
 
@@ -153,8 +153,8 @@ impl Encoded {
         }
     }
 
-    /// Blocks of sentences, in runs that one thread labels with one working memory, and the most tokens of a block of
-    /// the run.
+    /// Blocks of sentences, in runs that one thread labels with one working memory, and the maximum number of tokens of a block in each
+    /// run.
     fn runs(&self) -> Vec<(usize, Vec<Range<usize>>)> {
         let blocks = blocks(&self.ends, BLOCK);
         let a_run = blocks.len().div_ceil(RUNS).clamp(1, LONGEST_RUN);

@@ -31,16 +31,16 @@ use std::path::Path;
 /// The file of a checkpoint that lists the suffixes, one table per length.
 pub const SUFFIXES: &str = "suffixes.json";
 
-/// Words of a file, and where its sentences end.
+/// The words of a file, and the ends of its sentences.
 pub fn words_and_ends(file: &Conll) -> (Vec<&str>, Vec<usize>) {
     (file.words().collect(), file.sentences().map(|sentence| sentence.end).collect())
 }
 
 /// A trained tagger.
 pub struct Tagger {
-    /// What it is.
+    /// Its configuration.
     pub config: Config,
-    /// The net.
+    /// The network.
     pub net: Ner,
     /// Its weights.
     pub w: Arena<f32>,
@@ -124,7 +124,7 @@ impl Model for Tagger {
     }
 }
 
-/// Compares tags with those of a file.
+/// Evaluates predicted tags against those of a file.
 pub fn evaluate(predicted: &[Tag], tagged: &Tagged, kinds: &Kinds) -> Report {
     let mut evaluation = Evaluation::new(tagged.gold.scheme);
     for sentence in tagged.file.sentences() {
@@ -146,5 +146,5 @@ pub fn warn_of_unseen(labels: &Labels, other: &Tagged, kinds: &Kinds, inputs: &I
     inputs.warn(Notice::of_file(other.file.path(), 0, found).done("they count as errors"))
 }
 
-/// The largest window size.
+/// The maximum window size.
 pub const MOST_PLACES: usize = 31;

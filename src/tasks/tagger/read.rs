@@ -42,9 +42,8 @@ fn tagged(file: Conll, to: Option<Scheme>, kinds: &mut Kinds, inputs: &Inputs) -
     Ok(Tagged { file, gold })
 }
 
-/// As [`read_tagged`], for a training text; also returns its form. If no column is given and another column than the
-/// last contains tags of the same types (nested entities, whose rarer inner ones come last), the column with far more
-/// entities is chosen.
+/// As [`read_tagged`], for a training text; also returns its form. If no column is given and a column other than the last contains tags
+/// of the same types (nested entities, whose rarer inner ones come last), the column with far more entities is chosen.
 pub fn read_to_learn(path: &Path, form: Form, to: Option<Scheme>, inputs: &Inputs) -> Result<(Tagged, Kinds, Form)> {
     let last = read_conll(path, form, inputs)?;
     let mut kinds = Kinds::default();
@@ -56,8 +55,8 @@ pub fn read_to_learn(path: &Path, form: Form, to: Option<Scheme>, inputs: &Input
     Ok((tagged, kinds, form))
 }
 
-/// If the last column has fewer than one in `SHARE` of the entities of another column with tags of the same types, the
-/// other column is the intended one. Chunk columns have more tags too, but of other types.
+/// If the last column has fewer than one in `SHARE` of the entities of another column with tags of the same types, the other column is
+/// the intended one. Chunk columns also have more tags, but of other types.
 const SHARE: usize = 5;
 
 /// The column of a file that has many more entities than the last, of the same types; warns if several columns contain tags.

@@ -29,7 +29,7 @@ pub struct NerTask<'a> {
 
 /// The parts of a [`NerTask`].
 pub struct NerData<'a> {
-    /// The net.
+    /// The network.
     pub net: &'a Ner,
     /// The labels.
     pub labels: &'a Labels,
@@ -53,12 +53,12 @@ pub struct NerData<'a> {
     pub files: Vec<SmallFile>,
 }
 
-/// The number of examples, the number per step, and the most tokens of a step.
+/// The number of examples, the number per step, and the maximum number of tokens per step.
 fn batches(train: &Encoded, objective: Objective, batch: usize) -> (usize, usize, usize) {
     let (tokens, sentences) = (train.tokens(), train.ends.len());
     match objective {
         Objective::Window => (tokens, batch.min(tokens), batch.min(tokens)),
-        // As many sentences as have this many tokens on average: every epoch then has the same number of steps.
+        // As many sentences as contain this many tokens on average: every epoch then has the same number of steps.
         Objective::Sentence => {
             let a_batch = ((batch * sentences + tokens / 2) / tokens).clamp(1, sentences);
             let mut lengths: Vec<usize> = (0..sentences).map(|i| train.sentence(i).len()).collect();

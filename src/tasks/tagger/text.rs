@@ -57,7 +57,7 @@ pub fn tag_text(
         let mut parts = Parts::new(std::io::stdin(), unit);
         while let Some(bytes) = parts.next_part().map_err(|e| Error::io(path, "reading", e))? {
             tagging.part(tagging.utf8(bytes)?, output, out)?;
-            // The writer of the sentence may be waiting for its tags.
+            // The sender of the sentence may be waiting for its tags.
             out.flush().map_err(Error::output)?;
         }
     }
@@ -77,7 +77,7 @@ struct Tagging<'a> {
     place: Place,
     /// Irregularities so far.
     odd: Oddities,
-    /// Lines so far.
+    /// Number of lines so far.
     lines: usize,
 }
 

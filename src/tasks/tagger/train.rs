@@ -22,7 +22,7 @@ use crate::text::words::Coverage;
 use crate::train::progress::Progress;
 use std::path::PathBuf;
 
-/// What to train on which text, and how.
+/// The plan for training a tagger.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Tagged text: one token per line.
@@ -31,13 +31,13 @@ pub struct Plan {
     pub valid: Option<PathBuf>,
     /// Tagged text to evaluate the best model on after training.
     pub test: Option<PathBuf>,
-    /// Where words and tags are.
+    /// The columns of words and tags.
     pub form: Form,
     /// Tagging scheme that is learned; `None`: that of the training text.
     pub scheme: Option<Scheme>,
     /// Pretrained word vectors.
     pub vectors: Option<PathBuf>,
-    /// Whether they are frozen.
+    /// Whether these are frozen.
     pub freeze_vectors: bool,
     /// Window size: tokens that the network sees at a time, an odd number.
     pub window: usize,

@@ -7,16 +7,16 @@ use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Places in all expanded sentences, before equal ones are merged.
+/// Maximum number of positions in all expanded sentences, before equal ones are merged.
 const MAX_PLACES: usize = 1_000_000;
 
-/// The type of the entity that a word is part of, and whether the word begins it; None outside.
+/// The type of the entity that a word is part of, and whether the word begins it; None outside of entities.
 type Entity<'a> = Option<(&'a str, bool)>;
 
-/// A distribution over what comes next: `(state or END, probability)`, sorted by state.
+/// A distribution over the next state: `(state or END, probability)`, sorted by state.
 type Next = Rc<[(u32, f64)]>;
 
-/// Where in a sentence something is expanded.
+/// The position in a sentence where something is expanded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Context<'a> {
     /// The entity it is part of, and whether its first word begins the entity.
@@ -26,7 +26,7 @@ struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// The context of whatever has a word before it here.
+    /// The context of whatever follows a word here.
     fn inside(self) -> Self {
         Context { entity: self.entity.map(|(tag, _)| (tag, false)), first: false }
     }
@@ -37,10 +37,10 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Makes states from the end of the sentence to its beginning; the same state is made once.
+/// Creates states from the end of the sentence to its beginning; equal states are created once.
 pub(super) struct Compiler<'a> {
     source: &'a Source,
-    /// Emissions by class name (or word, with `true`) and whether the first letter is made upper case.
+    /// Emissions by class name (or word, with `true`) and whether the first letter is capitalised.
     emissions: HashMap<(&'a str, bool, bool), u32>,
     distributions: Vec<Vec<(String, f64)>>,
     states: Vec<(u32, Entity<'a>, Next)>,
@@ -48,7 +48,7 @@ pub(super) struct Compiler<'a> {
     places: usize,
 }
 
-/// Emission, entity tag and the bits of the transitions.
+/// The emission, entity tag and bits of the transitions of a state.
 type StateKey<'a> = (u32, Entity<'a>, Vec<(u32, u64)>);
 
 impl<'a> Compiler<'a> {
@@ -102,7 +102,7 @@ impl<'a> Compiler<'a> {
         Ok(Grammar { words, ids, tags, emissions, emitters, states, start: Choice::new(&start) })
     }
 
-    /// The ways into `name`, given the ways on from it.
+    /// The distribution over the first states of `name`, given that over the states after it.
     fn rule(&mut self, name: &'a str, context: Context<'a>, then: &Next) -> Result<Next> {
         let (name, rule) =
             self.source.rules.get_key_value(name).unwrap_or_else(|| unreachable!("references are checked"));
@@ -119,8 +119,8 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The ways into a row: from its last item to its first, each with the ways on if something of the row comes before
-    /// (`inner`) and, as long as all items before may be left out, the ways on if nothing does (`outer`).
+    /// The distribution over the first states of a row: built from its last item to its first, given that an item of the row precedes
+    /// (`inner`) and, as long as all preceding items are optional, given that none does (`outer`).
     fn row(&mut self, row: &'a Row, context: Context<'a>, then: &Next) -> Result<Next> {
         let sure = |item: &Item| !matches!(item, Item::Reference { chance, .. } if *chance < 1.0);
         let lead = row.items.iter().position(sure).unwrap_or(row.items.len());
@@ -148,7 +148,7 @@ impl<'a> Compiler<'a> {
         Ok(outer)
     }
 
-    /// The state that emits a word of class `name` (or the word `name`) and goes on with `then`.
+    /// The state that emits a word of class `name` (or the word `name`) and continues with `then`.
     fn state(&mut self, name: &'a str, literal: bool, context: Context<'a>, then: &Next) -> Result<Next> {
         self.places += 1;
         if self.places > MAX_PLACES {

@@ -1,4 +1,4 @@
-//! The grammar file: TOML to rules, and everything that can be wrong with it.
+//! The grammar file: from TOML to rules, with all errors it can contain.
 
 use crate::error::{Error, Result};
 use hashbrown::{HashMap, HashSet};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Levels of phrases in phrases.
+/// Maximum depth of phrases within phrases.
 const MAX_DEPTH: usize = 64;
 
-/// A grammar file as written: everything is well-formed by itself, references are names.
+/// A grammar file as written: each part is well-formed, references are names.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) path: PathBuf,
@@ -48,10 +48,10 @@ pub(super) enum Item {
     Reference { name: String, chance: f64 },
 }
 
-/// Reads values out of a TOML table and says where they are wrong.
+/// Reads values from a TOML table and reports where they are wrong.
 struct Reader<'a> {
     path: &'a Path,
-    /// Offsets of the ends of lines.
+    /// Offsets of line ends.
     ends: Vec<usize>,
 }
 
@@ -70,7 +70,7 @@ impl Reader<'_> {
         Error::input(self.path, line, found, expected)
     }
 
-    /// Refuses keys other than `known`.
+    /// Rejects keys other than `known`.
     fn keys(&self, within: &str, table: &DeTable<'_>, known: &[&str]) -> Result<()> {
         for key in table.keys() {
             let name = key.get_ref();
@@ -343,7 +343,7 @@ impl Source {
         Error::input(&self.path, line, found, expected)
     }
 
-    /// Checks the references: they exist, nothing contains itself, everything is used.
+    /// Checks the references: they exist, nothing contains itself, and everything is used.
     pub(super) fn check(&self) -> Result<()> {
         if !matches!(self.rules.get(&self.start), Some(Rule { body: Body::Phrase(_), .. })) {
             let phrases = self.rules.iter().filter(|(_, rule)| matches!(rule.body, Body::Phrase(_)));
@@ -372,7 +372,7 @@ impl Source {
         Ok(())
     }
 
-    /// The levels of phrases from `name` down, each rule looked into once.
+    /// The depth of phrases from `name` down; each rule is examined once.
     fn visit<'a>(
         &'a self,
         name: &'a str,

@@ -1,24 +1,24 @@
-//! Lists of a grammar's words: pairs that are alike or not, and words with their kinds.
+//! Lists of a grammar's words: pairs of similar and dissimilar words, and words with their kinds.
 
 use super::{Grammar, Purpose, Stream};
 use hashbrown::{HashMap, HashSet};
 use rand::RngExt;
 
-/// A class of fewer words is none: they are not interchangeable, they are an expression.
+/// Minimum size of a class: words of smaller ones are not interchangeable, but form an expression.
 const SMALLEST: usize = 8;
-/// Words that are met less often in a text are in no list: nothing can be learnt of them.
+/// Minimum number of occurrences of a listed word: nothing can be learnt about rarer ones.
 const LEAST: u64 = 5;
-/// Draws for one pair.
+/// Maximum number of draws per pair.
 const TRIES: u64 = 200;
 
 impl Grammar {
-    /// Numbers of the words that a text, of which these are the counts, has often enough, in the order of their letters.
+    /// The numbers of the words that are frequent enough in a text with these counts, in alphabetical order.
     fn frequent(&self, counts: &HashMap<&str, u64>) -> Vec<u32> {
         let often = |word: &u32| counts.get(self.words[*word as usize].as_str()).is_some_and(|n| *n >= LEAST);
         (0..self.words.len() as u32).filter(often).collect()
     }
 
-    /// For each word the classes of words that it is in.
+    /// The classes that contain each word.
     fn classes(&self) -> Vec<Vec<u32>> {
         let class = |&(emission, _): &(u32, f64)| {
             (self.emissions[emission as usize].words.len() >= SMALLEST).then_some(emission)
@@ -26,8 +26,8 @@ impl Grammar {
         self.emitters.iter().map(|emitters| emitters.iter().filter_map(class).collect()).collect()
     }
 
-    /// Up to `count` pairs of frequent words, every other one of two words that are in one class; those of the others have no class
-    /// in common. A pair is there once. `counts` are those of the words of a text.
+    /// Up to `count` distinct pairs of frequent words, alternately of two words with a class in common and of two words without.
+    /// `counts` are those of the words of a text.
     pub fn pairs(&self, counts: &HashMap<&str, u64>, count: usize, seed: u64) -> Vec<(&str, &str, bool)> {
         let classes = self.classes();
         let words: Vec<u32> =
@@ -58,7 +58,7 @@ impl Grammar {
         pairs
     }
 
-    /// The frequent words that have one kind only, with it: an entity's type or O; in an order that the seed gives.
+    /// The frequent words that have only one kind, an entity type or O, with this kind; in an order determined by the seed.
     pub fn kinds(&self, counts: &HashMap<&str, u64>, seed: u64) -> Vec<(&str, &str)> {
         let types = self.types();
         let mut kinds: Vec<(&str, &str)> = self

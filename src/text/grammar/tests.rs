@@ -3,8 +3,8 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// Everything at once: optional words at the beginning of a sentence and of an entity, tags in tags, a word with two
-/// tags, a word that a class and a row share, a capital letter that makes two words one, two ways to the same words.
+/// Everything at once: optional words at the beginning of a sentence and of an entity, nested tags, a word with two tags, a word in
+/// both a class and a row, a capital letter that makes two words equal, two derivations of the same words.
 const TINY: &str = r#"
 start = "sentence"
 capitalise = true
@@ -27,7 +27,7 @@ fn message(text: &str) -> String {
     grammar(text).unwrap_err().to_string()
 }
 
-/// All derivations below a rule, straight from the file: words, tags, probability. Knows nothing of states.
+/// All derivations of a rule, directly from the file: words, tags, probability. Independent of states.
 fn derive(source: &Source, name: &str, tagged: bool) -> Vec<(Vec<String>, Vec<String>, f64)> {
     let rule = &source.rules[name];
     let inside = tagged || rule.tag.is_some();
@@ -84,7 +84,7 @@ fn enumerate(text: &str) -> BTreeMap<Vec<String>, BTreeMap<Vec<String>, f64>> {
     sentences
 }
 
-/// The tags along the most probable path of states, by trying all.
+/// The tags along the most probable path of states, by exhaustive search.
 fn best_path<'g>(g: &'g Grammar, words: &[&str], next: &[(u32, f64)], p: f64) -> (f64, Vec<&'g str>) {
     let Some((word, rest)) = words.split_first() else {
         return (p * to_end(next), Vec::new());
@@ -166,7 +166,7 @@ fn perplexity_counts_words_and_ends() {
     assert!(g.perplexity([]).perplexity().is_nan());
 }
 
-/// Pearson's statistic of observed counts, cells of few expected draws taken together, and its degrees of freedom.
+/// Pearson's statistic of observed counts, with cells of few expected draws merged, and its degrees of freedom.
 fn chi_square(cells: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
     let (mut statistic, mut freedom, mut rest) = (0.0, -1.0, (0.0, 0.0));
     for (expected, observed) in cells {
@@ -243,7 +243,7 @@ fn the_bundled_grammar_is_rich() {
     assert_eq!(of("Frost"), [None, Some("LOC"), Some("MISC"), Some("ORG"), Some("PER")]);
 }
 
-/// The files below `data/`, as `data/README.md` says they were made.
+/// The files in `data/`, generated as `data/README.md` says.
 #[test]
 fn committed_samples_are_what_synth_draws() {
     let out = tempfile::tempdir().unwrap();
@@ -260,7 +260,7 @@ fn committed_samples_are_what_synth_draws() {
     }
 }
 
-/// Pairs that are alike are so by the tags that their words can have; no pair and no word is in two files.
+/// Similar pairs agree in the tags that their words can have; no pair and no word is in two files.
 #[test]
 fn pairs_and_kinds_fit_the_grammar() {
     let g = Grammar::bundled();
@@ -300,11 +300,11 @@ fn samples_cost_what_the_source_expects() {
     let (train, test) = (g.perplexity(train.lines()), g.perplexity(test.lines()));
     assert_eq!((train.impossible, test.impossible), (0, 0));
     let (a, b) = (train.nats / train.targets as f64, test.nats / test.targets as f64);
-    // About 1,200 sentences of test with a standard deviation of about 0.4 nats a target each.
+    // About 1,200 sentences of test with a standard deviation of about 0.4 nats per target each.
     assert!((a - b).abs() < 4.0 * 0.4 / (test.sentences as f64).sqrt(), "train {a}, test {b} nats");
 }
 
-/// Text and CoNLL forms hold the same sentences, and the tags are valid IOB2.
+/// Text and CoNLL forms contain the same sentences, and the tags are valid IOB2.
 #[test]
 fn both_forms_of_a_sample_agree() {
     for part in ["train", "valid", "test"] {
@@ -469,7 +469,7 @@ fn files_that_cannot_be_read_are_named() {
     assert!(found.ends_with("g.toml:2: found byte 0xff at offset 14, expected UTF-8 text"), "{found}");
 }
 
-/// Files that are small and ask for much: refused, not run.
+/// Small files with huge expansions are rejected rather than expanded.
 #[test]
 fn expansion_is_bounded() {
     let chain = |levels: usize, row: &str| {
@@ -490,7 +490,7 @@ fn expansion_is_bounded() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A damaged file is an error or another grammar, never a panic; whatever it draws it can score.
+    /// A damaged file is an error or another grammar, never a panic; a grammar can score whatever it draws.
     #[test]
     fn damage_does_not_panic(at in 0..TINY.len(), cut in 0..9usize, with in "[ -~\n|{}?=é\\[\\]'\"]{0,6}") {
         let end = (at + cut).min(TINY.len());

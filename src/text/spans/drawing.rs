@@ -1,10 +1,10 @@
-//! The matrix of a tagger's confusions as a drawing.
+//! The confusion matrix of a tagger as a drawing.
 
 use super::Confusion;
 
 impl Confusion {
-    /// The matrix as a drawing (SVG): gold in rows, predicted in columns; a cell is the darker, the larger its share of
-    /// its row, and shows its count.
+    /// The matrix as a drawing (SVG): gold in rows, predicted in columns; a cell shows its count, and is darker the larger its share of
+    /// its row is.
     pub fn svg(&self, title: &str) -> String {
         const CELL: usize = 44;
         let longest = self.tags.iter().map(|tag| tag.chars().count()).max().unwrap_or(0);
@@ -32,7 +32,7 @@ impl Confusion {
             let sum = counts.iter().sum::<u64>().max(1) as f64;
             for (j, &count) in counts.iter().enumerate() {
                 let share = count as f64 / sum;
-                // White to blue where the tag is right, white to red where it is not.
+                // White to blue if the tag is correct, white to red if it is not.
                 let (full, ink) =
                     (if i == j { [33, 102, 172] } else { [178, 24, 43] }, if share > 0.5 { "white" } else { "black" });
                 let [r, g, b] = full.map(|c| (255.0 - share.sqrt() * (255.0 - f64::from(c))).round() as u8);
@@ -57,7 +57,7 @@ impl Confusion {
     }
 }
 
-/// Text within XML. Control characters, which XML does not allow, become U+FFFD.
+/// Escapes text for XML. Control characters, which XML does not allow, become U+FFFD.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,5 +1,5 @@
-//! What Adam does to a row in steps that do not touch it (equations, section 6, with g = 0): in step n, j steps after its last
-//! gradient, whose moments were m and v,
+//! Adam's updates of a row in steps that do not touch it (equations, section 6, with g = 0): in step n, j steps after its last
+//! gradient, which left the moments m and v,
 //!
 //! w ← w − rateₙ / (1 − β₁ⁿ) · β₁ʲ m / (√(β₂ʲ v / (1 − β₂ⁿ)) + ε)
 
@@ -9,17 +9,17 @@ use crate::kernels::update::adam_idle;
 use crate::params::Layout;
 use crate::real::Real;
 
-/// Missed steps after which nothing moves: β₁ʲ is below the precision of the sum of all before, for f32 and f64.
+/// Number of missed steps after which a row no longer moves: β₁ʲ is below the precision of the sum so far, for f32 and f64.
 const LIMITS: [u64; 2] = [200, 400];
-/// The step of a row's last gradient is held as two numbers below this, which f32 holds exactly.
+/// The step of a row's last gradient is stored as two numbers below this, which f32 represents exactly.
 const HALF: u64 = 1 << 22;
-/// Steps to remember without another allocation.
+/// Number of steps recorded without another allocation.
 const ROOM: usize = 1 << 16;
 
-/// The steps that rows may have missed, and how far each row is caught up.
+/// The steps that rows may have missed, and the step to which each row is caught up.
 pub struct Idle {
     missed: Missed,
-    /// Of each table and row: the step that its weights are caught up with; it does not matter before its first gradient.
+    /// For each table and row: the step to which its weights are caught up; irrelevant before its first gradient.
     caught: Vec<Vec<u32>>,
 }
 
@@ -27,14 +27,14 @@ pub struct Idle {
 pub struct Missed {
     /// The first of them.
     first: u64,
-    /// −rate / (1 − β₁ⁿ) and 1 / √(1 − β₂ⁿ) of each.
+    /// −rate / (1 − β₁ⁿ) and 1 / √(1 − β₂ⁿ) of each step n.
     steps: Vec<[f64; 2]>,
-    /// β₁ʲ and √β₂ʲ.
+    /// β₁ʲ and √β₂ʲ for each j.
     powers: Vec<[f64; 2]>,
 }
 
 impl Idle {
-    /// Nothing missed, before the first step.
+    /// No missed steps, before the first step.
     pub fn new(layout: &Layout) -> Self {
         let power = |j: u64| [BETA1.powf(j as f64), BETA2.powf(j as f64 / 2.0)];
         let missed = Missed { first: 1, steps: Vec::with_capacity(ROOM), powers: (0..=LIMITS[1]).map(power).collect() };
@@ -42,18 +42,18 @@ impl Idle {
         Idle { missed, caught: tables.map(|(_, tensor)| vec![0; tensor.rows]).collect() }
     }
 
-    /// What can be missed, and how far the rows of each table are.
+    /// The missed steps, and the steps to which the rows of each table are caught up.
     pub fn parts_mut(&mut self) -> (&Missed, impl Iterator<Item = &mut [u32]> + Send) {
         (&self.missed, self.caught.iter_mut().map(Vec::as_mut_slice))
     }
 
-    /// Notes −rate / (1 − β₁ⁿ) and 1 / √(1 − β₂ⁿ) of step n.
+    /// Records −rate / (1 − β₁ⁿ) and 1 / √(1 − β₂ⁿ) of step n.
     pub fn push(&mut self, factors: [f64; 2], n: u64) {
         assert_eq!(n, self.missed.first + self.missed.steps.len() as u64, "steps are made one by one");
         self.missed.steps.push(factors);
     }
 
-    /// All rows are as they are after step n.
+    /// Records that all rows are caught up to step n.
     pub fn all_caught_up(&mut self, n: u64) {
         self.missed.first = n + 1;
         self.missed.steps.clear();
@@ -62,7 +62,7 @@ impl Idle {
 }
 
 impl Missed {
-    /// Moves a row as the steps until n do, if they do not touch it.
+    /// Catches a row up to step n, if no step since touches it.
     pub fn catch_up<R: Real>(&self, row: &mut Row<R>, n: u64) {
         let ([Some(m), Some(v), Some(last)], Some(caught)) = (&row.states, &mut row.caught) else {
             unreachable!("Adam has three states")
@@ -83,7 +83,7 @@ impl Missed {
         adam_idle(row.w, m, v, &steps[..(to + 1 - from) as usize], R::of(EPSILON));
     }
 
-    /// Catches a row up until step n gives it a gradient; returns by how much its moments decay until then.
+    /// Catches a row up before step n, in which it has a gradient; returns the decay of its moments until then.
     pub fn touch<R: Real>(&self, row: &mut Row<R>, n: u64) -> [f64; 2] {
         self.catch_up(row, n - 1);
         let ([.., Some(last)], Some(caught)) = (&mut row.states, &mut row.caught) else {

@@ -5,7 +5,7 @@ use crate::kernels::rows::RowsMut;
 use crate::pool;
 use crate::real::Real;
 
-/// Rows asked for before they are worked on.
+/// Number of rows to prefetch ahead.
 const AHEAD: usize = 2;
 
 /// Touched rows of one table.
@@ -19,7 +19,7 @@ pub struct TouchedRows<'a, R> {
     caught: Option<RowsMut<'a, u32>>,
 }
 
-/// One of them.
+/// One touched row.
 pub struct Row<'a, R> {
     /// Its weights.
     pub w: &'a mut [R],
@@ -27,7 +27,7 @@ pub struct Row<'a, R> {
     pub g: &'a [R],
     /// Its part of each state.
     pub states: [Option<&'a mut [R]>; 3],
-    /// The step that it is caught up with.
+    /// The step to which it is caught up.
     pub caught: Option<&'a mut u32>,
 }
 
@@ -67,9 +67,9 @@ impl<'a, R: Real> TouchedRows<'a, R> {
         (first, TouchedRows { rows: rows - half, width, w: w_rest, g: g_rest, states: rest, caught: caught_rest })
     }
 
-    /// Does `work` on every row, on all threads.
+    /// Runs `work` on every row, in parallel.
     pub fn for_each(mut self, work: &(impl Fn(&mut Row<R>) + Sync)) {
-        // A row costs something beside its elements.
+        // A row has a cost besides its elements.
         if self.rows > 1 && self.rows * (self.width + 32) > SMALLEST {
             let (first, rest) = self.split();
             pool::join(|| first.for_each(work), || rest.for_each(work));

@@ -19,7 +19,7 @@ fn number(i: u64) -> f64 {
     (i as f64 * 0.754_877_666_246_693).fract() * 2.0 - 1.0
 }
 
-/// Rows that a step touches: the first in every one, the last but one in the first and the last, the last never.
+/// The rows that a step touches: the first in every step, the last but one in step 3 and the last step, the last never.
 fn touched(step: u64) -> Vec<u32> {
     let of = |row: u64| match row {
         5 => step == 3 || step == STEPS,
@@ -36,7 +36,7 @@ fn list<R: Real>(g: &mut Gradients<R>, step: u64, p: [TensorId; 3]) {
 fn fill<R: Real>(g: &mut Gradients<R>, step: u64, p: [TensorId; 3]) {
     g.arena.slice_mut(p[0]).iter_mut().zip(step * 31..).for_each(|(x, i)| *x = R::of(number(i)));
     for (p, salt) in [(p[1], 7), (p[2], 13)] {
-        // Some elements are small, and ε is felt.
+        // Some elements are so small that ε matters.
         let values = g.table_mut(p).parts_mut().1.iter_mut().zip(step * salt..);
         values.for_each(|(x, i)| *x = R::of(number(i) * if i.is_multiple_of(3) { 1e-7 } else { 0.1 }));
     }
@@ -46,7 +46,7 @@ fn rate(step: u64) -> f64 {
     if step < 500 { 0.02 } else { 0.01 + 1e-5 * step as f64 }
 }
 
-/// Runs all steps; at those for which `catch` holds, every row is caught up, and with `again` a new optimizer takes over the states.
+/// Runs all steps; after those for which `catch` holds, every row is caught up, and with `again` a new optimizer takes over the states.
 fn run<R: Real>(rule: Rule, catch: impl Fn(u64) -> bool, again: bool) -> (Arena<R>, Vec<Arena<R>>) {
     let (layout, p) = layout();
     let mut w = Arena::<R>::zeros(&layout);
@@ -70,7 +70,7 @@ fn run<R: Real>(rule: Rule, catch: impl Fn(u64) -> bool, again: bool) -> (Arena<
     (stepper.w, stepper.optimizer.states().to_vec())
 }
 
-/// The equations on every element in every step.
+/// The equations applied to every element in every step.
 fn by_the_equations(rule: Rule) -> Arena<f64> {
     let (layout, p) = layout();
     let mut g = Gradients::<f64>::zeros(&layout, ROWS);
@@ -108,7 +108,7 @@ fn by_the_equations(rule: Rule) -> Arena<f64> {
     w
 }
 
-/// Rows that miss steps end where they would be had they missed none: Adam's rule in every step, or one sum a row.
+/// Rows that miss steps end where they would be without missing any: by Adam's rule in every step, or with one sum per row.
 #[test]
 fn rows_are_where_the_equations_say() {
     for rule in [Rule::Adam, Rule::AdagradRowwise] {
@@ -123,7 +123,7 @@ fn rows_are_where_the_equations_say() {
     }
 }
 
-/// It makes no difference to any bit when rows are caught up, nor whether the run was stopped there.
+/// Results are bit-identical no matter when rows are caught up, and whether the run was stopped there.
 #[test]
 fn catching_up_early_changes_nothing() {
     let bits = |(w, states): (Arena<f32>, Vec<Arena<f32>>)| -> Vec<u32> {
@@ -136,7 +136,7 @@ fn catching_up_early_changes_nothing() {
     }
 }
 
-/// SparseAdam's rule is another: untouched rows stay.
+/// SparseAdam is a different rule: untouched rows stay.
 #[test]
 fn lazy_rows_stay() {
     let (layout, p) = layout();
