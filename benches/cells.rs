@@ -1,4 +1,4 @@
-//! Forward and backward of one recurrent layer over 20 steps, D = H, without an output layer: rows (steps × lanes) a second.
+//! Forward and backward of one recurrent layer over 20 steps, D = H, without an output layer, in rows (steps × lanes) per second.
 
 use crate::cases::kinds;
 use criterion::{Criterion, Throughput};

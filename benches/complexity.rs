@@ -1,5 +1,5 @@
-//! A token's time over grids of |V|, D_h, d and τ, on one thread: `wordmill complexity` fits the theory to it. One sweep varies one
-//! size, where the term that holds it is most of the work; the sizes stand in the names.
+//! Time per token over grids of |V|, D_h, d and τ, on one thread; `wordmill complexity` fits the theory to it. Each sweep varies one
+//! size, where the term with this size is most of the work; the names contain the sizes.
 
 use crate::step::{Step, Walk};
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -13,7 +13,7 @@ const LANES: usize = 32;
 /// V, D, H, τ, stride.
 type Sizes = (usize, usize, usize, usize, usize);
 
-/// Each sweep by its name.
+/// The sweeps with their names.
 fn sweeps() -> Vec<(&'static str, Vec<Sizes>)> {
     let doubled =
         |from: usize, to: usize| std::iter::successors(Some(from), |n| Some(n * 2)).take_while(move |&n| n <= to);

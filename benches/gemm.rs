@@ -1,4 +1,4 @@
-//! Products at the shapes of training, by each backend, beside what the core can do on registers. Elements are floating-point
+//! Matrix products at the shapes of training, by each backend, and the peak of a core on registers. Elements are floating-point
 //! operations: Gelem/s is GFLOP/s.
 
 use crate::measure::{Best, filled, peak};

@@ -1,4 +1,4 @@
-//! The fused kernels, in time an element: in cache beside libm, and beside what moving as many bytes takes.
+//! The fused kernels, in time per element: compared with libm in cache, and with the time to move as many bytes.
 
 use crate::measure::{Best, bandwidth, filled};
 use criterion::{Criterion, Throughput};
@@ -10,12 +10,12 @@ use wordmill::kernels::update::{AdamStep, Step, adagrad, adam, add, sgd, sum_of_
 use wordmill::rng::{Place, Purpose};
 use wordmill::sys::memory::Buffer;
 
-/// Elements that stay in cache, and that do not.
+/// Numbers of elements that stay in cache, and that do not.
 const SIZES: [(&str, usize); 2] = [("in cache", 1 << 13), ("in memory", 1 << 23)];
-/// Columns of a softmax's block.
+/// Columns of a block of a softmax.
 const COLUMNS: usize = 320;
 
-/// Name, bytes moved an element, and the body over four buffers.
+/// Name, bytes moved per element, and the body over four buffers.
 type Body = fn(&mut [Buffer<f32>; 4]);
 const KERNELS: [(&str, f64, Body); 13] = [
     ("exp", 8.0, |[x, bias, largest, sums]| {

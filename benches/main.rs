@@ -1,4 +1,4 @@
-//! `cargo bench`: what the speed is made of, group by group, in one program. `cargo bench -- --quick` takes few samples,
+//! `cargo bench`: all benchmarks, in groups, in one program. `cargo bench -- --quick` takes few samples,
 //! `cargo bench -- gemm` runs one group; reports are in `target/criterion/report/index.html`, and `wordmill complexity` judges
 //! the group `complexity`.
 

@@ -1,4 +1,4 @@
-//! What the groups share: limits of this machine, measured in the same run, and a table of results beside them.
+//! Shared by the groups: timing, and the limits of this machine, measured in the same run.
 
 use criterion::Bencher;
 use std::hint::black_box;
@@ -9,7 +9,7 @@ use wordmill::kernels::{Isa, isa};
 use wordmill::real::{Kernel, LANES, Simd};
 use wordmill::sys::memory::Buffer;
 
-/// The shortest time that a call took, in seconds.
+/// The shortest time of a call, in seconds.
 pub struct Best(pub f64);
 
 impl Best {
@@ -31,13 +31,13 @@ impl Best {
         });
     }
 
-    /// Whether it was measured, and not left out by a filter.
+    /// Whether it was measured, not left out by a filter.
     pub fn is_there(&self) -> bool {
         self.0.is_finite()
     }
 }
 
-/// Seconds that one of the calls of `f` takes which 0.2 s have room for: the shortest.
+/// The shortest time of a call of `f` in 0.2 s of calls, in seconds.
 pub fn shortest(mut f: impl FnMut()) -> f64 {
     let (start, mut best) = (Instant::now(), f64::INFINITY);
     while start.elapsed() < Duration::from_millis(200) {
@@ -48,7 +48,7 @@ pub fn shortest(mut f: impl FnMut()) -> f64 {
     best
 }
 
-/// Multiplications and additions in registers, of `N` independent sums.
+/// Multiplications and additions in registers, for `N` independent sums.
 struct Fma<const N: usize>;
 
 /// Rounds of [`Fma`].
@@ -70,7 +70,7 @@ impl<const N: usize> Kernel<f32> for Fma<N> {
     }
 }
 
-/// GFLOP/s of one core on registers alone.
+/// GFLOP/s of one core on registers.
 pub fn peak() -> f64 {
     let (seconds, sums) = if isa() == Isa::Avx512 {
         (shortest(|| _ = black_box(run_on(isa(), Fma::<12>))), 12)
@@ -91,7 +91,7 @@ pub fn bandwidth(len: usize) -> f64 {
     copied.max((12 * len * repeats) as f64 / shortest(scale) / 1e9)
 }
 
-/// A buffer of numbers about zero.
+/// A buffer of numbers around zero.
 pub fn filled(len: usize) -> Buffer<f32> {
     let mut x = Buffer::zeros(len);
     x.iter_mut().enumerate().for_each(|(i, x)| *x = (i * 7919 % 1009) as f32 * 2e-3 - 1.0);

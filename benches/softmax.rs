@@ -1,5 +1,5 @@
-//! Losses over vocabularies of many sizes: one loss and gradient of 640 tokens at H 128, in tokens a second. What is sampled
-//! costs the same for every vocabulary; the adaptive softmax is exact, and cheap for rare words.
+//! Losses over vocabularies of many sizes: one loss and gradient of 640 tokens at H 128, in tokens/s. Sampled losses
+//! cost the same for every vocabulary; the adaptive softmax is exact, and cheap for rare words.
 
 use crate::measure::filled;
 use crate::step::ids;
@@ -43,7 +43,7 @@ pub fn group(c: &mut Criterion) {
     let pool = pool(2).expect("two threads can be had");
     group.throughput(Throughput::Elements(TOKENS as u64));
     for words in [10_000, 100_000, 1_000_000] {
-        // A million words take seconds a step, as the group `complexity` measures.
+        // A million words take seconds per step, as the group `complexity` measures.
         if words <= 100_000 {
             let mut full = None;
             group.bench_function(format!("full, V {words}"), |b| {

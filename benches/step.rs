@@ -26,20 +26,20 @@ pub struct Step {
 }
 
 impl Step {
-    /// The model of a configuration; with a sampled loss the optimizer is lazy. One step is made.
+    /// The model of a configuration, after one step; the optimizer is lazy unless the loss is the full softmax.
     pub fn new(config: Config, Walk { tau, stride, lanes }: Walk, rule: Rule) -> Self {
         let (words, full) = (config.words, config.loss == Loss::Full);
         let keep = Keep::inverted(0.9);
         let case = Case { config, steps: tau, lanes, loss_from: tau - stride, keep, seed: 1 };
         let mut w = Arena::zeros(case.model().layout());
-        // Not an initialisation that draws: it would take longer than the steps of a large model.
+        // No random initialisation: it would take longer than the steps of a large model.
         w.all_mut().iter_mut().enumerate().for_each(|(i, w)| *w = (i * 7919 % 1009) as f32 * 1e-4 - 0.05);
         let training = case.training(w, 0, |model| {
             let optimizer = Optimizer::new(rule, 5.0, 0.0, model.layout());
             if full { optimizer } else { optimizer.lazy() }
         });
         let mut step = Step { training, ids: ids((tau + 1) * lanes, words) };
-        // The first touches memory that was never used.
+        // The first step touches its memory for the first time.
         step.run();
         step
     }
@@ -53,7 +53,7 @@ impl Step {
     }
 }
 
-/// `n` words of `words`, the frequent ones first.
+/// `n` words drawn log-uniformly from `words`.
 pub fn ids(n: usize, words: usize) -> Vec<u32> {
     let sampler = Sampler::log_uniform(words);
     let mut stream = Stream::new(7, Purpose::Synth, 0, 0);

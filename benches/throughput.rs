@@ -21,7 +21,7 @@ const SAMPLED: Loss = Loss::Sampled {
     power: None,
 };
 
-/// A language model's name, V, D, H, τ, cell, loss and rule.
+/// A language model's name, V, D, H, τ, cell, loss and update rule.
 type Case = (&'static str, usize, usize, usize, usize, Kind, Loss, Rule);
 const CASES: [Case; 3] = [
     ("rnn", 10_000, 50, 100, 10, Kind::Rnn, Loss::Full, Rule::Adam),

@@ -1,5 +1,5 @@
-//! Measures what the parts of an adaptive softmax take on this machine, and prints the constants of the model in
-//! `src/layers/losses/clusters.rs` that fit it best: `cargo run --release --example clusters`.
+//! Measures the time of the parts of an adaptive softmax on this machine, and prints the constants of the model in
+//! `src/layers/output/clusters.rs` that fit it best: `cargo run --release --example clusters`.
 
 use std::time::Instant;
 use wordmill::layers::output::{FullSoftmax, Gradient};
@@ -9,7 +9,7 @@ use wordmill::sys::memory::Buffer;
 use wordmill::train::optimizer::{Optimizer, Rule};
 use wordmill::train::stepper::Stepper;
 
-/// The fewest nanoseconds of the loss, its gradient and an Adagrad update of `words` words on `width` units, for `tokens` tokens.
+/// The minimum nanoseconds of the loss, its gradient and an Adagrad update of `words` words with `width` units, for `tokens` tokens.
 fn measure(words: usize, width: usize, tokens: usize) -> f64 {
     let mut layout = Layout::default();
     let u = layout.add("output", words, width, Role::Output);
@@ -36,7 +36,7 @@ fn measure(words: usize, width: usize, tokens: usize) -> f64 {
     times.fold(f64::INFINITY, f64::min)
 }
 
-/// The x of least ‖(Ax − y) / y‖², by elimination in the normal equations.
+/// The x that minimises ‖(Ax − y) / y‖², by elimination in the normal equations.
 fn fit<const N: usize>(rows: &[([f64; N], f64)]) -> [f64; N] {
     let mut m = [[0.0; N]; N];
     let mut x = [0.0; N];

@@ -1,4 +1,4 @@
-//! Measures a model of whatever kind on a file: `cargo run --example evaluate`.
+//! Evaluates a model of any kind on a file: `cargo run --example evaluate`.
 
 use std::path::Path;
 use wordmill::Result;

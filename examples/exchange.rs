@@ -1,4 +1,4 @@
-//! A language model goes to PyTorch and comes back: `cargo run --example exchange`.
+//! Exports a language model to PyTorch and imports it again: `cargo run --example exchange`.
 
 use wordmill::Result;
 use wordmill::tasks::Model;

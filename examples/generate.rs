@@ -1,4 +1,4 @@
-//! Sentences that a language model writes: `cargo run --example generate`.
+//! Generates sentences with a language model: `cargo run --example generate`.
 
 use wordmill::Result;
 use wordmill::pool::pool;

@@ -1,4 +1,4 @@
-//! What is in a model: its weights, its gates, and how far gradients travel back: `cargo run --example inspect`.
+//! Inspects a model: its weights, its gates, and how far gradients travel back: `cargo run --example inspect`.
 
 use std::path::Path;
 use wordmill::Result;

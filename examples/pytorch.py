@@ -55,7 +55,7 @@ def main():
 
     vocabulary = arguments.weights.with_suffix(".vocab.txt").read_text(encoding="utf8").rstrip("\n").split("\n")
     ids = {line.split("\t")[0]: number for number, line in enumerate(vocabulary)}
-    # Lines and words as wordmill takes them: only ASCII white space divides.
+    # Lines and words as in wordmill: only ASCII white space separates them.
     text = arguments.text.read_bytes().removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")
     words = [word.decode() for line in text for word in line.split() + [b"<eos>"]]
     targets = torch.tensor([ids.get(word, ids["<unk>"]) for word in words])

@@ -1,4 +1,4 @@
-//! The log-probability of each line of a text: `cargo run --example score`.
+//! Computes the log-probability of each line of a text: `cargo run --example score`.
 
 use wordmill::Result;
 use wordmill::pool::pool;

@@ -9,7 +9,7 @@ use wordmill::tasks::run;
 use wordmill::text::Inputs;
 use wordmill::train::progress::{Progress, Style};
 
-/// Makes a small model in `dir`.
+/// Trains a small model in `dir`.
 pub fn model(dir: &Path) -> Result<PathBuf> {
     let out = dir.join("model");
     let plan = Plan::new(concat!(env!("CARGO_MANIFEST_DIR"), "/data/lm/train.txt"), &out);

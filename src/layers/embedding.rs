@@ -7,7 +7,7 @@ use crate::profile::{Part, span};
 use crate::real::Real;
 use crate::sys::memory::Room;
 
-/// Rows of a gradient that one task sums up.
+/// Rows of a gradient per task.
 const PIECE: usize = 64;
 
 /// e⁽ⁱ⁾ = L\[ids\[i\]\]. `e`: \[N, D\].
@@ -19,17 +19,17 @@ pub fn lookup<R: Real>(e: &mut [R], ids: &[u32], table: &[R], width: usize) {
 pub struct Order {
     /// Word and token.
     uses: Vec<(u32, u32)>,
-    /// Where the tokens of each distinct word begin, and the end.
+    /// Where the tokens of each distinct word begin, and where the last ones end.
     starts: Vec<u32>,
 }
 
 impl Order {
-    /// Memory for `tokens` of them.
+    /// Allocates memory for `tokens` tokens.
     pub fn new(room: &mut Room, tokens: usize) -> Self {
         Order { uses: room.vec(tokens), starts: room.vec(tokens + 1) }
     }
 
-    /// Sorts the tokens 0, 1, … that hold `ids`; `words` becomes the list of distinct words, ascending.
+    /// Sorts the tokens 0, 1, …, whose words are `ids`; `words` becomes the list of distinct words, ascending.
     pub fn sort(&mut self, ids: impl Iterator<Item = u32>, words: &mut Vec<u32>) {
         let _span = span(Part::Rows);
         self.uses.clear();
@@ -46,12 +46,12 @@ impl Order {
         self.starts.push(self.uses.len() as u32);
     }
 
-    /// The tokens that hold a word, in their order, by the word's place among the distinct ones.
+    /// The tokens of a word, in order; `place` is the word's index among the distinct ones.
     fn tokens(&self, place: usize) -> impl Iterator<Item = usize> {
         self.uses[self.starts[place] as usize..self.starts[place + 1] as usize].iter().map(|&(_, token)| token as usize)
     }
 
-    /// ∂L_w = Σ ∂e⁽ⁱ⁾ over the tokens i that hold w, in their order, for each distinct word; `of` gives ∂e⁽ⁱ⁾. `rows`: \[words, D\].
+    /// ∂L_w = Σ ∂e⁽ⁱ⁾ over the tokens i of word w, in order, for each distinct word; `of` returns ∂e⁽ⁱ⁾. `rows`: \[words, D\].
     pub fn lookup_backward<'a, R: Real>(&self, rows: &mut [R], width: usize, of: impl Fn(usize) -> &'a [R] + Sync) {
         let _span = span(Part::Rows);
         assert_eq!(rows.len(), (self.starts.len() - 1) * width);
@@ -64,7 +64,7 @@ impl Order {
         });
     }
 
-    /// The same added to the rows of a whole table.
+    /// Adds ∂e⁽ⁱ⁾ of every token to the row of its word in a whole table.
     pub fn add_to_table<'a, R: Real>(&self, table: &mut [R], width: usize, of: impl Fn(usize) -> &'a [R]) {
         let _span = span(Part::Rows);
         for &(id, token) in &self.uses {

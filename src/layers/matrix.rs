@@ -1,4 +1,4 @@
-//! Matrices as they lie in buffers, row after row: views, and loops over their rows.
+//! Row-major matrices in buffers: views, and loops over their rows.
 
 use crate::kernels::update::add;
 use crate::real::Real;
@@ -6,24 +6,24 @@ use crate::sys::memory::{Buffer, Room};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use std::ops::Range;
 
-/// A matrix that a model makes once, for the most rows that it will have.
+/// A matrix that is allocated once, for its maximum number of rows.
 pub struct Matrix<T> {
     width: usize,
     values: Buffer<T>,
 }
 
 impl<T: Copy + Default> Matrix<T> {
-    /// Zeros, made in `room`.
+    /// Zeros, allocated in `room`.
     pub fn new(room: &mut Room, rows: usize, width: usize) -> Self {
         Matrix { width, values: room.zeros(rows * width) }
     }
 
-    /// The first rows.
+    /// The first `rows` rows.
     pub fn first(&self, rows: usize) -> &[T] {
         &self.values[..rows * self.width]
     }
 
-    /// The first rows, to be written.
+    /// The first `rows` rows, mutable.
     pub fn rows(&mut self, rows: usize) -> Rows<'_, T> {
         Rows { width: self.width, values: &mut self.values[..rows * self.width] }
     }
@@ -37,18 +37,18 @@ pub struct Rows<'a, T> {
 }
 
 impl<'a, T> Rows<'a, T> {
-    /// A slice, as rows of a width.
+    /// A slice as rows of `width` elements.
     pub fn new(values: &'a mut [T], width: usize) -> Self {
         Rows { width, values }
     }
 
-    /// The first `rows` of them, and the others.
+    /// The first `rows` rows, and the others.
     pub fn split_at(self, rows: usize) -> (Self, Self) {
         let (first, second) = self.values.split_at_mut(rows * self.width);
         (Rows { width: self.width, values: first }, Rows { width: self.width, values: second })
     }
 
-    /// Some of them.
+    /// The elements of some of the rows.
     pub fn part(&mut self, rows: &Range<usize>) -> &mut [T] {
         &mut self.values[rows.start * self.width..rows.end * self.width]
     }
@@ -58,13 +58,13 @@ impl<'a, T> Rows<'a, T> {
         view(self.values, self.values.len() / self.width, self.width)
     }
 
-    /// As a matrix, to be written.
+    /// As a mutable matrix.
     pub fn view_mut(&mut self) -> ArrayViewMut2<'_, T> {
         view_mut(self.values, self.values.len() / self.width, self.width)
     }
 }
 
-/// Makes the rows zero for which `which` holds.
+/// Sets the rows to zero for which `which` holds.
 pub fn clear_rows<R: Real>(x: &mut [R], width: usize, which: impl Fn(usize) -> bool) {
     for (i, row) in x.chunks_exact_mut(width).enumerate() {
         if which(i) {
@@ -91,7 +91,7 @@ pub fn view<R>(x: &[R], rows: usize, columns: usize) -> ArrayView2<'_, R> {
     ArrayView2::from_shape((rows, columns), x).expect("the slice has rows × columns elements")
 }
 
-/// A slice as a matrix.
+/// A mutable slice as a matrix.
 pub fn view_mut<R>(x: &mut [R], rows: usize, columns: usize) -> ArrayViewMut2<'_, R> {
     ArrayViewMut2::from_shape((rows, columns), x).expect("the slice has rows × columns elements")
 }
@@ -101,7 +101,7 @@ pub fn transpose<R: Real>(out: &mut [R], x: ArrayView2<R>) {
     transpose_columns(out, x, 0..x.ncols());
 }
 
-/// `out` = the transposed columns `of` of `x`: as many rows.
+/// `out` = the columns `of` of `x`, transposed: one row per column.
 pub fn transpose_columns<R: Real>(out: &mut [R], x: ArrayView2<R>, of: Range<usize>) {
     const BLOCK: usize = 16;
     let (rows, columns) = x.dim();

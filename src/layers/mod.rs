@@ -1,4 +1,4 @@
-//! Layers: what a model is made of, each with its backward directly below its forward.
+//! Layers: the building blocks of models, each with its backward pass directly below its forward pass.
 
 pub mod cells;
 pub mod embedding;

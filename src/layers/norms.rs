@@ -1,8 +1,8 @@
-//! How large gradients are on their way back in time.
+//! Norms of gradients as they propagate back in time.
 
 use crate::real::Real;
 
-/// The norms of ∂J/∂h, one a step for each layer: what the backward pass of a net writes where they are asked for.
+/// The norms of ∂J/∂h, one per step for each layer, written by a net's backward pass on request.
 pub type Norms = Vec<Vec<f64>>;
 
 /// √Σx²

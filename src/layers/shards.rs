@@ -1,4 +1,4 @@
-//! Shards: the parts of a batch that are worked on in parallel, and the sum of their gradients.
+//! Shards: the parts of a batch that are processed in parallel, and the sum of their gradients.
 //!
 //! The configuration and the data decide how a batch is divided, never the number of threads, and what shards have computed is
 //! added in their order, whoever computed it. So results do not depend on threads. Models know no other way to be parallel.
@@ -12,12 +12,12 @@ use std::ops::Range;
 /// Elements of a sum of gradients that one task adds.
 const PIECE: usize = 1 << 14;
 
-/// The lanes of a batch, in shards of as many each; the last one has what is left.
+/// The lanes of a batch, in shards of equal size; the last one gets the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Division {
-    /// All of them.
+    /// Number of lanes.
     pub all: usize,
-    /// Those of a shard.
+    /// Lanes per shard.
     pub each: usize,
 }
 
@@ -27,19 +27,19 @@ impl Division {
         (0..self.all).step_by(self.each).map(move |first| first..self.all.min(first + self.each))
     }
 
-    /// The shard that a lane is in, and its place there.
+    /// The shard that a lane is in, and its index there.
     pub fn place(self, lane: usize) -> (usize, usize) {
         (lane / self.each, lane % self.each)
     }
 }
 
-/// What is divided among shards, a row or more to each.
+/// What can be divided among shards, by rows.
 pub trait Split: Send + Sized {
     /// The first `rows` rows, and the others.
     fn split_at(self, rows: usize) -> (Self, Self);
 }
 
-/// Nothing.
+/// Nothing to divide.
 impl Split for () {
     fn split_at(self, _rows: usize) -> (Self, Self) {
         ((), ())
@@ -52,8 +52,7 @@ impl<T: Send> Split for Rows<'_, T> {
     }
 }
 
-/// Calls `work` for every shard, in parallel: with its number, and with those rows of `all` that are its own, of which it has as many
-/// as `rows` says.
+/// Calls `work` for every shard, in parallel, with its number and its own rows of `all`; `rows` returns how many a shard has.
 pub fn each<S: Send, A: Split>(
     shards: &mut [S],
     all: A,

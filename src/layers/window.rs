@@ -1,7 +1,7 @@
 //! Windows of tokens: the vectors of a token and of its neighbours, side by side (equations, section 3).
 //!
 //! x⁽ᵗ⁾ = \[e⁽ᵗ⁻ᶜ⁾, …, e⁽ᵗ⁾, …, e⁽ᵗ⁺ᶜ⁾\], where e is itself made of rows of several tables: a word's vector, then those of its
-//! features. A row of x is thus P places of Σ widths each, and every table fills one column range of every place.
+//! features. A row of x is thus P places of Σ widths columns each, and every table fills one range of columns in every place.
 
 use crate::kernels::update::add;
 use crate::params::TableGradient;
@@ -15,7 +15,7 @@ pub struct Slot {
     pub width: usize,
     /// First column within a place.
     pub offset: usize,
-    /// Columns of a place: the widths of all tables.
+    /// Columns of a place: the sum of the widths of all tables.
     pub place: usize,
 }
 
@@ -35,17 +35,17 @@ struct Use {
     place: u32,
 }
 
-/// Room to sort the places of a step by the row that they hold.
+/// Memory for sorting the places of a step by the row they hold.
 pub struct Uses(Vec<Use>);
 
 impl Uses {
-    /// Memory for `places` of them.
+    /// Allocates memory for `places` places.
     pub fn new(room: &mut Room, places: usize) -> Self {
         Uses(room.vec(places))
     }
 
-    /// ∂L_r = Σ ∂x over the places that hold row r, in their order, for all shards of a step, of which `of` gives
-    /// the rows held \[places\] and ∂x.
+    /// ∂L_r = Σ ∂x over the places that hold row r, in order, in all shards of a step; `of` returns a shard's
+    /// rows \[places\] and ∂x.
     pub fn scatter<'a, R: Real>(
         &mut self,
         shards: usize,

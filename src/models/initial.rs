@@ -8,7 +8,7 @@ use crate::rng::{Purpose, Stream};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-/// How weight matrices begin. Word vectors are uniform in ±0.1 and biases zero in any case; see [`shares`] for those of words.
+/// How weight matrices are initialised. Word vectors are always uniform in ±0.1 and biases zero; see [`shares`] for those of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
@@ -29,7 +29,7 @@ impl Init {
     pub fn fill<R: Real>(self, w: &mut Arena<R>, seed: u64) {
         let layout = w.layout().clone();
         for (i, (p, tensor)) in layout.tensors().enumerate() {
-            // An output matrix is stored transposed: a row a word.
+            // An output matrix is stored transposed: one row per word.
             let transposed = matches!(tensor.role, Role::Output | Role::OutputTable);
             let inputs = if transposed { tensor.columns } else { tensor.rows };
             let xavier = (6.0 / (tensor.rows + tensor.columns) as f64).sqrt();
@@ -51,11 +51,11 @@ impl Init {
     }
 }
 
-/// The biases that make an output layer give every word its share of a text, whose `counts` are each taken for one more, plus `ln_z`:
-/// words and tails in the head, and words within their tail.
+/// Sets the biases with which an output layer gives every word its share of a text with these `counts`, each increased by one, plus
+/// `ln_z`: words and tails in the head, and words within their tail.
 ///
-/// A net that begins so need not learn the shares through its states. With biases of zero it does: all units go to where their
-/// sum over the output weights says which words are frequent, saturate there, and with two layers are slow to come back.
+/// A network that starts like this need not learn the shares through its states. With biases of zero it must: all units move to
+/// where the output weights make frequent words likely, saturate there, and with two layers are slow to recover.
 pub fn shares<R: Real>(w: &mut Arena<R>, tables: &Tables, counts: &[u64], ln_z: f64) {
     let (mut head, mut classes) = (counts, Vec::new());
     for bias in tables.tail_biases().rev() {
@@ -68,14 +68,14 @@ pub fn shares<R: Real>(w: &mut Arena<R>, tables: &Tables, counts: &[u64], ln_z: 
     logarithms(w.slice_mut(tables.bias), &classes, ln_z);
 }
 
-/// Those of the shares, plus `ln_z`.
+/// The logarithms of the shares, plus `ln_z`.
 fn logarithms<R: Real>(bias: &mut [R], counts: &[u64], ln_z: f64) {
     assert_eq!(bias.len(), counts.len());
     let total: f64 = counts.iter().map(|&n| n as f64 + 1.0).sum();
     bias.iter_mut().zip(counts).for_each(|(x, &n)| *x = R::of(((n as f64 + 1.0) / total).ln() + ln_z));
 }
 
-/// Each square block of an \[H, G·H\] matrix becomes orthogonal: Gram-Schmidt, twice, on normal columns.
+/// Makes each square block of an \[H, G·H\] matrix orthogonal: Gram-Schmidt, twice, on normally distributed rows.
 fn orthogonal<R: Real>(w: &mut [R], tensor: &Tensor, seed: u64, place: u32) {
     let (h, columns) = (tensor.rows, tensor.columns);
     for block in 0..columns / h {

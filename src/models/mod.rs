@@ -1,4 +1,4 @@
-//! Models: what the layers make together. A model knows no file and no optimizer.
+//! Models, made of layers. A model knows nothing about files and optimizers.
 
 pub mod graphs;
 pub mod initial;

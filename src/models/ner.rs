@@ -1,10 +1,11 @@
-//! The window net for named entities (equations, section 3; Collobert et al. 2011).
+//! The window network for named entities (equations, section 3; Collobert et al. 2011).
 //!
 //! x⁽ᵗ⁾ = [e⁽ᵗ⁻ᶜ⁾ … e⁽ᵗ⁺ᶜ⁾]    h = tanh((m ∘ x)W + b₁)    θ = (m ∘ h)Uᵀ + b₂    J = −Σ log softmax(θ)_y / N, or that of whole sentences
 //!
 //! and back: ∂U = ∂θᵀ(m ∘ h)    ∂b₂ = Σ ∂θ    δ = (1 − h²) ∘ m ∘ ∂θU    ∂W = (m ∘ x)ᵀδ    ∂b₁ = Σ δ    ∂x = m ∘ δWᵀ
 //!
-//! e is a word's vector and those of its features, side by side; a row of a table gets the sum of its shares of ∂x. m is dropout.
+//! e is a word's vector and those of its features, side by side; the gradient of a table's row is the sum of its parts of ∂x. m is
+//! the dropout mask.
 
 mod batch;
 mod config;
@@ -27,7 +28,7 @@ use crate::real::Real;
 use memory::{Shard, Tokens};
 
 impl Ner {
-    /// From the tables to the scores θ, their bias not yet added.
+    /// From the tables to the scores θ, without their bias.
     #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn forward<R: Real>(
         &self,
@@ -60,7 +61,7 @@ impl Ner {
         product(theta.view_mut(), top.view(), view(output, hidden, labels));
     }
 
-    /// The loss of the scores, which become its gradient; that of b₂ and of the transitions.
+    /// The loss of the scores, which are replaced by their gradient; the gradients of b₂ and of the transitions.
     #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn loss<R: Real>(
         &self,
@@ -90,7 +91,7 @@ impl Ner {
         sum_rows(shard.gradients.slice_mut(self.output_bias), theta.values);
     }
 
-    /// The way back from ∂θ: ∂U, ∂h, ∂W, ∂b₁ and ∂x.
+    /// The backward pass from ∂θ: ∂U, ∂h, ∂W, ∂b₁ and ∂x.
     fn backward<R: Real>(&self, shard: &mut Shard<R>, own: Tokens<R>, transposed: &[R], w: &Arena<R>) {
         let Tokens { x, kept_x, mut dx, h, kept_h, dropped: mut dh, theta, .. } = own;
         let g = &mut shard.gradients;

@@ -1,4 +1,4 @@
-//! The pseudo-Siamese net (equations, section 9): two layers that see the same input, one of sigmoid and one of rectified linear
+//! The pseudo-Siamese network (equations, section 9): two layers that see the same input, one of sigmoid and one of rectified linear
 //! units, and a softmax of their sum.
 //!
 //! h₁ = σ(xW₁ + b₁)    h₂ = relu(xW₂ + b₂)    θ = (h₁ + h₂)W₃ᵀ + b₃    J = −log softmax(θ)_y
@@ -29,17 +29,17 @@ use crate::params::{Arena, Gradients};
 use crate::real::Real;
 use memory::Shard;
 
-/// What a net sees: N examples.
+/// The input of a network: N examples.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a, R> {
     /// Words.
     Words(&'a [u32]),
-    /// Rows of a matrix of D columns.
+    /// Rows of a matrix with D columns.
     Rows(&'a [u32], &'a [R]),
 }
 
 impl PseudoSiamese {
-    /// The mean loss an example, penalty included, and its gradient.
+    /// The mean loss per example, penalty included, and its gradient.
     pub fn step<R: Real>(
         &self,
         g: &mut Gradients<R>,
@@ -82,7 +82,7 @@ impl PseudoSiamese {
         shards.iter().map(|shard| shard.loss).sum::<f64>() * scale
     }
 
-    /// The rows of a table that the examples are, and the table.
+    /// The rows of the examples in a table, and the table.
     fn table<'a, R: Real>(&self, input: Input<'a, R>, w: &'a Arena<R>) -> (&'a [u32], &'a [R]) {
         match (input, self.words) {
             (Input::Words(ids), Some(words)) => (ids, w.slice(words)),
@@ -91,7 +91,7 @@ impl PseudoSiamese {
         }
     }
 
-    /// From the table to the scores θ, their bias not yet added.
+    /// From the table to the scores θ, without their bias.
     fn forward<R: Real>(&self, shard: &mut Shard<R>, ids: &[u32], table: &[R], output: &[R], w: &Arena<R>) {
         let Config { embed, hidden, labels, .. } = self.config;
         let n = shard.examples.len();
@@ -109,7 +109,7 @@ impl PseudoSiamese {
         product(shard.theta.rows(n).view_mut(), sum.view(), view(output, hidden, labels));
     }
 
-    /// The loss of the scores, penalty included; ∂θ, ∂b₃ and what the penalty has to do with them.
+    /// The loss of the scores, ∂θ and ∂b₃, penalty included.
     fn loss<R: Real>(&self, shard: &mut Shard<R>, targets: &[u32], scale: f64, w: &Arena<R>) {
         let n = shard.examples.len();
         let (theta, sum, targets) = (shard.theta.rows(n).values, shard.sum.first(n), &targets[shard.examples.clone()]);
@@ -119,7 +119,7 @@ impl PseudoSiamese {
         shard.loss += shard.penalty.loss(theta, dbias, sum, targets, scale, w.matrix(weight));
     }
 
-    /// The way back from δ₁ = ∂θ: δ₂ = δ₁W₃ to both layers, ∂x from both.
+    /// The backward pass from δ₁ = ∂θ: δ₂ = δ₁W₃ to both layers, ∂x from both.
     fn backward<R: Real>(&self, shard: &mut Shard<R>, scale: f64, transposed: [&[R]; 2], w: &Arena<R>) {
         let Config { embed, hidden, freeze, .. } = self.config;
         let n = shard.examples.len();

@@ -1,4 +1,4 @@
-//! The Siamese net (equations, section 9; Bromley et al. 1993): one layer, used twice, brings words that are alike near each other.
+//! The Siamese network (equations, section 9; Bromley et al. 1993): one layer, used twice, maps similar words close to each other.
 //!
 //! h₁ = σ(x₁W + b)    h₂ = σ(x₂W + b)    D = ‖h₁ − h₂‖
 //! contrastive: J = ½ y D² + ½ (1 − y) max(0, m − D)²    (Hadsell et al. 2006)
@@ -30,19 +30,19 @@ use crate::params::{Arena, Gradients};
 use crate::real::Real;
 use memory::Shard;
 
-/// Pairs of a step.
+/// The pairs of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
-    /// The first word of each.
+    /// The first word of each pair.
     pub first: &'a [u32],
-    /// The second.
+    /// The second word of each pair.
     pub second: &'a [u32],
     /// y: how alike they are, 0 to 1.
     pub alike: &'a [f32],
 }
 
 impl Siamese {
-    /// The mean loss a pair, and its gradient.
+    /// The mean loss per pair, and its gradient.
     pub fn step<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, batch: Batch, w: &Arena<R>) -> f64 {
         let pairs = batch.alike.len();
         assert!(pairs > 0 && batch.first.len() == pairs && batch.second.len() == pairs);
@@ -92,7 +92,7 @@ impl Siamese {
         Activation::Sigmoid.apply(h.values);
     }
 
-    /// The loss of each pair from its distance, which becomes c in ∂h₁ = c (h₁ − h₂) = −∂h₂.
+    /// The loss of each pair from its distance, which is replaced by c in ∂h₁ = c (h₁ − h₂) = −∂h₂.
     fn loss<R: Real>(&self, shard: &mut Shard<R>, batch: Batch, scale: f64) {
         let n = shard.pairs.len();
         let (h1, h2) = shard.h.rows(2 * n).split_at(n);
@@ -106,7 +106,7 @@ impl Siamese {
                 Loss::Contrastive { margin } => {
                     let (y, distance) = (f64::from(y), squared.sqrt());
                     let lacking = margin - distance;
-                    // Words in one place have no direction to part in. A NaN stays one.
+                    // Words at the same point have no direction to move apart. NaN stays NaN.
                     let part = if lacking <= 0.0 || distance == 0.0 { 0.0 } else { lacking / distance };
                     let lacking = if lacking <= 0.0 { 0.0 } else { lacking };
                     (0.5 * (y * squared + (1.0 - y) * lacking * lacking), y - (1.0 - y) * part)
@@ -117,7 +117,7 @@ impl Siamese {
         }
     }
 
-    /// The way back from c: ∂W, ∂b and ∂x.
+    /// The backward pass from c: ∂W, ∂b and ∂x.
     fn backward<R: Real>(&self, shard: &mut Shard<R>, transposed: &[R]) {
         let Config { embed, hidden, freeze, .. } = self.config;
         let (n, g) = (shard.pairs.len(), &mut shard.gradients);

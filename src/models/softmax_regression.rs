@@ -2,9 +2,9 @@
 //!
 //! θ = xW + b    ŷ = softmax(θ)    J = −Σ log ŷ_y / N    ∂θ = (ŷ − y) / N    ∂W = xᵀ∂θ    ∂b = Σ ∂θ
 //!
-//! What dropout of x would cost on average may be added to J: ½ p/(1 − p) Σ xⱼ² Varⱼ / N, with the variance of Wⱼₖ under ŷ.
+//! The expected penalty of dropout of x may be added to J: ½ p/(1 − p) Σ xⱼ² Varⱼ / N, with the variance of Wⱼₖ under ŷ.
 //!
-//! The backward line is not written here: [`Builder::gradients`] finds it.
+//! The gradients are not computed here: [`Builder::gradients`] derives them.
 
 use super::graphs::dropout_penalty;
 use crate::graph::{Builder, Feed, Graph, Id, Node, Session};
@@ -14,20 +14,20 @@ use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What a softmax classifier is.
+/// The configuration of a softmax classifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// D: numbers of an example.
+    /// D: numbers per example.
     pub features: usize,
     /// K: classes.
     pub classes: usize,
-    /// p: the dropout of x whose quadratic penalty is added to the loss in training.
+    /// p: the dropout probability of x whose quadratic penalty is added to the loss in training.
     #[serde(default)]
     pub dropout_penalty: f64,
 }
 
-/// The model: its configuration and where its tensors are.
+/// The model: its configuration and its tensors.
 pub struct SoftmaxRegression {
     config: Config,
     layout: Arc<Layout>,
@@ -35,7 +35,7 @@ pub struct SoftmaxRegression {
     bias: TensorId,
 }
 
-/// The graph for a number of examples, and room for its values.
+/// The graph for a number of examples, and memory for its values.
 pub struct Space<R: Real> {
     graph: Graph,
     session: Session<R>,
@@ -67,7 +67,7 @@ impl SoftmaxRegression {
         &self.config
     }
 
-    /// The graph for N `examples`, to run it. Placeholders: `x` \[N, D\] and the classes `y` \[N\].
+    /// The graph for N `examples`, with memory to run it. Placeholders: `x` \[N, D\] and the classes `y` \[N\].
     pub fn space<R: Real>(&self, examples: usize) -> Space<R> {
         let Config { features, classes, dropout_penalty: p } = self.config;
         let b = Builder::default();
@@ -88,7 +88,7 @@ impl SoftmaxRegression {
         Space { session: Session::new(&graph), graph, scores, cross_entropy, loss, gradients: [dw, db] }
     }
 
-    /// The mean loss of examples `x` \[N, D\] of the classes `y` \[N\], in nats, penalty included, and its gradient; N as in `space`.
+    /// The mean loss of examples `x` \[N, D\] with classes `y` \[N\], in nats, penalty included, and its gradient; N as in `space`.
     pub fn step<R: Real>(
         &self,
         g: &mut Gradients<R>,
@@ -118,7 +118,7 @@ impl SoftmaxRegression {
 }
 
 impl<R: Real> Space<R> {
-    /// Bytes of its values; room for them is made when they are first computed.
+    /// Bytes of its values, which are allocated when they are first computed.
     pub fn bytes(&self) -> usize {
         Session::<R>::bytes(&self.graph)
     }

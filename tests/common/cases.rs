@@ -1,4 +1,4 @@
-//! The registry of cases: the cells, losses and optimizers that there are, and small language models made of them. Tests and benches
+//! The registry of cases: all cells, losses and optimizers, and small language models made of them. Tests and benchmarks
 //! take their lists from here; a cell, loss or optimizer without its case does not compile.
 
 #![allow(dead_code, reason = "each test binary uses its part of what is shared")]
@@ -14,12 +14,12 @@ use wordmill::real::Real;
 use wordmill::train::optimizer::{Optimizer, Rule};
 use wordmill::train::stepper::{Done, Stepper};
 
-/// A function that lists the cases of a type, by patterns that have to cover it.
+/// Defines a function that lists the cases of a type, by patterns that must cover it.
 macro_rules! registry {
     ($(#[$doc:meta])* $name:ident($($parameter:ident: $of:ty)?) -> $type:ty { $($pattern:pat => [$($case:expr),+ $(,)?],)+ }) => {
         $(#[$doc])*
         pub fn $name($($parameter: $of)?) -> Vec<$type> {
-            // What has no line in the registry does not compile here.
+            // A variant without a line in the registry does not compile.
             fn _is_complete(value: &$type) {
                 match value { $($pattern => (),)+ }
             }
@@ -33,13 +33,13 @@ macro_rules! registry {
     };
 }
 
-/// Every cell, with everything that there is to choose of it.
+/// Every cell with each of its options.
 pub fn cells() -> Vec<Cell> {
     Cell::all().collect()
 }
 
 registry! {
-    /// Every loss over a vocabulary, of which the samples and tails are a part: NCE goes with draws with replacement only.
+    /// Every loss over a vocabulary, with its kinds of samples and tails: NCE only with draws with replacement.
     losses(words: usize) -> Loss {
         Loss::Full => [Loss::Full],
         Loss::Sampled {
@@ -88,7 +88,7 @@ pub fn kinds() -> Vec<Cell> {
     all
 }
 
-/// Pairs in which each of `a` and each of `b` comes at least once.
+/// Pairs in which each of `a` and each of `b` appears at least once.
 pub fn together<A: Clone, B: Clone>(a: &[A], b: &[B]) -> Vec<(A, B)> {
     (0..a.len().max(b.len())).map(|i| (a[i % a.len()].clone(), b[i % b.len()].clone())).collect()
 }
@@ -104,9 +104,9 @@ pub struct Case {
     pub lanes: usize,
     /// The first step whose targets count.
     pub loss_from: usize,
-    /// What dropout keeps.
+    /// The share that dropout keeps.
     pub keep: Keep,
-    /// The seed of what is drawn.
+    /// The seed of the random numbers.
     pub seed: u64,
 }
 
@@ -119,21 +119,21 @@ impl Case {
 
     /// Three shards of lanes and several blocks of words, with dropout and sentences; all sizes are distinct.
     pub fn large(cell: Cell, words: usize) -> Case {
-        // Of two shards the order of a sum is not seen.
+        // With two shards the order of a sum would not matter.
         let sizes = Sizes { shard: Some(13), ..Sizes::default() };
         let (embed, hidden, reset_at) = (9, 12, Some(3));
         let config = Config { words, embed, hidden, layers: 2, cell, reset_at, sizes, ..Config::default() };
         Case { config, steps: 6, lanes: 37, loss_from: 0, keep: Keep::inverted(0.8), seed: 1 }
     }
 
-    /// The same but for what `change` does.
+    /// The same, changed by `change`.
     pub fn with(&self, change: impl FnOnce(&mut Case)) -> Case {
         let mut case = self.clone();
         change(&mut case);
         case
     }
 
-    /// With so many layers.
+    /// With this number of layers.
     pub fn layers(&self, layers: usize) -> Case {
         self.with(|case| case.config.layers = layers)
     }
@@ -148,12 +148,12 @@ impl Case {
         self.with(|case| case.keep = Keep::inverted(probability))
     }
 
-    /// With word vectors that are the output weights too.
+    /// With word vectors that are also the output weights.
     pub fn tied(&self) -> Case {
         self.with(|case| (case.config.tie, case.config.embed) = (true, case.config.hidden))
     }
 
-    /// With products of rounded operands.
+    /// With products of operands rounded to bfloat16.
     pub fn rounded(&self) -> Case {
         self.with(|case| case.config.precision = Precision::Bf16)
     }
@@ -168,22 +168,22 @@ impl Case {
         (0..self.config.words as u64).map(|k| 1000 / (k + 1)).collect()
     }
 
-    /// Working memory to train in.
+    /// Working memory for training.
     pub fn space<R: Number>(&self, model: &LanguageModel) -> Space<R> {
         model.training_space(self.steps, self.lanes, &self.counts())
     }
 
-    /// Room for the gradient of a step.
+    /// Memory for the gradient of a step.
     pub fn gradients<R: Real>(&self, model: &LanguageModel) -> Gradients<R> {
         Gradients::zeros(model.layout(), self.steps * self.lanes + model.samples(self.lanes))
     }
 
-    /// The words of a window, without pattern.
+    /// The words of a window, without a pattern.
     pub fn ids(&self, salt: usize) -> Vec<u32> {
         (0..self.steps * self.lanes).map(|i| ((i * i * 7 + i * 3 + salt) % self.config.words) as u32).collect()
     }
 
-    /// What is drawn in a step.
+    /// The random choices of a step.
     pub fn noise(&self, step: u64) -> Noise {
         Noise { keep: self.keep, seed: self.seed, step }
     }
@@ -201,7 +201,7 @@ impl Case {
     }
 }
 
-/// Fills the states with numbers of which none is zero.
+/// Fills the states with non-zero numbers.
 pub fn fill_states(space: &mut Space<f64>) {
     for (i, state) in space.states_mut().enumerate() {
         state.iter_mut().enumerate().for_each(|(j, x)| *x = ((i + 2) * (j + 3) % 7) as f64 / 7.0 - 0.3);

@@ -1,4 +1,4 @@
-//! What the tests share: one comparator, small models, and a loss to differentiate numerically.
+//! Shared by the tests: one comparator, random numbers, and a numerical check of gradients.
 
 #![allow(dead_code, reason = "each test binary uses its part of what is shared")]
 
@@ -26,7 +26,7 @@ pub fn assert_all_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
     }
 }
 
-/// A number for the values of `x`: equal for equal bits, with all NaN alike (their bits are not the arithmetic's).
+/// A hash of the values of `x`: equal for equal bits, with all NaNs equal (their bits are not determined by the arithmetic).
 pub fn hash<R: Real>(x: &[R]) -> u64 {
     x.iter().fold(0xCBF2_9CE4_8422_2325, |hash: u64, x| {
         let bits = if x.is_nan() { f64::NAN.to_bits() } else { x.f64().to_bits() };

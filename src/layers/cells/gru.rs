@@ -4,14 +4,14 @@
 //!
 //! h = (1 − z) ∘ h₋ + z ∘ n
 //!
-//! A row of pre-activations is \[q | r | z | n\]: the product with the state makes the first three columns, that with the input the
-//! last three, each at once, and so do the gradients of U and W. PyTorch's z is 1 − z.
+//! A row of pre-activations is \[q | r | z | n\]: one product with the state computes the first three blocks, one with the input the
+//! last three, and likewise for the gradients of U and W. PyTorch's z is 1 − z.
 
 use super::{Block, Columns, Step, Torch};
 use crate::kernels::gates;
 use crate::real::Real;
 
-/// A row of its pre-activations.
+/// The layout of a row of its pre-activations.
 pub const COLUMNS: Columns = Columns {
     blocks: &[
         Block::value("recurrent candidate"),
@@ -25,7 +25,7 @@ pub const COLUMNS: Columns = Columns {
     torch: Torch { module: "nn.GRU", rows: &[(1, 1, 1.0), (2, 2, -1.0), (3, 0, 1.0)] },
 };
 
-/// Without parameters of its own.
+/// The cell; it has no options.
 #[derive(Clone, Copy, Debug)]
 pub struct Gru;
 

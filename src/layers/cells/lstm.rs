@@ -1,16 +1,16 @@
-//! The long short-term memory with a forget gate, without peepholes, as PyTorch's (equations, section 7; Hochreiter and Schmidhuber 1997; Gers
-//! et al. 2000).
+//! Long short-term memory with a forget gate and without peepholes, as in PyTorch (equations, section 7; Hochreiter and Schmidhuber
+//! 1997; Gers et al. 2000).
 //!
 //! i, f, o = σ(xW + h₋U + b)    g = tanh(xW_g + h₋U_g + b_g)    c = f ∘ c₋ + i ∘ g    h = o ∘ tanh(c)
 //!
-//! A row of pre-activations is \[i | f | g | o | c\]: both products make the first four columns, and c, which is kept in the fifth, goes
-//! to the next step beside h. All biases begin at zero: gates begin half open.
+//! A row of pre-activations is \[i | f | g | o | c\]: both products compute the first four blocks; c, stored in the fifth, is
+//! passed to the next step along with h. All biases are initially zero, so gates start half open.
 
 use super::{Block, Columns, Step, Torch};
 use crate::kernels::gates;
 use crate::real::Real;
 
-/// A row of its pre-activations.
+/// The layout of a row of its pre-activations.
 pub const COLUMNS: Columns = Columns {
     blocks: &[
         Block::gate("input"),
@@ -25,7 +25,7 @@ pub const COLUMNS: Columns = Columns {
     torch: Torch { module: "nn.LSTM", rows: &[(0, 0, 1.0), (1, 1, 1.0), (2, 2, 1.0), (3, 3, 1.0)] },
 };
 
-/// Without parameters of its own.
+/// The cell; it has no options.
 #[derive(Clone, Copy, Debug)]
 pub struct Lstm;
 

@@ -1,6 +1,6 @@
-//! Recurrent cells. A cell knows one step of one batch, never time.
+//! Recurrent cells. A cell computes one step of one batch and knows nothing about time.
 //!
-//! This file is their registry: a new cell has a file here, its lines below, its kernel, and its equations as a graph in
+//! This file is their registry: a new cell needs a file here, lines below, a kernel, and its equations as a graph in
 //! [`crate::models::graphs`]. Everything else finds it through [`Kind`], [`Cell`] and [`Columns`].
 
 mod gru;
@@ -34,11 +34,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Kind; 4] = [Kind::Rnn, Kind::Gru, Kind::Lstm, Kind::GatedFeedback];
 }
 
-/// The units of a gated-feedback net.
+/// The units of a gated-feedback network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
@@ -49,7 +49,7 @@ pub enum Unit {
     Gru,
 }
 
-/// A recurrent cell with what there is to choose of it.
+/// A recurrent cell with its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell {
     /// A non-linearity of input and state (Elman 1990).
@@ -63,7 +63,7 @@ pub enum Cell {
 }
 
 impl Cell {
-    /// The cell of a kind, with the choice that this kind has.
+    /// The cell of a kind, with the option that applies to it.
     pub fn new(kind: Kind, activation: Activation, unit: Unit) -> Cell {
         match kind {
             Kind::Rnn => Cell::Rnn(activation),
@@ -73,7 +73,7 @@ impl Cell {
         }
     }
 
-    /// Every cell, with everything that there is to choose of it.
+    /// Every cell with each of its options.
     pub fn all() -> impl Iterator<Item = Cell> {
         let of = |kind| match kind {
             Kind::Rnn => [Activation::Tanh, Activation::Sigmoid, Activation::Relu].map(Cell::Rnn).to_vec(),
@@ -94,7 +94,7 @@ impl Cell {
         }
     }
 
-    /// What is stacked, if layers of it are.
+    /// The cell of stacked layers; none for gated feedback.
     pub fn stacked(self) -> Option<Stacked> {
         match self {
             Cell::Rnn(activation) => Some(Stacked::Simple(Simple(activation))),
@@ -104,7 +104,7 @@ impl Cell {
         }
     }
 
-    /// The non-linearity of [`Cell::Rnn`]; others have their own, and tanh among them.
+    /// The non-linearity of [`Cell::Rnn`]; tanh for the others, which have their own.
     pub fn activation(self) -> Activation {
         match self {
             Cell::Rnn(activation) => activation,
@@ -112,7 +112,7 @@ impl Cell {
         }
     }
 
-    /// The units of [`Cell::GatedFeedback`], by default gated.
+    /// The units of [`Cell::GatedFeedback`]; gated units for the others.
     pub fn unit(self) -> Unit {
         match self {
             Cell::GatedFeedback(unit) => unit,
@@ -121,7 +121,7 @@ impl Cell {
     }
 }
 
-/// As in options and files.
+/// The name used in options and files.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
@@ -140,7 +140,7 @@ impl From<Kind> for Cell {
     }
 }
 
-/// The cells that are stacked on one another.
+/// The cells that can be stacked.
 #[derive(Clone, Copy, Debug)]
 pub enum Stacked {
     /// See [`Simple`].

@@ -8,7 +8,7 @@ use super::{Block, Columns, Step, Torch};
 use crate::kernels::activation::Activation;
 use crate::real::Real;
 
-/// A row of its pre-activations.
+/// The layout of a row of its pre-activations.
 pub const COLUMNS: Columns = Columns {
     blocks: &[Block::value("state")],
     input: 0..1,
@@ -17,7 +17,7 @@ pub const COLUMNS: Columns = Columns {
     torch: Torch { module: "nn.RNN", rows: &[(0, 0, 1.0)] },
 };
 
-/// f is σ, tanh or relu.
+/// The cell, with f = σ, tanh or relu.
 #[derive(Clone, Copy, Debug)]
 pub struct Simple(pub Activation);
 

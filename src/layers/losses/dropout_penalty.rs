@@ -1,7 +1,7 @@
-//! What dropout costs a softmax on average, to second order (equations, section 5; Wager, Wang and Liang 2013).
+//! The expected penalty of dropout on a softmax, to second order (equations, section 5; Wager, Wang and Liang 2013).
 //!
-//! θ = xUᵀ + b, ŷ = softmax(θ). Where each element of x is dropped with probability p and the others are scaled by 1/(1 − p), the
-//! loss grows by half the curvature of log Σ e^θ times the variance of θ:
+//! θ = xUᵀ + b, ŷ = softmax(θ). If each element of x is dropped with probability p and the others are scaled by 1/(1 − p), the
+//! loss grows on average by half the curvature of log Σ e^θ times the variance of θ:
 //!
 //! R = ½ q Σⱼ xⱼ² Varⱼ    q = p/(1 − p)    Varⱼ = Σₖ ŷₖ Uₖⱼ² − mⱼ²    mⱼ = Σₖ ŷₖ Uₖⱼ
 //!
@@ -14,7 +14,7 @@ use crate::real::Real;
 use crate::sys::memory::{Buffer, Room};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-/// Working memory for up to so many rows.
+/// Working memory for a maximum number of rows.
 pub struct DropoutPenalty<R: Real> {
     labels: usize,
     width: usize,
@@ -39,7 +39,7 @@ pub struct DropoutPenalty<R: Real> {
 }
 
 impl<R: Real> DropoutPenalty<R> {
-    /// Memory for `rows` of `width` inputs and `labels` scores, for dropping with probability `drop`; none if that is 0.
+    /// Allocates memory for `rows` rows of `width` inputs and `labels` scores, for dropout probability `drop`; none if that is 0.
     pub fn new(room: &mut Room, rows: usize, width: usize, labels: usize, drop: f64) -> Self {
         assert!((0.0..1.0).contains(&drop));
         let (rows, table) = if drop > 0.0 { (rows, width * labels) } else { (0, 0) };
@@ -60,8 +60,8 @@ impl<R: Real> DropoutPenalty<R> {
         }
     }
 
-    /// Adds ∂R/∂θ to `delta` = `scale` · (ŷ − y) \[N, K\], of which R is as many times taken, and the column sums of what is added to
-    /// `dbias`. `x`: \[N, H\], `u`: \[K, H\]. Returns the sum of R over the rows, not scaled.
+    /// Adds `scale` · ∂R/∂θ to `delta` = `scale` · (ŷ − y) \[N, K\], and the column sums of what is added to `dbias`.
+    /// `x`: \[N, H\], `u`: \[K, H\]. Returns the sum of R over the rows, unscaled.
     pub fn loss(
         &mut self,
         delta: &mut [R],
@@ -113,7 +113,7 @@ impl<R: Real> DropoutPenalty<R> {
         0.5 * self.gain * total
     }
 
-    /// Adds what R gives to x and U directly: q xⱼ Varⱼ to `dx`, q Σ ŷₖ xⱼ² (Uₖⱼ − mⱼ) over the rows to `du`.
+    /// Adds `scale` times the direct gradients of R: q xⱼ Varⱼ to `dx`, q Σ ŷₖ xⱼ² (Uₖⱼ − mⱼ) over the rows to `du`.
     pub fn backward(&mut self, dx: &mut [R], mut du: ArrayViewMut2<R>, x: &[R], scale: f64, u: ArrayView2<R>) {
         if self.gain == 0.0 {
             return;

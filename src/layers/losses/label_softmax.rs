@@ -2,13 +2,13 @@
 //!
 //! J = −log softmax(θ)ₖ = log Σ e^θ − θₖ    ∂θ = ŷ − y
 //!
-//! Labels are few, tokens many: the scores are turned so that tokens run down the lanes.
+//! Labels are few and tokens many, so the scores are transposed: the lanes of a vector are tokens.
 
 use crate::kernels::softmax::exp_columns;
 use crate::real::{LANES, Real};
 use crate::sys::memory::{Buffer, Room};
 
-/// Working memory for up to so many tokens.
+/// Working memory for a maximum number of tokens.
 pub struct LabelSoftmax<R> {
     labels: usize,
     /// [K, tokens rounded up to whole vectors]
@@ -18,14 +18,14 @@ pub struct LabelSoftmax<R> {
 }
 
 impl<R: Real> LabelSoftmax<R> {
-    /// Memory for `tokens` with `labels` scores each.
+    /// Allocates memory for `tokens` tokens with `labels` scores each.
     pub fn new(room: &mut Room, tokens: usize, labels: usize) -> Self {
         let wide = tokens.next_multiple_of(LANES);
         LabelSoftmax { labels, columns: room.zeros(labels * wide), largest: room.zeros(wide), sums: room.zeros(wide) }
     }
 
-    /// Turns the scores `theta` \[N, K\], their bias not yet added, into ∂J = `scale` · (ŷ − y), where J is `scale` times the sum
-    /// of the losses; `dbias` \[K\] gets its column sums. Returns the sum of the losses, not scaled.
+    /// Replaces the scores `theta` \[N, K\], without their bias, by ∂J = `scale` · (ŷ − y), where J is `scale` times the sum
+    /// of the losses; its column sums go to `dbias` \[K\]. Returns the sum of the losses, unscaled.
     pub fn loss(&mut self, theta: &mut [R], dbias: &mut [R], bias: &[R], targets: &[u32], scale: f64) -> f64 {
         let (labels, n) = (self.labels, targets.len());
         assert!(theta.len() == n * labels && dbias.len() == labels);

@@ -1,4 +1,4 @@
-//! Losses over a few labels: each takes scores θ and targets, returns the loss, and leaves the gradients.
+//! Losses over a few labels: each takes scores θ and targets, returns the loss and writes the gradients.
 
 mod dropout_penalty;
 mod label_softmax;

@@ -6,18 +6,18 @@
 //! βₙ(i) = A_i,end              βₜ(i) = log Σⱼ e^(Aᵢⱼ + θₜ₊₁,ⱼ + βₜ₊₁(j))
 //! ∂θₜⱼ = e^(αₜ(j) + βₜ(j) − log Z) − y      ∂Aᵢⱼ = Σₜ e^(αₜ(i) + Aᵢⱼ + θₜ₊₁,ⱼ + βₜ₊₁(j) − log Z) − Σₜ yₜ,ᵢ yₜ₊₁,ⱼ
 //!
-//! All in log space and f64. e^A is computed once a step, and e^(α − max α) once a token, so that a token costs K exponentials
+//! Everything is in log space and f64. e^A is computed once per step and e^(α − max α) once per token, so that a token costs K exponentials
 //! and K logarithms each way instead of K².
 
 use crate::real::Real;
 use crate::sys::memory::{Buffer, Room};
 
-/// A and e^(A − max A), made once a step.
+/// A and e^(A − max A), computed once per step.
 pub struct Transitions {
     labels: usize,
     /// A: [K, K], then a row from the start, then a row to the end.
     scores: Buffer<f64>,
-    /// e^(A − largest) of the first K rows, and its transposed.
+    /// e^(A − largest) of the first K rows, and its transpose.
     factors: Buffer<f64>,
     transposed: Buffer<f64>,
     largest: f64,
@@ -29,14 +29,14 @@ impl Transitions {
         labels + 2
     }
 
-    /// Memory for `labels`.
+    /// Allocates memory for `labels` labels.
     pub fn new(room: &mut Room, labels: usize) -> Self {
         let square = labels * labels;
         let scores = room.zeros(Self::rows(labels) * labels);
         Transitions { labels, scores, factors: room.zeros(square), transposed: room.zeros(square), largest: 0.0 }
     }
 
-    /// Takes the present A.
+    /// Recomputes them for the current A.
     pub fn refresh<R: Real>(&mut self, a: &[R]) {
         let k = self.labels;
         self.scores.iter_mut().zip(a).for_each(|(score, a)| *score = a.f64());
@@ -60,28 +60,28 @@ impl Transitions {
     }
 }
 
-/// What is kept of the tokens of a sentence, beside their scores θ.
+/// What is stored for the tokens of a sentence, besides their scores θ.
 pub struct Lattice<'a> {
-    /// α − its largest, as e^…, of every token: \[N, K\]; [`Sentences::decode`] needs none.
+    /// e^(α − max α) of every token: \[N, K\]; not used by [`Sentences::decode`].
     pub forward: &'a mut [f64],
-    /// The largest of α of every token: \[N\]; nor that.
+    /// max α of every token: \[N\]; not used by it either.
     pub shifts: &'a mut [f64],
-    /// The best label before, of every token and label: \[N, K\]; [`Sentences::loss`] needs none.
+    /// The best previous label for every token and label: \[N, K\]; not used by [`Sentences::loss`].
     pub before: &'a mut [u32],
 }
 
-/// Working memory for sentences one after the other, of any length.
+/// Working memory for sentences of any length, one after the other.
 pub struct Sentences {
-    /// θ + β of the token after, as e^…; β; and a row of sums.
+    /// e^(θ + β − its maximum) of the next token; β; and a row of sums.
     after: Buffer<f64>,
     beta: Buffer<f64>,
     row: Buffer<f64>,
-    /// ∂A of one sentence after the other: [K + 2, K].
+    /// ∂A, summed over the sentences: [K + 2, K].
     gradient: Buffer<f64>,
 }
 
 impl Sentences {
-    /// Memory for `labels`.
+    /// Allocates memory for `labels` labels.
     pub fn new(room: &mut Room, labels: usize) -> Self {
         Sentences {
             after: room.zeros(labels),
@@ -91,18 +91,18 @@ impl Sentences {
         }
     }
 
-    /// Before the first [`Sentences::loss`] of a step.
+    /// Clears ∂A, before the first [`Sentences::loss`] of a step.
     pub fn clear(&mut self) {
         self.gradient.fill(0.0);
     }
 
-    /// `scale` · ∂A of all sentences since [`Sentences::clear`].
+    /// `da` = `scale` · ∂A of all sentences since [`Sentences::clear`].
     pub fn gradient<R: Real>(&self, da: &mut [R], scale: f64) {
         assert_eq!(da.len(), self.gradient.len());
         da.iter_mut().zip(&*self.gradient).for_each(|(da, g)| *da = R::of(g * scale));
     }
 
-    /// Turns the scores `theta` \[N, K\] of a sentence into `scale` · ∂J and adds to ∂A. Returns J, not scaled.
+    /// Replaces the scores `theta` \[N, K\] of a sentence by `scale` · ∂J, and adds to ∂A. Returns J, unscaled.
     pub fn loss<R: Real>(
         &mut self,
         lattice: Lattice,
@@ -116,7 +116,7 @@ impl Sentences {
         assert!(n > 0 && theta.len() == n * k && forward.len() == n * k && shifts.len() == n);
         let gold = score(theta, a, targets);
 
-        // Forwards: log Z.
+        // Forward: log Z.
         let row = &mut self.row;
         for (j, x) in row.iter_mut().enumerate() {
             *x = a.start()[j] + theta[j].f64();
@@ -135,7 +135,7 @@ impl Sentences {
         let shift = a.end().iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let log_z = shifts[n - 1] + shift + reaches(shift).ln();
 
-        // Backwards: the share of each label and of each pair of neighbours, less those of the gold labels.
+        // Backward: the marginal probabilities of labels and of pairs of neighbours, minus the gold labels.
         let gradient = &mut self.gradient;
         self.beta.copy_from_slice(a.end());
         for t in (0..n).rev() {
@@ -173,7 +173,7 @@ impl Sentences {
         log_z - gold
     }
 
-    /// The labels of the highest score of a sentence (Viterbi 1967); of equal ones those of the lowest number.
+    /// The labels of a sentence with the highest score (Viterbi 1967); of equal ones those with the lowest numbers.
     pub fn decode<R: Real>(&mut self, lattice: Lattice, labels: &mut [u32], theta: &[R], a: &Transitions) {
         let Lattice { before, .. } = lattice;
         let (k, n) = (a.labels, labels.len());
@@ -219,7 +219,7 @@ fn products(out: &mut [f64], p: &[f64], m: &[f64]) {
     }
 }
 
-/// The place of the first largest.
+/// The index of the first maximum.
 pub fn largest<T: PartialOrd>(x: impl Iterator<Item = T>) -> usize {
     let mut best: Option<(usize, T)> = None;
     for (i, x) in x.enumerate() {
@@ -239,7 +239,7 @@ mod tests {
         (0..k.pow(n as u32)).map(move |code| (0..n).map(|t| (code / k.pow(t as u32) % k) as u32).collect())
     }
 
-    /// A sentence's loss and gradient, and its best labels, with memory of its own.
+    /// The loss of a sentence and its gradient, with memory of its own.
     fn loss(theta: &mut [f64], a: &Transitions, targets: &[u32], scale: f64) -> f64 {
         let (n, k) = (targets.len(), a.labels);
         let (mut forward, mut shifts) = (vec![0.0; n * k], vec![0.0; n]);
@@ -275,7 +275,7 @@ mod tests {
             let loss = loss(&mut delta, &a, &gold, 0.5);
             let expected = log_z - score(&theta, &a, &gold);
             assert!((loss - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{loss} {expected}");
-            // The share of each label, by enumeration.
+            // The marginal probability of each label, by enumeration.
             for (i, &delta) in delta.iter().enumerate() {
                 let (t, j) = (i / k, (i % k) as u32);
                 let share: f64 = scores.iter().filter(|(_, y)| y[t] == j).map(|(s, _)| (s - log_z).exp()).sum();

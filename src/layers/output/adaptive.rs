@@ -1,14 +1,14 @@
-//! The adaptive softmax (Grave et al. 2017): the exact softmax of a vocabulary whose rare words are cheap.
+//! The adaptive softmax (Grave et al. 2017): an exact softmax in which rare words are cheap.
 //!
-//! Words stand in the order of falling frequency. The most frequent, and one class for each tail of the others, make
-//! the *head*; a word of tail i is distinguished from the others of its tail by fewer units, hPᵢ:
+//! Words are sorted by decreasing frequency. The most frequent, and one class for each tail of the others, form the
+//! *head*; a word of tail i is distinguished from the others of its tail by fewer units, hPᵢ:
 //!
 //! ln ŷ_w = ln softmax(hU₀ᵀ + b₀)_w                                       w in the head
 //! ln ŷ_w = ln softmax(hU₀ᵀ + b₀)_{tail i} + ln softmax(hPᵢUᵢᵀ + bᵢ)_w    w in tail i
 //!
-//! These are probabilities of all words that sum to 1, so evaluation is exact, and a word costs the head and one tail.
-//! In a step each tail works on the tokens whose targets it holds, in the order of the tokens. A softmax within a tail
-//! gives all its rows a gradient, so the tables are dense, and their updates walk them; but they are narrow: with
+//! The probabilities of all words sum to 1, so evaluation is exact, and a word costs the head and one tail. In a step
+//! each tail processes the tokens whose targets it holds, in order. The softmax of a tail gives all its rows a
+//! gradient, so the whole table is updated in every step; but tails are narrow: with
 //! 641,611 words and 256 units the four tables have a tenth of the parameters of one output matrix.
 
 use super::OutputLayer;
@@ -26,7 +26,7 @@ use crate::sys::memory::{Buffer, Room};
 use ndarray::s;
 use std::ops::Range;
 
-/// Tokens, or rows of a projection, that one task works on.
+/// Tokens, or rows of a projection, per task.
 const PIECE: usize = 32;
 
 /// One tail's working memory.
@@ -34,7 +34,7 @@ struct TailLayer<R> {
     words: Range<usize>,
     width: usize,
     softmax: FullSoftmax<R>,
-    /// The tokens whose targets are in this tail, in order, and their targets, counted from its first word.
+    /// The tokens whose targets are in this tail, in order, and their targets, relative to its first word.
     tokens: Vec<u32>,
     targets: Vec<u32>,
     /// hP and its gradient: \[N, width\].
@@ -50,7 +50,7 @@ pub struct AdaptiveSoftmax<R> {
     units: usize,
     head: FullSoftmax<R>,
     tails: Vec<TailLayer<R>>,
-    /// What each token's target is in the head: a word or a tail.
+    /// The class of each token's target in the head: a word or a tail.
     classes: Vec<u32>,
     /// h and ∂h of one tail's tokens: \[N, H\].
     h: Buffer<R>,
@@ -59,7 +59,7 @@ pub struct AdaptiveSoftmax<R> {
 }
 
 impl<R: Real> AdaptiveSoftmax<R> {
-    /// Memory, made in `room`, for `tokens` at a time; for gradients too if `training`, with products in `precision`.
+    /// Allocates memory in `room` for `tokens` tokens at a time, with gradients if `training`; products are in `precision`.
     pub fn within(
         room: &mut Room,
         tokens: usize,
@@ -162,7 +162,7 @@ impl<R: Real> AdaptiveSoftmax<R> {
         }
     }
 
-    /// Tells each token's class in the head, and which tokens are whose.
+    /// Finds each token's class in the head, and the tokens of each tail.
     fn sort(&mut self, targets: &[u32]) {
         let head = self.tails.first().map_or(u32::MAX, |tail| tail.words.start as u32);
         for tail in &mut self.tails {
@@ -186,7 +186,7 @@ impl<R: Real> AdaptiveSoftmax<R> {
 }
 
 impl<R: Real> TailLayer<R> {
-    /// h of the tail's tokens, to `own`, and hP.
+    /// Copies h of the tail's tokens to `own`, and computes hP.
     fn project(&mut self, own: &mut [R], h: &[R], units: usize, projection: &[R]) {
         let _span = span(Part::Logits);
         let (n, width, precision) = (self.tokens.len(), self.width, self.precision);
@@ -202,7 +202,7 @@ impl<R: Real> TailLayer<R> {
     }
 }
 
-/// The layer of a model.
+/// The [`OutputLayer`] of a model.
 pub(super) struct Adaptive<R> {
     pub tables: Tables,
     pub layer: AdaptiveSoftmax<R>,

@@ -1,13 +1,13 @@
-//! Where the vocabulary of an adaptive softmax is cut, from the words' counts (Grave et al. 2017, section 4).
+//! Splits the vocabulary of an adaptive softmax, given the words' counts (Grave et al. 2017, section 4).
 //!
-//! The paper models the time of a product of k words and n tokens on its machine, and looks for the cuts whose layers
-//! take least in all. So here: with N tokens a step, of which the share p has its target in a part of k words on d
-//! units,
+//! The paper models the time of a product of k words and n tokens on its machine, and chooses the cuts with the
+//! shortest total time. So does this module: with N tokens per step, a share p of which have their target in a part of
+//! k words with d units,
 //!
 //! time = c + p N k (a + d / g) + k d u
 //!
-//! where a is a logit's exponential and its way back, g the speed of the three products on it, u the update of a
-//! weight, which a step pays once, however few of its tokens come there.
+//! where a is the time of a logit's exponential and gradient, g the speed of its three products, and u the time to
+//! update a weight, paid once per step, however few of its tokens are there.
 
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -18,18 +18,18 @@ use std::ops::Range;
 pub struct Tail {
     /// Its first word; it ends where the next one begins.
     pub first: usize,
-    /// Units that distinguish its words.
+    /// Number of units that distinguish its words.
     pub width: usize,
 }
 
 impl Tail {
-    /// The words of each of `tails`, of `words` in all.
+    /// The words of each of `tails`, for a vocabulary of `words`.
     pub fn ranges(tails: &[Tail], words: usize) -> impl Iterator<Item = Range<usize>> {
         let ends = tails.iter().skip(1).map(|tail| tail.first).chain([words]);
         tails.iter().map(|tail| tail.first).zip(ends).map(|(first, end)| first..end)
     }
 
-    /// Whether `tails` are parts of a vocabulary of `words` that has a head too.
+    /// Whether `tails` fit a vocabulary of `words`: no part is empty, the head included.
     pub fn fit(tails: &[Tail], words: usize) -> bool {
         let firsts = tails.iter().map(|tail| tail.first);
         let ends = firsts.clone().skip(1).chain([words]);
@@ -37,32 +37,32 @@ impl Tail {
     }
 }
 
-/// Most tails that are chosen: more bring little (the paper, figure 4).
+/// Maximum number of tails: more gain little (the paper, figure 4).
 const MOST: usize = 4;
-/// Words of the smallest head: these are met so often that all units are worth their time.
+/// Minimum number of words in the head: they are so frequent that all units are worth their time.
 const HEAD: usize = 1000;
-/// Units that no tail has fewer of: below, its exponentials take the time.
+/// Minimum number of units of a tail: below that, exponentials dominate the time.
 const NARROWEST: usize = 16;
 
-// Measured by `cargo run --release --example clusters` on two cores with AVX-512 (202 GFLOP/s): within 10 % of most
-// parts' time. They are constants, and the tails are saved with the model, so that a run is the same on every machine.
+// Measured by `cargo run --release --example clusters` on two cores with AVX-512 (202 GFLOP/s): within 10 % of the
+// time of most parts. They are constants, and the tails are saved with the model, so that a run is the same on every machine.
 
-/// c: nanoseconds that a part takes, however small.
+/// c: nanoseconds that any part takes, however small.
 const FIXED: f64 = 207_000.0;
-/// a: nanoseconds of a logit's exponential and of its becoming a gradient.
+/// a: nanoseconds of a logit's exponential and gradient.
 const LOGIT: f64 = 0.374;
-/// 1 / g: nanoseconds of a logit's three products, for each unit.
+/// 1 / g: nanoseconds of a logit's three products, per unit.
 const UNIT: f64 = 0.0287;
 /// u: nanoseconds of a weight's gradient and update.
 const WEIGHT: f64 = 0.389;
 
-/// Nanoseconds of a part of `words` on `width` units, for `tokens`.
+/// Nanoseconds that a part of `words` words with `width` units takes for `tokens` tokens.
 fn time(words: usize, width: usize, tokens: f64) -> f64 {
     let (words, width) = (words as f64, width as f64);
     FIXED + tokens * words * (LOGIT + width * UNIT) + words * width * WEIGHT
 }
 
-/// Units of tail `i` (from 0) where the head has `units`: H / divisor^(i + 1), but no fewer than 16.
+/// Units of tail `i` (from 0) if the head has `units`: H / divisor^(i + 1), but at least 16.
 fn width(units: usize, divisor: usize, i: usize) -> usize {
     let narrowed = (0..=i).fold(units, |width, _| width / divisor);
     narrowed.max(NARROWEST).min(units)
@@ -73,11 +73,11 @@ pub fn tails_at(cutoffs: &[usize], units: usize, divisor: usize) -> Vec<Tail> {
     cutoffs.iter().enumerate().map(|(i, &first)| Tail { first, width: width(units, divisor, i) }).collect()
 }
 
-/// The tails that take least time, for words with `counts`, of falling frequency, and `tokens` tokens a step; none
-/// where the whole vocabulary in one softmax does.
+/// The tails that take the least time, for words with the decreasing `counts` and `tokens` tokens per step; none if one
+/// softmax over the whole vocabulary does.
 pub fn choose(counts: &[u64], units: usize, divisor: usize, tokens: usize) -> Vec<Tail> {
     let words = counts.len();
-    // Cuts are looked for at 16 places an octave.
+    // Candidate cuts: 16 per octave.
     let mut places: Vec<usize> = Vec::new();
     let mut at = HEAD as f64;
     while (at as usize) < words {
@@ -87,7 +87,7 @@ pub fn choose(counts: &[u64], units: usize, divisor: usize, tokens: usize) -> Ve
         at *= 1.045;
     }
     places.push(words);
-    // Of the text, the share of the words before each place.
+    // The share of the text that the words before each place make up.
     let total = counts.iter().sum::<u64>().max(1) as f64;
     let mut seen = 0.0;
     let mut from = 0;
@@ -97,7 +97,7 @@ pub fn choose(counts: &[u64], units: usize, divisor: usize, tokens: usize) -> Ve
         from = place;
         shares.push(seen);
     }
-    // The least time of all words from place j on in tails i.., and where tail i ends.
+    // least[i][j]: the least time of all words from place j on in tails i.., and where tail i ends.
     let end = places.len() - 1;
     let mut best: Option<(f64, Vec<usize>)> = None;
     for tails in 0..=MOST.min(end) {
@@ -147,7 +147,7 @@ mod tests {
         (0..words).map(|k| 20_000_000 / (k + 1)).collect()
     }
 
-    /// No cut that is moved, left out or added makes the step shorter, by the model.
+    /// By the model, no step is faster with a cut moved or removed.
     #[test]
     fn chosen_cuts_are_the_best_near_them() {
         for (words, units, tokens) in [(3000, 64, 640), (10_000, 100, 640), (100_000, 256, 1280), (641_611, 256, 640)] {
@@ -174,7 +174,7 @@ mod tests {
             for other in others {
                 let other = tails_at(&other, units, 4);
                 if Tail::fit(&other, counts.len()) && other.first().is_none_or(|tail| tail.first >= HEAD) {
-                    // Cuts stand in a grid of 4.5 %.
+                    // Cuts are on a grid of 4.5 %.
                     assert!(in_all(&counts, units, tokens, &other) > best * 0.995, "{tails:?} {other:?}");
                 }
             }

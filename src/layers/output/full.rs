@@ -2,13 +2,13 @@
 //!
 //! θ = hUᵀ + b    J = −log softmax(θ)ₖ = log Σ e^θ − θₖ    ∂θ = (ŷ − y) / N    ∂h = ∂θ U    ∂U = ∂θᵀ h    ∂b = Σ ∂θ
 //!
-//! U is \[V, H\], a row a word. Tokens are taken in chunks, the vocabulary in groups of rows, and a chunk's logits lie
-//! transposed, \[V, chunk\]: then all three products walk rows as they lie. Each group of rows has one owner, so ∂U
-//! needs no reduction; the groups are the same for any number of threads. The logits of one chunk become their gradient
-//! in place:
+//! U is \[V, H\], one row per word. Tokens are processed in chunks, the vocabulary in groups of rows, and a chunk's
+//! logits are stored transposed, \[V, chunk\], so that all three products read rows in order. Each group of rows belongs
+//! to one task, so ∂U needs no reduction; the groups are the same for any number of threads. The logits of a chunk are
+//! replaced by their gradient in place:
 //!
 //! 1. per group: θᵀ = U hᵀ, then e^(θ − largest) and its sum for each token, for each block of rows;
-//! 2. per token: the blocks' sums make the normaliser, and the loss;
+//! 2. per token: the blocks' sums are combined into the normaliser and the loss;
 //! 3. per group: ∂θᵀ = e^… · scale − y/N, then ∂b, ∂U += ∂θᵀ h and a share of ∂hᵀ = Uᵀ ∂θᵀ;
 //! 4. per strip of tokens: the shares are added in the order of the groups.
 
@@ -23,13 +23,13 @@ use crate::real::{LANES, Real};
 use crate::sys::memory::{Buffer, Room};
 use ndarray::s;
 
-/// Most tokens in a chunk.
+/// Maximum number of tokens in a chunk.
 const CHUNK: usize = 320;
-/// What a chunk's logits may take, in bytes, before it is made smaller (down to 32 tokens).
+/// Maximum bytes of a chunk's logits, beyond which the chunk is made smaller (down to 32 tokens).
 const LOGITS: usize = 64 << 20;
-/// Groups of vocabulary rows: the most tasks that a phase has.
+/// Groups of vocabulary rows: the maximum number of tasks in a phase.
 const GROUPS: usize = 16;
-/// Most rows in a block: with 320 tokens its logits take 210 KiB, which stay in L2.
+/// Maximum number of rows in a block: with 320 tokens its logits take 210 KiB, which stay in L2.
 const BLOCK: usize = 160;
 
 /// The largest block of the logits processed at a time: it should stay in cache. It affects the order of sums, and so
@@ -48,30 +48,30 @@ impl Default for Tile {
     }
 }
 
-/// The output layer of a vocabulary of V words on H units, with its working memory.
+/// The output layer for V words and H units, with its working memory.
 pub struct FullSoftmax<R> {
     units: usize,
     words: usize,
     tile: Tile,
-    /// Whether there will be gradients: the logits of all words are kept for them, otherwise those of one block a group.
+    /// Whether there are gradients: they need the logits of all words; otherwise those of one block per group are kept.
     training: bool,
     precision: Precision,
-    /// hᵀ and h of the present chunk, for the products of all blocks of words.
+    /// hᵀ and h of the current chunk, for the products of all blocks of words.
     states: [Shared<R>; 2],
-    /// Most tokens in a chunk.
+    /// Maximum number of tokens in a chunk.
     most: usize,
-    /// Tokens in a chunk of the present call, a multiple of 16.
+    /// Tokens in a chunk of the current call, a multiple of 16.
     chunk: usize,
-    /// From one row of a chunk to the next: an odd number of cache lines, so that rows do not share their place in the cache.
+    /// Distance between the rows of a chunk: an odd number of cache lines, so that rows do not compete for the same cache sets.
     stride: usize,
-    /// Columns of the present chunk: its tokens, and what fills up the last vector.
+    /// Columns of the current chunk: its tokens, padded to whole vectors.
     columns: usize,
     /// Rows of a group, and of a block in it.
     group: usize,
     block: usize,
     /// hᵀ of all chunks: [chunks, H, chunk].
     transposed: Buffer<R>,
-    /// Per group: its rows of the logits, exponentials, gradients: [group, chunk], or [block, chunk] where nobody trains.
+    /// Per group: its rows of the logits, exponentials, gradients: [group, chunk], or [block, chunk] without training.
     logits: Buffer<R>,
     /// Per group and block: largest logit, sum of exponentials, later the factor: [columns] each.
     largest: Buffer<R>,
@@ -80,7 +80,7 @@ pub struct FullSoftmax<R> {
     totals: Buffer<R>,
     /// Per group: its share of ∂hᵀ: [H, chunk].
     shares: Buffer<R>,
-    /// The target's biased logit of each token of a chunk, written by the group that has it.
+    /// The target's logit (with bias) of each token of a chunk, written by the group that holds it.
     target: Vec<Vec<(u32, R)>>,
     losses: Buffer<f64>,
 }
@@ -106,26 +106,26 @@ pub struct Gradient<'a, R> {
 
 /// Targets that are not among the rows: each token has a logit of its own for its target (sampled losses).
 pub struct Own<'a, R> {
-    /// The targets' logits, biased, \[N\]: become ∂J/∂ of them.
+    /// The targets' logits, with bias, \[N\]; replaced by their gradients.
     pub logits: &'a mut [R],
-    /// Places of the matrix \[token, row\] that do not count, by token.
+    /// Elements of the matrix \[token, row\] that are left out, sorted by token.
     pub hits: &'a [(u32, u32)],
-    /// Whether each logit is a question of its own, word or noise (noise-contrastive estimation), and not a softmax.
+    /// Whether each logit is classified by itself as word or noise (noise-contrastive estimation), without a softmax.
     pub logistic: bool,
 }
 
-/// What stands for −∞: its exponential is zero, and differences of two are finite.
+/// Stands for −∞: its exponential is zero, and the difference of two is finite.
 const NEVER: f64 = -1e30;
 
 impl<R: Real> FullSoftmax<R> {
-    /// Memory for `tokens` at a time.
+    /// Allocates memory for `tokens` tokens at a time.
     pub fn new(tokens: usize, units: usize, words: usize) -> Self {
         let tile = Tile::default();
         Room::make(|room| Self::within(room, tokens, units, words, tile, true, Precision::F32))
     }
 
-    /// The same made in `room`, with parts of the logits of a given size and products of that precision; without
-    /// `training` it has no gradients, and takes a little memory for any number of words.
+    /// The same, allocated in `room`, with blocks of logits of the size `tile` and products in `precision`; without
+    /// `training` it has no gradients, and needs little memory for any number of words.
     pub fn within(
         room: &mut Room,
         tokens: usize,
@@ -141,7 +141,7 @@ impl<R: Real> FullSoftmax<R> {
         let (groups, blocks) = (words.div_ceil(8).min(GROUPS), group.div_ceil(block));
         let most = Self::most(words, tile, training);
         let (chunk, stride) = Self::chunk(tokens.min(most), most);
-        // Each chunk of fewer tokens than the largest may be filled up, and its rows kept apart.
+        // Every chunk may be padded to whole vectors, and its stride be one vector longer.
         let transposed = (tokens + 2 * LANES * tokens.div_ceil(most)) * units;
         let rows = if training { words } else { words.div_ceil(group) * block };
         FullSoftmax {
@@ -159,7 +159,7 @@ impl<R: Real> FullSoftmax<R> {
             block,
             transposed: room.zeros(transposed),
             logits: room.zeros(rows * stride),
-            // One more for targets of the tokens' own.
+            // One more for the tokens' own targets.
             largest: room.zeros((groups * blocks + 1) * chunk),
             sums: room.zeros((groups * blocks + 1) * chunk),
             totals: room.zeros(chunk),
@@ -175,19 +175,19 @@ impl<R: Real> FullSoftmax<R> {
         (group, group.div_ceil(group.div_ceil(tile.words.max(8))).next_multiple_of(8))
     }
 
-    /// Most tokens of a chunk: as many as memory and cache allow.
+    /// Maximum number of tokens in a chunk, as memory and cache allow.
     fn most(words: usize, tile: Tile, training: bool) -> usize {
         let room = if training { LOGITS / size_of::<R>() / words.max(1) / LANES * LANES } else { usize::MAX };
         room.clamp(2 * LANES, tile.tokens.max(2 * LANES))
     }
 
-    /// Tokens of a chunk and the stride of its rows, for `tokens` in all: chunks are equal.
+    /// Tokens of a chunk and the stride of its rows, for `tokens` in all; chunks are of equal size.
     fn chunk(tokens: usize, most: usize) -> (usize, usize) {
         let chunk = tokens.div_ceil(tokens.div_ceil(most).max(1)).next_multiple_of(LANES);
         (chunk, if (chunk / LANES).is_multiple_of(2) { chunk + LANES } else { chunk })
     }
 
-    /// Changes V to another number, up to that of [`FullSoftmax::new`].
+    /// Changes V, up to that of [`FullSoftmax::new`].
     pub fn set_words(&mut self, words: usize) {
         assert!(self.training && words > 0 && words * self.stride <= self.logits.len());
         self.words = words;
@@ -205,7 +205,7 @@ impl<R: Real> FullSoftmax<R> {
         self.scaled_loss(1.0 / targets.len() as f64, gradient, h, targets, u, b)
     }
 
-    /// `scale` times the sum of the cross-entropies, and its gradient: for tokens that are part of a mean over more of them.
+    /// `scale` times the sum of the cross-entropies, and its gradient: for tokens that are part of a larger mean.
     pub fn scaled_loss(
         &mut self,
         scale: f64,
@@ -231,8 +231,8 @@ impl<R: Real> FullSoftmax<R> {
         total * scale
     }
 
-    /// `scale` times the losses of tokens whose targets have logits of their own beside those of the V rows, and the
-    /// gradient: a softmax over V + 1, or as many logistic losses. ∂J/∂h lacks the part of the own targets.
+    /// `scale` times the losses of tokens whose targets have logits of their own besides those of the V rows, and the
+    /// gradient: a softmax over V + 1 logits, or V + 1 logistic losses. ∂J/∂h lacks the part of the own targets.
     pub fn own_loss(&mut self, scale: f64, gradient: Gradient<R>, h: &[R], own: Own<R>, u: &[R], b: &[R]) -> f64 {
         let tokens = own.logits.len();
         self.begin(tokens);
@@ -274,8 +274,8 @@ impl<R: Real> FullSoftmax<R> {
         }
     }
 
-    /// hᵀ, a chunk at a time, so that lanes are tokens. The last columns of a chunk that is not full are zero: nobody
-    /// reads what comes of them, but a NaN left there would reach the sums over rows.
+    /// hᵀ, chunk by chunk, so that the lanes of a vector are tokens. The last columns of an incomplete chunk are zero:
+    /// their results are not used, but a NaN left there would reach the sums over rows.
     fn transpose_states(&mut self, h: &[R]) {
         let _span = span(Part::Logits);
         let (units, chunk, stride) = (self.units, self.chunk, self.stride);
@@ -355,7 +355,7 @@ impl<R: Real> FullSoftmax<R> {
         blocks * self.columns
     }
 
-    /// Phase 2 of logistic losses: those of the noise words, and of the targets, whose logits become σ.
+    /// Phase 2 for logistic losses: the losses of noise words and targets. The targets' logits become σ.
     fn logistic_losses(&mut self, own: &mut [R]) -> f64 {
         let _span = span(Part::Normalise);
         let used = self.used();
@@ -371,8 +371,8 @@ impl<R: Real> FullSoftmax<R> {
         noise + own.iter_mut().map(target).sum::<f64>()
     }
 
-    /// Phase 2: the loss of each of `tokens` tokens; `sums` become what makes exponentials probabilities. The tokens'
-    /// own logits become probabilities.
+    /// Phase 2: the loss of each of `tokens` tokens. `sums` become the factors that turn exponentials into probabilities,
+    /// the tokens' own logits become probabilities.
     fn normalise(&mut self, tokens: usize, own: Option<&mut [R]>) -> &[f64] {
         let _span = span(Part::Normalise);
         let (rows, mut used) = (self.used(), self.used());
@@ -409,7 +409,7 @@ impl<R: Real> FullSoftmax<R> {
         self.backward_of(first, h, targets, targets.len(), u, scale, du, db);
     }
 
-    /// Phase 3 of `tokens` tokens, of which the first have `targets` among the rows.
+    /// Phase 3 for `tokens` tokens, the first of which have `targets` among the rows.
     #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn backward_of(
         &mut self,
@@ -475,7 +475,7 @@ impl<R: Real> FullSoftmax<R> {
     }
 }
 
-/// The layer of a model.
+/// The [`OutputLayer`] of a model.
 pub(super) struct Full<R> {
     pub tables: Tables,
     pub layer: FullSoftmax<R>,

@@ -1,4 +1,4 @@
-//! The output layer of a language model: from states h to the losses of the words that follow, over the whole
+//! The output layer of a language model: from states h to the losses of the next words, over the whole
 //! vocabulary, over a sample of it, or with fewer units for rare words.
 
 mod adaptive;
@@ -26,42 +26,42 @@ use std::sync::Arc;
 
 /// An output layer with its working memory. It knows where its tensors are.
 pub trait OutputLayer<R: Real>: Send {
-    /// Draws what the next step needs at random, `stream` giving the numbers of each sample, and lists in `g` the rows of its
-    /// tables that a step with these targets touches.
+    /// Draws the samples of the next step, if any, with the random numbers that `stream` returns for each, and lists in `g` the rows
+    /// of its tables that a step with these targets touches.
     fn touch(&mut self, _g: &mut Gradients<R>, _targets: &[u32], _stream: &dyn Fn(u32) -> Stream) {}
 
     /// The mean loss of `targets` \[N\] given states `h` \[N, H\], in nats; ∂J/∂h goes to `dh`, the gradients of its
     /// tensors to `g`.
     fn loss(&mut self, g: &mut Gradients<R>, dh: &mut [R], h: &[R], targets: &[u32], w: &Arena<R>) -> f64;
 
-    /// ∂J/∂h alone, by a layer with room for gradients: for looking at a model, as it allocates.
+    /// ∂J/∂h only, by a layer with buffers for gradients. It allocates: for the inspection of models.
     fn states_gradient(&mut self, dh: &mut [R], h: &[R], targets: &[u32], w: &Arena<R>);
 
     /// ln ŷₖ of each of `targets`, given states `h`.
     fn log_probabilities(&mut self, out: &mut [f64], h: &[R], targets: &[u32], w: &Arena<R>);
 }
 
-/// The loss that a model is trained with; it is evaluated over all words in any case.
+/// The training loss of a model; evaluation is always over all words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// The cross-entropy over the whole vocabulary.
     Full,
-    /// One over a sample of it: steps touch few rows of the output weights.
+    /// A loss over a sample of it: steps touch few rows of the output weights.
     Sampled {
         /// The sampled objective.
         objective: Objective,
-        /// How it is drawn.
+        /// How the sample is drawn.
         draws: Draws,
-        /// Whether it is shared, or drawn per lane.
+        /// Whether the sample is shared or drawn per lane.
         #[serde(default)]
         negatives: Negatives,
-        /// Words drawn in a step.
+        /// S: words per sample.
         samples: usize,
-        /// The exponent of the words' counts in their probability to be drawn; log-uniform by rank if there is none.
+        /// Words are drawn in proportion to their counts raised to this power; if none, log-uniformly by rank.
         power: Option<f64>,
     },
-    /// The cross-entropy over the whole vocabulary, of which rare words have an output layer with fewer units.
+    /// The cross-entropy over the whole vocabulary, with fewer units for rare words.
     Adaptive {
         /// The rare words.
         tails: Vec<Tail>,
@@ -77,14 +77,14 @@ pub struct Sizes {
     pub units: usize,
     /// T: steps of a window.
     pub steps: usize,
-    /// B: lanes of a batch, and how they are divided.
+    /// B: lanes of a batch, and their division into shards.
     pub lanes: Division,
-    /// Parts of the logits of a full softmax.
+    /// The block of logits that a full softmax processes at a time.
     pub tile: Tile,
 }
 
 impl Loss {
-    /// Adds the tensors of its layer. `tie`: the output weights are the words' vectors too.
+    /// Adds the tensors of its layer. `tie`: the output weights are also the word vectors.
     pub fn add(&self, layout: &mut Layout, words: usize, units: usize, tie: bool) -> Tables {
         assert!(!tie || *self == Loss::Full, "word vectors are tied to output weights that every step writes wholly");
         match self {
@@ -97,7 +97,7 @@ impl Loss {
         }
     }
 
-    /// The layer over the whole vocabulary; for gradients too if `training`.
+    /// The layer over the whole vocabulary, with gradients if `training`.
     pub fn over_all_words<R: Real>(
         &self,
         room: &mut Room,
@@ -120,7 +120,7 @@ impl Loss {
         }
     }
 
-    /// The layer to train with. `counts`: of the words, for samples that are drawn by them; when memory is counted, none.
+    /// The layer to train with. `counts`: the words' counts, for samples drawn by count; empty when memory is only counted.
     pub fn in_training<R: Real>(
         &self,
         room: &mut Room,
@@ -141,7 +141,7 @@ impl Loss {
         Box::new(sampled::OverSample::new(room, tables, layer, steps * lanes.all, recipe.words(lanes.all)))
     }
 
-    /// Bytes of what the words are drawn by in training.
+    /// Bytes of the distribution that words are drawn from in training.
     pub fn sampler_bytes(&self, words: usize) -> usize {
         if let Loss::Sampled { power: Some(_), .. } = self { words * 12 } else { 0 }
     }
@@ -156,7 +156,7 @@ impl Loss {
         }
     }
 
-    /// The ln Z that a model is trained to have for every state, if it is: o − ln Z of a word is about ln ŷ then.
+    /// The ln Z that a model is trained to have in every state, if any: o − ln Z of a word is then about ln ŷ.
     pub fn ln_z(&self) -> Option<f64> {
         match self.recipe()?.objective {
             Objective::Nce(ln_z) => Some(ln_z),

@@ -1,20 +1,20 @@
 //! Losses over a sample of the vocabulary (equations, section 10): their cost does not depend on its size.
 //!
-//! S words are drawn from q, for all tokens of a step or for those of each lane. With oᵢ = h·Uᵢ + bᵢ and the expected
+//! S words are drawn from q, for all tokens of a step or for each lane. With oᵢ = h·Uᵢ + bᵢ and the expected
 //! count cᵢ of word i:
 //!
 //! *sampled softmax* (Jean et al. 2015): J = −ln softmax(o − ln c) of the target k among k and the sample. Two recipes are
-//! consistent, and mixtures of them are not: S draws, all of them kept, the target too if drawn, cᵢ = S qᵢ, which is
-//! exact; or the distinct words of S draws, without the target, cᵢ = 1 − (1 − qᵢ)^S, the probability that i is among
-//! them, which is as exact as the words' inclusions are independent: very nearly so for samples of more than a few.
+//! consistent, mixtures of them are not: keep all S draws, the target too if drawn, with cᵢ = S qᵢ, which is exact; or
+//! keep the distinct words of S draws except the target, with cᵢ = 1 − (1 − qᵢ)^S, the probability that i is among them,
+//! which is exact if the words' inclusions are independent: they very nearly are in samples of more than a few.
 //!
 //! *noise-contrastive estimation* (Mnih and Teh 2012): J = −ln σ(Δₖ) − Σ ln(1 − σ(Δᵢ)) with Δᵢ = oᵢ − ln Z − ln(S qᵢ),
 //! for a fixed ln Z to which the model normalises itself.
 //!
-//! The rows that a step needs are gathered, the loss is an exact one over these, and the rows' gradients go back to the
-//! tables. Lanes that draw their own words have as many products of τ tokens instead of one, and as many times the rows
-//! to gather and to update: B·S of them, while the arithmetic is the same. Their samples are independent, so that the
-//! noise of a step's gradient is less.
+//! The rows that a step needs are gathered, an exact loss over them is computed, and their gradients are scattered to
+//! the tables. With one sample per lane there is a product of τ tokens for each lane instead of one for all, and there
+//! are B times as many rows to gather and update, B·S, while the arithmetic is the same. The samples are independent, so
+//! a step's gradient has less noise.
 
 use super::full::{FullSoftmax, Gradient, Own, Tile};
 use super::sampler::Sampler;
@@ -36,9 +36,9 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Objective {
-    /// Which word of the sample and the target is the target.
+    /// Sampled softmax: to find the target among itself and the sample.
     Softmax,
-    /// Which of them are noise; with ln Z.
+    /// Noise-contrastive estimation with this ln Z: to tell target and noise apart, word by word.
     Nce(f64),
 }
 
@@ -68,25 +68,25 @@ pub enum Negatives {
 /// The sampled objective and its samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recipe {
-    /// What is learned.
+    /// The objective.
     pub objective: Objective,
     /// How a sample is drawn.
     pub draws: Draws,
-    /// Whether it is shared, or drawn per lane.
+    /// Whether the sample is shared or drawn per lane.
     pub negatives: Negatives,
-    /// S: words drawn.
+    /// S: words per sample.
     pub samples: usize,
 }
 
-/// Rows gathered, or tokens worked on, by one task.
+/// Rows gathered, or tokens processed, per task.
 const PIECE: usize = 64;
 
 /// A sampled output layer with its working memory.
 pub struct Sampled<R> {
     samples: Samples<R>,
-    /// The lanes of the batch, whose tokens lie shard by shard, and step by step in a shard; none where all share a sample.
+    /// The lanes of the batch, whose tokens are stored shard by shard, step by step within a shard; none if all share a sample.
     lanes: Option<Division>,
-    /// The targets' rows of U \[N, H\] and logits \[N\], later ∂J/∂ of them.
+    /// The targets' rows of U \[N, H\] and logits \[N\], later their gradients.
     target_rows: Buffer<R>,
     logits: Buffer<R>,
     lane: Lane<R>,
@@ -106,14 +106,14 @@ struct Samples<R> {
     sampler: Arc<Sampler>,
     units: usize,
     softmax: FullSoftmax<R>,
-    /// The words drawn, ascending in each sample; where they are less than S, the last one stands for the others, which
-    /// count nothing.
+    /// The words drawn, ascending within each sample; if there are fewer than S, the last one fills the other
+    /// places, which are not used.
     ids: Vec<u32>,
     /// Distinct words of each sample.
     drawn: Vec<usize>,
-    /// How many draws each of the words stands for.
+    /// How many times each of the words was drawn.
     counts: Vec<u32>,
-    /// The rows of U of one sample, and b less ln c: \[S, H\], \[S\]; and the gradients of those of all samples.
+    /// The rows of U of one sample, and b − ln c: \[S, H\], \[S\]; and the gradients of both for all samples.
     rows: Buffer<R>,
     bias: Buffer<R>,
     drows: Buffer<R>,
@@ -123,14 +123,14 @@ struct Samples<R> {
 }
 
 impl Recipe {
-    /// Words drawn in a step, for a batch of `lanes`.
+    /// Words drawn in a step, for a batch of `lanes` lanes.
     pub fn words(self, lanes: usize) -> usize {
         self.samples * if self.negatives == Negatives::PerLane { lanes } else { 1 }
     }
 }
 
 impl<R: Real> Sampled<R> {
-    /// Memory, made in `room`, for `tokens` at a time of a batch whose lanes are divided so; products are in `precision`.
+    /// Allocates memory in `room` for `tokens` tokens at a time of a batch with `lanes`; products are in `precision`.
     pub fn within(
         room: &mut Room,
         recipe: Recipe,
@@ -173,8 +173,8 @@ impl<R: Real> Sampled<R> {
         }
     }
 
-    /// Draws the samples of a step: `stream` gives the random numbers of each, which is 0 alone where it is shared,
-    /// otherwise a lane.
+    /// Draws the samples of a step: `stream` returns the random numbers of a sample by its number, which is 0 if it is
+    /// shared, otherwise the lane.
     pub fn draw(&mut self, stream: impl Fn(u32) -> Stream) {
         self.samples.ids.clear();
         self.samples.drawn.clear();
@@ -221,7 +221,7 @@ impl<R: Real> Sampled<R> {
         loss
     }
 
-    /// Lane after lane: its tokens are gathered from the steps, and what comes of them goes back to where they lie.
+    /// The losses lane by lane: a lane's tokens are gathered from the steps, and the gradients scattered to their places.
     fn lanes_losses(&mut self, lanes: Division, dh: &mut [R], h: &[R], targets: &[u32], u: &[R], b: &[R]) -> f64 {
         let Sampled { samples, logits, lane, .. } = self;
         let (units, tokens) = (samples.units, targets.len());
@@ -255,7 +255,7 @@ impl<R: Real> Sampled<R> {
         &self.samples.ids
     }
 
-    /// ∂J/∂ of the drawn words' rows of U and of b after the last [`Sampled::loss`], and the same of its targets.
+    /// After the last [`Sampled::loss`], the gradients of U, for the words drawn and for its targets, and those of b.
     pub fn gradients(&self, targets: usize) -> ([&[R]; 2], [&[R]; 2]) {
         let Samples { units, drows, dbias, .. } = &self.samples;
         ([drows, &self.target_rows[..targets * units]], [dbias, &self.logits[..targets]])
@@ -263,7 +263,7 @@ impl<R: Real> Sampled<R> {
 }
 
 impl<R: Real> Samples<R> {
-    /// One more sample.
+    /// Draws one more sample.
     fn draw(&mut self, mut stream: Stream) {
         let (samples, first) = (self.recipe.samples, self.ids.len());
         self.ids.extend((0..samples).map(|_| self.sampler.draw(&mut stream)));
@@ -271,7 +271,7 @@ impl<R: Real> Samples<R> {
         ids.sort_unstable();
         let mut drawn = samples;
         self.counts.resize(first + samples, 1);
-        // n draws of a word in a softmax are one with n times its exponential: the products are of distinct words.
+        // In a softmax, n draws of a word are one with n times its exponential: products need only the distinct words.
         if self.recipe.objective == Objective::Softmax {
             let counts = &mut self.counts[first..];
             drawn = 1;
@@ -289,7 +289,7 @@ impl<R: Real> Samples<R> {
         self.drawn.push(drawn);
     }
 
-    /// ln c of a word, and ln Z.
+    /// ln c of a word, plus ln Z, if any.
     fn correction(&self) -> impl Fn(u32) -> f64 + Sync + use<R> {
         let (Recipe { objective, draws, samples, .. }, sampler) = (self.recipe, self.sampler.clone());
         move |word| {
@@ -302,8 +302,8 @@ impl<R: Real> Samples<R> {
         }
     }
 
-    /// The losses over `tokens` of the targets that share one sample; their logits become ∂J/∂ of them. `dh` lacks the
-    /// targets' part.
+    /// The sum of the losses of the targets that share one sample, divided by `tokens`; their logits are replaced by their
+    /// gradients. `dh` lacks the targets' part.
     #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn loss(
         &mut self,
@@ -342,7 +342,7 @@ impl<R: Real> Samples<R> {
             self.hits.extend(targets.iter().enumerate().filter_map(hit));
         }
         drop(drawing);
-        // Words that stand for no draw have no gradient.
+        // Places that are not used have no gradient.
         let (output, none) = self.drows[sample * samples * units..][..samples * units].split_at_mut(drawn * units);
         none.fill(R::zero());
         let (bias, none) = self.dbias[sample * samples..][..samples].split_at_mut(drawn);
@@ -354,17 +354,17 @@ impl<R: Real> Samples<R> {
     }
 }
 
-/// The layer of a model.
+/// The [`OutputLayer`] of a model.
 pub(super) struct OverSample<R> {
     tables: Tables,
     layer: Sampled<R>,
-    /// The words drawn, with the targets, by word; and the list of those words.
+    /// The words drawn and the targets, sorted by word; and the list of distinct words.
     order: Order,
     rows: Vec<u32>,
 }
 
 impl<R: Real> OverSample<R> {
-    /// For `tokens` and as many words `drawn`.
+    /// Allocates memory for `tokens` tokens and `drawn` words drawn.
     pub fn new(room: &mut Room, tables: &Tables, layer: Sampled<R>, tokens: usize, drawn: usize) -> Self {
         OverSample {
             tables: tables.clone(),

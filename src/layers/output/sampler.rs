@@ -5,14 +5,14 @@ use rand::RngExt;
 
 /// A distribution q over the words 0 .. V.
 pub enum Sampler {
-    /// q(k) = ln((k + 2) / (k + 1)) / ln(V + 1): nearly Zipf's, for words in the order of falling frequency.
+    /// q(k) = ln((k + 2) / (k + 1)) / ln(V + 1): nearly Zipf's law, for words sorted by decreasing frequency.
     LogUniform {
         /// V
         words: usize,
     },
     /// q(k) ∝ count(k)^power, by the alias method (Walker 1977, Vose 1991).
     Unigram {
-        /// Of each word: the share of its own cell, of 2³², and whose the rest is.
+        /// For each word: the share of its cell that is its own, of 2³², and the word that has the rest.
         cells: Vec<(u32, u32)>,
         /// q
         q: Vec<f32>,
@@ -31,13 +31,13 @@ impl Sampler {
         assert!(!counts.is_empty());
         let weights: Vec<f64> = counts.iter().map(|&n| (n.max(1) as f64).powf(power)).collect();
         let total: f64 = weights.iter().sum();
-        // Cells of mean 1; those that hold less are filled up by those that hold more.
+        // Cells with mean 1: those with less are filled up from those with more.
         let mut part: Vec<f64> = weights.iter().map(|w| w / total * counts.len() as f64).collect();
         let (mut low, mut high): (Vec<u32>, Vec<u32>) = (0..counts.len() as u32).partition(|&i| part[i as usize] < 1.0);
         let mut cells: Vec<(u32, u32)> = (0..counts.len() as u32).map(|i| (u32::MAX, i)).collect();
         while let (Some(small), Some(&large)) = (low.pop(), high.last()) {
             let share = part[small as usize];
-            // Of 2³², to the nearest: a word's probability is right to 2⁻³² of a cell.
+            // Of 2³², rounded to nearest: a word's probability is exact to 2⁻³² of a cell.
             cells[small as usize] = ((share * 4_294_967_296.0).round() as u32, large);
             part[large as usize] -= 1.0 - share;
             if part[large as usize] < 1.0 {
@@ -77,8 +77,8 @@ mod tests {
     use super::*;
     use crate::rng::Purpose;
 
-    /// χ² of the draws against the claimed probabilities, for each word of a small vocabulary; the words that are left when q is
-    /// not what is drawn (class 0 at 0.585 of its share, say) make it thousands.
+    /// χ² of the draws against the claimed probabilities of a small vocabulary. If q is not what is drawn (word 0 at 0.585 of its
+    /// share, say), it is in the thousands.
     fn chi_square(sampler: &Sampler, words: usize, draws: usize) -> f64 {
         let mut stream = Stream::new(7, Purpose::Negatives, 1, 0);
         let mut counts = vec![0u64; words];
@@ -89,11 +89,11 @@ mod tests {
         counts.iter().enumerate().map(|(k, &n)| (n as f64 - expected(k)).powi(2) / expected(k)).sum()
     }
 
-    /// What the alias table gives each word, added up, and from how many cells.
+    /// The total share of each word in the alias table, and the number of cells that it is from.
     fn held(cells: &[(u32, u32)]) -> Vec<(f64, u32)> {
         let mut held = vec![(0.0, 0); cells.len()];
         for (i, &(own, other)) in cells.iter().enumerate() {
-            // A cell of its owner alone is marked with the largest number.
+            // A cell that is wholly its word's own is marked with the largest number.
             let own = if other as usize == i { 1.0 } else { f64::from(own) / 4_294_967_296.0 };
             for (word, share) in [(i, own), (other as usize, 1.0 - own)] {
                 held[word].0 += share / cells.len() as f64;
@@ -103,7 +103,7 @@ mod tests {
         held
     }
 
-    /// The table holds what is claimed, for hundreds of thousands of real counts and for counts made up to be awkward.
+    /// The table holds the claimed distribution, for hundreds of thousands of real counts and for awkward ones.
     #[test]
     fn alias_tables_hold_the_distribution() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/counts/lm1b_unigram_counts.txt");

@@ -7,7 +7,7 @@ use crate::params::{Arena, Layout, Role, TensorId};
 use crate::real::Real;
 use std::ops::Range;
 
-/// Where the tensors of an output layer are; without tails they are those of the whole vocabulary.
+/// The tensors of an output layer; without tails, those of the whole vocabulary.
 #[derive(Clone, Debug)]
 pub struct Tables {
     /// U₀: \[words of the head + tails, H\]
@@ -17,7 +17,7 @@ pub struct Tables {
     pub(super) tails: Vec<TailTables>,
 }
 
-/// Of one tail.
+/// The tensors of one tail.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TailTables {
     /// Pᵢ: \[H, width\]
@@ -43,7 +43,7 @@ impl Tables {
         Tables { output, bias, tails: Tail::ranges(tails, words).enumerate().map(tail).collect() }
     }
 
-    /// Those of the whole vocabulary.
+    /// Tensors of the whole vocabulary.
     pub fn whole(output: TensorId, bias: TensorId) -> Self {
         Tables { output, bias, tails: Vec::new() }
     }

@@ -1,11 +1,11 @@
-//! The gated-feedback recurrent net (equations, section 8; Chung et al. 2015): each layer's state goes to every layer of the next
-//! step, through a gate that is one number for each pair of layers.
+//! The gated-feedback recurrent network (equations, section 8; Chung et al. 2015): each layer's state goes to every layer of the next
+//! step, through a scalar gate for each pair of layers.
 //!
 //! h* = \[h¹₋ … h^L₋\]    sⁱʲ = xʲ w_gⁱʲ + h* u_gⁱʲ    gⁱʲ = σ(sⁱʲ)    vʲ = Σᵢ gⁱʲ hⁱ₋ Uⁱʲ    x¹ = x, xʲ = hʲ⁻¹
 //!
 //! tanh units: hʲ = tanh(xʲWʲ + bʲ + vʲ); GRUs: r, z = σ(xʲWʲ + bʲ + hʲ₋Uʲ), n = tanh(xʲWʲ + bʲ + r ∘ vʲ), h = (1 − z) ∘ hʲ₋ + z ∘ n.
 //!
-//! Products with h*, for all layers and gates, come first in a step, as they wait for nothing; then layer upon layer.
+//! In a step, the products with h* come first, for all layers and gates, as they depend on nothing else; then layer by layer.
 
 use super::{Gates, Recurrence, Steps, Tape, mean};
 use crate::kernels::activation::Activation;
@@ -26,15 +26,15 @@ use std::ops::Range;
 struct Layer {
     /// Wʲ \[D or H, width\]
     input: TensorId,
-    /// w_gⁱʲ, a column for each i: \[D or H, L\]
+    /// w_gⁱʲ, one column for each i: \[D or H, L\]
     gates: TensorId,
-    /// What goes from here to each layer, and with GRUs to the own r and z: \[H, sent\]
+    /// From this layer to each layer and, with GRUs, to its own r and z: \[H, sent\]
     recurrent: TensorId,
     /// bʲ \[width\]
     bias: TensorId,
 }
 
-/// What gated units keep.
+/// What gated units store.
 const GATED: &[Block] = &[Block::gate("reset"), Block::gate("update"), Block::value("candidate")];
 
 /// The weights of all layers.
@@ -47,7 +47,7 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Adds the tensors of a net.
+    /// Adds the tensors of a network.
     pub fn add(layout: &mut Layout, inputs: usize, units: usize, layers: usize, gru: bool) -> Self {
         let shape = gates::Feedback { units, layers, layer: 0, gru };
         let all = (0..layers).map(|l| {
@@ -63,7 +63,7 @@ impl Weights {
         Weights { shape, layers: all, gates: layout.add("gates", layers * units, layers * layers, Role::Weight) }
     }
 
-    /// What [`Prepared`] holds: three of each layer, then those of all gates.
+    /// What [`Prepared`] holds: three matrices of each layer, then that of all gates.
     pub fn matrices(&self) -> Vec<TensorId> {
         let layers = self.layers.iter().flat_map(|l| [l.input, l.gates, l.recurrent]);
         layers.chain([self.gates]).collect()
@@ -74,33 +74,33 @@ impl Weights {
     }
 }
 
-/// What the net keeps of T steps for b lanes.
+/// What the network stores for T steps of b lanes.
 pub(super) struct Feedback<R> {
     p: Weights,
     lanes: usize,
-    /// Pre-activations of a layer.
+    /// Number of pre-activations of a layer.
     width: usize,
     /// h*, the states that each step began with: \[T·b, L·H\].
     before: Buffer<R>,
-    /// For each layer, pre-activations, then what the units keep, then their gradient: \[T·b, width\].
+    /// For each layer, pre-activations, then what the units store, then their gradient: \[T·b, width\].
     a: Vec<Buffer<R>>,
-    /// Factors of dropout of each layer's output but the last: \[T·b, H\].
+    /// Dropout factors of the output of each layer except the last: \[T·b, H\].
     mask: Vec<Buffer<R>>,
     /// hⁱ₋Uⁱʲ of all pairs, then their gradient: \[T·b, L·sent\].
     q: Buffer<R>,
     /// s, then g, then ∂s: \[T·b, L·L\].
     g: Buffer<R>,
-    /// What comes back from the step after: \[b, L·H\].
+    /// The gradient from the next step: \[b, L·H\].
     carry: Buffer<R>,
     /// ∂J/∂h of each layer in one step: \[L, b, H\].
     dh: Buffer<R>,
-    /// ∂J/∂x of one step: \[b, H\]; room for a row: \[H\].
+    /// ∂J/∂x of one step: \[b, H\]; a row of working memory: \[H\].
     dx: Buffer<R>,
     dv: Buffer<R>,
 }
 
 impl<R: Real> Feedback<R> {
-    /// Room for up to `steps` of `lanes`.
+    /// Allocates memory for up to `steps` steps of `lanes` lanes.
     pub fn new(room: &mut Room, p: &Weights, steps: usize, lanes: usize) -> Self {
         let gates::Feedback { units, layers, .. } = p.shape;
         let (rows, width) = (steps * lanes, p.shape.width());
@@ -237,7 +237,7 @@ impl<R: Real> Recurrence<R> for Feedback<R> {
                 clear_rows(&mut self.carry, star, |lane| reset(t * b + lane));
             }
         }
-        // They came from the last step to the first.
+        // They were computed from the last step to the first.
         norms.into_iter().flatten().for_each(|of_layer| of_layer.reverse());
         let before = view(&self.before[..rows * star], rows, star);
         let (q, s) =

@@ -1,7 +1,7 @@
-//! The recurrent part of a model: which cells there are, the nets that they make, and dropout between their layers.
+//! The recurrent part of a model: nets of recurrent cells, and dropout between their layers.
 //!
-//! A net has its weights ([`Net`]), those packed for the products of one step ([`Prepared`]), and for each shard of the lanes what its
-//! steps read and write ([`Tape`]) and what its kind keeps beside that (`Recurrence`).
+//! A net consists of its weights ([`Net`]), packed weights for the products of one step ([`Prepared`]), and for each shard of the lanes
+//! what its steps read and write ([`Tape`]) and what its kind stores besides (`Recurrence`).
 
 mod gated_feedback;
 mod stack;
@@ -27,9 +27,9 @@ pub struct Shape {
     pub cell: Cell,
     /// D: width of the inputs.
     pub inputs: usize,
-    /// H: units of a layer.
+    /// H: units per layer.
     pub units: usize,
-    /// Layers.
+    /// Number of layers.
     pub layers: usize,
 }
 
@@ -45,35 +45,35 @@ enum Kinds {
     Feedback(gated_feedback::Weights),
 }
 
-/// A matrix for products forward and, transposed, backward.
+/// A matrix, packed for forward products and, transposed, for backward products.
 struct Pair<R> {
     p: TensorId,
     forward: Packed<R>,
     back: Packed<R>,
 }
 
-/// The matrices of a net, packed for the products of one step: as many for each layer, then others.
+/// The matrices of a net, packed for the products of one step: the same number for each layer, then others.
 pub struct Prepared<R> {
     pairs: Vec<Pair<R>>,
     precision: Precision,
 }
 
 impl<R: Real> Prepared<R> {
-    /// Those of one layer, of which there are N.
+    /// The N matrices of one layer.
     fn layer<const N: usize>(&self, layer: usize) -> &[Pair<R>; N] {
         self.pairs[layer * N..].first_chunk().expect("the net has the layer")
     }
 
-    /// The last one.
+    /// The last matrix.
     fn last(&self) -> &Pair<R> {
         self.pairs.last().expect("a net has matrices")
     }
 }
 
-/// The steps that a net runs at once, forward and back.
+/// The steps that one forward and backward pass of a net covers.
 #[derive(Clone, Copy)]
 pub struct Steps<'a, R> {
-    /// Inputs: one for each step and lane.
+    /// Number of inputs: one per step and lane.
     pub rows: usize,
     /// Whether the state before a row is zero.
     pub reset: &'a dyn Fn(usize) -> bool,
@@ -99,12 +99,12 @@ pub struct Tape<R> {
     dx: Buffer<R>,
 }
 
-/// What a net of one kind keeps of T steps for b lanes, beside a [`Tape`], and how it runs.
+/// What one kind of net stores for T steps of b lanes besides a [`Tape`], and how it runs.
 trait Recurrence<R: Real>: Send + Sync {
     /// See [`Net::forward`].
     fn forward(&mut self, tape: &mut Tape<R>, steps: Steps<R>, w: &Arena<R>);
 
-    /// See [`Net::backward`]; the gradient of the inputs goes to `tape.dx`, the mask of the inputs not yet applied.
+    /// See [`Net::backward`]; the gradient of the inputs goes to `tape.dx`, before the mask of the inputs is applied.
     fn backward(&mut self, tape: &mut Tape<R>, steps: Steps<R>, g: &mut Arena<R>, norms: Option<&mut Norms>);
 
     /// S: width of a layer's state.
@@ -113,7 +113,7 @@ trait Recurrence<R: Real>: Send + Sync {
     /// The state \[b, S\] of a layer after step `t`, whose output is `h` \[b, H\].
     fn state_after(&self, state: &mut [R], layer: usize, h: &[R], t: usize);
 
-    /// The means of the gates in the `rows` of the last pass forward.
+    /// The means of the gates in the `rows` of the last forward pass.
     fn gates(&self, rows: usize) -> Gates;
 }
 
@@ -125,12 +125,12 @@ pub struct Memory<R: Real> {
     recurrence: Box<dyn Recurrence<R>>,
 }
 
-/// The dropout masks of one step in one shard of the lanes, or the lack of them.
+/// The dropout masks of one optimizer step in one shard of the lanes, if any.
 #[derive(Clone, Copy, Debug)]
 pub struct Masks {
     /// In training: the kept share, the run's seed, and the optimizer step.
     pub training: Option<(Keep, u64, u64)>,
-    /// What all values are multiplied by when there are no masks.
+    /// The factor of all values when there are no masks.
     pub at_test: f64,
     /// Whether all time steps have the same mask (Gal and Ghahramani 2016).
     pub variational: bool,
@@ -141,7 +141,7 @@ pub struct Masks {
 /// Means of gates over steps, lanes and units.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Gates {
-    /// Those of the cells by their names, for each layer.
+    /// The gates of the cells by name, for each layer.
     #[serde(flatten)]
     pub named: BTreeMap<&'static str, Vec<f64>>,
     /// gⁱʲ of a gated-feedback net: row i, column j.
@@ -150,7 +150,7 @@ pub struct Gates {
 
 impl Masks {
     /// Multiplies the output of layer `layer` (0: the inputs) by its mask; `step_len` elements belong to one time step.
-    /// Its own backward.
+    /// The backward pass is the same.
     pub fn apply<R: Real>(&self, layer: usize, step_len: usize, x: &mut [R]) {
         match self.training {
             Some((keep, seed, step)) => {
@@ -164,7 +164,7 @@ impl Masks {
 }
 
 impl Gates {
-    /// Adds those of a layer, from rows of `blocks` of `units` columns.
+    /// Adds the means of a layer, given rows of `blocks` of `units` columns each.
     fn add<R: Real>(&mut self, rows: &[R], blocks: &[Block], units: usize) {
         for (i, block) in blocks.iter().enumerate().filter(|(_, block)| block.is_gate) {
             let mean = mean(rows, blocks.len() * units, i * units..(i + 1) * units);
@@ -196,7 +196,7 @@ impl Net {
         }
     }
 
-    /// Room for the packed weights; `precision` is that of all products, those of gradients too.
+    /// Allocates the packed weights; `precision` is that of all products, including those of gradients.
     pub fn prepared<R: Real>(&self, room: &mut Room, layout: &Layout, precision: Precision) -> Prepared<R> {
         let matrices = match &self.weights {
             Kinds::Stack(_, all) => all.iter().flat_map(Weights::matrices).collect(),
@@ -210,7 +210,7 @@ impl Net {
         Prepared { pairs: matrices.into_iter().map(pair).collect(), precision }
     }
 
-    /// Packs the present weights, for the way there, and if `back`, for the way back too.
+    /// Packs the current weights for the forward pass and, if `back`, for the backward pass.
     pub fn prepare<R: Real>(&self, prepared: &mut Prepared<R>, w: &Arena<R>, back: bool) {
         pool::each(&mut prepared.pairs, |_, Pair { p, forward, back: backward }| {
             let matrix = w.matrix(*p);
@@ -222,7 +222,7 @@ impl Net {
         });
     }
 
-    /// Working memory for up to `steps` of `lanes`; the states are zero.
+    /// Working memory for up to `steps` steps of `lanes` lanes; the states are zero.
     pub fn memory<R: Real>(&self, room: &mut Room, steps: usize, lanes: usize) -> Memory<R> {
         let Shape { inputs, units, layers, .. } = self.shape;
         let rows = steps * lanes;
@@ -248,8 +248,8 @@ impl Net {
         m.recurrence.forward(&mut m.tape, steps, w);
     }
 
-    /// The way back through the `steps` of the last [`Net::forward`], from `dh`, which is used up: the gradients of the weights,
-    /// written to `g`, and where asked for the norms of ∂J/∂h. Returns ∂J of the inputs \[rows, D\].
+    /// The backward pass through the `steps` of the last [`Net::forward`], from [`Tape::dh`], which is overwritten. Writes the gradients
+    /// of the weights to `g` and, on request, the norms of ∂J/∂h; returns ∂J/∂(inputs) \[rows, D\].
     pub fn backward<'m, R: Real>(
         &self,
         m: &'m mut Memory<R>,
@@ -266,7 +266,7 @@ impl Net {
 }
 
 impl<R: Real> Memory<R> {
-    /// The inputs of `rows`, to be filled before [`Net::forward`].
+    /// The inputs of `rows` rows, to be filled before [`Net::forward`].
     pub fn inputs(&mut self, rows: usize, width: usize) -> &mut [R] {
         &mut self.tape.x[0][..rows * width]
     }
@@ -276,12 +276,12 @@ impl<R: Real> Memory<R> {
         self.tape.h.last().expect("a net has a layer")
     }
 
-    /// What [`Net::backward`] returned last: ∂J of the inputs.
+    /// What [`Net::backward`] returned last: ∂J/∂(inputs).
     pub fn dx(&self) -> &[R] {
         &self.tape.dx
     }
 
-    /// Makes the state after the first `steps` steps the one that the next begin with.
+    /// Carries over the state after the first `steps` steps: the next ones begin with it.
     pub fn carry(&mut self, steps: usize) {
         for (l, (state, h)) in self.tape.state.iter_mut().zip(&self.tape.h).enumerate() {
             let step_len = self.tape.lanes * self.units;
@@ -290,7 +290,7 @@ impl<R: Real> Memory<R> {
         }
     }
 
-    /// Makes the state of one lane zero.
+    /// Sets the state of one lane to zero.
     pub fn forget(&mut self, lane: usize) {
         let width = self.recurrence.state_width();
         self.tape.state.iter_mut().for_each(|state| state[lane * width..][..width].fill(R::zero()));

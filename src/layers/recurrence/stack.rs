@@ -1,7 +1,6 @@
-//! Cells unrolled over time and stacked on one another: the products, truncated back-propagation through time (BPTT), and the
-//! carried state.
+//! Stacked cells, unrolled over time: the products, truncated backpropagation through time (BPTT), and the carried state.
 //!
-//! Steps lie one after the other: rows t·b .. (t+1)·b of a matrix belong to step t of b lanes. The input products of all steps are
+//! Steps are stored one after the other: rows t·b .. (t+1)·b of a matrix belong to step t of b lanes. The input products of all steps are
 //! one product before the loop, the weight gradients one product each after it; only h₋U and δUᵀ are inside. The output of a layer,
 //! after dropout, is the input of the one above.
 
@@ -16,13 +15,13 @@ use crate::real::Real;
 use crate::sys::memory::{Buffer, Room};
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
-/// The weights of one layer, for D inputs and H units, in blocks of H columns: W \[D, those of the input\], U \[H, those of the state\],
-/// bias \[all that have products\].
+/// The weights of one layer, for D inputs and H units, in blocks of H columns: W \[D, blocks of the input\], U \[H, blocks of the
+/// state\], bias \[all blocks with products\].
 #[derive(Clone, Copy, Debug)]
 pub struct Weights {
-    /// W, on the input.
+    /// W, applied to the input.
     pub input: TensorId,
-    /// U, on the state before.
+    /// U, applied to the previous state.
     pub recurrent: TensorId,
     /// The bias.
     pub bias: TensorId,
@@ -44,19 +43,19 @@ impl Weights {
     }
 }
 
-/// What one layer keeps of T steps for b lanes.
+/// What one layer stores for T steps of b lanes.
 struct Layer<R> {
     p: Weights,
     inputs: usize,
     /// The state that each step began with: [T·b, S].
     before: Buffer<R>,
-    /// Pre-activations, then what the cell keeps, then their gradient: [T·b, width].
+    /// Pre-activations, then what the cell stores, then their gradient: [T·b, width].
     a: Buffer<R>,
-    /// What comes back from the step after: [b, S].
+    /// The gradient from the next step: [b, S].
     carry: Buffer<R>,
 }
 
-/// The layers on one another.
+/// The stacked layers.
 pub(super) struct Stack<R> {
     sizes: Sizes,
     layers: Vec<Layer<R>>,
@@ -71,7 +70,7 @@ struct Sizes {
 }
 
 impl<R: Real> Stack<R> {
-    /// Room for up to `steps` of `lanes`.
+    /// Allocates memory for up to `steps` steps of `lanes` lanes.
     pub fn new(
         room: &mut Room,
         cell: Stacked,
@@ -133,8 +132,8 @@ impl<R: Real> Recurrence<R> for Stack<R> {
     }
 
     fn state_after(&self, state: &mut [R], layer: usize, h: &[R], t: usize) {
-        let a_step = self.sizes.lanes * self.sizes.columns.width(self.sizes.units);
-        self.sizes.state_after(state, h, &self.layers[layer].a[t * a_step..][..a_step]);
+        let step_len = self.sizes.lanes * self.sizes.columns.width(self.sizes.units);
+        self.sizes.state_after(state, h, &self.layers[layer].a[t * step_len..][..step_len]);
     }
 
     fn gates(&self, rows: usize) -> Gates {
@@ -148,7 +147,7 @@ impl<R: Real> Recurrence<R> for Stack<R> {
 }
 
 impl Sizes {
-    /// The state \[b, S\] after a step, from its h and from what the cell has kept of it.
+    /// The state \[b, S\] after a step, from its h and what the cell has stored.
     fn state_after<R: Real>(&self, state: &mut [R], h: &[R], a: &[R]) {
         let units = self.units;
         if self.columns.carried.is_empty() {
@@ -164,8 +163,8 @@ impl Sizes {
 }
 
 impl<R: Real> Layer<R> {
-    /// Runs the cell over the steps of `x` \[T·b, D\] from `state` \[b, S\]; `h` \[T·b, H\] gets every output. Where `reset`
-    /// (row of a step and lane) holds, the state before is zero.
+    /// Runs the cell over the steps of `x` \[T·b, D\] from `state` \[b, S\], and writes all outputs to `h` \[T·b, H\]. Where `reset`
+    /// holds for the row of a step and lane, the previous state is zero.
     #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn forward(
         &mut self,
@@ -203,8 +202,8 @@ impl<R: Real> Layer<R> {
         }
     }
 
-    /// The way back through the steps of the last [`Layer::forward`]: from `dh` = ∂J/∂h \[T·b, H\], to which what comes back from
-    /// later steps is added, the gradients of the layer's weights, written to `g`, and ∂J/∂x \[T·b, D\]. Nothing goes back beyond
+    /// The backward pass through the steps of the last [`Layer::forward`]: adds the gradients from later steps to `dh` = ∂J/∂h
+    /// \[T·b, H\], and writes the gradients of the layer's weights to `g` and ∂J/∂x \[T·b, D\] to `dx`. No gradient goes back beyond
     /// the first step.
     #[expect(clippy::too_many_arguments, reason = "the operands of the equations, each under its name")]
     fn backward(

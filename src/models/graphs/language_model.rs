@@ -10,8 +10,8 @@ use crate::models::language_model::{Config, Loss};
 /// How far a language model is unrolled, and what is fed to it.
 ///
 /// Placeholders, with steps t and layers l counted from 0: `x{t}` and `y{t}`, the words \[B\]; `h{l}`, the states before the first
-/// step \[B, S\], h and what a cell carries beside it; with dropout `mask{l}.{t}`, the factors of the inputs of layer l, those of the highest layer's output after the
-/// last \[B, D or H\]; with a sample what [`Output`] says.
+/// step \[B, S\], h and what a cell carries besides; with dropout `mask{l}.{t}`, the factors of the inputs of layer l and, with the
+/// number of layers for l, of the highest layer's output \[B, D or H\]; with a sample, those of [`Output`].
 #[derive(Clone, Copy, Debug)]
 pub struct Unrolled {
     /// T
@@ -32,12 +32,12 @@ pub enum Output {
     /// Cross-entropy over all words, in one softmax or an adaptive one.
     Full,
     /// Over a sample of S words: `sample` \[S\], `shift` \[1, S\] and `shift{t}` \[B, 1\], what is added to the logits of the
-    /// sample and of the targets, and `hits{t}` \[B, S\], what is added to the logits of targets that were drawn. Lanes that
-    /// have samples of their own have a `sample.{lane}` and a `shift.{lane}` each.
+    /// sample and of the targets, and `hits{t}` \[B, S\], what is added to the logits of targets that were drawn. With one
+    /// sample per lane, there is a `sample.{lane}` and a `shift.{lane}` for each.
     Sampled {
         /// S
         drawn: usize,
-        /// Whether each word is told from noise by itself (NCE).
+        /// Whether each word is classified by itself as target or noise (NCE).
         logistic: bool,
     },
 }
@@ -66,7 +66,7 @@ pub fn language_model(model: &LanguageModel, unrolled: Unrolled) -> Result<Model
                 let others = x.one_hot(words).columns(word as usize..word as usize + 1).affine(-1.0, 1.0);
                 states.iter_mut().for_each(|state| *state = *state * others);
             }
-            // What every layer of a gated-feedback net sees; those of others see their own state.
+            // The states that every layer of a gated-feedback network reads; other layers read their own.
             let star = match config.cell {
                 Cell::GatedFeedback(_) => b.concat(Side::Columns, &states).named(format!("h*{t}")),
                 _ => states[0],
@@ -108,7 +108,7 @@ fn simple<'b>(activation: Activation, v: &Variables<'b>, x: Node<'b>, before: No
     (x.dot(w) + before.dot(u) + bias).apply(activation)
 }
 
-/// Part `i` of columns in parts of `units`.
+/// Part `i` of the columns, in parts of `units`.
 fn part(x: Node, i: usize, units: usize) -> Node {
     x.columns(i * units..(i + 1) * units)
 }
@@ -187,7 +187,7 @@ fn feedback<'b>(
     }
 }
 
-/// ln ŷ of all words \[B, V\]: a word's in the head, or its tail's there and its own in the tail.
+/// ln ŷ of all words \[B, V\]: that of a word in the head, or that of its tail there plus its own in the tail.
 fn adaptive<'b>(b: &'b Builder, v: &Variables<'b>, top: Node<'b>, tails: usize) -> Node<'b> {
     let ln_softmax = |theta: Node<'b>| theta - theta.log_sum_exp();
     let head = ln_softmax(top.dot_transposed(v.get("output")) + v.get("output.bias"));
@@ -202,7 +202,7 @@ fn adaptive<'b>(b: &'b Builder, v: &Variables<'b>, top: Node<'b>, tails: usize) 
 
 /// What a sampled output layer has for all steps.
 struct Sample<'b> {
-    /// For all lanes or for each: the sample's rows of U, and its biases with what is added to them.
+    /// One for all lanes or one per lane: the sample's rows of U, and its biases with their shifts.
     samples: Vec<(Node<'b>, Node<'b>)>,
 }
 

@@ -1,5 +1,5 @@
-//! The models as computation graphs: the same tensors and the same losses, said a second time and differentiated by
-//! [`crate::graph`]. In f64 they are what the hand-written gradients are compared with, and `wordmill graph` draws them.
+//! The models as computation graphs: the same tensors and losses, written a second time and differentiated by
+//! [`crate::graph`]. The hand-written gradients are compared with theirs in f64, and `wordmill graph` draws them.
 
 mod language_model;
 mod ner;
@@ -26,7 +26,7 @@ pub struct ModelGraph {
 }
 
 impl ModelGraph {
-    /// The graph of a loss of the tensors of a layout, which `loss` makes, and of its gradients.
+    /// The graph of a loss of the tensors of a layout, built by `loss`, and of its gradients.
     pub fn build(
         layout: &Layout,
         loss: impl for<'b> FnOnce(&'b Builder, &Variables<'b>) -> Node<'b>,
@@ -49,7 +49,7 @@ impl ModelGraph {
         Ok(ModelGraph { graph: builder.finish()?, loss, gradients, fetches })
     }
 
-    /// The loss, and its gradient to `g`.
+    /// Returns the loss, and writes its gradient to `g`.
     pub fn step<R: Real>(
         &self,
         g: &mut Arena<R>,
@@ -76,7 +76,7 @@ impl<'b> Variables<'b> {
     }
 }
 
-/// What dropout of each element of x with probability `p` costs a softmax of θ = xUᵀ + b on average, to second order, summed over rows:
+/// The expected penalty of dropout of each element of x with probability `p` on a softmax of θ = xUᵀ + b, to second order, over all rows:
 /// ½ p/(1 − p) Σ xⱼ² Varⱼ, with the variance of Uₖⱼ under ŷ (equations, section 5).
 pub(super) fn dropout_penalty<'b>(p: f64, x: Node<'b>, u: Node<'b>, theta: Node<'b>) -> Node<'b> {
     let hat = theta.softmax();

@@ -1,15 +1,15 @@
-//! The window net for named entities as a graph (equations, section 3).
+//! The window network for named entities as a graph (equations, section 3).
 
 use super::{ModelGraph, Variables, masked};
 use crate::graph::{Builder, Error, Node, Side};
 use crate::models::Ner;
 use crate::models::ner::{Config, Objective};
 
-/// The graph of `net` for sentences of so many tokens, N together.
+/// The graph of `net` for `sentences` with these numbers of tokens, N in all.
 ///
-/// Placeholders: for each table, under its name with `ids.` before it, the rows that each place holds \[N·window\]; with dropout
+/// Placeholders: for each table `ids.` and its name, the rows that each place holds \[N·window\]; with dropout
 /// `mask.x` \[N, width\] and `mask.h` \[N, H\]; the labels `y` \[N\], or for the sentence objective those of each sentence s, `y{s}`,
-/// and `before{s}`, the labels before them, K before the first.
+/// and `before{s}`, the previous labels, K for the first token.
 pub fn tagger(net: &Ner, sentences: &[usize], dropout: bool) -> Result<ModelGraph, Error> {
     let Config { tables, window, hidden, labels, objective } = net.config();
     let n: usize = sentences.iter().sum();

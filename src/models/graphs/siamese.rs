@@ -1,4 +1,4 @@
-//! The Siamese and the pseudo-Siamese net as graphs (equations, section 9).
+//! The Siamese and the pseudo-Siamese network as graphs (equations, section 9).
 
 use super::{ModelGraph, Variables, dropout_penalty};
 use crate::graph::{Error, Node};
@@ -11,7 +11,7 @@ fn layer<'b>(v: &Variables<'b>, name: &str, x: Node<'b>, f: Activation) -> Node<
     (x.dot(v.get(name)) + v.get(&format!("{name}.bias"))).apply(f)
 }
 
-/// The graph of a Siamese net for so many pairs, whose layer is there once and used twice.
+/// The graph of a Siamese network for `pairs` pairs, with one layer that is used twice.
 ///
 /// Placeholders: the words `first` and `second` \[N\], and how alike they are, `alike` \[N, 1\].
 pub fn siamese(net: &Siamese, pairs: usize) -> Result<ModelGraph, Error> {
@@ -34,7 +34,7 @@ pub fn siamese(net: &Siamese, pairs: usize) -> Result<ModelGraph, Error> {
     })
 }
 
-/// The graph of a pseudo-Siamese net for so many examples, the penalty of its dropout included.
+/// The graph of a pseudo-Siamese network for `examples` examples, dropout penalty included.
 ///
 /// Placeholders: the words `x` \[N\], or numbers \[N, D\], and their labels `y` \[N\].
 pub fn pseudo_siamese(net: &PseudoSiamese, examples: usize) -> Result<ModelGraph, Error> {

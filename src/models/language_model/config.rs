@@ -1,4 +1,4 @@
-//! What a language model is, and how it is written.
+//! The configuration of a language model, and its form in files.
 
 use crate::blas::Precision;
 use crate::kernels::activation::Activation;
@@ -7,7 +7,7 @@ use crate::layers::output::{Loss, Tile};
 use crate::layers::shards::Division;
 use serde::{Deserialize, Serialize};
 
-/// What a language model is: saved with it.
+/// The configuration of a language model, saved with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct Config {
@@ -15,30 +15,30 @@ pub struct Config {
     pub words: usize,
     /// D: width of a word vector.
     pub embed: usize,
-    /// H: units of a layer.
+    /// H: units per layer.
     pub hidden: usize,
-    /// Recurrent layers.
+    /// Number of recurrent layers.
     pub layers: usize,
     /// The cell.
     pub cell: Cell,
-    /// Whether word vectors and output weights are one table; D is H then.
+    /// Whether word vectors and output weights are one table; then D is H.
     pub tie: bool,
-    /// Where set, the state begins at zero whenever this word comes in: sentences do not see each other.
+    /// If set, the state is reset to zero whenever this word is read: sentences are independent of each other.
     pub reset_at: Option<u32>,
     /// Whether all steps of a window have the same dropout mask.
     pub variational: bool,
-    /// What it is trained with.
+    /// The training loss.
     pub loss: Loss,
-    /// What values that dropout applies to are multiplied by when nothing is dropped: 1, or the kept share for a model trained
+    /// The factor of values that dropout applies to when nothing is dropped: 1, or the kept share for a model trained
     /// with [`crate::kernels::dropout::Keep::unscaled`].
     pub at_test: f64,
-    /// What a step is divided into, where that is not the default.
+    /// Sizes of the parts of a step, where they are not the default.
     pub sizes: Sizes,
-    /// What the operands of products are rounded to in training; it is evaluated in f32 in any case.
+    /// The precision of the operands of products in training; evaluation is always in f32.
     pub precision: Precision,
 }
 
-/// A [`Config`] in a file: its cell in three fields, of which those that mean nothing for it have their default.
+/// A [`Config`] in a file: the cell is in three fields; those that do not apply to it have their default.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Config", deny_unknown_fields)]
 struct Written {
@@ -112,18 +112,18 @@ impl Default for Config {
     }
 }
 
-/// Sizes of the parts that a step is divided into; none: the default. They change how fast a step is and the order of its sums, and so
-/// the last bits of a result.
+/// Sizes of the parts that a step is divided into; none: the default. They affect the speed of a step and the order of its sums, and
+/// so the last bits of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sizes {
-    /// Lanes of a shard, which the recurrent part works on together.
+    /// Lanes per shard, which the recurrent part processes together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shard: Option<usize>,
-    /// Most tokens of a chunk of the output layer.
+    /// Maximum number of tokens in a chunk of the output layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk: Option<usize>,
-    /// Most words of a block of the output layer.
+    /// Maximum number of words in a block of the output layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block: Option<usize>,
 }
@@ -146,8 +146,8 @@ impl Sizes {
     }
 }
 
-/// Lanes that the recurrent part works on together, in a batch of `lanes`: half of it, so that two threads have one each, but
-/// no fewer than 16, below which products are slow, and no more than 32, so that more threads have work too.
+/// Default lanes per shard in a batch of `lanes`: half of them, so that two threads have one shard each, but at least 16, below
+/// which products are slow, and at most 32, so that more threads have work too.
 pub fn shard_lanes(lanes: usize) -> usize {
     lanes.div_ceil(2).clamp(16, 32).min(lanes)
 }
@@ -156,7 +156,7 @@ pub fn shard_lanes(lanes: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// The file says the same of every cell as it did when a configuration had a field for each choice.
+    /// Files describe every cell as they did when a configuration had one field per option.
     #[test]
     fn a_cell_is_written_in_three_fields() {
         let all = [

@@ -1,4 +1,4 @@
-//! Making the working memory of a language model, and dividing a window among its shards.
+//! Allocates the working memory of a language model, and divides a window among its shards.
 
 use super::config::Config;
 use super::space::{Shard, Space, Window};
@@ -12,21 +12,21 @@ use crate::real::Real;
 use crate::sys::memory::Room;
 use std::sync::Arc;
 
-/// The output layer that working memory is made with.
+/// The output layer of a working memory.
 #[derive(Clone, Copy)]
 pub enum Output<'a> {
     /// None.
     None,
-    /// Over all words, to evaluate.
+    /// Over all words, for evaluation.
     Reads,
     /// Over all words, with gradients.
     Learns,
-    /// The model's own, for the words' counts.
+    /// That of the model's training loss, given the words' counts.
     InTraining(&'a [u64]),
 }
 
-/// The numbers that language models are compiled for, f32 and f64. Working memory is made in functions that are not generic, and with it
-/// the layers, which it has behind their interfaces: crates that use them do not compile them again.
+/// The numbers that language models are compiled for, f32 and f64. Working memory is allocated in functions that are not generic, with
+/// the layers behind trait objects, so that crates that use them do not compile them again.
 pub trait Number: Real {
     /// Working memory for windows of up to `sizes`, steps × lanes.
     fn space(model: &LanguageModel, room: &mut Room, sizes: [usize; 2], output: Output) -> Space<Self>;
@@ -45,27 +45,27 @@ impl Number for f64 {
 }
 
 impl LanguageModel {
-    /// Working memory for windows of up to `steps` × `lanes`, with the loss over all words; the states are zero.
+    /// Working memory for windows of up to `steps` × `lanes` tokens, with the loss over all words; the states are zero.
     pub fn space<R: Number>(&self, steps: usize, lanes: usize) -> Space<R> {
         Room::make(|room| R::space(self, room, [steps, lanes], Output::Learns))
     }
 
-    /// The same without room for gradients of the output layer.
+    /// The same without gradients of the output layer.
     pub fn evaluation_space<R: Number>(&self, steps: usize, lanes: usize) -> Space<R> {
         Room::make(|room| R::space(self, room, [steps, lanes], Output::Reads))
     }
 
-    /// The same without an output layer over all words: for logits of the words that are asked for.
+    /// The same without an output layer: for the logits of selected words.
     pub fn state_space<R: Number>(&self, steps: usize, lanes: usize) -> Space<R> {
         Room::make(|room| R::space(self, room, [steps, lanes], Output::None))
     }
 
-    /// The same to train with the model's loss, for the words' counts.
+    /// The same for training with the model's loss, given the words' counts.
     pub fn training_space<R: Number>(&self, steps: usize, lanes: usize, counts: &[u64]) -> Space<R> {
         Room::make(|room| R::space(self, room, [steps, lanes], Output::InTraining(counts)))
     }
 
-    /// Bytes of [`LanguageModel::evaluation_space`], or with `training` of [`LanguageModel::training_space`], but for a little.
+    /// Approximate bytes of [`LanguageModel::evaluation_space`] or, with `training`, of [`LanguageModel::training_space`].
     pub fn space_bytes<R: Number>(&self, steps: usize, lanes: usize, training: bool) -> usize {
         let output = if training { Output::InTraining(&[]) } else { Output::Reads };
         let Config { words, precision, ref loss, .. } = self.config;
@@ -113,7 +113,7 @@ impl LanguageModel {
         }
     }
 
-    /// Takes the words of a window, shard by shard.
+    /// Reads the words of a window, shard by shard.
     pub(super) fn read<R: Real>(&self, space: &mut Space<R>, window: Window) {
         let Space { lanes, shards, targets, .. } = space;
         let steps = window.inputs.len() / lanes.all;

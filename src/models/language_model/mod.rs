@@ -2,9 +2,9 @@
 //!
 //! e⁽ᵗ⁾ = L_{x(t)}    h⁽ᵗ⁾ = net(h⁽ᵗ⁻¹⁾, e⁽ᵗ⁾)    ŷ⁽ᵗ⁾ = softmax(h⁽ᵗ⁾Uₒᵀ + b₂)    J = −Σ log ŷ_{x(t+1)} / N
 //!
-//! The net is a stack of cells or a gated-feedback net ([`crate::layers::recurrence`]); dropout is on e and on every layer's output. With
-//! tied weights L is Uₒ (Press and Wolf 2017). The lanes of a batch are divided into shards, which the recurrent part is parallel
-//! over; the output layer is parallel over the vocabulary. Tokens lie shard by shard, in a shard step by step.
+//! The net is a stack of cells or has gated feedback ([`crate::layers::recurrence`]); dropout applies to e and to every layer's output.
+//! With tied weights L is Uₒ (Press and Wolf 2017). The lanes of a batch are divided into shards, over which the recurrent part is
+//! parallel; the output layer is parallel over the vocabulary. Tokens are stored shard by shard, step by step within a shard.
 
 mod config;
 mod memory;

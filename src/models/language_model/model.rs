@@ -1,4 +1,4 @@
-//! The recurrent language model, as its equations say.
+//! The equations of the recurrent language model.
 //!
 //! e⁽ᵗ⁾ = L_{x(t)}    h⁽ᵗ⁾ = net(h⁽ᵗ⁻¹⁾, m ∘ e⁽ᵗ⁾)    θ⁽ᵗ⁾ = (m ∘ h⁽ᵗ⁾)Uₒᵀ + b₂    J = −Σ log softmax(θ⁽ᵗ⁾)_{x(t+1)} / N
 //!
@@ -17,7 +17,7 @@ use crate::profile::{Part, span, task};
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
 
-/// What dropout needs to know of a step.
+/// What dropout depends on in a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
     /// The kept share.
@@ -28,15 +28,15 @@ pub struct Noise {
     pub step: u64,
 }
 
-/// A window that [`LanguageModel::touch`] has read into the working memory, for [`LanguageModel::step`] to go on with.
+/// A window that [`LanguageModel::touch`] has read into the working memory, for [`LanguageModel::step`] to continue with.
 #[derive(Debug)]
 pub struct Loaded {
     noise: Noise,
 }
 
 impl LanguageModel {
-    /// What the step with this window and noise will touch: reads the window, draws the sample, and lists the rows of tables in
-    /// `g`, so that they can be caught up before [`LanguageModel::step`] reads them.
+    /// Prepares a step with this window and noise: reads the window, draws the sample, and lists in `g` the rows of tables that
+    /// the step will touch, so that they can be caught up before [`LanguageModel::step`] reads them.
     pub fn touch<R: Real>(&self, g: &mut Gradients<R>, space: &mut Space<R>, window: Window, noise: Noise) -> Loaded {
         self.read(space, window);
         let Space { shards, order, output, targets, rows, .. } = space;
@@ -72,7 +72,7 @@ impl LanguageModel {
         self.step(g, space, loaded, w)
     }
 
-    /// Runs the net over a window that was read; the counted tokens of its highest layer go to `space.top`.
+    /// Runs the net over the window that was read; the outputs of its highest layer for counted tokens go to `space.top`.
     pub(super) fn forward<R: Real>(&self, space: &mut Space<R>, noise: Option<Noise>, w: &Arena<R>) {
         let Config { embed, hidden, layers, .. } = self.config;
         let counted = space.targets.len() / space.lanes.all;
@@ -129,7 +129,7 @@ impl LanguageModel {
         }
     }
 
-    /// The net's way back in one shard, whose last tokens count.
+    /// The net's backward pass in one shard, of which the last tokens count.
     pub(super) fn net_backward<R: Real>(
         &self,
         shard: &mut Shard<R>,
@@ -150,7 +150,7 @@ impl LanguageModel {
         self.net.backward(net, Steps { rows: inputs.len(), reset, masks, prepared }, gradients, norms);
     }
 
-    /// The masks of one shard: in training with `noise`.
+    /// The masks of one shard; in training, those of `noise`.
     pub(super) fn masks(&self, noise: Option<Noise>, shard: usize) -> Masks {
         let training = noise.map(|noise| (noise.keep, noise.seed, noise.step));
         Masks { training, at_test: self.config.at_test, variational: self.config.variational, shard }

@@ -1,4 +1,4 @@
-//! Reading with a language model: probabilities, logits, states, and what it does inside.
+//! Inference with a language model: probabilities, logits, states, norms of gradients, and gates.
 
 use super::space::{Space, Window};
 use super::tensors::LanguageModel;
@@ -24,7 +24,7 @@ impl LanguageModel {
         space.by_lane(out, &by_shard);
     }
 
-    /// The logit of every counted target of the last window, \[counted steps, B\], step by step: no sum over words.
+    /// The logit of every counted target of the last window, \[counted steps, B\], step by step, without a sum over all words.
     pub fn target_logits<R: Real>(&self, out: &mut [f64], space: &Space<R>, w: &Arena<R>) {
         assert!(self.output.are_whole(), "a word's logit is in one table");
         let (hidden, u, b) = (self.config.hidden, w.slice(self.output.output), w.slice(self.output.bias));
@@ -60,7 +60,7 @@ impl LanguageModel {
         self.forward(space, None, w);
     }
 
-    /// Lane 0 reads a word, for [`LanguageModel::logits`].
+    /// Reads a word in lane 0, for [`LanguageModel::logits`].
     pub fn read_word<R: Real>(&self, space: &mut Space<R>, word: u32, w: &Arena<R>) {
         assert_eq!(space.lanes.all, 1);
         let window = Window { inputs: &[word], targets: &[0], loss_from: 0 };
@@ -68,8 +68,7 @@ impl LanguageModel {
         self.carry(space, 1);
     }
 
-    /// Scores of the word after those read so far by lane 0, for all words \[V\]. Each is ln ŷ but for a number that is the same
-    /// for all.
+    /// Scores of all words \[V\] to follow those read so far by lane 0: ln ŷ plus a constant.
     pub fn next_logits<R: Real>(&self, out: &mut [R], space: &Space<R>, w: &Arena<R>) {
         match self.config.loss {
             Loss::Adaptive { .. } => self.output.distribution(out, space.top.first(1), w),
@@ -77,7 +76,7 @@ impl LanguageModel {
         }
     }
 
-    /// The logits of some words, from `first` on, after those read so far by lane 0.
+    /// The logits of some words, from `first` on, to follow those read so far by lane 0.
     pub fn logits<R: Real>(&self, out: &mut [R], space: &Space<R>, first: usize, w: &Arena<R>) {
         assert!(self.output.are_whole(), "a word's logit is in one table");
         let (words, hidden) = (out.len(), self.config.hidden);
@@ -86,7 +85,7 @@ impl LanguageModel {
         add(out, &w.slice(self.output.bias)[first..][..words]);
     }
 
-    /// Reads `inputs` \[T, B\] without predicting: the next window begins after them.
+    /// Reads `inputs` \[T, B\] without predictions: the next window begins after them.
     pub fn advance<R: Real>(&self, space: &mut Space<R>, inputs: &[u32], w: &Arena<R>) {
         let steps = inputs.len() / space.lanes.all;
         assert!(steps > 0, "there is something to read");
@@ -95,13 +94,13 @@ impl LanguageModel {
         self.carry(space, steps);
     }
 
-    /// Makes the state of one lane zero.
+    /// Sets the state of one lane to zero.
     pub fn forget_lane<R: Real>(&self, space: &mut Space<R>, lane: usize) {
         let (shard, place) = space.lanes.place(lane);
         space.shards[shard].net.forget(place);
     }
 
-    /// Makes the state after the first `steps` of the last window the one that the next window begins with.
+    /// Carries over the state after the first `steps` steps of the last window: the next window begins with it.
     pub fn carry<R: Real>(&self, space: &mut Space<R>, steps: usize) {
         if steps == 0 {
             return;

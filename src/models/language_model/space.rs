@@ -1,4 +1,4 @@
-//! The working memory of a language model: what each shard of a batch keeps.
+//! The working memory of a language model: what each shard of a batch stores.
 
 use crate::layers::embedding::Order;
 use crate::layers::matrix::Matrix;
@@ -19,9 +19,9 @@ pub struct Window<'a> {
     pub loss_from: usize,
 }
 
-/// What one shard of lanes keeps of a window.
+/// What one shard of lanes stores for a window.
 pub(super) struct Shard<R: Real> {
-    /// The lane of the batch that it begins with.
+    /// Its first lane in the batch.
     pub first: usize,
     pub inputs: Vec<u32>,
     pub net: Memory<R>,
@@ -33,13 +33,13 @@ pub struct Space<R: Real> {
     pub(super) lanes: Division,
     pub(super) shards: Vec<Shard<R>>,
     pub(super) prepared: Prepared<R>,
-    /// Where there is none, it is for [`super::LanguageModel::target_logits`] and [`super::LanguageModel::logits`].
+    /// None in working memory for [`super::LanguageModel::target_logits`] and [`super::LanguageModel::logits`] only.
     pub(super) output: Option<Box<dyn OutputLayer<R>>>,
-    /// The output layer's side, tokens that count only: m ∘ h and its gradient \[N, H\], and the targets \[N\].
+    /// For the output layer, counted tokens only: m ∘ h and its gradient \[N, H\], and the targets \[N\].
     pub(super) top: Matrix<R>,
     pub(super) dtop: Matrix<R>,
     pub(super) targets: Vec<u32>,
-    /// The tokens by their words, and the list of those words where no gradient has it.
+    /// The tokens sorted by word, and the list of distinct words if no gradient holds it.
     pub(super) order: Order,
     pub(super) rows: Vec<u32>,
 }
@@ -51,7 +51,7 @@ impl<R: Real> Shard<R> {
 }
 
 impl<R: Real> Space<R> {
-    /// Numbers of the counted tokens, which lie shard by shard, as \[counted steps, B\].
+    /// Reorders numbers of the counted tokens, stored shard by shard, as \[counted steps, B\].
     pub(super) fn by_lane(&self, out: &mut [f64], by_shard: &[f64]) {
         assert_eq!(out.len(), by_shard.len());
         let counted = by_shard.len() / self.lanes.all;
@@ -65,12 +65,12 @@ impl<R: Real> Space<R> {
         }
     }
 
-    /// Forgets all states: the next window begins at zero.
+    /// Sets all states to zero.
     pub fn reset(&mut self) {
         self.states_mut().for_each(|state| state.fill(R::zero()));
     }
 
-    /// Begins where the first `lanes` lanes of another memory of the same model are; the state of the other lanes is left as it is.
+    /// Takes over the states of the first `lanes` lanes of another working memory of the same model; other lanes keep theirs.
     pub fn take_lanes(&mut self, from: &Space<R>, lanes: usize) {
         for lane in 0..lanes {
             let ((to, place), (shard, other)) = (self.lanes.place(lane), from.lanes.place(lane));
@@ -87,7 +87,7 @@ impl<R: Real> Space<R> {
         self.shards.iter().flat_map(|shard| shard.net.tape.state.iter().map(|state| &state[..]))
     }
 
-    /// The same, to be restored.
+    /// The same, mutable, to be restored.
     pub fn states_mut(&mut self) -> impl Iterator<Item = &mut [R]> {
         self.shards.iter_mut().flat_map(|shard| shard.net.tape.state.iter_mut().map(|state| &mut state[..]))
     }

@@ -1,4 +1,4 @@
-//! The tensors of a language model, and the weights that training begins with.
+//! The tensors of a language model, and its initial weights.
 
 use super::config::Config;
 use crate::layers::output::{Recipe, Tables};
@@ -8,7 +8,7 @@ use crate::params::{Arena, Layout, Role, TensorId};
 use crate::real::Real;
 use std::sync::Arc;
 
-/// The model: its configuration and where its tensors are.
+/// The model: its configuration and its tensors.
 pub struct LanguageModel {
     pub(super) config: Config,
     pub(super) layout: Arc<Layout>,
@@ -42,7 +42,7 @@ impl LanguageModel {
         &self.config
     }
 
-    /// The words' table.
+    /// The table of word vectors.
     pub fn words(&self) -> TensorId {
         self.embedding
     }
@@ -52,17 +52,17 @@ impl LanguageModel {
         [self.embedding, self.output.output, self.output.bias]
     }
 
-    /// The tensors of each layer of a stack; none of a gated-feedback net.
+    /// The tensors of each layer of a stack; empty with gated feedback.
     pub fn stack(&self) -> &[Weights] {
         self.net.stack()
     }
 
-    /// Words drawn in a training step of so many lanes.
+    /// Words drawn in a training step of `lanes` lanes.
     pub fn samples(&self, lanes: usize) -> usize {
         self.config.loss.recipe().map_or(0, |recipe| recipe.words(lanes))
     }
 
-    /// Weights to begin training with: by `init`, for the words' counts.
+    /// Initial weights by `init`, with biases from the words' counts.
     pub fn begin<R: Real>(&self, init: Init, seed: u64, counts: &[u64]) -> Arena<R> {
         let mut w = Arena::zeros(&self.layout);
         init.fill(&mut w, seed);
@@ -70,12 +70,12 @@ impl LanguageModel {
         w
     }
 
-    /// What is learned from which sample, if it is from a sample.
+    /// The sampled objective and the samples, if the loss uses samples.
     pub fn recipe(&self) -> Option<Recipe> {
         self.config.loss.recipe()
     }
 
-    /// The ln Z that the model was trained to have for every state, if it was: o − ln Z of a word is about ln ŷ then.
+    /// The ln Z that the model is trained to have in every state, if any: o − ln Z of a word is then about ln ŷ.
     pub fn ln_z(&self) -> Option<f64> {
         self.config.loss.ln_z()
     }

@@ -1,4 +1,4 @@
-//! Batches of the window net: a training step, and the labels of tokens. Shards of tokens are what the work is parallel over.
+//! Batches of the window network: a training step, and prediction. The work is parallel over shards of tokens.
 
 use super::memory::{SHARD, Shard, Space, Tokens};
 use super::{Ner, Objective};
@@ -17,7 +17,7 @@ use std::ops::Range;
 pub struct Batch<'a> {
     /// For each table, the rows that the places of every token's window hold: \[N, window\].
     pub inputs: &'a [Vec<u32>],
-    /// Where each sentence ends, in tokens. The window objective does not look at it.
+    /// Where each sentence ends, in tokens; not used by the window objective.
     pub ends: &'a [usize],
 }
 
@@ -37,7 +37,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// What a training step needs to know beside its batch.
+/// What a training step depends on besides its batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
     /// The share that dropout keeps.
@@ -46,23 +46,23 @@ pub struct Noise {
     pub seed: u64,
     /// The optimizer step.
     pub step: u64,
-    /// Whether the words' vectors get no gradient, and so stay as they are.
+    /// Whether word vectors are frozen: they get no gradient.
     pub freeze: bool,
 }
 
 impl Noise {
-    /// Drops some of `x` in a shard, which is layer 0, or of h, layer 1, and keeps the mask.
+    /// Applies dropout to x (layer 0) or h (layer 1) of a shard, and stores the mask.
     pub(super) fn mask<R: Real>(&self, x: &mut [R], mask: &mut [R], layer: u32, shard: usize) {
         factors(self.keep, Place::new(self.seed, Purpose::Dropout, self.step, layer << 16 | shard as u32), mask);
         multiply(x, mask);
     }
 }
 
-/// Columns of W that are transposed together.
+/// Columns of W transposed per task.
 const STRIP: usize = 64;
 
 impl Ner {
-    /// The mean loss a token, in nats, and its gradient.
+    /// The mean loss per token, in nats, and its gradient.
     pub fn step<R: Real>(
         &self,
         g: &mut Gradients<R>,
@@ -100,7 +100,7 @@ impl Ner {
         shards.iter().map(|shard| shard.loss).sum::<f64>() * scale
     }
 
-    /// The labels of a batch, \[N\].
+    /// Predicts the labels of a batch, \[N\].
     pub fn predict<R: Real>(&self, labels: &mut [u32], space: &mut Space<R>, batch: Batch, w: &Arena<R>) {
         let n = labels.len();
         self.prepare(space, batch, n, w);
@@ -128,7 +128,7 @@ impl Ner {
         labels.copy_from_slice(kept.labels.rows(n).values);
     }
 
-    /// Divides a batch into shards, and takes the weights that all of them need in another form.
+    /// Divides a batch into shards, and prepares the weights that all of them need in another form.
     fn prepare<R: Real>(&self, space: &mut Space<R>, batch: Batch, tokens: usize, w: &Arena<R>) {
         assert!(tokens > 0 && batch.inputs.len() == self.tables.len());
         assert!(tokens <= space.tokens, "a batch of {tokens} tokens, and memory for {}", space.tokens);

@@ -1,8 +1,8 @@
-//! What a tagger is.
+//! The configuration of a tagger.
 
 use serde::{Deserialize, Serialize};
 
-/// What is learned to be likely.
+/// The training objective.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
@@ -17,26 +17,26 @@ pub enum Objective {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
-    /// The tensor's name, as `embedding`.
+    /// The tensor's name, such as `embedding`.
     pub name: String,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
     /// Width of a row.
     pub width: usize,
 }
 
-/// What a tagger is: saved with it.
+/// The configuration of a tagger, saved with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The words' table, then those of their features.
     pub tables: Vec<Table>,
-    /// Places of a window, odd.
+    /// Number of places in a window, odd.
     pub window: usize,
     /// H: hidden units.
     pub hidden: usize,
     /// K: labels.
     pub labels: usize,
-    /// What is learned to be likely.
+    /// The training objective.
     pub objective: Objective,
 }

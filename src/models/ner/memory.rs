@@ -1,7 +1,7 @@
-//! The working memory of the window net: what a shard of tokens keeps, and what all of them do.
+//! The working memory of the window network: what a shard of tokens stores, and what all shards share.
 //!
-//! What is kept of tokens are matrices of a row each, of which a shard has its own rows: memory for so many tokens is enough for
-//! sentences of any length.
+//! Data of tokens are in matrices with one row per token, and a shard has its rows of them: memory for a number of tokens is enough
+//! for sentences of any length.
 
 use super::{Config, Ner, Objective};
 use crate::layers::losses::{LabelSoftmax, Sentences, Transitions};
@@ -14,10 +14,10 @@ use crate::sys::memory::{Buffer, Room};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Tokens that are worked on together: a shard has so many, or the sentences that reach so far.
+/// Tokens per shard; with the sentence objective, a shard has the whole sentences that reach this number.
 pub const SHARD: usize = 32;
 
-/// What one shard of tokens keeps of a step, beside the rows of its tokens.
+/// What one shard of tokens stores for a step, besides the rows of its tokens.
 pub(super) struct Shard<R: Real> {
     /// Its tokens within the batch, and its sentences.
     pub tokens: Range<usize>,
@@ -34,21 +34,21 @@ impl<R: Real> Shard<R> {
     }
 }
 
-/// Makes a struct of matrices, and one of some rows of each.
+/// Defines a struct of matrices, and one of some rows of each.
 macro_rules! matrices {
     ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
-        /// What is kept of the tokens of a batch.
+        /// What is stored for the tokens of a batch.
         pub(super) struct Kept<R> {
             $($(#[$doc])* pub $name: Matrix<$type>,)*
         }
 
-        /// What is kept of some of them.
+        /// What is stored for some of them.
         pub(super) struct Tokens<'a, R> {
             $(pub $name: Rows<'a, $type>,)*
         }
 
         impl<R: Real> Kept<R> {
-            /// The first tokens.
+            /// The rows of the first `count` tokens.
             pub fn tokens(&mut self, count: usize) -> Tokens<'_, R> {
                 Tokens { $($name: self.$name.rows(count),)* }
             }
@@ -68,7 +68,7 @@ matrices! {
     x: R,
     kept_x: R,
     dx: R,
-    /// tanh, its mask, and what dropout leaves of it, later ∂h: [N, H].
+    /// h, its mask, and h after dropout, later ∂h: [N, H].
     h: R,
     kept_h: R,
     dropped: R,
@@ -78,18 +78,18 @@ matrices! {
     forward: f64,
     shifts: f64,
     before: u32,
-    /// What was predicted: [N, 1].
+    /// The predicted labels: [N, 1].
     labels: u32,
 }
 
 /// Working memory for batches.
 pub struct Space<R: Real> {
-    /// The most tokens of a batch.
+    /// Maximum number of tokens in a batch.
     pub(super) tokens: usize,
     pub(super) shards: Vec<Shard<R>>,
     pub(super) in_use: usize,
     pub(super) kept: Kept<R>,
-    /// W and U transposed: backward and forward products want contiguous rows.
+    /// W and U transposed: backward and forward products need contiguous rows.
     pub(super) hidden: Buffer<R>,
     pub(super) output: Buffer<R>,
     pub(super) transitions: Transitions,
@@ -97,12 +97,12 @@ pub struct Space<R: Real> {
 }
 
 impl Ner {
-    /// Working memory for batches of up to `tokens`, in sentences of any length; without `training` for [`Ner::predict`] alone.
+    /// Working memory for batches of up to `tokens` tokens, in sentences of any length; without `training`, only for [`Ner::predict`].
     pub fn space<R: Real>(&self, tokens: usize, training: bool) -> Space<R> {
         Room::make(|room| self.space_in(room, tokens, training))
     }
 
-    /// Bytes of [`Ner::space`], but for a little.
+    /// Approximate bytes of [`Ner::space`].
     pub fn space_bytes<R: Real>(&self, tokens: usize, training: bool) -> usize {
         Room::count(|room| self.space_in::<R>(room, tokens, training))
     }

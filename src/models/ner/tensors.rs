@@ -1,4 +1,4 @@
-//! The tensors of the window net.
+//! The tensors of the window network.
 
 use super::{Config, Objective, Table};
 use crate::layers::losses::Transitions;
@@ -6,7 +6,7 @@ use crate::layers::window::Slot;
 use crate::params::{Layout, Role, TensorId};
 use std::sync::Arc;
 
-/// The net: its configuration and where its tensors are.
+/// The network: its configuration and its tensors.
 pub struct Ner {
     pub(super) config: Config,
     pub(super) layout: Arc<Layout>,
@@ -20,13 +20,13 @@ pub struct Ner {
 }
 
 impl Ner {
-    /// The net of a configuration.
+    /// The network of a configuration.
     pub fn new(config: Config) -> Self {
         let Config { window, hidden, labels, objective, .. } = config;
         assert!(window % 2 == 1 && hidden > 0 && labels > 0 && !config.tables.is_empty());
         let place = config.tables.iter().map(|table| table.width).sum();
         let mut layout = Layout::default();
-        // What every step writes wholly comes first: a shard's gradients are an arena of just that.
+        // The tensors that every step writes wholly come first: a shard's gradients are an arena of just those.
         let hidden_weight = layout.add("hidden", window * place, hidden, Role::Weight);
         let hidden_bias = layout.add("hidden.bias", 1, hidden, Role::Bias);
         let output = layout.add("output", labels, hidden, Role::Output);
@@ -54,12 +54,12 @@ impl Ner {
         &self.config
     }
 
-    /// The words' table.
+    /// The table of word vectors.
     pub fn words(&self) -> TensorId {
         self.tables[0]
     }
 
-    /// Columns of x.
+    /// Number of columns of x.
     pub(super) fn width(&self) -> usize {
         self.config.window * self.parts[0].place
     }

@@ -1,4 +1,4 @@
-//! The working memory of the pseudo-Siamese net: what a shard of examples keeps of a step, and what all of them do.
+//! The working memory of the pseudo-Siamese network: what a shard of examples stores for a step, and what all shards share.
 
 use super::{Config, PseudoSiamese};
 use crate::layers::losses::{DropoutPenalty, LabelSoftmax};
@@ -9,21 +9,21 @@ use crate::real::Real;
 use crate::sys::memory::{Buffer, Room};
 use std::ops::Range;
 
-/// Examples that are worked on together.
+/// Examples per shard.
 pub const SHARD: usize = 64;
 
-/// What one shard of examples keeps of a step.
+/// What one shard of examples stores for a step.
 pub(super) struct Shard<R: Real> {
     /// Its examples within the batch.
     pub examples: Range<usize>,
     /// x, and ∂x: [n, D].
     pub x: Matrix<R>,
     pub dx: Matrix<R>,
-    /// h₁, h₂, and their sum, later δ₂: [n, H].
+    /// h₁, h₂, and their sum, later δ₂, then δ₄: [n, H].
     pub h1: Matrix<R>,
     pub h2: Matrix<R>,
     pub sum: Matrix<R>,
-    /// δ₂ on its way into the one layer, then the other: [n, H].
+    /// δ₂, then δ₃: [n, H].
     pub delta: Matrix<R>,
     /// θ, later δ₁: [n, K].
     pub theta: Matrix<R>,
@@ -35,7 +35,7 @@ pub(super) struct Shard<R: Real> {
 
 /// Working memory for batches.
 pub struct Space<R: Real> {
-    /// The most examples of a batch.
+    /// Maximum number of examples in a batch.
     pub(super) examples: usize,
     pub(super) shards: Vec<Shard<R>>,
     /// W₁, W₂ and W₃ transposed.
@@ -46,12 +46,12 @@ pub struct Space<R: Real> {
 }
 
 impl PseudoSiamese {
-    /// Working memory for batches of up to so many `examples`.
+    /// Working memory for batches of up to `examples` examples.
     pub fn space<R: Real>(&self, examples: usize) -> Space<R> {
         Room::make(|room| self.space_in(room, examples))
     }
 
-    /// Bytes of [`PseudoSiamese::space`], but for a little.
+    /// Approximate bytes of [`PseudoSiamese::space`].
     pub fn space_bytes<R: Real>(&self, examples: usize) -> usize {
         Room::count(|room| self.space_in::<R>(room, examples))
     }

@@ -1,4 +1,4 @@
-//! Reading with a pseudo-Siamese net: the probabilities of labels.
+//! Inference with a pseudo-Siamese network: the probabilities of labels.
 
 use super::memory::SHARD;
 use super::{Config, Input, PseudoSiamese};
@@ -34,7 +34,7 @@ impl PseudoSiamese {
         y
     }
 
-    /// Bytes that [`PseudoSiamese::probabilities`] of so many `examples` takes, by as many threads.
+    /// Bytes that [`PseudoSiamese::probabilities`] of `examples` examples needs with `threads` threads.
     pub fn probabilities_bytes<R: Real>(&self, examples: usize, threads: usize) -> usize {
         examples * self.config.labels * size_of::<R>()
             + threads.min(examples.div_ceil(SHARD)) * self.space_bytes::<R>(SHARD.min(examples))

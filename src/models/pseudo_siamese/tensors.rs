@@ -1,14 +1,14 @@
-//! The tensors of a pseudo-Siamese net.
+//! The tensors of a pseudo-Siamese network.
 
 use super::Config;
 use crate::params::{Layout, Role, TensorId};
 use std::sync::Arc;
 
-/// The net: its configuration and where its tensors are.
+/// The network: its configuration and its tensors.
 pub struct PseudoSiamese {
     pub(super) config: Config,
     pub(super) layout: Arc<Layout>,
-    /// Without the words.
+    /// The tensors without the word vectors.
     pub(super) dense: Arc<Layout>,
     /// W₁, b₁
     pub(super) sigmoid: (TensorId, TensorId),
@@ -21,7 +21,7 @@ pub struct PseudoSiamese {
 }
 
 impl PseudoSiamese {
-    /// The net of a configuration.
+    /// The network of a configuration.
     pub fn new(config: Config) -> Self {
         let Config { words, embed, hidden, labels, freeze, .. } = config;
         assert!(words != Some(0) && embed > 0 && hidden > 0 && labels > 0);
@@ -45,7 +45,7 @@ impl PseudoSiamese {
         &self.layout
     }
 
-    /// The tensors that a step has gradients of, the first ones of all: vectors that stay as they are come last.
+    /// The tensors that a step has gradients of, the first ones of all: frozen word vectors come last.
     pub fn trained(&self) -> &Arc<Layout> {
         if self.config.freeze { &self.dense } else { &self.layout }
     }
@@ -55,7 +55,7 @@ impl PseudoSiamese {
         &self.config
     }
 
-    /// The words' table, of a net of words.
+    /// The table of word vectors, of a network of words.
     pub fn words(&self) -> Option<TensorId> {
         self.words
     }

@@ -1,21 +1,21 @@
-//! What a Siamese net is.
+//! The configuration of a Siamese network.
 
 use serde::{Deserialize, Serialize};
 
-/// What is made small.
+/// The training loss.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Loss {
-    /// Pairs that are alike come near, the others go away from each other up to the margin.
+    /// Similar words are pulled together, others pushed apart up to the margin.
     Contrastive {
-        /// m: the distance that pairs which are not alike are to have.
+        /// m: the distance that dissimilar words should have.
         margin: f64,
     },
-    /// All pairs come near: the loss of the source, which a constant h makes zero.
+    /// All pairs are pulled together: the loss of the source, which a constant h makes zero.
     Source,
 }
 
-/// What a net is: saved with it.
+/// The configuration of a network, saved with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -25,8 +25,8 @@ pub struct Config {
     pub embed: usize,
     /// H: hidden units.
     pub hidden: usize,
-    /// What is made small.
+    /// The training loss.
     pub loss: Loss,
-    /// Whether the words' vectors stay as they are.
+    /// Whether word vectors are frozen.
     pub freeze: bool,
 }

@@ -1,4 +1,4 @@
-//! Reading with a Siamese net: words encoded, and how far they are from each other.
+//! Inference with a Siamese network: encodings of words, and distances between words.
 
 use super::{Config, Siamese};
 use crate::kernels::pairs::squared_distances;
@@ -7,7 +7,7 @@ use crate::layers::shards;
 use crate::params::Arena;
 use crate::real::Real;
 
-/// Words that are encoded at a time.
+/// Words encoded per task.
 const BLOCK: usize = 512;
 
 impl Siamese {
@@ -33,7 +33,7 @@ impl Siamese {
         distances
     }
 
-    /// Bytes that [`Siamese::distances`] of `pairs` takes, by as many threads.
+    /// Bytes that [`Siamese::distances`] of `pairs` pairs needs with `threads` threads.
     pub fn distances_bytes<R: Real>(&self, pairs: usize, threads: usize) -> usize {
         let Config { embed, hidden, .. } = self.config;
         (pairs + threads.min(pairs.div_ceil(BLOCK)) * BLOCK.min(pairs) * (embed + 2 * hidden)) * size_of::<R>()

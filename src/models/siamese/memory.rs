@@ -1,4 +1,4 @@
-//! The working memory of the Siamese net: what a shard of pairs keeps of a step, and what all of them do.
+//! The working memory of the Siamese network: what a shard of pairs stores for a step, and what all shards share.
 
 use super::{Config, Siamese};
 use crate::layers::matrix::Matrix;
@@ -9,10 +9,10 @@ use crate::sys::memory::{Buffer, Room};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Pairs that are worked on together.
+/// Pairs per shard.
 pub const SHARD: usize = 64;
 
-/// What one shard of pairs keeps of a step.
+/// What one shard of pairs stores for a step.
 pub(super) struct Shard<R: Real> {
     /// Its pairs within the batch.
     pub pairs: Range<usize>,
@@ -21,9 +21,9 @@ pub(super) struct Shard<R: Real> {
     /// x, and ∂x: [2n, D].
     pub x: Matrix<R>,
     pub dx: Matrix<R>,
-    /// h, later ∂ of what σ was taken of: [2n, H].
+    /// h, later δ: [2n, H].
     pub h: Matrix<R>,
-    /// D², later what h₁ − h₂ is multiplied by to be ∂h₁: [n].
+    /// D², later c, the factor of h₁ − h₂ in ∂h₁: [n].
     pub d: Buffer<R>,
     pub gradients: Arena<R>,
     pub loss: f64,
@@ -31,7 +31,7 @@ pub(super) struct Shard<R: Real> {
 
 /// Working memory for batches.
 pub struct Space<R: Real> {
-    /// The most pairs of a batch.
+    /// Maximum number of pairs in a batch.
     pub(super) pairs: usize,
     pub(super) shards: Vec<Shard<R>>,
     pub(super) in_use: usize,
@@ -41,12 +41,12 @@ pub struct Space<R: Real> {
 }
 
 impl Siamese {
-    /// Working memory for batches of up to `pairs`.
+    /// Working memory for batches of up to `pairs` pairs.
     pub fn space<R: Real>(&self, pairs: usize) -> Space<R> {
         Room::make(|room| self.space_in(room, pairs))
     }
 
-    /// Bytes of [`Siamese::space`], but for a little.
+    /// Approximate bytes of [`Siamese::space`].
     pub fn space_bytes<R: Real>(&self, pairs: usize) -> usize {
         Room::count(|room| self.space_in::<R>(room, pairs))
     }

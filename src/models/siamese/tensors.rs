@@ -1,10 +1,10 @@
-//! The tensors of a Siamese net.
+//! The tensors of a Siamese network.
 
 use super::Config;
 use crate::params::{Layout, Role, TensorId};
 use std::sync::Arc;
 
-/// The net: its configuration and where its tensors are.
+/// The network: its configuration and its tensors.
 pub struct Siamese {
     pub(super) config: Config,
     pub(super) layout: Arc<Layout>,
@@ -15,7 +15,7 @@ pub struct Siamese {
 }
 
 impl Siamese {
-    /// The net of a configuration.
+    /// The network of a configuration.
     pub fn new(config: Config) -> Self {
         let Config { words, embed, hidden, freeze, .. } = config;
         assert!(words > 0 && embed > 0 && hidden > 0);
@@ -33,7 +33,7 @@ impl Siamese {
         &self.layout
     }
 
-    /// The tensors that a step has gradients of, the first ones of all: vectors that stay as they are come last.
+    /// The tensors that a step has gradients of, the first ones of all: frozen word vectors come last.
     pub fn trained(&self) -> &Arc<Layout> {
         &self.trained
     }
@@ -43,7 +43,7 @@ impl Siamese {
         &self.config
     }
 
-    /// The words' table.
+    /// The table of word vectors.
     pub fn words(&self) -> TensorId {
         self.words
     }
