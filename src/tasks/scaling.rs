@@ -130,16 +130,24 @@ fn spread(step: &[Region], cores: usize, waking: f64) -> (f64, [f64; 3]) {
     (seconds, parts)
 }
 
-/// What a parallel part of two tasks that do nothing takes on two threads, in seconds.
+/// How much longer a parallel part of two equal tasks takes on two threads than one of them, in seconds: the median.
 fn waking() -> Result<f64> {
-    const PARTS: u32 = 20_000;
-    Ok(pool(2)?.install(|| {
+    const PARTS: usize = 2001;
+    const TASK: Duration = Duration::from_micros(50);
+    let wait = |_: usize, _: usize| {
         let start = Instant::now();
-        (0..PARTS).for_each(|_| {
-            pool::join(|| (), || ());
-        });
-        start.elapsed().as_secs_f64() / f64::from(PARTS)
-    }))
+        while start.elapsed() < TASK {}
+    };
+    let mut times: Vec<Duration> = pool(2)?.install(|| {
+        let part = |_| {
+            let start = Instant::now();
+            pool::each(0..2, wait);
+            start.elapsed().saturating_sub(TASK)
+        };
+        (0..PARTS).map(part).collect()
+    });
+    times.sort();
+    Ok(times[PARTS / 2].as_secs_f64())
 }
 
 impl fmt::Display for Scaling {

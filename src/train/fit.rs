@@ -401,7 +401,7 @@ impl<T: Task> Fit<'_, T> {
                 state.schedule.evaluated(score);
                 state.finished |= state.stopping.evaluated(state.step, score).stop;
             }
-            Some(score) => _ = state.stopping.glimpsed(state.step, score),
+            Some(score) => _ = state.stopping.observe_without_patience(state.step, score),
             None => {}
         }
         let report = Report {

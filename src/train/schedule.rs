@@ -183,13 +183,13 @@ impl EarlyStopping {
     /// Records the evaluation after optimizer step `step`.
     pub fn evaluated(&mut self, step: u64, score: Score) -> Verdict {
         self.since_best = if self.best.improves(score) { 0 } else { self.since_best + 1 };
-        let best = self.glimpsed(step, score);
+        let best = self.observe_without_patience(step, score);
         Verdict { best, stop: self.patience.is_some_and(|patience| self.since_best >= patience.max(1)) }
     }
 
     /// Records an evaluation that takes place only because the run stops here: it may be the best, which is returned, but does not
     /// count for patience, so that a resumed run continues as if it had never stopped.
-    pub fn glimpsed(&mut self, step: u64, score: Score) -> bool {
+    pub fn observe_without_patience(&mut self, step: u64, score: Score) -> bool {
         let best = self.kept.improves(score);
         if best {
             self.best_step = Some(step);
@@ -260,7 +260,10 @@ mod tests {
         // Such an evaluation may be the best, but does not count for patience.
         let mut glimpsing = EarlyStopping::new(Some(1));
         glimpsing.evaluated(10, Score::perplexity(30.0));
-        assert!(glimpsing.glimpsed(15, Score::perplexity(20.0)) && !glimpsing.glimpsed(16, Score::perplexity(40.0)));
+        assert!(
+            glimpsing.observe_without_patience(15, Score::perplexity(20.0))
+                && !glimpsing.observe_without_patience(16, Score::perplexity(40.0))
+        );
         assert_eq!(glimpsing.evaluated(20, Score::perplexity(25.0)), Verdict { best: false, stop: false });
         assert_eq!((glimpsing.best_step(), glimpsing.best()), (Some(15), Some(Score::perplexity(20.0))));
         assert!(glimpsing.evaluated(30, Score::perplexity(26.0)).stop);

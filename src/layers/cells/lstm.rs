@@ -4,7 +4,7 @@
 //! i, f, o = σ(xW + h₋U + b)    g = tanh(xW_g + h₋U_g + b_g)    c = f ∘ c₋ + i ∘ g    h = o ∘ tanh(c)
 //!
 //! A row of pre-activations is \[i | f | g | o | c\]: both products compute the first four blocks; c, stored in the fifth, is
-//! passed to the next step along with h. All biases are initially zero, so gates start half open.
+//! passed to the next step along with h. The bias of the forget gate is initially 1, so that c lasts (Jozefowicz et al. 2015).
 
 use super::{Block, Columns, Step, Torch};
 use crate::kernels::gates;
@@ -14,7 +14,7 @@ use crate::real::Real;
 pub const COLUMNS: Columns = Columns {
     blocks: &[
         Block::gate("input"),
-        Block::gate("forget"),
+        Block::gate("forget").biased(1.0),
         Block::value("candidate"),
         Block::gate("output"),
         Block::value("cell"),

@@ -4,23 +4,30 @@ use crate::real::Real;
 use std::ops::Range;
 
 /// A block of H columns in a row of pre-activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Block {
     /// Its name.
     pub name: &'static str,
     /// Whether it is a gate: its values lie between 0 and 1, and their mean shows how far it is open.
     pub is_gate: bool,
+    /// The bias that training starts with.
+    pub bias: f64,
 }
 
 impl Block {
     /// A gate.
     pub const fn gate(name: &'static str) -> Block {
-        Block { name, is_gate: true }
+        Block { name, is_gate: true, bias: 0.0 }
     }
 
     /// A block that is not a gate.
     pub const fn value(name: &'static str) -> Block {
-        Block { name, is_gate: false }
+        Block { name, is_gate: false, bias: 0.0 }
+    }
+
+    /// The same with another initial bias.
+    pub const fn biased(self, bias: f64) -> Block {
+        Block { bias, ..self }
     }
 }
 

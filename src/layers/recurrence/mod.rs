@@ -196,6 +196,15 @@ impl Net {
         }
     }
 
+    /// Gives the biases of cells their initial values.
+    pub fn begin<R: Real>(&self, w: &mut Arena<R>) {
+        let Kinds::Stack(cell, layers) = &self.weights else { return };
+        for layer in layers {
+            let bias = w.slice_mut(layer.bias).chunks_exact_mut(self.shape.units);
+            bias.zip(cell.columns().blocks).for_each(|(bias, block)| bias.fill(R::of(block.bias)));
+        }
+    }
+
     /// Allocates the packed weights; `precision` is that of all products, including those of gradients.
     pub fn prepared<R: Real>(&self, room: &mut Room, layout: &Layout, precision: Precision) -> Prepared<R> {
         let matrices = match &self.weights {

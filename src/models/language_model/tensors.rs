@@ -66,6 +66,7 @@ impl LanguageModel {
     pub fn begin<R: Real>(&self, init: Init, seed: u64, counts: &[u64]) -> Arena<R> {
         let mut w = Arena::zeros(&self.layout);
         init.fill(&mut w, seed);
+        self.net.begin(&mut w);
         shares(&mut w, &self.output, counts, self.ln_z().unwrap_or(0.0));
         w
     }
@@ -78,5 +79,29 @@ impl LanguageModel {
     /// The ln Z that the model is trained to have in every state, if any: o − ln Z of a word is then about ln ŷ.
     pub fn ln_z(&self) -> Option<f64> {
         self.config.loss.ln_z()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::cells::Cell;
+
+    /// The biases of the gates of a first step: only an LSTM's forget gate is open.
+    #[test]
+    fn forget_gates_begin_open() {
+        for cell in Cell::all() {
+            let model =
+                LanguageModel::new(Config { words: 7, embed: 3, hidden: 5, layers: 2, cell, ..Config::default() });
+            let w: Arena<f32> = model.begin(Init::Xavier, 1, &[1; 7]);
+            for layer in model.stack() {
+                let open = |unit: usize| cell == Cell::Lstm && (5..10).contains(&unit);
+                let bias = w.slice(layer.bias);
+                assert!(
+                    bias.iter().enumerate().all(|(unit, &bias)| bias == f32::from(u8::from(open(unit)))),
+                    "{bias:?}"
+                );
+            }
+        }
     }
 }
