@@ -89,6 +89,13 @@ pub fn shown(path: &Path) -> impl std::fmt::Display {
     if path.as_os_str() == "-" { Path::new("standard input").display() } else { path.display() }
 }
 
+/// A path quoted for the shell.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c) || !c.is_ascii();
+    if text.chars().all(plain) && !text.is_empty() { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// A number of things, as `1 line` and `2 lines`; `one` is the name of one.
 pub fn counted(count: impl std::fmt::Display, one: &str) -> String {
     let count = count.to_string();
@@ -101,6 +108,14 @@ pub fn counted(count: impl std::fmt::Display, one: &str) -> String {
 
 fn place(line: usize) -> String {
     if line == 0 { String::new() } else { format!(":{line}") }
+}
+
+/// The first of the `mistakes` that is made is an error in the use of options.
+pub fn reject(mistakes: &[(bool, &str)]) -> Result<()> {
+    match mistakes.iter().find(|(made, _)| *made) {
+        Some((_, what)) => Err(Error::Usage((*what).into())),
+        None => Ok(()),
+    }
 }
 
 /// The name of standard output in errors.

@@ -87,9 +87,16 @@ enum LossKind {
     Source,
 }
 
-impl SiameseFlags {
-    /// The plan that the flags describe.
-    pub fn plan(&self) -> Result<Plan> {
+impl TrainFlags for SiameseFlags {
+    type Fixed = SiameseFixed;
+    type Plan = Plan;
+    const TRAIN: fn(&Plan, &Inputs, Progress) -> Result<Summary> = train;
+
+    fn parts(&self) -> (&SiameseFixed, &RunFlags, &InputOptions) {
+        (&self.fixed, &self.run, &self.fixed.examples.inputs)
+    }
+
+    fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         Ok(Plan {
             valid: fixed.valid.clone(),
@@ -104,18 +111,6 @@ impl SiameseFlags {
             run: fixed.examples.plan(fixed.l2, &self.run, self)?,
             ..Plan::new(&fixed.pairs, &fixed.vectors, &self.run.out)
         })
-    }
-}
-
-impl TrainFlags for SiameseFlags {
-    type Fixed = SiameseFixed;
-
-    fn parts(&self) -> (&SiameseFixed, &RunFlags, &InputOptions) {
-        (&self.fixed, &self.run, &self.fixed.examples.inputs)
-    }
-
-    fn train(&self, inputs: &Inputs, progress: Progress) -> Result<Summary> {
-        train(&self.plan()?, inputs, progress)
     }
 
     fn next(&self) -> String {

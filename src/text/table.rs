@@ -59,13 +59,14 @@ pub struct Table {
 
 /// How missing numbers are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
-    /// Replace them by the mean of the training examples.
+    /// Replace them by the mean of the column in the training examples
     Mean,
-    /// Drop their rows.
+    /// Drop their rows
     Drop,
-    /// Reject them.
+    /// Reject the file
     Fail,
 }
 
