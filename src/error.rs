@@ -40,7 +40,8 @@ pub enum Error {
     },
     /// A loss, gradient or weight became NaN or infinite; nothing was updated with it.
     #[error(
-        "step {step}: {tensor} is not finite ({value}); training stopped, checkpoints saved before are kept; a lower --lr may help"
+        "step {step}: {tensor} is not finite ({value}); training stopped, \
+         checkpoints saved before are kept; a lower --lr may help"
     )]
     NotFinite {
         /// The first tensor that is not finite, or "loss".
@@ -52,7 +53,8 @@ pub enum Error {
     },
     /// A run came to its end with a model that is worth nothing; it was not saved.
     #[error(
-        "step {step}: training has diverged: after the last step {found}; the model is not saved, checkpoints saved before are kept; a lower --lr may help"
+        "step {step}: training has diverged: after the last step {found}; the model is not saved, \
+         checkpoints saved before are kept; a lower --lr may help"
     )]
     Diverged {
         /// The optimizer step, from 1.

@@ -25,7 +25,8 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Examples:
   wordmill train pseudo-siamese --train words.tsv --valid valid.tsv --vectors glove.6B.50d.txt --out kinds
-  wordmill train pseudo-siamese --train words.tsv --vectors glove.6B.50d.txt --out kinds --freeze-vectors --dropout-penalty 0.5
+  wordmill train pseudo-siamese --train words.tsv --vectors glove.6B.50d.txt --out kinds \\
+      --freeze-vectors --dropout-penalty 0.5
   wordmill train pseudo-siamese --train iris.csv --label species --out irises
   wordmill inspect kinds --svg gradients.svg")]
 pub struct PseudoSiameseFlags {

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 Examples:
   wordmill train siamese --pairs pairs.tsv --valid valid.tsv --vectors glove.6B.50d.txt --out twins
   wordmill train siamese --pairs pairs.tsv --vectors glove.6B.50d.txt --out twins --hidden 50 --margin 2
-  wordmill train siamese --pairs pairs.tsv --vectors glove.6B.50d.txt --out same --loss source   all words collapse to one point
+  wordmill train siamese --pairs pairs.tsv --vectors glove.6B.50d.txt --out same --loss source   all words in one point
   wordmill train siamese --out twins --resume --epochs 60")]
 pub struct SiameseFlags {
     #[command(flatten)]

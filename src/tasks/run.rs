@@ -278,7 +278,8 @@ fn check_there(&(option, path): &DataFile, progress: &mut Progress) -> Result<()
             return Err(Error::input(path, 0, "no such file", expected));
         }
         Ok(kind) if !kind.is_file() && !kind.is_dir() => progress.say(&format!(
-            "{}: a pipe; waiting for the original data of the run to be written to it (--{option} FILE reads a file instead)",
+            "{}: a pipe; waiting for the original data of the run to be written to it \
+             (--{option} FILE reads a file instead)",
             path.display()
         )),
         _ => {}

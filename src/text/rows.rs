@@ -5,7 +5,7 @@
 //! over. CRLF, a byte order mark, and a missing last line end make no difference. Which columns hold what is found
 //! where there are more of them than needed.
 
-use super::Inputs;
+use super::{Inputs, commonest};
 use crate::error::counted;
 use crate::notices::Notice;
 use crate::{Error, Result};
@@ -65,7 +65,7 @@ pub fn read<const N: usize>(
     let separator = separator(&lines, N);
     let mut rows: Vec<(usize, Vec<&str>)> =
         lines.iter().map(|&(number, line)| (number, split(line, separator))).collect();
-    let width = commonest(&rows);
+    let width = commonest(rows.iter().map(|(_, fields)| fields.len()));
     // Fields of separators at the end of a line hold nothing.
     for (_, fields) in &mut rows {
         while fields.len() > width && fields.last() == Some(&"") {
@@ -188,19 +188,6 @@ fn split(line: &str, separator: char) -> Vec<&str> {
             &field[from..from + length]
         })
         .collect()
-}
-
-/// The number of columns that most rows have; the first of equally common ones.
-fn commonest(rows: &[(usize, Vec<&str>)]) -> usize {
-    let mut counts: Vec<(usize, usize)> = Vec::new();
-    for (_, fields) in rows {
-        match counts.iter_mut().find(|(width, _)| *width == fields.len()) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((fields.len(), 1)),
-        }
-    }
-    let most = counts.iter().map(|(_, count)| *count).max().unwrap_or(0);
-    counts.iter().find(|(_, count)| *count == most).map_or(0, |(width, _)| *width)
 }
 
 /// The columns of the words and of the label. `rows` are those below the `first`, which may hold names.

@@ -7,7 +7,7 @@
 use super::Inputs;
 use super::csv::{self, Field, Row, number};
 use crate::error::{Error, Result, counted};
-use crate::notices::Notice;
+use crate::notices::{Notice, Oddity};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -572,36 +572,20 @@ fn short(text: &str) -> String {
     if cut.len() < text.len() { cut + "…" } else { cut }
 }
 
-/// How often something was found, and first where.
-#[derive(Clone, Copy, Debug, Default)]
-struct Found {
-    count: usize,
-    line: usize,
-}
-
-impl Found {
-    fn at(&mut self, line: usize) {
-        self.count += 1;
-        if self.count == 1 {
-            self.line = line;
-        }
-    }
-}
-
 /// What was odd in the rows.
 #[derive(Default)]
 struct LeftOut {
-    no_class: Found,
-    missing: Found,
+    no_class: Oddity,
+    missing: Oddity,
     missing_rows: usize,
-    notes: Found,
-    headers: Found,
-    separators: Found,
-    thousands: Found,
+    notes: Oddity,
+    headers: Oddity,
+    separators: Oddity,
+    thousands: Oddity,
     thousands_field: String,
-    unseen: Found,
+    unseen: Oddity,
     unseen_class: String,
-    aliases: Found,
+    aliases: Oddity,
     alias: (String, String),
 }
 
@@ -650,7 +634,7 @@ impl Filling<'_> {
             if self.left_out.aliases.count == 0 {
                 self.left_out.alias = (name.to_owned(), self.table.names[class as usize].clone());
             }
-            self.left_out.aliases.at(line);
+            self.left_out.aliases.add(line);
         }
         self.numbers.insert(name.to_owned(), class);
         class
@@ -665,11 +649,11 @@ impl Filling<'_> {
         row.trim(columns);
         let split = if row.len() == columns { None } else { row.split_otherwise(self.separator, columns) };
         if let Some(split) = split {
-            self.left_out.separators.at(line);
+            self.left_out.separators.add(line);
             *row = split;
         }
         if columns > 2 && row.filled() < 2 {
-            self.left_out.notes.at(line);
+            self.left_out.notes.add(line);
             return Ok(());
         }
         if row.len() != columns {
@@ -679,7 +663,7 @@ impl Filling<'_> {
         self.rows += 1;
         let label = row.get(self.plan.label);
         if csv::no_class(label) {
-            self.left_out.no_class.at(line);
+            self.left_out.no_class.add(line);
             return Ok(());
         }
         let from = self.table.values.len();
@@ -693,34 +677,35 @@ impl Filling<'_> {
                         if self.left_out.thousands.count == 0 {
                             self.left_out.thousands_field = field.to_owned();
                         }
-                        self.left_out.thousands.at(line);
+                        self.left_out.thousands.add(line);
                     }
                     x
                 }
                 Field::Missing => match self.style.missing {
                     Missing::Mean => {
-                        self.left_out.missing.at(line);
+                        self.left_out.missing.add(line);
                         self.table.values.push(f32::NAN);
                         continue;
                     }
                     Missing::Drop => {
-                        self.left_out.missing.at(line);
+                        self.left_out.missing.add(line);
                         self.left_out.missing_rows += 1;
                         self.table.values.truncate(from);
                         return Ok(());
                     }
                     Missing::Fail => {
                         let found = format!("`{field}` in column {}", self.plan.names[column]);
-                        let expected = "a finite number; --missing mean takes the column's mean for it, --missing drop leaves the row out";
+                        let expected = "a finite number; --missing mean takes the column's mean for it, \
+                                        --missing drop leaves the row out";
                         return self.wrong(line, found, expected);
                     }
                 },
                 Field::Other => {
                     let small = field.to_lowercase();
                     if TOTALS.contains(&small.as_str()) {
-                        self.left_out.notes.at(line);
+                        self.left_out.notes.add(line);
                     } else if self.plan.header && row.iter().eq(self.plan.names.iter().map(String::as_str)) {
-                        self.left_out.headers.at(line);
+                        self.left_out.headers.add(line);
                     } else {
                         return self.not_a_number(line, field, column);
                     }
@@ -759,7 +744,7 @@ impl Filling<'_> {
             if self.left_out.unseen.count == 0 {
                 self.left_out.unseen_class = label.to_owned();
             }
-            self.left_out.unseen.at(line);
+            self.left_out.unseen.add(line);
         }
         self.table.classes.push(class);
         Ok(())
@@ -804,7 +789,7 @@ impl Filling<'_> {
         if let Reading::Like { names, .. } = self.reading
             && self.table.classes.iter().all(|&class| class as usize >= names.len())
         {
-            let Found { line, .. } = self.left_out.unseen;
+            let Oddity { line, .. } = self.left_out.unseen;
             let found = format!("`{}` in column {label}, and no other class that is known", self.left_out.unseen_class);
             return self.wrong(line, found, format!("one of the classes learned from: {}", some(names)));
         }
@@ -840,7 +825,7 @@ impl Filling<'_> {
             alias,
         } = &self.left_out;
         let (label, rows) = (&self.table.label, self.rows);
-        let of = |found: &Found, what: String| Notice::of_file(&self.table.path, found.line, what);
+        let of = |found: &Oddity, what: String| Notice::of_file(&self.table.path, found.line, what);
         if notes.count > 0 {
             inputs.warn(
                 of(notes, format!("{} of notes or sums in the table", counted(notes.count, "line"))).done("left out"),
