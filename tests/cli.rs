@@ -231,7 +231,7 @@ fn more_memory_than_there_is_is_refused_before_it_is_taken() {
     // A limit of the process alone; 2,651 words of 1,000 units and Adam ask for 85 MB and more.
     let sizes = ["--hidden", "1000", "--embed", "1000", "--threads", "1"];
     let mut shell = Command::new("sh");
-    shell.args(["-c", "ulimit -v 150000 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_wordmill")]);
+    shell.args(["-c", "ulimit -v 160000 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_wordmill")]);
     let output = shell.args(train(Path::new(VALID), &out, &sizes)).stdin(Stdio::null()).output().unwrap();
     let (line, code) = failure(&output);
     assert!(line.contains("GB of memory") && code == 2, "{line}");
