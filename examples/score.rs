@@ -3,7 +3,7 @@
 use wordmill::Result;
 use wordmill::pool::pool;
 use wordmill::tasks::Model;
-use wordmill::tasks::language_model::Trained;
+use wordmill::tasks::language_model::TrainedLm;
 use wordmill::tasks::score::score;
 use wordmill::text::{Inputs, Lines};
 
@@ -15,7 +15,7 @@ pub(crate) fn main() -> Result<()> {
     let dir = tempfile::tempdir().expect("a directory");
     let text = dir.path().join("hypotheses.txt");
     std::fs::write(&text, "The president said so .\nSo said president the .\n").expect("a text");
-    let trained = Trained::load(&train::model(dir.path())?)?;
+    let trained = TrainedLm::load(&train::model(dir.path())?)?;
     let lines = Lines::read_with(&text, &trained.vocabulary, &Inputs::default())?;
     for score in pool(1)?.install(|| score(&trained, &lines, None)) {
         println!("{score:.4}");

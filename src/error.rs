@@ -40,7 +40,8 @@ pub enum Error {
     },
     /// A loss, gradient or weight became NaN or infinite; nothing was updated with it.
     #[error(
-        "step {step}: {tensor} is not finite ({value}); training stopped, checkpoints saved before are kept; a lower --lr may help"
+        "step {step}: {tensor} is not finite ({value}); training stopped, \
+         checkpoints saved before are kept; a lower --lr may help"
     )]
     NotFinite {
         /// The first tensor that is not finite, or "loss".
@@ -52,7 +53,8 @@ pub enum Error {
     },
     /// Training has diverged by the end of the run; the model is not saved.
     #[error(
-        "step {step}: training has diverged: after the last step {found}; the model is not saved, checkpoints saved before are kept; a lower --lr may help"
+        "step {step}: training has diverged: after the last step {found}; the model is not saved, \
+         checkpoints saved before are kept; a lower --lr may help"
     )]
     Diverged {
         /// The optimizer step, from 1.
@@ -89,6 +91,13 @@ pub fn shown(path: &Path) -> impl std::fmt::Display {
     if path.as_os_str() == "-" { Path::new("standard input").display() } else { path.display() }
 }
 
+/// A path quoted for the shell.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c) || !c.is_ascii();
+    if text.chars().all(plain) && !text.is_empty() { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// A count with its noun, such as `1 line` or `2 lines`; `one` is the singular.
 pub fn counted(count: impl std::fmt::Display, one: &str) -> String {
     let count = count.to_string();
@@ -101,6 +110,14 @@ pub fn counted(count: impl std::fmt::Display, one: &str) -> String {
 
 fn place(line: usize) -> String {
     if line == 0 { String::new() } else { format!(":{line}") }
+}
+
+/// The first of the `mistakes` that is made is an error in the use of options.
+pub fn reject(mistakes: &[(bool, &str)]) -> Result<()> {
+    match mistakes.iter().find(|(made, _)| *made) {
+        Some((_, what)) => Err(Error::Usage((*what).into())),
+        None => Ok(()),
+    }
 }
 
 /// The name of standard output in errors.

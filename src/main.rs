@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use wordmill::cli;
+use wordmill::{cli, sys::panics};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    cli::panics::reported(&args, || cli::run(args.clone()))
+    panics::reported(&args, || cli::run(args.clone()))
 }

@@ -75,6 +75,40 @@ impl fmt::Display for Notice {
     }
 }
 
+/// An irregularity that is accepted, but reported to the user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Oddity {
+    /// Number of occurrences.
+    pub count: usize,
+    /// The first line, from 1; 0 if there is none.
+    pub line: usize,
+}
+
+impl Oddity {
+    /// Counts one more, in this line (from 1).
+    pub fn add(&mut self, line: usize) {
+        self.append(Oddity { count: 1, line });
+    }
+
+    /// Adds those of a later part of the file.
+    pub fn append(&mut self, later: Oddity) {
+        self.count += later.count;
+        if self.line == 0 {
+            self.line = later.line;
+        }
+    }
+
+    /// A warning, if there are occurrences; `one` and `more` are the singular and plural of what was found.
+    pub fn notice(self, path: &Path, one: &str, more: &str, done: &str) -> Option<Notice> {
+        let found = match self.count {
+            0 => return None,
+            1 => format!("1 {one}"),
+            count => format!("{count} {more}, the first one here"),
+        };
+        Some(Notice::of_file(path, self.line, found).done(done).option("--strict refuses them"))
+    }
+}
+
 /// The destination of warnings, and all warnings so far.
 pub struct Notices {
     strict: bool,

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use wordmill::tasks::Model as _;
-use wordmill::tasks::language_model::Trained;
+use wordmill::tasks::language_model::TrainedLm;
 use wordmill::tasks::score::score;
 use wordmill::tasks::tagger::Tagger;
 use wordmill::text::Lines;
@@ -75,7 +75,7 @@ fuzz_target!(|data: &[u8]| {
     fs::write(dir.join("manifest.sha256"), manifest).expect("a file can be written");
     wordmill_fuzz::limited(|| {
         if choice & 1 == 0 {
-            if let Ok(trained) = Trained::load(dir) {
+            if let Ok(trained) = TrainedLm::load(dir) {
                 let lines = wordmill_fuzz::file("lines", b"a b zz\n");
                 let lines = Lines::read_with(&lines, &trained.vocabulary, &Default::default()).expect("a plain text");
                 assert_eq!(score(&trained, &lines, None).len(), 1);

@@ -17,7 +17,7 @@ pub struct ColumnOptions {
     drop: Option<String>,
     /// How missing numbers in a CSV file are handled (empty fields, NA, NaN, ?) [default: mean]
     #[arg(long, value_enum)]
-    missing: Option<MissingKind>,
+    missing: Option<Missing>,
     /// Decimal point of a CSV file: . or , [default: .]
     #[arg(long, value_name = "CHARACTER", value_parser = [".", ","])]
     decimal: Option<String>,
@@ -44,18 +44,6 @@ enum Scale {
     None,
 }
 
-/// How missing numbers are handled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-enum MissingKind {
-    /// Replace them by the mean of the column in the training examples
-    Mean,
-    /// Drop their rows
-    Drop,
-    /// Reject the file
-    Fail,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum YesNo {
@@ -78,11 +66,7 @@ impl ColumnOptions {
     pub fn choice(&self) -> Choice {
         let style = Style {
             decimal_comma: self.decimal.as_deref() == Some(","),
-            missing: match self.missing {
-                None | Some(MissingKind::Mean) => Missing::Mean,
-                Some(MissingKind::Drop) => Missing::Drop,
-                Some(MissingKind::Fail) => Missing::Fail,
-            },
+            missing: self.missing.unwrap_or(Missing::Mean),
             missing_given: self.missing.is_some(),
             header: self.header.map(|header| header == YesNo::Yes),
         };

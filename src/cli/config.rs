@@ -6,7 +6,7 @@
 //! option, or whose value the option does not accept, is an error that names its line.
 
 use crate::error::{Error, Result};
-use crate::tasks::saved;
+use crate::tasks::options;
 use clap::builder::ValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command, ValueEnum};
@@ -47,22 +47,8 @@ pub fn expand(args: impl IntoIterator<Item = OsString>, command: &mut Command) -
     let preset = value_of(own, "--preset").filter(|_| verb.get_arguments().any(|arg| arg.get_long() == Some(PRESET)));
     // A name that is unknown is reported by clap.
     let preset = preset.and_then(|name| Preset::from_str(name.to_str()?, false).ok());
-    if let Some(mut path) = value_of(own, "--config").map(PathBuf::from) {
-        let bytes = if path.is_dir() {
-            // Through the checkpoint: its run may be about to remove the file.
-            let mut checkpoint = saved::open(&path)?;
-            path = checkpoint.path().join(saved::OPTIONS);
-            checkpoint.read(saved::OPTIONS)?
-        } else {
-            std::fs::read(&path).map_err(|e| Error::io(&path, "reading", e))?
-        };
-        let text = match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(e) => {
-                let found = format!("invalid UTF-8 at byte {}", e.utf8_error().valid_up_to());
-                return Err(Error::input(&path, 0, found, "a TOML file"));
-            }
-        };
+    if let Some(path) = value_of(own, "--config") {
+        let (path, text) = options::text(path.into())?;
         args.splice(at..at, arguments(&path, &text, verb)?);
     }
     if let Some(preset) = preset {
@@ -89,7 +75,7 @@ fn verb<'a>(args: &[OsString], command: &'a Command) -> (&'a Command, usize) {
 }
 
 /// The value of the last option `name` in `args`.
-fn value_of(args: &[OsString], name: &str) -> Option<OsString> {
+pub fn value_of(args: &[OsString], name: &str) -> Option<OsString> {
     let mut found = None;
     let mut args = args.iter().take_while(|arg| *arg != "--");
     while let Some(arg) = args.next() {
@@ -168,12 +154,12 @@ fn arguments_of(arg: &Arg, value: &DeValue<'_>) -> std::result::Result<Vec<Strin
 
 /// A value as written on the command line, if its type is that of the option.
 fn scalar(arg: &Arg, value: &DeValue<'_>) -> std::result::Result<String, (String, String)> {
-    let wanted = Kind::of(arg.get_value_parser());
+    let wanted = Type::of(arg.get_value_parser());
     let fits = match value {
-        DeValue::String(_) => matches!(wanted, Kind::Text | Kind::Other),
-        DeValue::Integer(_) => wanted != Kind::Text && wanted != Kind::Boolean,
-        DeValue::Float(_) => matches!(wanted, Kind::Float | Kind::Other),
-        DeValue::Boolean(_) => matches!(wanted, Kind::Boolean | Kind::Other),
+        DeValue::String(_) => matches!(wanted, Type::Text | Type::Other),
+        DeValue::Integer(_) => wanted != Type::Text && wanted != Type::Boolean,
+        DeValue::Float(_) => matches!(wanted, Type::Float | Type::Other),
+        DeValue::Boolean(_) => matches!(wanted, Type::Boolean | Type::Other),
         DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => false,
     };
     if !fits {
@@ -211,7 +197,7 @@ fn show(value: &DeValue<'_>) -> String {
 
 /// What kind of value an option takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Type {
     Text,
     Integer,
     Float,
@@ -220,32 +206,32 @@ enum Kind {
     Other,
 }
 
-impl Kind {
+impl Type {
     fn of(parser: &ValueParser) -> Self {
         let is = |ids: &[TypeId]| ids.iter().any(|id| parser.type_id() == *id);
         let text = [TypeId::of::<String>(), TypeId::of::<PathBuf>(), TypeId::of::<OsString>()];
         let integers = [TypeId::of::<usize>(), TypeId::of::<u64>(), TypeId::of::<u32>(), TypeId::of::<u16>()];
         let more_integers = [TypeId::of::<u8>(), TypeId::of::<i64>(), TypeId::of::<i32>(), TypeId::of::<isize>()];
         if is(&text) || parser.possible_values().is_some() && !is(&[TypeId::of::<bool>()]) {
-            Kind::Text
+            Type::Text
         } else if is(&integers) || is(&more_integers) {
-            Kind::Integer
+            Type::Integer
         } else if is(&[TypeId::of::<f64>(), TypeId::of::<f32>()]) {
-            Kind::Float
+            Type::Float
         } else if is(&[TypeId::of::<bool>()]) {
-            Kind::Boolean
+            Type::Boolean
         } else {
-            Kind::Other
+            Type::Other
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Kind::Text => "a string",
-            Kind::Integer => "an integer",
-            Kind::Float => "a number",
-            Kind::Boolean => "true or false",
-            Kind::Other => "a string or a number",
+            Type::Text => "a string",
+            Type::Integer => "an integer",
+            Type::Float => "a number",
+            Type::Boolean => "true or false",
+            Type::Other => "a string or a number",
         }
     }
 }
@@ -262,108 +248,42 @@ fn check(verb: &Command, arguments: &[String]) -> std::result::Result<(), String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-    use std::io::Write;
 
-    #[derive(Parser, Debug)]
-    #[command(name = "wordmill", args_override_self = true)]
-    struct TestCli {
-        #[arg(long, global = true)]
-        config: Option<PathBuf>,
-        #[arg(long)]
-        quiet: bool,
-        #[command(subcommand)]
-        verb: Verb,
-    }
-
-    #[derive(Subcommand, Debug)]
-    enum Verb {
-        #[command(subcommand)]
-        Train(Train),
-        Eval {
-            dir: PathBuf,
-        },
-    }
-
-    #[derive(Subcommand, Debug)]
-    enum Train {
-        Lm(Lm),
-    }
-
-    #[derive(Clone, Debug, PartialEq, clap::ValueEnum)]
-    enum Cell {
-        Tanh,
-        Relu,
-    }
-
-    fn positive(text: &str) -> std::result::Result<f64, String> {
-        match text.parse() {
-            Ok(value) if value > 0.0 => Ok(value),
-            _ => Err("found no positive number".to_owned()),
-        }
-    }
-
-    #[derive(Args, Debug)]
-    struct Lm {
-        #[arg(long)]
-        train: PathBuf,
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-        hidden: u32,
-        #[arg(long, default_value_t = 0.9, value_parser = positive, allow_negative_numbers = true)]
-        keep_prob: f64,
-        #[arg(long, value_enum, default_value_t = Cell::Tanh)]
-        activation: Cell,
-        #[arg(long)]
-        reset_at_eos: bool,
-        #[arg(long)]
-        note: Vec<String>,
-        #[arg(long, conflicts_with = "max_vocab")]
-        min_count: Option<u64>,
-        #[arg(long)]
-        max_vocab: Option<u64>,
-    }
-
-    fn parse(config: &str, args: &str) -> Result<TestCli> {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(config.as_bytes()).unwrap();
+    /// What the command line becomes when FILE holds `config`.
+    fn expanded(config: &str, args: &str) -> Result<Vec<String>> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config).unwrap();
         let args = args.replace("FILE", file.path().to_str().unwrap());
-        let expanded = expand(args.split(' ').map(OsString::from), &mut TestCli::command())?;
-        let matches = TestCli::command().try_get_matches_from(expanded);
-        let cli = matches.and_then(|matches| TestCli::from_arg_matches(&matches));
-        cli.map_err(|e| Error::Usage(super::super::one_line(&e)))
-    }
-
-    fn lm(config: &str, args: &str) -> Lm {
-        match parse(config, args).unwrap().verb {
-            Verb::Train(Train::Lm(lm)) => lm,
-            other => panic!("{other:?}"),
-        }
+        let args = expand(args.split(' ').map(OsString::from), &mut super::super::definition())?;
+        let shown = |arg: OsString| arg.into_string().unwrap().replace(file.path().to_str().unwrap(), "FILE");
+        Ok(args.into_iter().map(shown).collect())
     }
 
     #[test]
-    fn a_file_sets_options_and_the_command_line_wins() {
-        let config = "# a comment\ntrain = \"a b.txt\"\nhidden = 1_000\nkeep-prob = 1\nactivation = \"relu\"\nreset-at-eos = true\nnote = [\"x\", \"--y\"]\n";
-        let from_file = lm(config, "wordmill train lm --config FILE");
-        assert_eq!((from_file.train.to_str(), from_file.hidden, from_file.keep_prob), (Some("a b.txt"), 1000, 1.0));
-        assert_eq!((from_file.activation, from_file.reset_at_eos), (Cell::Relu, true));
-        assert_eq!(from_file.note, ["x", "--y"]);
+    fn a_file_stands_before_the_users_own_options() {
+        let config = "# a comment\ntrain = \"a b.txt\"\nhidden = 1_000\nkeep-prob = 1\nactivation = \"relu\"\n\
+                      reset-at-eos = true\ntie = false\nlr = 1e-3\nclip = 0x10\n";
+        let inserted =
+            "--train=a b.txt,--hidden=1000,--keep-prob=1,--activation=relu,--reset-at-eos,--lr=1e-3,--clip=16";
         for args in [
-            "wordmill train lm --hidden 7 --config FILE",
-            "wordmill --quiet train lm --config=FILE --hidden 7",
-            "wordmill --config FILE --quiet train lm --hidden=7",
+            "wordmill,train,lm,<>,--hidden,7,--config,FILE",
+            "wordmill,--config,FILE,train,lm,<>,--hidden=7",
+            "wordmill,train,lm,<>,--config,other.toml,--config=FILE",
         ] {
-            let both = lm(config, args);
-            assert_eq!((both.hidden, both.keep_prob), (7, 1.0), "{args}");
+            let all = expanded(config, &args.replace(",<>", "").replace(',', " ")).unwrap();
+            assert_eq!(all.join(","), args.replace("<>", inserted));
         }
-        assert_eq!(lm("hidden = 0x10\nreset-at-eos = false", "wordmill train lm --config FILE --train x").hidden, 16);
+        let many = expanded("columns = [1, 2]\n", "wordmill --config FILE eval m pairs.tsv").unwrap();
+        assert_eq!(many[4..], ["--columns=1", "--columns=2", "m", "pairs.tsv"]);
         // Without a file nothing changes, not even what is wrong.
-        let args = ["wordmill", "train", "lm", "--hiden", "3", "--", "--config"].map(OsString::from);
-        assert_eq!(expand(args.clone(), &mut TestCli::command()).unwrap(), args);
-        assert_eq!(expand([], &mut TestCli::command()).unwrap(), [""; 0]);
+        let args = "wordmill train lm --hiden 3 -- --config";
+        assert_eq!(expanded("", args).unwrap().join(" "), args);
+        assert_eq!(expand([], &mut super::super::definition()).unwrap(), [""; 0]);
     }
 
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
+        let lm = "an option of wordmill train lm";
         for (config, line, expected) in [
             (
                 "hidden = 5\nhiden = 5\n",
@@ -375,49 +295,36 @@ mod tests {
                 1,
                 "found the unknown key \"keep_prob\", expected an option; did you mean \"keep-prob\"?",
             ),
-            ("\n\nelephants = 5\n", 3, "found the unknown key \"elephants\", expected an option of wordmill train lm"),
-            ("config = \"x\"\n", 1, "found the unknown key \"config\", expected an option of wordmill train lm"),
-            ("help = true\n", 1, "found the unknown key \"help\", expected an option of wordmill train lm"),
+            ("\n\nelephants = 5\n", 3, &format!("found the unknown key \"elephants\", expected {lm}")),
+            ("config = \"x\"\n", 1, &format!("found the unknown key \"config\", expected {lm}")),
+            ("preset = \"fast\"\n", 1, "found the unknown key \"preset\", expected an option"),
+            ("help = true\n", 1, "found the unknown key \"help\", expected an option"),
             ("hidden = \"100\"\n", 1, "found hidden = \"100\", expected an integer"),
             ("hidden = 1.5\n", 1, "found hidden = 1.5, expected an integer"),
             ("hidden = true\n", 1, "found hidden = true, expected an integer"),
             ("hidden = [1]\n", 1, "found hidden = an array, expected an integer"),
+            ("hidden = 1979-05-27\n", 1, "found hidden = 1979-05-27, expected an integer"),
             ("keep-prob = \"x\"\n", 1, "found keep-prob = \"x\", expected a number"),
             ("train = 5\n", 1, "found train = 5, expected a string"),
             ("activation = 5\n", 1, "found activation = 5, expected a string"),
             ("reset-at-eos = 1\n", 1, "found reset-at-eos = 1, expected true or false"),
             ("reset-at-eos = \"true\"\n", 1, "found reset-at-eos = \"true\", expected true or false"),
             ("[train]\nlm = 1\n", 1, "found train = a table, expected a string"),
-            ("hidden = 1979-05-27\n", 1, "found hidden = 1979-05-27, expected an integer"),
-            ("note = [\"x\", 1]\n", 1, "found note = 1, expected a string"),
-            ("note = []\nhidden = 0\n", 2, "found invalid value '0' for '--hidden <HIDDEN>'"),
-            (
-                "keep-prob = nan\n",
-                1,
-                "found invalid value 'nan' for '--keep-prob <KEEP_PROB>': found no positive number",
-            ),
-            ("keep-prob = -1\n", 1, "found invalid value '-1' for '--keep-prob <KEEP_PROB>': found no positive number"),
+            ("keep-prob = 1\nhidden = 0\n", 2, "found invalid value '0' for '--hidden <H>'"),
+            ("keep-prob = nan\n", 1, "found invalid value 'nan' for '--keep-prob <P>'"),
+            ("keep-prob = -1\n", 1, "found invalid value '-1' for '--keep-prob <P>': expected a positive number"),
             ("activation = \"rellu\"\n", 1, "found invalid value 'rellu' for '--activation <ACTIVATION>'"),
             ("hidden = 5\nhidden = 6\n", 2, "found duplicate key"),
             ("hidden = \n", 1, "expected a TOML file"),
         ] {
-            let error = parse(config, "wordmill train lm --train x --config FILE").unwrap_err();
+            let error = expanded(config, "wordmill train lm --train x --config FILE").unwrap_err();
             let text = error.to_string();
             assert!(text.contains(expected) && text.contains(&format!(":{line}: ")), "{config:?}: {text}");
             assert!(!text.contains('\n'), "{text:?}");
             assert_eq!(error.exit_code(), 3);
         }
-    }
-
-    #[test]
-    fn other_verbs_and_missing_files() {
-        let eval = parse("", "wordmill eval DIR --config FILE").unwrap();
-        assert!(matches!(eval.verb, Verb::Eval { .. }), "{eval:?}");
-        let text = parse("hidden = 5", "wordmill eval DIR --config FILE").unwrap_err().to_string();
-        assert!(text.contains("expected an option of wordmill eval"), "{text}");
-        let missing = parse("", "wordmill eval DIR --config none.toml").unwrap_err();
-        assert_eq!(missing.exit_code(), 6);
-        let both = parse("min-count = 5", "wordmill train lm --config FILE --train x --max-vocab 5").unwrap_err();
-        assert!(both.to_string().contains("cannot be used with"), "{both}");
+        let other = expanded("hidden = 5", "wordmill eval DIR t.txt --config FILE").unwrap_err().to_string();
+        assert!(other.contains("expected an option of wordmill eval"), "{other}");
+        assert_eq!(expanded("", "wordmill eval DIR t.txt --config none.toml").unwrap_err().exit_code(), 6);
     }
 }

@@ -2,11 +2,12 @@
 
 use super::form::{FormOptions, column};
 use super::inputs::{InputOptions, json};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reject};
 use crate::pool::pool;
-use crate::tasks::any;
+use crate::sys::files;
 use crate::tasks::measure::{FormChoice, Measuring};
 use crate::tasks::saved::{self, Saved};
+use crate::tasks::{any, options};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -81,7 +82,7 @@ impl Eval {
         };
         let (found, inputs) = pool(self.threads)?.install(|| {
             let mut checkpoint = saved::open(&self.model)?;
-            let inputs = self.inputs.like_training(&saved::options(&mut checkpoint)?);
+            let inputs = self.inputs.like_training(&options::read(&mut checkpoint)?);
             let saved = Saved::read(&mut checkpoint)?;
             self.check(&saved, &how)?;
             let found = any::read(&saved, &mut checkpoint)?.evaluate(&self.text, &how, &inputs)?;
@@ -89,7 +90,7 @@ impl Eval {
         })?;
         if let (Some(path), Some(confusion)) = (&self.svg, &found.confusion) {
             let title = format!("{} on {}", self.model.display(), self.text.display());
-            std::fs::write(path, confusion.svg(&title)).map_err(|e| Error::io(path, "writing", e))?;
+            files::write(path, confusion.svg(&title))?;
         }
         let text = if self.json { json(&found.json, &inputs) } else { found.text };
         writeln!(out, "{text}").map_err(Error::output)
@@ -97,22 +98,20 @@ impl Eval {
 
     /// Rejects options that are for other kinds of models.
     fn check(&self, saved: &Saved, how: &Measuring) -> Result<()> {
-        let (dir, kind) = (self.model.display(), saved.kind());
-        let is = |what: &str| Err(Error::Usage(format!("{what}; {dir} is a {kind}")));
+        let (is_text, is_tagger) = (matches!(saved, Saved::LanguageModel(_)), matches!(saved, Saved::Ner(_)));
         let of_form = self.repair || how.form != FormChoice::default();
-        let for_text = if self.strip_marks { "--strip-marks" } else { "--eval-tokens" };
-        if !matches!(saved, Saved::Ner(_)) && of_form {
-            return is("--column, --word-column, --max-sentence and --repair are only for taggers");
-        }
-        if self.svg.is_some() && !saved.is_classifier() {
-            return is("--svg plots the confusion matrix of taggers and classifiers only");
-        }
-        if !matches!(saved, Saved::LanguageModel(_)) && (how.tokens.is_some() || how.strip_marks) {
-            return is(&format!("{for_text} is only for language models"));
-        }
-        if !how.columns.is_empty() && !saved.has_rows_of_words() {
-            return is("--columns is only for pairs of words and words with labels");
-        }
-        Ok(())
+        let other_rows = !how.columns.is_empty() && !saved.has_rows_of_words();
+        let mistakes = [
+            (!is_tagger && of_form, "--column, --word-column, --max-sentence and --repair are only for taggers"),
+            (
+                self.svg.is_some() && !saved.is_classifier(),
+                "--svg plots the confusion matrix of taggers and classifiers only",
+            ),
+            (!is_text && how.strip_marks, "--strip-marks is only for language models"),
+            (!is_text && how.tokens.is_some(), "--eval-tokens is only for language models"),
+            (other_rows, "--columns is only for pairs of words and words with labels"),
+        ];
+        reject(&mistakes)
+            .map_err(|what| Error::Usage(format!("{what}; {} is a {}", self.model.display(), saved.kind())))
     }
 }

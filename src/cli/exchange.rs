@@ -4,7 +4,7 @@ use super::inputs::InputOptions;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::tasks::exchange_pytorch::{self, Source};
-use crate::tasks::language_model::Trained;
+use crate::tasks::language_model::TrainedLm;
 use crate::tasks::{Model, any, exchange_word2vec};
 use std::io::Write;
 use std::path::PathBuf;
@@ -75,7 +75,7 @@ impl Export {
         let file = self.file.display();
         match self.to {
             Program::Pytorch => {
-                let words = exchange_pytorch::export(&Trained::load(&self.model)?, &self.file)?;
+                let words = exchange_pytorch::export(&TrainedLm::load(&self.model)?, &self.file)?;
                 writeln!(out, "{file} and {}", words.display()).map_err(Error::output)
             }
             Program::Word2vec => {

@@ -6,7 +6,7 @@ use crate::notices::say;
 use crate::pool::pool;
 use crate::tasks::Model;
 use crate::tasks::generate::{Draws, Generator, Sentence};
-use crate::tasks::language_model::Trained;
+use crate::tasks::language_model::TrainedLm;
 use crate::text::vocabulary::UNK;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -68,7 +68,7 @@ impl Generate {
     pub fn run(self, out: &mut (dyn Write + Send)) -> Result<()> {
         // One sentence is one lane: a second thread would have nothing to do.
         pool(1)?.install(|| {
-            let trained = Trained::load(&self.model)?;
+            let trained = TrainedLm::load(&self.model)?;
             let ln_z = self.ln_z(&trained)?;
             let mut writer = Generator::new(&trained, ln_z);
             if self.prompt.is_none() && !self.json && io::stdin().is_terminal() && io::stdout().is_terminal() {
@@ -92,7 +92,7 @@ impl Generate {
     }
 
     /// ln Z, if the model's scores are to be treated as normalised by it.
-    fn ln_z(&self, trained: &Trained) -> Result<Option<f64>> {
+    fn ln_z(&self, trained: &TrainedLm) -> Result<Option<f64>> {
         if !self.self_normalised {
             return Ok(None);
         }

@@ -2,9 +2,10 @@
 
 use super::values::size;
 use crate::error::{Error, Result};
+use crate::sys::files;
 use crate::tasks::graphs::Example;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Draw the computation graph of a model, as SVG or in Graphviz DOT format
 ///
@@ -53,12 +54,11 @@ impl DrawGraph {
         }
         let (graph, title) = self.model.graph(self.steps.unwrap_or(2), self.layers.unwrap_or(1));
         let graph = if self.gradients { graph } else { graph.forward() };
-        let write = |path: &Path, text: String| std::fs::write(path, text).map_err(|e| Error::io(path, "writing", e));
         if let Some(path) = &self.svg {
-            write(path, graph.svg(&title))?;
+            files::write(path, graph.svg(&title))?;
         }
         match &self.dot {
-            Some(path) => write(path, graph.dot())?,
+            Some(path) => files::write(path, graph.dot())?,
             None if self.svg.is_none() => return out.write_all(graph.dot().as_bytes()).map_err(Error::output),
             None => {}
         }

@@ -26,7 +26,8 @@ pub struct InputOptions {
     bad_utf8: BadUtf8,
     /// Normalise white space: treat no-break and other Unicode spaces as spaces and Unicode line separators as line
     /// ends, and drop zero-width characters, direction marks, soft hyphens and control characters
-    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", hide_possible_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     unicode_spaces: Option<bool>,
 }

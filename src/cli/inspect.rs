@@ -4,10 +4,11 @@ use super::inputs::{InputOptions, print};
 use super::values::size;
 use crate::error::{Error, Result};
 use crate::pool::pool;
-use crate::tasks::inspect::{Training, inspect};
-use crate::train::plot::{Axes, Curve, OTHER, TRAIN, VALID, chart, matrix};
+use crate::sys::files;
+use crate::tasks::inspect::inspect;
+use crate::train::plot::matrix;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Inspect a model: its weights, and given a text its gate activations and how far gradients reach back
 ///
@@ -57,41 +58,16 @@ impl Inspect {
         {
             return Err(Error::Usage(format!("--gates: {} is not a gated-feedback net", self.model.display())));
         }
-        if let (Some(path), Some(norms)) = (&self.svg, &report.gradient) {
-            let colors = [TRAIN, VALID, OTHER];
-            let names: Vec<String> = (1..=norms.len()).map(|l| format!("layer {l}")).collect();
-            let curves: Vec<Curve> = (norms.iter().zip(&names).enumerate())
-                .map(|(l, (norms, name))| {
-                    let points = norms.iter().enumerate().map(|(t, &norm)| (t as f64, norm)).collect();
-                    Curve { name, color: colors[l % colors.len()], dots: true, points }
-                })
-                .collect();
-            let axes = Axes { x: "steps back in time", end: self.steps as f64, y: "norm of ∂J/∂h", log: true };
-            let title = format!("Gradient norm over time steps back in {}", self.model.display());
-            let svg = chart(axes, &title, &curves).map_err(|e| Error::io(path, "drawing", std::io::Error::other(e)))?;
-            write(path, &svg)?;
-        }
-        if let (Some(path), Some(Training { epochs, norms })) = (&self.svg, &report.training) {
-            let points = |norms: &[f64]| epochs.iter().copied().zip(norms.iter().copied()).collect();
-            let curves: Vec<Curve> = (norms.iter().zip([TRAIN, VALID]))
-                .map(|((name, norms), color)| Curve { name, color, dots: false, points: points(norms) })
-                .collect();
-            let end = epochs.last().copied().unwrap_or(1.0);
-            let axes = Axes { x: "epochs", end, y: "norm of the gradient", log: true };
-            let title = format!("Gradient norms of the two layers of {}", self.model.display());
-            let svg = chart(axes, &title, &curves).map_err(|e| Error::io(path, "drawing", std::io::Error::other(e)))?;
-            write(path, &svg)?;
-        } else if let (Some(path), None) = (&self.svg, &report.gradient) {
-            let what = "--svg plots gradients of a language model, given a text, or those of a pseudo-Siamese network's training";
+        if let Some(path) = &self.svg
+            && !report.plot_gradients(&self.model, path)?
+        {
+            let what = "--svg plots gradients of a language model, given a text, \
+                        or those of a pseudo-Siamese network's training";
             return Err(Error::Usage(format!("{what}: there is nothing to draw to {}", path.display())));
         }
         if let (Some(path), Some(gates)) = (&self.gates, &report.gates) {
-            write(path, &matrix("Mean gates between layers", "from", "to", &gates.feedback))?;
+            files::write(path, matrix("Mean gates between layers", "from", "to", &gates.feedback))?;
         }
         print(out, self.json, &report, || report.to_string())
     }
-}
-
-fn write(path: &Path, svg: &str) -> Result<()> {
-    std::fs::write(path, svg).map_err(|e| Error::io(path, "writing", e))
 }

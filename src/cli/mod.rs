@@ -14,7 +14,6 @@ mod info;
 mod inputs;
 mod inspect;
 mod neighbors;
-pub mod panics;
 mod run;
 mod score;
 mod synth;
@@ -32,8 +31,7 @@ use crate::error::{Error, Result, STANDARD_OUTPUT};
 use crate::kernels::Isa;
 use crate::notices::say;
 use crate::sys::signals::Signals;
-use crate::tasks::saved::{OPTIONS, Saved};
-use crate::train::checkpoint::{ModelDir, Purpose};
+use crate::tasks::options;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -169,26 +167,15 @@ fn resumed(args: &[OsString]) -> Result<Option<Vec<OsString>>> {
     let Some(kind) = train.and_then(|at| args.get(at + 1)).filter(|_| args.iter().any(|arg| arg == "--resume")) else {
         return Ok(None);
     };
-    let out = args.iter().enumerate().find_map(|(i, arg)| match arg.to_str()?.strip_prefix("--out")? {
-        "" => args.get(i + 1).map(PathBuf::from),
-        value => value.strip_prefix('=').map(PathBuf::from),
-    });
+    let out = config::value_of(args, "--out");
     let out = out.ok_or_else(|| Error::Usage("--resume needs --out, the directory of the run to resume".into()))?;
     if args.iter().any(|arg| arg.to_string_lossy().starts_with("--config")) {
         let what =
             "--resume uses the options of the run it continues; change them on the command line, not with --config";
         return Err(Error::Usage(what.into()));
     }
-    let mut checkpoint = ModelDir::open(&out)?.load_newest(Purpose::Resume)?;
-    let options = checkpoint.path().join(OPTIONS);
-    if !options.is_file() {
-        return Err(Error::model(out, "was not made by wordmill train, so there is no run to resume"));
-    }
-    let saved = Saved::read(&mut checkpoint)?;
-    if !kind.to_string_lossy().starts_with('-') && kind != saved.verb() {
-        let what = format!("is a {}, which `wordmill train {} --resume` continues", saved.kind(), saved.verb());
-        return Err(Error::model(out, what));
-    }
+    let verb = kind.to_string_lossy();
+    let options = options::to_resume(Path::new(&out), Some(&*verb).filter(|verb| !verb.starts_with('-')))?;
     let command = ["wordmill".into(), "train".into(), kind.clone(), "--config".into(), options.into()];
     Ok(Some(command.to_vec()))
 }

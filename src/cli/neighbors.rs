@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 use crate::notices::Notice;
 use crate::pool::pool;
 use crate::tasks::any;
-use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -30,15 +29,6 @@ pub struct Neighbors {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Found<'a> {
-    word: &'a str,
-    /// The form under which the model knows the word.
-    known_as: &'a str,
-    /// Each with its cosine similarity, or its distance.
-    neighbors: Vec<(&'a str, f64)>,
-}
-
 impl Neighbors {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
@@ -46,28 +36,17 @@ impl Neighbors {
         let pool = pool(1)?;
         let (saved, model) = pool.install(|| any::load(&self.model))?;
         let points = pool.install(|| model.places()).ok_or_else(|| saved.has_no_words(&self.model))?;
-        let unknown =
-            |word: &str| Error::Usage(format!("`{word}` is not in the vocabulary of {}", self.model.display()));
-        let find = |word: &String| points.row(word).ok_or_else(|| unknown(word));
-        let rows = self.words.iter().map(find).collect::<Result<Vec<usize>>>()?;
-        for (word, row) in self.words.iter().zip(rows) {
-            let all = points.near(row);
-            if all.is_empty() {
-                let what = format!("`{word}` has no neighbours: its vector, or every other one, is all zeros");
-                inputs.warn(Notice::new(what))?;
+        if let Some(word) = self.words.iter().find(|word| points.row(word).is_none()) {
+            let dir = self.model.display();
+            return Err(Error::Usage(format!("`{word}` is not in the vocabulary of {dir}")));
+        }
+        for found in self.words.iter().filter_map(|word| points.neighbors(word, self.count)) {
+            if found.neighbors.is_empty() {
+                let what = "has no neighbours: its vector, or every other one, is all zeros";
+                inputs.warn(Notice::new(format!("`{}` {what}", found.word)))?;
             }
-            let neighbors = all.iter().take(self.count).map(|&(i, near)| (points.words[i], near)).collect();
-            let found = Found { word, known_as: points.words[row], neighbors };
-            print(out, self.json, &found, || found.text())?;
+            print(out, self.json, &found, || found.to_string())?;
         }
         Ok(())
-    }
-}
-
-impl Found<'_> {
-    fn text(&self) -> String {
-        let form = if self.known_as == self.word { String::new() } else { format!(" (as {})", self.known_as) };
-        let neighbors = self.neighbors.iter().map(|(word, near)| format!("  {near:.3}  {word}\n"));
-        format!("{}{form}\n{}", self.word, neighbors.collect::<String>())
     }
 }

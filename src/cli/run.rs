@@ -5,19 +5,17 @@ use super::inputs::InputOptions;
 use super::values::{count, not_negative, positive, seed, size, threads};
 use crate::error::{Error, Result};
 use crate::pool::pool;
+use crate::tasks::options;
 use crate::tasks::run::{Plan, Start, Summary};
 use crate::text::Inputs;
-use crate::text::inputs::is_standard_input;
 use crate::train::optimizer::Rule;
 use crate::train::progress::Progress;
-use crate::train::schedule::{Measure, ScheduleKind, Score};
+use crate::train::schedule::ScheduleKind;
 use serde::Serialize;
-use serde_json::json;
-use std::fmt::Display;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-use toml::{Table, Value};
+use toml::Value;
 
 /// Optimizer, batch size and seed.
 #[derive(Clone, Debug, clap::Args, Serialize)]
@@ -133,7 +131,7 @@ impl LearningFlags {
             Rule::Adagrad | Rule::AdagradRowwise => adagrad,
             Rule::Sgd => sgd,
         };
-        let mut options = saved(all)?;
+        let mut options = options::to_save(all)?;
         options.insert("lr".into(), Value::Float(rate.lr.unwrap_or(rate_of_rule)));
         Ok(Plan {
             start: match (run.resume, run.force) {
@@ -173,17 +171,17 @@ impl ExampleFlags {
 pub trait TrainFlags: Serialize + Sync {
     /// Options that a resumed run must share with the run it continues.
     type Fixed: Serialize + Sync;
+    /// What is trained, and how.
+    type Plan;
 
     /// These options, those of every run, and how input files are read.
     fn parts(&self) -> (&Self::Fixed, &RunFlags, &InputOptions);
 
-    /// Rejects options that contradict each other.
-    fn check(&self) -> Result<()> {
-        Ok(())
-    }
+    /// The plan that the flags describe; an error if they contradict each other.
+    fn plan(&self) -> Result<Self::Plan>;
 
     /// Trains, inside a thread pool.
-    fn train(&self, inputs: &Inputs, progress: Progress) -> Result<Summary>;
+    const TRAIN: fn(&Self::Plan, &Inputs, Progress) -> Result<Summary>;
 
     /// A command to try with the trained model.
     fn next(&self) -> String;
@@ -199,13 +197,13 @@ pub fn train<F: TrainFlags>(flags: &F, before: Option<&F>, out: &mut dyn Write) 
     let (fixed, run, inputs) = flags.parts();
     let inputs = inputs.inputs(run.quiet);
     let summary = pool(run.threads)?.install(|| {
-        flags.check()?;
-        before.map_or(Ok(()), |before| check_same(before.parts().0, fixed))?;
-        flags.train(&inputs, progress(run.quiet))
+        let plan = flags.plan()?;
+        before.map_or(Ok(()), |before| options::check_same(before.parts().0, fixed))?;
+        F::TRAIN(&plan, &inputs, progress(run.quiet))
     })?;
     let failed = Error::output;
     if run.json {
-        return writeln!(out, "{}", super::inputs::json(&with_former_names(&summary), &inputs)).map_err(failed);
+        return writeln!(out, "{}", super::inputs::json(&summary.json(), &inputs)).map_err(failed);
     }
     if let Some(profile) = &summary.profile {
         write!(out, "{profile}").map_err(failed)?;
@@ -218,64 +216,6 @@ pub fn train<F: TrainFlags>(flags: &F, before: Option<&F>, out: &mut dyn Write) 
     writeln!(out, "{best}{tested}model in {dir}; try: {}", flags.next()).map_err(failed)
 }
 
-/// The summary of a model of text also keeps its older field names, from before all kinds of models shared one form.
-fn with_former_names(summary: &Summary) -> serde_json::Value {
-    let mut object = serde_json::to_value(summary).expect("a plain struct of numbers is JSON");
-    if summary.words.is_some() {
-        object["tokens"] = json!(summary.examples);
-        object["words_per_second"] = json!(summary.examples_per_second);
-        let name = if summary.measure == Measure::F1 { "best_valid_f1" } else { "best_valid_perplexity" };
-        object[name] = json!(summary.best_valid.map(|best: Score| best.value));
-    }
-    object
-}
-
-/// Options that name files of data.
-const DATA: [&str; 4] = ["train", "valid", "pairs", "vectors"];
-/// Options that name any file.
-const PATHS: [&str; 6] = ["train", "valid", "pairs", "vectors", "test", "out"];
-
-fn table(options: &impl Serialize) -> Result<Table> {
-    Table::try_from(options).map_err(unsaved)
-}
-
-fn unsaved(why: impl Display) -> Error {
-    Error::Usage(format!("an option cannot be saved: {why}"))
-}
-
-/// Options for `--config` and for resuming: independent of the working directory.
-fn saved(flags: &impl Serialize) -> Result<Table> {
-    let mut table = table(flags)?;
-    for name in PATHS {
-        if let Some(Value::String(path)) = table.get_mut(name)
-            && !is_standard_input(Path::new(path))
-        {
-            let whole = std::path::absolute(&*path).map_err(|e| Error::io(&*path, "resolving", e))?;
-            let text = whole.into_os_string().into_string();
-            *path = text.map_err(|_| unsaved("the directory name is not UTF-8"))?;
-        }
-    }
-    Ok(table)
-}
-
-/// An error that names the first option that differs.
-fn check_same(before: &impl Serialize, now: &impl Serialize) -> Result<()> {
-    let (before, now) = (table(before)?, table(now)?);
-    for key in now.keys().chain(before.keys()) {
-        let same = match (before.get(key), now.get(key)) {
-            // Data may have moved: its contents are compared when it is read.
-            (Some(_), Some(_)) if DATA.contains(&key.as_str()) => true,
-            (before, now) => before == now,
-        };
-        if !same {
-            let show = |table: &Table| table.get(key).map_or("nothing".to_owned(), Value::to_string);
-            let (now, before) = (show(&now), show(&before));
-            return Err(Error::Usage(format!("--{key} {now}: the run to resume has {before}")));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,6 +224,7 @@ mod tests {
     use crate::cli::train_pseudo_siamese::PseudoSiameseFlags;
     use crate::cli::train_siamese::SiameseFlags;
     use crate::cli::train_softmax::SoftmaxFlags;
+    use crate::tasks::options::PATHS;
     use crate::tasks::{language_model, pseudo_siamese, siamese, softmax, tagger};
     use clap::Parser;
 

@@ -1,13 +1,11 @@
 //! `wordmill score`
 
-use super::inputs::InputOptions;
-use crate::error::{Error, Result};
+use super::inputs::{InputOptions, print};
+use crate::error::Result;
 use crate::pool::pool;
-use crate::tasks::Model;
-use crate::tasks::language_model::Trained;
-use crate::tasks::saved;
-use crate::tasks::score::score;
-use crate::text::Lines;
+use crate::tasks::language_model::TrainedLm;
+use crate::tasks::score::Hypotheses;
+use crate::tasks::{Model, options, saved};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -61,43 +59,23 @@ pub struct Score {
 impl Score {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<()> {
-        let (ids, scores, lines, unk) = pool(self.threads)?.install(|| {
+        let pool = pool(self.threads)?;
+        let (trained, text, ln_z) = pool.install(|| {
             let mut checkpoint = saved::open(&self.model)?;
-            let inputs = self.inputs.like_training(&saved::options(&mut checkpoint)?);
-            let mut trained = Trained::read(&mut checkpoint)?;
+            let inputs = self.inputs.like_training(&options::read(&mut checkpoint)?);
+            let mut trained = TrainedLm::read(&mut checkpoint)?;
             let strips = self.strip_marks || trained.vocabulary.strips_marks();
             trained.vocabulary = trained.vocabulary.stripping_marks(strips);
-            let vocabulary = &trained.vocabulary;
-            let (ids, lines) = if self.ids {
-                Lines::read_with_ids(&self.text, vocabulary, &inputs).map(|(ids, lines)| (Some(ids), lines))?
-            } else {
-                let lines = Lines::read_with(&self.text, vocabulary, &inputs)?;
-                lines.warn_of_ids(&self.text, vocabulary, &inputs)?;
-                (None, lines)
-            };
-            lines.warn_of_unknown(&self.text, &inputs)?;
-            let lines = if self.no_eos { lines.without_ends() } else { lines };
+            let text = Hypotheses::read(&self.text, &trained.vocabulary, self.ids, !self.no_eos, &inputs)?;
             let ln_z = self.self_normalised.then(|| trained.self_normalised(&self.model)).transpose()?;
-            Ok((ids, score(&trained, &lines, ln_z), lines, vocabulary.unk()))
+            Ok((trained, text, ln_z))
         })?;
         let factor = if self.negate { -1.0 } else { 1.0 } / if self.log10 { std::f64::consts::LN_10 } else { 1.0 };
-        for (i, (score, line)) in scores.iter().zip(lines.iter()).enumerate() {
+        for mut line in pool.install(|| text.scored(&trained, ln_z)) {
             // Without the sign of −0.
-            let score = score * factor + 0.0;
-            let id = ids.as_ref().map(|ids| &ids[i]);
-            let written = if self.json {
-                let unknown = line.iter().filter(|&&id| id == unk).count();
-                let mut row = serde_json::json!({ "log_probability": score, "words": line.len(), "unknown": unknown });
-                if let Some(id) = id {
-                    row["id"] = id.as_str().into();
-                }
-                writeln!(out, "{row}")
-            } else if let Some(id) = id {
-                writeln!(out, "{id} {score:.6}")
-            } else {
-                writeln!(out, "{score:.6}")
-            };
-            written.map_err(Error::output)?;
+            line.log_probability = line.log_probability * factor + 0.0;
+            let id = line.id.map_or(String::new(), |id| format!("{id} "));
+            print(out, self.json, &line, || format!("{id}{:.6}\n", line.log_probability))?;
         }
         Ok(())
     }

@@ -4,10 +4,9 @@ use super::form::FormOptions;
 use super::inputs::InputOptions;
 use crate::error::{Error, Result};
 use crate::pool::pool;
-use crate::tasks::Model;
-use crate::tasks::saved;
 use crate::tasks::tagger::Tagger;
 use crate::tasks::tagger::text::{Output, tag_text};
+use crate::tasks::{Model, options, saved};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +50,7 @@ impl TagText {
         let pool = pool(self.threads)?;
         let (inputs, tagger) = pool.install(|| {
             let mut checkpoint = saved::open(&self.model)?;
-            let inputs = self.inputs.like_training(&saved::options(&mut checkpoint)?);
+            let inputs = self.inputs.like_training(&options::read(&mut checkpoint)?);
             Ok::<_, Error>((inputs, Tagger::read(&mut checkpoint)?))
         })?;
         let form = self.form.choice(None).form(tagger.config.form)?;

@@ -5,7 +5,7 @@ use super::inputs::InputOptions;
 use super::run::{LearningFlags, ProfileFlags, RateFlags, RunFlags, TrainFlags};
 use super::values::{Cutoffs, count, keep_probability, not_negative, positive, probability, size};
 use crate::blas::Precision;
-use crate::error::{Error, Result};
+use crate::error::{Result, reject};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
 use crate::layers::cells::{Cell, Kind, Unit};
@@ -281,10 +281,35 @@ impl LmFixed {
     }
 }
 
-impl LmFlags {
-    /// The plan that the flags describe.
-    pub fn plan(&self) -> Result<Plan> {
+impl TrainFlags for LmFlags {
+    type Fixed = LmFixed;
+    type Plan = Plan;
+    const TRAIN: fn(&Plan, &Inputs, Progress) -> Result<Summary> = train;
+
+    fn parts(&self) -> (&LmFixed, &RunFlags, &InputOptions) {
+        (&self.fixed, &self.run, &self.fixed.inputs)
+    }
+
+    fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
+        let samples = matches!(fixed.loss, LossKind::Sampled | LossKind::Nce);
+        let of_tails = fixed.cutoffs.is_some() || fixed.tail_divisor.is_some();
+        reject(&[
+            (
+                fixed.activation.is_some() && fixed.cell != Kind::Rnn,
+                "--activation is only for --cell rnn; gated cells use σ and tanh",
+            ),
+            (fixed.unit.is_some() && fixed.cell != Kind::GatedFeedback, "--unit is only for --cell gated-feedback"),
+            (
+                self.run.resume && self.preset.is_some(),
+                "--preset is only for a new run; --resume uses the options of the run it continues",
+            ),
+            (of_tails && fixed.loss != LossKind::Adaptive, "--cutoffs and --tail-divisor are only for --loss adaptive"),
+            (
+                fixed.negatives == Negatives::PerLane && !samples,
+                "--negatives per-lane is only for --loss sampled and nce, which draw samples",
+            ),
+        ])?;
         let keep = match fixed.dropout_scaling {
             Scaling::Inverted => Keep::inverted(fixed.keep_prob),
             Scaling::None => Keep::unscaled(fixed.keep_prob),
@@ -335,64 +360,6 @@ impl LmFlags {
             run: run::Plan { clip: self.clip, l2: self.l2, profile: self.profile.profile.clone(), ..run },
             ..Plan::new(&fixed.train, &self.run.out)
         })
-    }
-}
-
-impl TrainFlags for LmFlags {
-    type Fixed = LmFixed;
-
-    fn parts(&self) -> (&LmFixed, &RunFlags, &InputOptions) {
-        (&self.fixed, &self.run, &self.fixed.inputs)
-    }
-
-    fn check(&self) -> Result<()> {
-        let (fixed, embed, usage) = (&self.fixed, self.fixed.embed(), |what: &str| Err(Error::Usage(what.into())));
-        let (stride, samples) =
-            (fixed.stride.unwrap_or(fixed.tau), matches!(fixed.loss, LossKind::Sampled | LossKind::Nce));
-        if stride > fixed.tau {
-            return Err(Error::Usage(format!("--stride {stride}: expected at most --tau {}", fixed.tau)));
-        }
-        if fixed.tie && fixed.loss != LossKind::Full {
-            return usage(
-                "--tie needs --loss full: sampled rows are updated separately from word vectors, and tails have other widths",
-            );
-        }
-        if fixed.tie && embed != fixed.hidden {
-            let what = format!("--tie needs word vectors of width --hidden {}, found --embed {}", fixed.hidden, embed);
-            return Err(Error::Usage(what));
-        }
-        if fixed.activation.is_some() && fixed.cell != Kind::Rnn {
-            return usage("--activation is only for --cell rnn; gated cells use σ and tanh");
-        }
-        if fixed.unit.is_some() && fixed.cell != Kind::GatedFeedback {
-            return usage("--unit is only for --cell gated-feedback");
-        }
-        if fixed.loss == LossKind::Nce && fixed.recipe == Draws::Unique {
-            return usage("--recipe unique is only for --loss sampled; nce draws with replacement");
-        }
-        if self.run.resume && self.preset.is_some() {
-            return usage("--preset is only for a new run; --resume uses the options of the run it continues");
-        }
-        if self.tuning.is_some() && self.run.resume {
-            return usage("--tuning is only for a new run; a resumed run keeps its block sizes");
-        }
-        if fixed.loss != LossKind::Full && (fixed.chunk.is_some() || fixed.block.is_some()) {
-            return usage("--chunk and --block are only for --loss full");
-        }
-        if fixed.loss != LossKind::Adaptive && (fixed.cutoffs.is_some() || fixed.tail_divisor.is_some()) {
-            return usage("--cutoffs and --tail-divisor are only for --loss adaptive");
-        }
-        if fixed.negatives == Negatives::PerLane && !samples {
-            return usage("--negatives per-lane is only for --loss sampled and nce, which draw samples");
-        }
-        if fixed.eval_tokens.is_some() && fixed.valid.is_none() {
-            return usage("--eval-tokens needs --valid, the text it takes a subset of");
-        }
-        Ok(())
-    }
-
-    fn train(&self, inputs: &Inputs, progress: Progress) -> Result<Summary> {
-        train(&self.plan()?, inputs, progress)
     }
 
     fn next(&self) -> String {

@@ -4,7 +4,7 @@ use super::form::{FormOptions, column};
 use super::inputs::InputOptions;
 use super::run::{ExampleFlags, ProfileFlags, RunFlags, TrainFlags};
 use super::values::{keep_probability, not_negative, size};
-use crate::error::{Error, Result};
+use crate::error::{Result, reject};
 use crate::kernels::dropout::Keep;
 use crate::models::ner::Objective;
 use crate::tasks::run::{self, Summary};
@@ -161,11 +161,20 @@ fn window(text: &str) -> std::result::Result<usize, String> {
     }
 }
 
-impl NerFlags {
-    /// The plan that the flags describe.
-    pub fn plan(&self) -> Result<Plan> {
+impl TrainFlags for NerFlags {
+    type Fixed = NerFixed;
+    type Plan = Plan;
+    const TRAIN: fn(&Plan, &Inputs, Progress) -> Result<Summary> = train;
+
+    fn parts(&self) -> (&NerFixed, &RunFlags, &InputOptions) {
+        (&self.fixed, &self.run, &self.fixed.examples.inputs)
+    }
+
+    fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         let has = |feature: Feature| fixed.features.contains(&feature);
+        let none_of_some = has(Feature::None) && fixed.features.len() > 1;
+        reject(&[(none_of_some, "--features none cannot be combined with other features")])?;
         let run = fixed.examples.plan(fixed.l2, &self.run, self)?;
         Ok(Plan {
             valid: fixed.valid.clone(),
@@ -187,30 +196,6 @@ impl NerFlags {
             run: run::Plan { profile: self.profile.profile.clone(), ..run },
             ..Plan::new(&fixed.train, &self.run.out)
         })
-    }
-}
-
-impl TrainFlags for NerFlags {
-    type Fixed = NerFixed;
-
-    fn parts(&self) -> (&NerFixed, &RunFlags, &InputOptions) {
-        (&self.fixed, &self.run, &self.fixed.examples.inputs)
-    }
-
-    fn check(&self) -> Result<()> {
-        let fixed = &self.fixed;
-        let usage = |what: &str| Err(Error::Usage(what.into()));
-        if fixed.freeze_vectors && fixed.vectors.is_none() {
-            return usage("--freeze-vectors needs --vectors: otherwise random vectors would never be trained");
-        }
-        if fixed.features.contains(&Feature::None) && fixed.features.len() > 1 {
-            return usage("--features none cannot be combined with other features");
-        }
-        Ok(())
-    }
-
-    fn train(&self, inputs: &Inputs, progress: Progress) -> Result<Summary> {
-        train(&self.plan()?, inputs, progress)
     }
 
     fn next(&self) -> String {

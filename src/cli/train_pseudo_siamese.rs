@@ -4,7 +4,7 @@ use super::columns::ColumnOptions;
 use super::inputs::InputOptions;
 use super::run::{ExampleFlags, RunFlags, TrainFlags};
 use super::values::{not_negative, share, size};
-use crate::error::{Error, Result};
+use crate::error::{Result, reject};
 use crate::tasks::pseudo_siamese::train::WordSource;
 use crate::tasks::pseudo_siamese::{Plan, Sees, train};
 use crate::tasks::run::Summary;
@@ -25,7 +25,8 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Examples:
   wordmill train pseudo-siamese --train words.tsv --valid valid.tsv --vectors glove.6B.50d.txt --out kinds
-  wordmill train pseudo-siamese --train words.tsv --vectors glove.6B.50d.txt --out kinds --freeze-vectors --dropout-penalty 0.5
+  wordmill train pseudo-siamese --train words.tsv --vectors glove.6B.50d.txt --out kinds \\
+      --freeze-vectors --dropout-penalty 0.5
   wordmill train pseudo-siamese --train iris.csv --label species --out irises
   wordmill inspect kinds --svg gradients.svg")]
 pub struct PseudoSiameseFlags {
@@ -78,10 +79,22 @@ pub struct PseudoSiameseFixed {
     examples: ExampleFlags,
 }
 
-impl PseudoSiameseFlags {
-    /// The plan that the flags describe.
-    pub fn plan(&self) -> Result<Plan> {
+impl TrainFlags for PseudoSiameseFlags {
+    type Fixed = PseudoSiameseFixed;
+    type Plan = Plan;
+    const TRAIN: fn(&Plan, &Inputs, Progress) -> Result<Summary> = train;
+
+    fn parts(&self) -> (&PseudoSiameseFixed, &RunFlags, &InputOptions) {
+        (&self.fixed, &self.run, &self.fixed.examples.inputs)
+    }
+
+    fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
+        let (is_words, columns) = (fixed.vectors.is_some(), fixed.columns.given());
+        let of_words = fixed.max_vocab.is_some() || fixed.freeze_vectors || !fixed.word_columns.is_empty();
+        let of_rows = format!("--{} are only for CSV files; --vectors is for words", ColumnOptions::NAMES.join(", --"));
+        let for_words = "--max-vocab, --freeze-vectors and --columns are only for words, which need --vectors";
+        reject(&[(is_words && columns, &of_rows), (!is_words && of_words, for_words)])?;
         let source = match &fixed.vectors {
             Some(vectors) => Sees::Words(WordSource {
                 vectors: vectors.clone(),
@@ -99,35 +112,6 @@ impl PseudoSiameseFlags {
             run: fixed.examples.plan(fixed.l2, &self.run, self)?,
             ..Plan::new(&fixed.train, &self.run.out)
         })
-    }
-}
-
-impl TrainFlags for PseudoSiameseFlags {
-    type Fixed = PseudoSiameseFixed;
-
-    fn parts(&self) -> (&PseudoSiameseFixed, &RunFlags, &InputOptions) {
-        (&self.fixed, &self.run, &self.fixed.examples.inputs)
-    }
-
-    fn check(&self) -> Result<()> {
-        let fixed = &self.fixed;
-        let of_words = fixed.max_vocab.is_some() || fixed.freeze_vectors || !fixed.word_columns.is_empty();
-        match &fixed.vectors {
-            Some(_) if fixed.columns.given() => {
-                let names = ColumnOptions::NAMES.join(", --");
-                let what = format!("--{names} are only for CSV files; --vectors is for words");
-                Err(Error::Usage(what))
-            }
-            None if of_words => {
-                let what = "--max-vocab, --freeze-vectors and --columns are only for words, which need --vectors";
-                Err(Error::Usage(what.into()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn train(&self, inputs: &Inputs, progress: Progress) -> Result<Summary> {
-        train(&self.plan()?, inputs, progress)
     }
 
     fn next(&self) -> String {

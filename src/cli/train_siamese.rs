@@ -25,7 +25,7 @@ use std::path::PathBuf;
 Examples:
   wordmill train siamese --pairs pairs.tsv --valid valid.tsv --vectors glove.6B.50d.txt --out twins
   wordmill train siamese --pairs pairs.tsv --vectors glove.6B.50d.txt --out twins --hidden 50 --margin 2
-  wordmill train siamese --pairs pairs.tsv --vectors glove.6B.50d.txt --out same --loss source   all words collapse to one point
+  wordmill train siamese --pairs pairs.tsv --vectors glove.6B.50d.txt --out same --loss source   all words in one point
   wordmill train siamese --out twins --resume --epochs 60")]
 pub struct SiameseFlags {
     #[command(flatten)]
@@ -87,9 +87,16 @@ enum LossKind {
     Source,
 }
 
-impl SiameseFlags {
-    /// The plan that the flags describe.
-    pub fn plan(&self) -> Result<Plan> {
+impl TrainFlags for SiameseFlags {
+    type Fixed = SiameseFixed;
+    type Plan = Plan;
+    const TRAIN: fn(&Plan, &Inputs, Progress) -> Result<Summary> = train;
+
+    fn parts(&self) -> (&SiameseFixed, &RunFlags, &InputOptions) {
+        (&self.fixed, &self.run, &self.fixed.examples.inputs)
+    }
+
+    fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         Ok(Plan {
             valid: fixed.valid.clone(),
@@ -104,18 +111,6 @@ impl SiameseFlags {
             run: fixed.examples.plan(fixed.l2, &self.run, self)?,
             ..Plan::new(&fixed.pairs, &fixed.vectors, &self.run.out)
         })
-    }
-}
-
-impl TrainFlags for SiameseFlags {
-    type Fixed = SiameseFixed;
-
-    fn parts(&self) -> (&SiameseFixed, &RunFlags, &InputOptions) {
-        (&self.fixed, &self.run, &self.fixed.examples.inputs)
-    }
-
-    fn train(&self, inputs: &Inputs, progress: Progress) -> Result<Summary> {
-        train(&self.plan()?, inputs, progress)
     }
 
     fn next(&self) -> String {

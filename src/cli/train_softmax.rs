@@ -63,9 +63,16 @@ pub struct SoftmaxFixed {
     examples: ExampleFlags,
 }
 
-impl SoftmaxFlags {
-    /// The plan that the flags describe.
-    pub fn plan(&self) -> Result<Plan> {
+impl TrainFlags for SoftmaxFlags {
+    type Fixed = SoftmaxFixed;
+    type Plan = Plan;
+    const TRAIN: fn(&Plan, &Inputs, Progress) -> Result<Summary> = train;
+
+    fn parts(&self) -> (&SoftmaxFixed, &RunFlags, &InputOptions) {
+        (&self.fixed, &self.run, &self.fixed.examples.inputs)
+    }
+
+    fn plan(&self) -> Result<Plan> {
         let fixed = &self.fixed;
         Ok(Plan {
             valid: fixed.valid.clone(),
@@ -74,18 +81,6 @@ impl SoftmaxFlags {
             run: fixed.examples.plan(fixed.l2, &self.run, self)?,
             ..Plan::new(&fixed.train, &self.run.out)
         })
-    }
-}
-
-impl TrainFlags for SoftmaxFlags {
-    type Fixed = SoftmaxFixed;
-
-    fn parts(&self) -> (&SoftmaxFixed, &RunFlags, &InputOptions) {
-        (&self.fixed, &self.run, &self.fixed.examples.inputs)
-    }
-
-    fn train(&self, inputs: &Inputs, progress: Progress) -> Result<Summary> {
-        train(&self.plan()?, inputs, progress)
     }
 
     fn next(&self) -> String {

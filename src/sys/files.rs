@@ -10,6 +10,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+/// Writes a file, such as a plot, over one that is there.
+pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
+    std::fs::write(path, contents).map_err(|e| Error::io(path, "writing", e))
+}
+
 /// The bytes of a file: a read-only map of a regular file, or what was read from anything else (such as a pipe).
 ///
 /// Another program may truncate a mapped file: the missing bytes are then zeros, and [`FileBytes::check_unchanged`] reports it. Call it

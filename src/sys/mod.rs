@@ -5,4 +5,6 @@ pub mod cpu;
 pub mod disk;
 pub mod files;
 pub mod memory;
+pub mod panics;
 pub mod signals;
+pub mod usage;

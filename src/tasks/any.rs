@@ -18,10 +18,10 @@ pub fn load(dir: &Path) -> Result<(Saved, Box<dyn Model>)> {
 /// The model of a checkpoint with this configuration.
 pub fn read(saved: &Saved, checkpoint: &mut Checkpoint) -> Result<Box<dyn Model>> {
     Ok(match saved {
-        Saved::LanguageModel(_) => Box::new(language_model::Trained::read(checkpoint)?),
+        Saved::LanguageModel(_) => Box::new(language_model::TrainedLm::read(checkpoint)?),
         Saved::Ner(_) => Box::new(tagger::Tagger::read(checkpoint)?),
-        Saved::Siamese(_) => Box::new(siamese::Trained::read(checkpoint)?),
-        Saved::PseudoSiamese(_) => Box::new(pseudo_siamese::Trained::read(checkpoint)?),
-        Saved::Softmax(_) => Box::new(softmax::Trained::read(checkpoint)?),
+        Saved::Siamese(_) => Box::new(siamese::TrainedSiamese::read(checkpoint)?),
+        Saved::PseudoSiamese(_) => Box::new(pseudo_siamese::TrainedPseudoSiamese::read(checkpoint)?),
+        Saved::Softmax(_) => Box::new(softmax::TrainedSoftmax::read(checkpoint)?),
     })
 }

@@ -2,6 +2,7 @@
 
 use super::regression::{Estimate, least_squares};
 use crate::error::{Error, Result};
+use crate::sys::files;
 use crate::train::plot;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -183,7 +184,7 @@ pub fn complexity(from: &Path, out: &Path) -> Result<Report> {
         if !of.is_empty() {
             let path = out.join(format!("{}.svg", claim.sweep.replace(", ", "-").replace(' ', "-")));
             let svg = draw(claim, judged, &of).map_err(|e| Error::io(&path, "drawing", std::io::Error::other(e)))?;
-            fs::write(&path, svg).map_err(|e| Error::io(&path, "writing", e))?;
+            files::write(&path, svg)?;
         }
     }
     Ok(report)

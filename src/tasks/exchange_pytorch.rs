@@ -4,7 +4,7 @@
 //! − z in place of z, so that the weights and biases of z are negated (σ(−a) = 1 − σ(a)); the bias of q = h₋U_q + b_q is the third part
 //! of `bias_hh`.
 
-use super::language_model::Trained;
+use super::language_model::TrainedLm;
 use super::saved::{CONFIG, Saved, VOCABULARY};
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
@@ -181,8 +181,8 @@ fn of_pytorch(model: &LanguageModel, w: &mut Arena<f32>, all: &[Named]) {
 
 /// Writes the weights of a model as a safetensors file with the names of torch.nn, and its words next to it; returns
 /// the path of the words.
-pub fn export(trained: &Trained, to: &Path) -> Result<PathBuf> {
-    let Trained { model, w, vocabulary } = trained;
+pub fn export(trained: &TrainedLm, to: &Path) -> Result<PathBuf> {
+    let TrainedLm { model, w, vocabulary } = trained;
     refuse(model.config())?;
     let named = to_pytorch(model, w);
     let tensors: Vec<Tensor> =

@@ -1,6 +1,6 @@
 //! Text generation with a language model.
 
-use super::language_model::Trained;
+use super::language_model::TrainedLm;
 use crate::models::language_model::Space;
 use crate::rng::{Purpose, Stream};
 use crate::text::marks::Marks;
@@ -45,7 +45,7 @@ pub struct Sentence {
 
 /// Generates sentences, one after another.
 pub struct Generator<'a> {
-    trained: &'a Trained,
+    trained: &'a TrainedLm,
     space: Space<f32>,
     /// The normaliser, if scores are treated as normalised.
     ln_z: Option<f64>,
@@ -60,7 +60,7 @@ const TRIES: usize = 100;
 
 impl<'a> Generator<'a> {
     /// Allocates the working memory; with `ln_z` the scores are treated as normalised by it, and sampled from as they are.
-    pub fn new(trained: &'a Trained, ln_z: Option<f64>) -> Self {
+    pub fn new(trained: &'a TrainedLm, ln_z: Option<f64>) -> Self {
         let words = trained.vocabulary.len();
         Generator {
             trained,
@@ -76,7 +76,7 @@ impl<'a> Generator<'a> {
 
     /// Continues `prompt`, with the random numbers of sentence `number`.
     pub fn sentence(&mut self, prompt: &str, options: &Draws, number: u64) -> Sentence {
-        let Trained { model, w, vocabulary } = self.trained;
+        let TrainedLm { model, w, vocabulary } = self.trained;
         let mut random = Stream::new(options.seed, Purpose::Generate, number, 0);
         self.space.reset();
         let mut prompt: Vec<&str> = prompt.split_ascii_whitespace().collect();
@@ -124,7 +124,7 @@ impl<'a> Generator<'a> {
     /// random number. If the total is below 1 the number may lie beyond it, and another is drawn; probability beyond a total of 1 is
     /// never reached.
     fn walk(&mut self, ln_z: f64, options: &Draws, random: &mut Stream) -> u32 {
-        let Trained { model, w, vocabulary } = self.trained;
+        let TrainedLm { model, w, vocabulary } = self.trained;
         for _ in 0..TRIES {
             let mut left = random.random::<f64>();
             for first in (0..vocabulary.len()).step_by(BLOCK) {

@@ -1,7 +1,7 @@
 //! Inspection of a model: its weights, its gates, and how far gradients reach back.
 
 use super::any;
-use super::language_model::Trained;
+use super::language_model::TrainedLm;
 use super::model::Model;
 use super::saved::{self, Saved};
 use crate::error::{Error, Result, counted};
@@ -9,9 +9,11 @@ use crate::layers::norms::norm;
 use crate::layers::recurrence::Gates;
 use crate::models::language_model::Window;
 use crate::params::Arena;
+use crate::sys::files;
 use crate::text::{Corpus, Inputs};
 use crate::train::checkpoint::METRICS;
 use crate::train::metrics;
+use crate::train::plot::{Axes, Curve, OTHER, TRAIN, VALID, chart};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -75,13 +77,14 @@ pub fn inspect(dir: &Path, text: Option<&Path>, steps: usize, inputs: &Inputs) -
     let mut checkpoint = saved::open(dir)?;
     match (Saved::read(&mut checkpoint)?, text) {
         (Saved::LanguageModel(_), Some(text)) => {
-            let trained = Trained::read(&mut checkpoint)?;
+            let trained = TrainedLm::read(&mut checkpoint)?;
             let (gradient, gates) = watch(&trained, text, steps, inputs)?;
             Ok(Report { gradient: Some(gradient), gates: Some(gates), ..weights(&trained.w) })
         }
         (saved, Some(_)) => {
             let kind = saved.kind();
-            Err(Error::Usage(format!("{} is a {kind}: it has no states to propagate gradients through", dir.display())))
+            let what = format!("is a {kind}: it has no states to propagate gradients through");
+            Err(Error::Usage(format!("{} {what}", dir.display())))
         }
         (saved, None) => {
             let report = weights(any::read(&saved, &mut checkpoint)?.weights());
@@ -103,10 +106,10 @@ fn training(model: &Path) -> Result<Option<Training>> {
 }
 
 /// Propagates gradients back from the ends of windows of the text, and averages their norms.
-fn watch(trained: &Trained, text: &Path, back: usize, inputs: &Inputs) -> Result<(Vec<Vec<f64>>, Gates)> {
+fn watch(trained: &TrainedLm, text: &Path, back: usize, inputs: &Inputs) -> Result<(Vec<Vec<f64>>, Gates)> {
     const WINDOWS: usize = 20;
     const LANES: usize = 16;
-    let Trained { model, w, vocabulary } = trained;
+    let TrainedLm { model, w, vocabulary } = trained;
     let ids = Corpus::read_with(text, vocabulary, inputs)?.ids;
     let lanes = LANES;
     let (steps, length) = (back + 1, ids.len().saturating_sub(1) / lanes);
@@ -174,6 +177,38 @@ fn singular_values(tensor: &crate::params::Tensor, x: ndarray::ArrayView2<f32>) 
 #[cfg(not(feature = "linked-blas"))]
 fn singular_values(_: &crate::params::Tensor, _: ndarray::ArrayView2<f32>) -> Vec<Vec<f32>> {
     Vec::new()
+}
+
+impl Report {
+    /// Plots the norms of gradients over the steps back, or over the training, of the model in `dir`, to the SVG file
+    /// `to`. Returns whether there are any.
+    pub fn plot_gradients(&self, dir: &Path, to: &Path) -> Result<bool> {
+        let (dir, colors) = (dir.display(), [TRAIN, VALID, OTHER]);
+        let drawn = if let Some(norms) = &self.gradient {
+            let names: Vec<String> = (1..=norms.len()).map(|l| format!("layer {l}")).collect();
+            let curves: Vec<Curve> = (norms.iter().zip(&names).zip(colors.iter().cycle()))
+                .map(|((norms, name), &color)| {
+                    let points = norms.iter().enumerate().map(|(t, &norm)| (t as f64, norm)).collect();
+                    Curve { name, color, dots: true, points }
+                })
+                .collect();
+            let end = norms[0].len() as f64 - 1.0;
+            let axes = Axes { x: "steps back in time", end, y: "norm of ∂J/∂h", log: true };
+            chart(axes, &format!("Gradient norm over time steps back in {dir}"), &curves)
+        } else if let Some(Training { epochs, norms }) = &self.training {
+            let points = |norms: &[f64]| epochs.iter().copied().zip(norms.iter().copied()).collect();
+            let curves: Vec<Curve> = (norms.iter().zip(colors))
+                .map(|((name, norms), color)| Curve { name, color, dots: false, points: points(norms) })
+                .collect();
+            let end = epochs.last().copied().unwrap_or(1.0);
+            let axes = Axes { x: "epochs", end, y: "norm of the gradient", log: true };
+            chart(axes, &format!("Gradient norms of the two layers of {dir}"), &curves)
+        } else {
+            return Ok(false);
+        };
+        files::write(to, drawn.map_err(|e| Error::io(to, "drawing", std::io::Error::other(e)))?)?;
+        Ok(true)
+    }
 }
 
 impl fmt::Display for Report {

@@ -1,26 +1,20 @@
-//! Memory: how much a run needs, and how much is available.
+//! Memory: how much a run needs, and whether it is available.
 
 use crate::error::{Error, Result};
 use crate::notices::Notice;
 use crate::params::{Gradients, Layout};
 use crate::pool;
+use crate::sys::usage;
 use crate::text::Inputs;
 use crate::train::optimizer::{Optimizer, Rule};
 use crate::train::progress::Progress;
 use crate::train::saver::Saver;
-use std::fs;
-use std::path::{Path, PathBuf};
-
-/// Peak resident memory of this process so far, in bytes; 0 if the system does not report it.
-pub fn peak() -> usize {
-    status("VmHWM:")
-}
 
 /// The expected peak when `bytes` more are allocated and used.
 pub fn predicted_peak(bytes: usize) -> usize {
     // Measured overhead of threads, the allocator and checkpoints.
     const REST: usize = 2 << 20;
-    peak().max(status("VmRSS:") + bytes + REST)
+    usage::peak().max(usage::resident() + bytes + REST)
 }
 
 /// Bytes of the weights in `layout`, of gradients and states of `rule` for those in `trained`, and of saving them or of an evaluation
@@ -76,10 +70,8 @@ pub fn check(
     what_fits: impl FnOnce(usize) -> Vec<String>,
     inputs: &Inputs,
 ) -> Result<()> {
-    let room =
-        [machine("MemTotal:"), group(), limit_of("Max address space"), limit_of("Max data size")].into_iter().flatten();
     let gb = |bytes: usize| bytes as f64 / 1e9;
-    if let Some(room) = room.min().filter(|&room| room < predicted) {
+    if let Some(room) = usage::room().filter(|&room| room < predicted) {
         let fits = match &what_fits(room)[..] {
             [] => "reducing a single size would not be enough".to_owned(),
             [one] => format!("{one} would fit"),
@@ -89,8 +81,7 @@ pub fn check(
         let what = format!("{work} needs {needed:.2} GB of memory, this machine offers {room:.2} GB; {fits}");
         return Err(Error::Usage(what));
     }
-    let free = machine("MemAvailable:").map(|free| free.saturating_add(status("VmRSS:")));
-    if let Some(free) = free.filter(|&free| free < predicted) {
+    if let Some(free) = usage::free().filter(|&free| free < predicted) {
         let (needed, free) = (gb(predicted), gb(free));
         let what = format!("{work} needs {needed:.2} GB of memory, of which {free:.2} GB are free at present");
         inputs.warn(Notice::new(what))?;
@@ -116,44 +107,4 @@ pub fn largest(limit: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
         *(if fits(middle) { &mut fitting } else { &mut too_large }) = middle;
     }
     (fitting > 0).then_some(fitting)
-}
-
-/// The memory of the machine: total (`MemTotal:`) or available (`MemAvailable:`).
-fn machine(key: &str) -> Option<usize> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    kilobytes(text.lines().find(|line| line.starts_with(key))?)
-}
-
-/// The smallest limit of this process's control group and its ancestors, for either version of control groups.
-fn group() -> Option<usize> {
-    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limits = text.lines().filter_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next()?, fields.next()?.trim_start_matches('/'));
-        let (root, file) = match controllers {
-            "" => ("/sys/fs/cgroup", "memory.max"),
-            all if all.split(',').any(|name| name == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-            _ => return None,
-        };
-        Some(Path::new(path).ancestors().map(|group| Path::new(root).join(group).join(file)).collect::<Vec<PathBuf>>())
-    });
-    // Inside a container the path may be that of the host, with the limit at the root.
-    limits.flatten().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok()).min()
-}
-
-/// The memory left by a limit on address space (`ulimit -v`, `ulimit -d`), which also counts unused addresses.
-fn limit_of(name: &str) -> Option<usize> {
-    let text = fs::read_to_string("/proc/self/limits").ok()?;
-    let soft =
-        text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse::<usize>().ok()?;
-    Some(soft.saturating_sub(status("VmSize:").saturating_sub(status("VmRSS:"))))
-}
-
-fn status(key: &str) -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().find(|line| line.starts_with(key)).and_then(kilobytes).unwrap_or(0)
-}
-
-fn kilobytes(line: &str) -> Option<usize> {
-    Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? << 10)
 }

@@ -3,6 +3,7 @@
 pub mod any;
 pub mod columns;
 pub mod complexity;
+pub mod demo;
 pub mod epochs;
 pub mod exchange_pytorch;
 pub mod exchange_word2vec;
@@ -15,6 +16,7 @@ pub mod measure;
 pub mod memory;
 pub mod model;
 pub mod neighbors;
+pub mod options;
 pub mod profiled;
 pub mod pseudo_siamese;
 pub mod regression;

@@ -2,7 +2,9 @@
 
 use crate::kernels::pairs::squared_distances;
 use crate::text::words::{Form, WordIndex};
+use serde::Serialize;
 use std::borrow::Cow;
+use std::fmt;
 
 /// The words of a model as points.
 pub struct Points<'a> {
@@ -68,5 +70,31 @@ impl<'a> Points<'a> {
         // Ties are ordered by frequency.
         all.sort_by(|a, b| if self.by_distance { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) });
         all
+    }
+
+    /// The `count` nearest neighbours of a word; `None` if it is unknown.
+    pub fn neighbors<'p>(&'p self, word: &'p str, count: usize) -> Option<Neighbors<'p>> {
+        let row = self.row(word)?;
+        let neighbors = self.near(row).into_iter().take(count).map(|(i, near)| (self.words[i], near)).collect();
+        Some(Neighbors { word, known_as: self.words[row], neighbors })
+    }
+}
+
+/// The nearest neighbours of a word.
+#[derive(Serialize)]
+pub struct Neighbors<'a> {
+    /// The word.
+    pub word: &'a str,
+    /// The form under which the model knows it.
+    pub known_as: &'a str,
+    /// Each with its cosine similarity, or its distance; none of a zero vector.
+    pub neighbors: Vec<(&'a str, f64)>,
+}
+
+impl fmt::Display for Neighbors<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let form = if self.known_as == self.word { String::new() } else { format!(" (as {})", self.known_as) };
+        writeln!(out, "{}{form}", self.word)?;
+        self.neighbors.iter().try_for_each(|(word, near)| writeln!(out, "  {near:.3}  {word}"))
     }
 }

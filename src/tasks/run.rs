@@ -1,15 +1,17 @@
 //! A training run of any kind of model: where it is saved, how it learns and how long it trains.
 
-use super::memory::{self, Needs};
+use super::memory::Needs;
 use super::model::Model;
+use super::options::{self, OPTIONS};
 use super::profiled::{self, Profiled};
-use super::saved::{CONFIG, OPTIONS, Saved};
+use super::saved::{CONFIG, Saved};
 use crate::blas::Precision;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::notices::Notice;
 use crate::params::{Arena, Gradients, Layout};
 use crate::pool::pool;
 use crate::sys::signals::Signals;
+use crate::sys::usage;
 use crate::text::Inputs;
 use crate::text::inputs::is_standard_input;
 use crate::text::spans::Report;
@@ -23,6 +25,7 @@ use crate::train::schedule::{EarlyStopping, Measure, Schedule, ScheduleKind, Sco
 use crate::train::stepper::Stepper;
 use crate::train::writer::Writer;
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -197,9 +200,7 @@ impl<'a> Run<'a> {
     pub fn files(&self, config: &Saved, others: Vec<SmallFile>) -> Result<Vec<SmallFile>> {
         let mut files = vec![(CONFIG, config.to_json())];
         if !self.plan.options.is_empty() {
-            let options = toml::to_string(&self.plan.options);
-            let options = options.map_err(|e| Error::Usage(format!("an option cannot be saved: {e}")))?;
-            files.push((OPTIONS, options.into_bytes()));
+            files.push((OPTIONS, options::to_toml(&self.plan.options)?));
         }
         files.extend(others);
         Ok(files)
@@ -261,7 +262,7 @@ impl<'a> Run<'a> {
             best_step: state.stopping.best_step(),
             continue_with: fit.rest().map(str::to_owned),
             test: None,
-            peak_memory_mb: memory::peak() as f64 / 1e6,
+            peak_memory_mb: usage::peak() as f64 / 1e6,
             profile,
         })
     }
@@ -277,7 +278,8 @@ fn check_there(&(option, path): &DataFile, progress: &mut Progress) -> Result<()
             return Err(Error::input(path, 0, "no such file", expected));
         }
         Ok(kind) if !kind.is_file() && !kind.is_dir() => progress.say(&format!(
-            "{}: a pipe; waiting for the original data of the run to be written to it (--{option} FILE reads a file instead)",
+            "{}: a pipe; waiting for the original data of the run to be written to it \
+             (--{option} FILE reads a file instead)",
             path.display()
         )),
         _ => {}
@@ -334,13 +336,6 @@ fn resumed_state(
     Ok(state)
 }
 
-/// A path quoted for the shell.
-pub fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c) || !c.is_ascii();
-    if text.chars().all(plain) && !text.is_empty() { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
 /// The summary of a run.
 #[derive(Serialize)]
 pub struct Summary {
@@ -379,4 +374,18 @@ pub struct Summary {
     /// The profile, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profiled>,
+}
+
+impl Summary {
+    /// All figures. Those of a model of text also have their older names, from before all kinds of models shared one form.
+    pub fn json(&self) -> Value {
+        let mut object = json!(self);
+        if self.words.is_some() {
+            object["tokens"] = json!(self.examples);
+            object["words_per_second"] = json!(self.examples_per_second);
+            let name = if self.measure == Measure::F1 { "best_valid_f1" } else { "best_valid_perplexity" };
+            object[name] = json!(self.best_valid.map(|best| best.value));
+        }
+        object
+    }
 }

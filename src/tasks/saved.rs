@@ -18,8 +18,6 @@ use std::sync::Arc;
 pub const CONFIG: &str = "config.json";
 /// The file of a checkpoint that lists its words.
 pub const VOCABULARY: &str = "vocab.txt";
-/// The file of a checkpoint that contains the options it was trained with, for `--config`.
-pub const OPTIONS: &str = "options.toml";
 
 /// The contents of `config.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -181,19 +179,4 @@ pub fn read_arena(checkpoint: &mut Checkpoint, layout: &Arc<Layout>) -> Result<A
     let mut w = Arena::zeros(layout);
     read_weights(checkpoint, &mut w)?;
     Ok(w)
-}
-
-/// The options of the run of `checkpoint`; empty for an imported model.
-pub fn options(checkpoint: &mut Checkpoint) -> Result<toml::Table> {
-    if !checkpoint.has(OPTIONS) {
-        return Ok(toml::Table::new());
-    }
-    let path = checkpoint.path().join(OPTIONS);
-    let text = String::from_utf8_lossy(&checkpoint.read(OPTIONS)?).into_owned();
-    text.parse::<toml::Table>().map_err(|e| Error::model(&path, e.message().to_owned()))
-}
-
-/// Whether the run of `checkpoint` had the flag `key`.
-pub fn is_set(checkpoint: &mut Checkpoint, key: &str) -> Result<bool> {
-    Ok(options(checkpoint)?.get(key).and_then(toml::Value::as_bool).unwrap_or(false))
 }

@@ -1,13 +1,66 @@
 //! Log-probabilities of lines: for rescoring n-best lists.
 
-use super::language_model::Trained;
+use super::language_model::TrainedLm;
 use super::language_model::evaluate::{LANES, STEPS};
+use crate::error::Result;
 use crate::models::language_model::{Space, Window};
-use crate::text::Lines;
+use crate::text::{Inputs, Lines, Vocabulary};
+use serde::Serialize;
+use std::path::Path;
+
+/// Lines of a text, to be scored.
+pub struct Hypotheses {
+    /// The ids before the lines, if they have any.
+    ids: Option<Vec<String>>,
+    lines: Lines,
+    unk: u32,
+}
+
+/// A scored line.
+#[derive(Serialize)]
+pub struct Scored<'a> {
+    /// Its log-probability.
+    pub log_probability: f64,
+    /// Its words, including its end if that is scored.
+    pub words: usize,
+    /// Words that the model does not know.
+    pub unknown: usize,
+    /// Its id, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a str>,
+}
+
+impl Hypotheses {
+    /// Reads a text whose lines begin with ids if `ids`, and end in a scored `<eos>` if `ends`. Warns of unknown words,
+    /// and of words that look like ids.
+    pub fn read(text: &Path, vocabulary: &Vocabulary, ids: bool, ends: bool, inputs: &Inputs) -> Result<Self> {
+        let (ids, lines) = if ids {
+            Lines::read_with_ids(text, vocabulary, inputs).map(|(ids, lines)| (Some(ids), lines))?
+        } else {
+            let lines = Lines::read_with(text, vocabulary, inputs)?;
+            lines.warn_of_ids(text, vocabulary, inputs)?;
+            (None, lines)
+        };
+        lines.warn_of_unknown(text, inputs)?;
+        let lines = if ends { lines } else { lines.without_ends() };
+        Ok(Hypotheses { ids, lines, unk: vocabulary.unk() })
+    }
+
+    /// The lines in order, with their natural log-probabilities: see [`score`].
+    pub fn scored(&self, trained: &TrainedLm, ln_z: Option<f64>) -> impl Iterator<Item = Scored<'_>> {
+        let scores = score(trained, &self.lines, ln_z);
+        scores.into_iter().zip(self.lines.iter()).enumerate().map(|(i, (log_probability, line))| Scored {
+            log_probability,
+            words: line.len(),
+            unknown: line.iter().filter(|&&id| id == self.unk).count(),
+            id: self.ids.as_ref().map(|ids| ids[i].as_str()),
+        })
+    }
+}
 
 /// The natural log-probability of every line, including its end, each scored independently after an `<eos>`. With
 /// `ln_z` scores are treated as normalised by it, and not summed over the vocabulary.
-pub fn score(trained: &Trained, lines: &Lines, ln_z: Option<f64>) -> Vec<f64> {
+pub fn score(trained: &TrainedLm, lines: &Lines, ln_z: Option<f64>) -> Vec<f64> {
     let all: Vec<&[u32]> = lines.iter().collect();
     let mut order: Vec<usize> = (0..all.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(all[i].len()));
@@ -26,7 +79,7 @@ pub fn score(trained: &Trained, lines: &Lines, ln_z: Option<f64>) -> Vec<f64> {
 
 /// Reads lines in parallel, one per lane.
 struct Scorer<'a> {
-    trained: &'a Trained,
+    trained: &'a TrainedLm,
     ln_z: Option<f64>,
     /// Memory for 1, 2, 4 … lanes, allocated when first needed.
     spaces: [Option<Space<f32>>; 1 + LANES.ilog2() as usize],
@@ -78,7 +131,7 @@ impl Scorer<'_> {
 
     /// Reads `steps` words of `lines` from position `at`, and writes their log-probabilities to `out`, step by step.
     fn read(&mut self, lines: &[&[u32]], at: usize, steps: usize, size: usize) {
-        let Trained { model, w, vocabulary } = self.trained;
+        let TrainedLm { model, w, vocabulary } = self.trained;
         let (lanes, eos) = (1 << size, vocabulary.eos());
         let n = steps * lanes;
         for i in 0..n {

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::tags::{self, Kinds, Scheme, Tag};
 use super::{Inputs, list, shown};
 use crate::error::counted;
-use crate::notices::Notice;
+use crate::notices::{Notice, Oddity};
 use crate::{Error, Result};
 
 /// Where the tags are.
@@ -88,34 +88,6 @@ struct Row {
     tag: u32,
 }
 
-/// An irregularity that is accepted, but reported to the user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Oddity {
-    /// Number of occurrences.
-    pub count: usize,
-    /// The first line, from 1; 0 if there is none.
-    pub line: usize,
-}
-
-impl Oddity {
-    fn add(&mut self, line: usize) {
-        self.count += 1;
-        if self.line == 0 {
-            self.line = line;
-        }
-    }
-
-    /// A warning, if there are occurrences; `one` and `more` are the singular and plural of what was found.
-    fn notice(self, path: &Path, one: &str, more: &str, done: &str) -> Option<Notice> {
-        let found = match self.count {
-            0 => return None,
-            1 => format!("1 {one}"),
-            count => format!("{count} {more}, the first one here"),
-        };
-        Some(Notice::of_file(path, self.line, found).done(done).option("--strict refuses them"))
-    }
-}
-
 /// Irregularities in the lines of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Oddities {
@@ -144,12 +116,7 @@ impl Oddities {
             (odd_blanks, later.odd_blanks),
             (cut, later.cut),
         ];
-        for (all, later) in both {
-            all.count += later.count;
-            if all.line == 0 {
-                all.line = later.line;
-            }
-        }
+        both.into_iter().for_each(|(all, later)| all.append(later));
         *pieces += later.pieces;
     }
 

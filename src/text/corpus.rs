@@ -14,8 +14,8 @@ use super::{Inputs, is_space, not_utf8, wrong_byte};
 use crate::notices::Notice;
 use crate::pool;
 use crate::{Error, Result};
-use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
+use hashbrown::{DefaultHashBuilder, HashSet};
 use std::path::Path;
 
 /// Maximum length of a word in bytes.
@@ -177,19 +177,22 @@ impl Lines {
         Ok((ids, lines))
     }
 
-    /// Warns if the first words of the lines look like ids: nearly all unknown while other words are not, or all different.
+    /// Warns if the first words of the lines look like ids: nearly all unknown while other words are not, or all different
+    /// while the second words are not.
     ///
     /// # Errors
     /// Under `--strict`.
     pub fn warn_of_ids(&self, path: &Path, vocabulary: &Vocabulary, inputs: &Inputs) -> Result<()> {
-        let firsts: Vec<u32> = self.iter().filter(|line| line.len() > 2).map(|line| line[0]).collect();
-        let unknown = firsts.iter().filter(|&&id| id == vocabulary.unk()).count();
-        let (others, all) = (self.unknown - unknown as u64, (self.ids.len() - firsts.len()) as u64);
-        let mut known: Vec<u32> = firsts.iter().copied().filter(|&id| id != vocabulary.unk()).collect();
-        known.sort_unstable();
-        known.dedup();
-        let strange = firsts.len() >= 3 && unknown * 10 >= firsts.len() * 9 && others * 2 < all;
-        let unique = firsts.len() >= 20 && (unknown + known.len()) * 20 >= firsts.len() * 19;
+        let begins: Vec<&[u32]> = self.iter().filter(|line| line.len() > 2).collect();
+        let (count, unk) = (begins.len(), vocabulary.unk());
+        let at = |place: usize| begins.iter().map(move |line| line[place]);
+        let unknown = |place: usize| at(place).filter(|&id| id == unk).count();
+        let different =
+            |place: usize| unknown(place) + at(place).filter(|&id| id != unk).collect::<HashSet<u32>>().len();
+        let (others, all) = (self.unknown - unknown(0) as u64, (self.ids.len() - count) as u64);
+        let strange = count >= 3 && unknown(0) * 10 >= count * 9 && others * 2 < all;
+        // Of a few lines of prose all first words may differ, but then most second words do too.
+        let unique = count >= 30 && different(0) * 20 >= count * 19 && different(1) * 2 <= count;
         if !strange && !unique {
             return Ok(());
         }

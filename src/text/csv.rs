@@ -1,8 +1,7 @@
 //! Rows and fields of CSV files, as RFC 4180, spreadsheets, pandas and R write them.
 
-use super::inputs::stream_failed;
-use super::signatures;
-use super::{Inputs, encodings};
+use super::inputs::{refuse_markup, stream_failed};
+use super::{Inputs, commonest, encodings};
 use crate::error::{Error, Result};
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::ops::Range;
@@ -178,12 +177,7 @@ pub fn open<'p>(
     if head.starts_with(b"\xEF\xBB\xBF") {
         head.drain(..3);
     }
-    if let Some(line) = signatures::markup(&head) {
-        return Err(Error::input(path, 0, format!("a page of HTML or XML, which begins with {line:?}"), expected));
-    }
-    if let Some(line) = signatures::json(&head) {
-        return Err(Error::input(path, 0, format!("JSON, which begins with {line:?}"), expected));
-    }
+    refuse_markup(path, &head, expected)?;
     // Line ends of old Macintoshes.
     if !head.contains(&b'\n') && head.contains(&b'\r') {
         head.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b'\n');
@@ -217,7 +211,7 @@ pub fn open<'p>(
             // Which line is malformed does not depend on the separator.
             return Err(error);
         }
-        let columns = commonest(&sample);
+        let columns = width(&sample);
         let rows = sample.iter().filter(|(_, row)| row.len() == columns);
         let (mut agree, mut numbers) = (0, 0);
         for (_, row) in rows {
@@ -235,22 +229,14 @@ pub fn open<'p>(
     }
     if best == 0 {
         let sample = opened.sample(opened.separator).0;
-        (opened.columns, opened.sample) = (commonest(&sample), sample);
+        (opened.columns, opened.sample) = (width(&sample), sample);
     }
     Ok(opened)
 }
 
 /// The number of fields of most rows; if several are equally common, the first.
-fn commonest(sample: &[(usize, Row)]) -> usize {
-    let count = |columns: usize| sample.iter().filter(|(_, row)| row.len() == columns).count();
-    let mut best = (0, 0);
-    for (_, row) in sample {
-        let found = count(row.len());
-        if found > best.0 {
-            best = (found, row.len());
-        }
-    }
-    best.1
+fn width(sample: &[(usize, Row)]) -> usize {
+    commonest(sample.iter().map(|(_, row)| row.len()))
 }
 
 impl<'p, R: Read> Opened<'p, R> {

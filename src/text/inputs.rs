@@ -5,7 +5,7 @@ use super::packed::Packing;
 use super::signatures::{self, HEAD};
 use super::{not_utf8, wrong_byte};
 use crate::error::counted;
-use crate::notices::{Notice, Notices};
+use crate::notices::{Notice, Notices, Oddity};
 use crate::sys::files::{FileBytes, map_file};
 use crate::{Error, Result};
 use encoding_rs::{DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
@@ -259,18 +259,13 @@ impl Inputs {
         if let Some(at) = text.find('\0') {
             return Err(wrong_byte(path, bytes, at, "a NUL byte", NO_NUL));
         }
-        if let Some(line) = signatures::markup(bytes) {
-            return Err(Error::input(path, 0, format!("a page of HTML or XML, which begins with {line:?}"), expected));
-        }
-        if let Some(line) = signatures::json(bytes) {
-            return Err(Error::input(path, 0, format!("JSON, which begins with {line:?}"), expected));
-        }
-        let alone = if text.contains('\r') { lone_returns(text) } else { Places::default() };
-        if let Some(line) = alone.first {
-            let notice = Notice::of_file(path, line, format!("{} carriage returns within lines", alone.count));
+        refuse_markup(path, bytes, expected)?;
+        let alone = if text.contains('\r') { lone_returns(text) } else { Oddity::default() };
+        if alone.count > 0 {
+            let notice = Notice::of_file(path, alone.line, format!("{} carriage returns within lines", alone.count));
             self.warn(notice.done("read as line ends"))?;
         }
-        if alone.first.is_some() || text.contains("\r\r") {
+        if alone.count > 0 || text.contains("\r\r") {
             return Ok(without_marks(&one_line_end(text)).into_owned());
         }
         Ok(without_marks(text).into_owned())
@@ -429,6 +424,17 @@ fn refuse(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// An error if a file begins as a page of HTML or XML or as JSON does.
+pub(super) fn refuse_markup(path: &Path, bytes: &[u8], expected: &str) -> Result<()> {
+    if let Some(line) = signatures::markup(bytes) {
+        return Err(Error::input(path, 0, format!("a page of HTML or XML, which begins with {line:?}"), expected));
+    }
+    if let Some(line) = signatures::json(bytes) {
+        return Err(Error::input(path, 0, format!("JSON, which begins with {line:?}"), expected));
+    }
+    Ok(())
+}
+
 /// The byte order of UTF-16, detected by its mark or by the positions of NUL bytes.
 fn utf16(bytes: &[u8]) -> Option<&'static Encoding> {
     if bytes.starts_with(b"\xFF\xFE") {
@@ -472,24 +478,14 @@ fn with_line_feeds(file: Content) -> Result<Content> {
     Ok(file)
 }
 
-/// Number of occurrences, and the first line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Places {
-    count: usize,
-    first: Option<usize>,
-}
-
 /// Carriage returns not followed by a line feed or carriage return.
-fn lone_returns(text: &str) -> Places {
-    let mut places = Places::default();
+fn lone_returns(text: &str) -> Oddity {
+    let mut alone = Oddity::default();
     for (line, content) in (1..).zip(text.split('\n')) {
         let within = content.trim_end_matches('\r').bytes().filter(|&byte| byte == b'\r').count();
-        places.count += within;
-        if within > 0 {
-            places.first.get_or_insert(line);
-        }
+        (0..within).for_each(|_| alone.add(line));
     }
-    places
+    alone
 }
 
 /// Replaces each carriage return within a line by a line feed, and several at its end by one.

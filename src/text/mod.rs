@@ -53,6 +53,18 @@ pub fn list<T: AsRef<str>>(items: &[T], most: usize) -> String {
     }
 }
 
+/// The most common of some numbers, such as the columns of rows; the first if several are equally common, 0 if there are none.
+pub(crate) fn commonest(numbers: impl Iterator<Item = usize>) -> usize {
+    let mut counts: Vec<(usize, usize)> = Vec::new();
+    for number in numbers {
+        match counts.iter_mut().find(|(other, _)| *other == number) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((number, 1)),
+        }
+    }
+    counts.iter().rev().max_by_key(|(_, count)| *count).map_or(0, |(number, _)| *number)
+}
+
 /// Whether a character is white space or a zero-width mark, which a reader of a message would not see.
 pub(crate) fn is_invisible(c: char) -> bool {
     c.is_whitespace()

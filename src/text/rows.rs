@@ -5,7 +5,7 @@
 //! order mark, and a missing last line end make no difference. If there are more columns than needed, those of the words and the label
 //! are detected.
 
-use super::Inputs;
+use super::{Inputs, commonest};
 use crate::error::counted;
 use crate::notices::Notice;
 use crate::{Error, Result};
@@ -65,7 +65,7 @@ pub fn read<const N: usize>(
     let separator = separator(&lines, N);
     let mut rows: Vec<(usize, Vec<&str>)> =
         lines.iter().map(|&(number, line)| (number, split(line, separator))).collect();
-    let width = commonest(&rows);
+    let width = commonest(rows.iter().map(|(_, fields)| fields.len()));
     // Separators at the end of a line make empty fields.
     for (_, fields) in &mut rows {
         while fields.len() > width && fields.last() == Some(&"") {
@@ -190,20 +190,7 @@ fn split(line: &str, separator: char) -> Vec<&str> {
         .collect()
 }
 
-/// The number of columns of most rows; if several are equally common, the first.
-fn commonest(rows: &[(usize, Vec<&str>)]) -> usize {
-    let mut counts: Vec<(usize, usize)> = Vec::new();
-    for (_, fields) in rows {
-        match counts.iter_mut().find(|(width, _)| *width == fields.len()) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((fields.len(), 1)),
-        }
-    }
-    let most = counts.iter().map(|(_, count)| *count).max().unwrap_or(0);
-    counts.iter().find(|(_, count)| *count == most).map_or(0, |(width, _)| *width)
-}
-
-/// The columns of the words and of the label. `rows` are those after the `first`, which may contain names.
+/// The columns of the words and of the label. `rows` are those below the `first`, which may contain names.
 fn choose<const N: usize>(
     first: &[&str],
     rows: &[(usize, Vec<&str>)],

@@ -6,7 +6,7 @@
 use super::Inputs;
 use super::csv::{self, Field, Row, number};
 use crate::error::{Error, Result, counted};
-use crate::notices::Notice;
+use crate::notices::{Notice, Oddity};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -58,13 +58,14 @@ pub struct Table {
 
 /// How missing numbers are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
-    /// Replace them by the mean of the training examples.
+    /// Replace them by the mean of the column in the training examples
     Mean,
-    /// Drop their rows.
+    /// Drop their rows
     Drop,
-    /// Reject them.
+    /// Reject the file
     Fail,
 }
 
@@ -570,36 +571,20 @@ fn short(text: &str) -> String {
     if cut.len() < text.len() { cut + "…" } else { cut }
 }
 
-/// The number of occurrences, and the first one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Found {
-    count: usize,
-    line: usize,
-}
-
-impl Found {
-    fn at(&mut self, line: usize) {
-        self.count += 1;
-        if self.count == 1 {
-            self.line = line;
-        }
-    }
-}
-
 /// Irregularities in the rows.
 #[derive(Default)]
 struct LeftOut {
-    no_class: Found,
-    missing: Found,
+    no_class: Oddity,
+    missing: Oddity,
     missing_rows: usize,
-    notes: Found,
-    headers: Found,
-    separators: Found,
-    thousands: Found,
+    notes: Oddity,
+    headers: Oddity,
+    separators: Oddity,
+    thousands: Oddity,
     thousands_field: String,
-    unseen: Found,
+    unseen: Oddity,
     unseen_class: String,
-    aliases: Found,
+    aliases: Oddity,
     alias: (String, String),
 }
 
@@ -648,7 +633,7 @@ impl Filling<'_> {
             if self.left_out.aliases.count == 0 {
                 self.left_out.alias = (name.to_owned(), self.table.names[class as usize].clone());
             }
-            self.left_out.aliases.at(line);
+            self.left_out.aliases.add(line);
         }
         self.numbers.insert(name.to_owned(), class);
         class
@@ -663,11 +648,11 @@ impl Filling<'_> {
         row.trim(columns);
         let split = if row.len() == columns { None } else { row.split_otherwise(self.separator, columns) };
         if let Some(split) = split {
-            self.left_out.separators.at(line);
+            self.left_out.separators.add(line);
             *row = split;
         }
         if columns > 2 && row.filled() < 2 {
-            self.left_out.notes.at(line);
+            self.left_out.notes.add(line);
             return Ok(());
         }
         if row.len() != columns {
@@ -677,7 +662,7 @@ impl Filling<'_> {
         self.rows += 1;
         let label = row.get(self.plan.label);
         if csv::no_class(label) {
-            self.left_out.no_class.at(line);
+            self.left_out.no_class.add(line);
             return Ok(());
         }
         let from = self.table.values.len();
@@ -691,34 +676,35 @@ impl Filling<'_> {
                         if self.left_out.thousands.count == 0 {
                             self.left_out.thousands_field = field.to_owned();
                         }
-                        self.left_out.thousands.at(line);
+                        self.left_out.thousands.add(line);
                     }
                     x
                 }
                 Field::Missing => match self.style.missing {
                     Missing::Mean => {
-                        self.left_out.missing.at(line);
+                        self.left_out.missing.add(line);
                         self.table.values.push(f32::NAN);
                         continue;
                     }
                     Missing::Drop => {
-                        self.left_out.missing.at(line);
+                        self.left_out.missing.add(line);
                         self.left_out.missing_rows += 1;
                         self.table.values.truncate(from);
                         return Ok(());
                     }
                     Missing::Fail => {
                         let found = format!("`{field}` in column {}", self.plan.names[column]);
-                        let expected = "a finite number; --missing mean takes the column's mean for it, --missing drop leaves the row out";
+                        let expected = "a finite number; --missing mean takes the column's mean for it, \
+                                        --missing drop leaves the row out";
                         return self.wrong(line, found, expected);
                     }
                 },
                 Field::Other => {
                     let small = field.to_lowercase();
                     if TOTALS.contains(&small.as_str()) {
-                        self.left_out.notes.at(line);
+                        self.left_out.notes.add(line);
                     } else if self.plan.header && row.iter().eq(self.plan.names.iter().map(String::as_str)) {
-                        self.left_out.headers.at(line);
+                        self.left_out.headers.add(line);
                     } else {
                         return self.not_a_number(line, field, column);
                     }
@@ -757,7 +743,7 @@ impl Filling<'_> {
             if self.left_out.unseen.count == 0 {
                 self.left_out.unseen_class = label.to_owned();
             }
-            self.left_out.unseen.at(line);
+            self.left_out.unseen.add(line);
         }
         self.table.classes.push(class);
         Ok(())
@@ -802,7 +788,7 @@ impl Filling<'_> {
         if let Reading::Like { names, .. } = self.reading
             && self.table.classes.iter().all(|&class| class as usize >= names.len())
         {
-            let Found { line, .. } = self.left_out.unseen;
+            let Oddity { line, .. } = self.left_out.unseen;
             let found = format!("`{}` in column {label}, and no other class that is known", self.left_out.unseen_class);
             return self.wrong(line, found, format!("one of the classes learned from: {}", some(names)));
         }
@@ -838,7 +824,7 @@ impl Filling<'_> {
             alias,
         } = &self.left_out;
         let (label, rows) = (&self.table.label, self.rows);
-        let of = |found: &Found, what: String| Notice::of_file(&self.table.path, found.line, what);
+        let of = |found: &Oddity, what: String| Notice::of_file(&self.table.path, found.line, what);
         if notes.count > 0 {
             inputs.warn(
                 of(notes, format!("{} of notes or sums in the table", counted(notes.count, "line"))).done("left out"),

@@ -362,7 +362,8 @@ impl Writer {
                 return Err(Error::model(path, what));
             }
             Err(TryLockError::Error(e)) if has_no_locks(&e) => warnings.push(format!(
-                "{}: this file system does not support locks ({e}); continuing without: do not start a second run that writes there",
+                "{}: this file system does not support locks ({e}); continuing without: \
+                 do not start a second run that writes there",
                 file.display()
             )),
             Err(TryLockError::Error(e)) => return Err(io_error(e)),

@@ -107,7 +107,7 @@ fn memory_of_a_long_sentence_is_predicted_and_refused() {
     assert!((predicted / peak - 1.0).abs() < 0.1, "predicted {predicted} MB, peak {peak} MB");
     let limited = |command: &str| {
         let mut shell = std::process::Command::new("sh");
-        let line = format!("ulimit -v 150000 && exec \"$0\" {command}");
+        let line = format!("ulimit -v 160000 && exec \"$0\" {command}");
         shell.args(["-c", &line, env!("CARGO_BIN_EXE_wordmill")]).current_dir(desk.path()).stdin(Stdio::null());
         super::program::Run::of(shell.output().unwrap())
     };

@@ -83,6 +83,11 @@ fn utterance_ids_are_kept_or_warned_of() {
     desk.run(&format!("train lm --train w.txt --out w {SMALL_LM}")).works();
     desk.file("n.txt", words.iter().map(|word| format!("{word} w1 w2 w3\n")).collect::<String>());
     desk.run("score w n.txt").works().warns(&["n.txt:1: the first words of nearly all lines are all different"]);
+    // So are those of a few lines of prose, and their second words.
+    let lines = |count: usize| (0..count).map(|i| format!("w{i} w{} w3\n", (i + 7) % 30)).collect::<String>();
+    for count in [20, 30] {
+        assert_eq!(desk.feed("score w -", lines(count)).works().warns_of_nothing().out.lines().count(), count);
+    }
     // And in a text to learn from.
     let told = ["k.txt:1: nearly all lines begin with a unique word"];
     desk.file("k.txt", kaldi);

@@ -1,6 +1,6 @@
 //! Evaluation of a language model on a text.
 
-use super::Trained;
+use super::TrainedLm;
 use crate::error::{Result, counted};
 use crate::models::LanguageModel;
 use crate::models::language_model::{Space, Window};
@@ -166,7 +166,7 @@ pub struct Evaluation {
     pub words_per_second: f64,
 }
 
-impl Trained {
+impl TrainedLm {
     /// Evaluates the model on the text in `file`.
     pub fn evaluate_text(&self, file: &Path, how: &Measuring, inputs: &Inputs) -> Result<Evaluation> {
         let strips = how.strip_marks || self.vocabulary.strips_marks();

@@ -10,7 +10,8 @@ pub use train::{Plan, train};
 use super::measure::{Measured, Measuring};
 use super::model::Model;
 use super::neighbors::Points;
-use super::saved::{self, CONFIG, Saved, VOCABULARY, read_arena};
+use super::options;
+use super::saved::{CONFIG, Saved, VOCABULARY, read_arena};
 use crate::blas::Precision;
 use crate::error::{Error, Result};
 use crate::kernels::isa;
@@ -36,7 +37,7 @@ pub fn check_precision(precision: Precision) -> Result<()> {
 }
 
 /// A trained language model.
-pub struct Trained {
+pub struct TrainedLm {
     /// The model.
     pub model: LanguageModel,
     /// Its weights.
@@ -45,7 +46,7 @@ pub struct Trained {
     pub vocabulary: Vocabulary,
 }
 
-impl Trained {
+impl TrainedLm {
     /// The ln Z that the model in `dir` was trained towards; also reported on standard error.
     pub fn self_normalised(&self, dir: &Path) -> Result<f64> {
         let Some(ln_z) = self.model.ln_z() else {
@@ -58,7 +59,7 @@ impl Trained {
     }
 }
 
-impl Model for Trained {
+impl Model for TrainedLm {
     /// Reads a checkpoint. Nothing is allocated before the file is known to contain it.
     fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let saved = match Saved::read(checkpoint)? {
@@ -66,7 +67,7 @@ impl Model for Trained {
             other => return Err(other.wrong_kind(checkpoint.path(), "language models (wordmill train lm)")),
         };
         let vocabulary = Vocabulary::parse(&checkpoint.path().join(VOCABULARY), &checkpoint.read(VOCABULARY)?)?;
-        let vocabulary = vocabulary.stripping_marks(saved::is_set(checkpoint, STRIP_MARKS)?);
+        let vocabulary = vocabulary.stripping_marks(options::is_set(checkpoint, STRIP_MARKS)?);
         let config = checkpoint.path().join(CONFIG);
         let sane = |n: usize| (1..=1 << 20).contains(&n);
         if saved.words != vocabulary.len() {
@@ -91,7 +92,7 @@ impl Model for Trained {
         // A loaded model is not trained further.
         let model = LanguageModel::new(Config { precision: Precision::F32, ..saved });
         let w = read_arena(checkpoint, model.layout())?;
-        Ok(Trained { model, w, vocabulary })
+        Ok(TrainedLm { model, w, vocabulary })
     }
 
     fn weights(&self) -> &Arena<f32> {

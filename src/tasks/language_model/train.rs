@@ -1,15 +1,15 @@
 //! Training of a language model on a text.
 
 use super::task::{LmData, LmTask};
-use super::{Trained, check_precision};
-use crate::error::{Error, Result, counted};
+use super::{TrainedLm, check_precision};
+use crate::error::{Error, Result, counted, reject};
 use crate::kernels::dropout::Keep;
-use crate::layers::output::{Tail, clusters};
+use crate::layers::output::{Draws, Objective, Tail, clusters};
 use crate::models::language_model::{Config, Loss, Sizes};
 use crate::models::{Init, LanguageModel};
 use crate::notices::Notice;
 use crate::tasks::memory;
-use crate::tasks::run::{self, Run, Summary};
+use crate::tasks::run::{self, Run, Start, Summary};
 use crate::tasks::saved::{Saved, VOCABULARY};
 use crate::tasks::tuning::{self, Subject, Tuning};
 use crate::text::marks::Marks;
@@ -82,6 +82,35 @@ impl Plan {
             threads: 0,
             run: run::Plan { rate: 0.004, clip: 5.0, epochs: 5, ..run::Plan::new(out) },
         }
+    }
+
+    /// Rejects what contradicts each other.
+    fn check(&self) -> Result<()> {
+        let Config { embed, hidden, tie, loss, sizes, precision, .. } = &self.model;
+        if self.stride > self.tau {
+            let what = format!("--stride {}: expected at most --tau {}", self.stride, self.tau);
+            return Err(Error::Usage(what));
+        }
+        let resumes = self.run.start == Start::Resume;
+        let (full, blocks) = (*loss == Loss::Full, sizes.chunk.is_some() || sizes.block.is_some());
+        let widths = format!("--tie needs word vectors of width --hidden {hidden}, found --embed {embed}");
+        let is_unique_nce = matches!(loss, Loss::Sampled { objective: Objective::Nce(_), draws: Draws::Unique, .. });
+        reject(&[
+            (
+                *tie && !full,
+                "--tie needs --loss full: sampled rows are updated separately from word vectors, \
+                 and tails have other widths",
+            ),
+            (*tie && embed != hidden, &widths),
+            (is_unique_nce, "--recipe unique is only for --loss sampled; nce draws with replacement"),
+            (self.tuning.is_some() && resumes, "--tuning is only for a new run; a resumed run keeps its block sizes"),
+            (blocks && !full, "--chunk and --block are only for --loss full"),
+            (
+                self.eval_tokens.is_some() && self.valid.is_none(),
+                "--eval-tokens needs --valid, the text it takes a subset of",
+            ),
+        ])?;
+        check_precision(*precision)
     }
 
     /// Whether a step is computed over a sample of the words.
@@ -218,7 +247,7 @@ impl Plan {
 
 /// Trains, inside a thread pool.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
-    check_precision(plan.model.precision)?;
+    plan.check()?;
     let progress = if plan.samples() { progress.without_perplexity() } else { progress };
     let data = [("train", Some(plan.train.as_path())), ("valid", plan.valid.as_deref())];
     let mut run = Run::begin(&plan.run, "lm", data, &[], inputs, progress)?;
@@ -298,7 +327,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
         seed: plan.run.seed,
         files,
     });
-    let w = match run.before::<Trained>()? {
+    let w = match run.before::<TrainedLm>()? {
         Some(before) => {
             let counts = before.vocabulary.counts() == vocabulary.counts();
             if !counts || !before.vocabulary.words().eq(vocabulary.words()) {

@@ -185,7 +185,7 @@ impl Evaluation {
 }
 
 /// A trained model.
-pub struct Trained {
+pub struct TrainedPseudoSiamese {
     /// Its configuration.
     pub config: Config,
     /// The network.
@@ -205,7 +205,7 @@ pub enum Sees<W, C = Columns> {
     Columns(C),
 }
 
-impl Model for Trained {
+impl Model for TrainedPseudoSiamese {
     fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let config = match Saved::read(checkpoint)? {
             Saved::PseudoSiamese(config) => config,
@@ -230,7 +230,7 @@ impl Model for Trained {
         };
         let net = PseudoSiamese::new(config.net.clone());
         let w = read_arena(checkpoint, net.layout())?;
-        Ok(Trained { config, net, w, sees })
+        Ok(TrainedPseudoSiamese { config, net, w, sees })
     }
 
     fn weights(&self) -> &Arena<f32> {
@@ -243,7 +243,7 @@ impl Model for Trained {
     }
 
     fn evaluate(&self, file: &Path, how: &Measuring, inputs: &Inputs) -> Result<Measured> {
-        let Trained { config, net, w, sees } = self;
+        let TrainedPseudoSiamese { config, net, w, sees } = self;
         match sees {
             Sees::Words(words) => {
                 let file = LabelledWords::read(file, &how.columns, inputs)?;

@@ -1,6 +1,6 @@
 //! Training of a pseudo-Siamese network on words with labels, or on rows of numbers.
 
-use super::{Encoded, PseudoSiameseTask, Sees, Trained};
+use super::{Encoded, PseudoSiameseTask, Sees, TrainedPseudoSiamese};
 use crate::blas::Precision;
 use crate::error::{Error, Result, counted};
 use crate::models::pseudo_siamese;
@@ -166,7 +166,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
             counted(embed, "number")
         ),
     });
-    let w = match run.before::<Trained>()? {
+    let w = match run.before::<TrainedPseudoSiamese>()? {
         None => {
             let mut w = Arena::zeros(net.layout());
             Init::Xavier.fill(&mut w, plan.run.seed);

@@ -149,7 +149,7 @@ impl Evaluation {
 }
 
 /// A trained model.
-pub struct Trained {
+pub struct TrainedSiamese {
     /// Its configuration.
     pub config: Config,
     /// The network.
@@ -160,7 +160,7 @@ pub struct Trained {
     pub words: WordIndex,
 }
 
-impl Model for Trained {
+impl Model for TrainedSiamese {
     fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let config = match Saved::read(checkpoint)? {
             Saved::Siamese(config) => config,
@@ -171,7 +171,7 @@ impl Model for Trained {
         check_sizes(checkpoint, &[embed, hidden], rows == words.len())?;
         let net = Siamese::new(config.net.clone());
         let w = read_arena(checkpoint, net.layout())?;
-        Ok(Trained { config, net, w, words })
+        Ok(TrainedSiamese { config, net, w, words })
     }
 
     fn weights(&self) -> &Arena<f32> {

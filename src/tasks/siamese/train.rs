@@ -1,6 +1,6 @@
 //! Training of a Siamese network on pairs of words.
 
-use super::{Encoded, SiameseTask, Trained};
+use super::{Encoded, SiameseTask, TrainedSiamese};
 use crate::blas::Precision;
 use crate::error::{Error, Result, counted};
 use crate::models::siamese::{self, Loss};
@@ -106,7 +106,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
         net.layout().parameters(),
         net.trained().parameters()
     ));
-    let w = match run.before::<Trained>()? {
+    let w = match run.before::<TrainedSiamese>()? {
         None => {
             let mut w = Arena::zeros(net.layout());
             Init::Xavier.fill(&mut w, plan.run.seed);

@@ -79,7 +79,7 @@ impl Examples {
 const BLOCK: usize = 1024;
 
 /// A trained classifier.
-pub struct Trained {
+pub struct TrainedSoftmax {
     /// Its configuration.
     pub config: Config,
     /// The model.
@@ -88,7 +88,7 @@ pub struct Trained {
     pub w: Arena<f32>,
 }
 
-impl Trained {
+impl TrainedSoftmax {
     /// Evaluates the model on a file.
     pub fn evaluate_rows(&self, path: &Path, inputs: &Inputs) -> Result<Evaluation> {
         let Config { columns, classes, .. } = &self.config;
@@ -96,7 +96,7 @@ impl Trained {
     }
 }
 
-impl Model for Trained {
+impl Model for TrainedSoftmax {
     fn read(checkpoint: &mut Checkpoint) -> Result<Self> {
         let config = match Saved::read(checkpoint)? {
             Saved::Softmax(config) => config,
@@ -107,7 +107,7 @@ impl Model for Trained {
         check_fit(checkpoint, fits && config.columns.fit(&[features, classes]))?;
         let net = SoftmaxRegression::new(config.net.clone());
         let w = read_arena(checkpoint, net.layout())?;
-        Ok(Trained { config, net, w })
+        Ok(TrainedSoftmax { config, net, w })
     }
 
     fn weights(&self) -> &Arena<f32> {

@@ -1,6 +1,6 @@
 //! Training of a softmax classifier on a table of numbers.
 
-use super::{Examples, SoftmaxTask, Trained};
+use super::{Examples, SoftmaxTask, TrainedSoftmax};
 use crate::blas::Precision;
 use crate::error::{Error, Result, counted};
 use crate::models::{SoftmaxRegression, softmax_regression};
@@ -68,7 +68,7 @@ pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary
         train.names.len(),
         net.layout().parameters()
     ));
-    let w = match run.before::<Trained>()? {
+    let w = match run.before::<TrainedSoftmax>()? {
         // The loss is convex: training may start anywhere, such as where every class is equally likely.
         None => Arena::zeros(net.layout()),
         Some(before) => {

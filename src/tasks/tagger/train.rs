@@ -4,7 +4,7 @@ use super::read::{read_tagged, read_to_learn};
 use super::task::{NerData, NerTask};
 use super::{Encoder, SUFFIXES, Tagger, warn_of_unseen, words_and_ends};
 use crate::blas::Precision;
-use crate::error::{Error, Result, counted};
+use crate::error::{Error, Result, counted, reject};
 use crate::kernels::dropout::Keep;
 use crate::models::ner::Objective;
 use crate::models::{Init, Ner, ner};
@@ -91,6 +91,8 @@ impl Plan {
 
 /// Trains, inside a thread pool.
 pub fn train(plan: &Plan, inputs: &Inputs, progress: Progress) -> Result<Summary> {
+    let never_trained = plan.freeze_vectors && plan.vectors.is_none();
+    reject(&[(never_trained, "--freeze-vectors needs --vectors: otherwise random vectors would never be trained")])?;
     let data = [("train", Some(plan.train.as_path())), ("valid", plan.valid.as_deref())];
     let other = [("test", plan.test.as_deref()), ("vectors", plan.vectors.as_deref())];
     let mut run = Run::begin(&plan.run, "ner", data, &other, inputs, progress.without_perplexity())?;

@@ -1,8 +1,9 @@
 //! How the program handles its own bugs: a panic in any thread ends in one line and exit code 70.
 
+use crate::error::quoted;
+use crate::notices::say;
 use std::any::Any;
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -37,7 +38,7 @@ pub fn reported(command: &[OsString], work: impl FnOnce() -> ExitCode) -> ExitCo
         (ended, first) => {
             // A thread that nobody joins may have panicked while the others continued: the result is unreliable.
             let what = first.or_else(|| ended.err().map(|panic| text(&*panic).to_owned()));
-            _ = writeln!(io::stderr(), "wordmill: {}", line(&what.unwrap_or_default(), command));
+            say(&format!("wordmill: {}", line(&what.unwrap_or_default(), command)));
             ExitCode::from(EXIT_CODE)
         }
     }
@@ -59,7 +60,7 @@ fn text(payload: &dyn Any) -> &str {
 
 /// What is reported, in one line.
 fn line(panic: &str, command: &[OsString]) -> String {
-    let command: Vec<String> = command.iter().map(|word| crate::tasks::run::quoted(word.as_ref())).collect();
+    let command: Vec<String> = command.iter().map(|word| quoted(word.as_ref())).collect();
     let text = format!(
         "this is a bug in wordmill {}, not a problem with your data: {panic}; please report this line, \
          which contains the version and the command line (your data is not needed): {}; earlier checkpoints are kept",
