@@ -7,7 +7,7 @@
 //! ∂W₁ = xᵀδ₃    ∂b₁ = Σ δ₃    ∂W₂ = xᵀδ₄    ∂b₂ = Σ δ₄    ∂x = δ₃W₁ᵀ + δ₄W₂ᵀ
 //!
 //! x is a word's vector, which learns too, or a row of numbers that are given. Shards of examples are what the work is parallel over;
-//! their gradients are added in their order, and the table's rows are gathered after that.
+//! their gradients are added as a tree, and the table's rows are gathered after that.
 
 mod config;
 mod memory;
@@ -25,6 +25,7 @@ use crate::layers::shards;
 use crate::layers::window::Slot;
 use crate::params::{Arena, Gradients, Layout, Role, TensorId};
 use crate::real::Real;
+use crate::tree;
 use memory::Shard;
 use std::sync::Arc;
 
@@ -138,7 +139,7 @@ impl PseudoSiamese {
             let of = |i: usize| (&ids[shards[i].examples.clone()], shards[i].dx.first(shards[i].examples.len()));
             uses.scatter(shards.len(), of, table, Slot { width: embed, offset: 0, place: embed });
         }
-        shards.iter().map(|shard| shard.loss).sum::<f64>() * scale
+        tree::sum(shards.iter().map(|shard| shard.loss)) * scale
     }
 
     /// The rows of a table that the examples are, and the table.

@@ -4,7 +4,6 @@
 //! best classifier there can be is a softmax of a linear function, and is known.
 
 use crate::rng::{Purpose, Stream};
-use rand::RngExt;
 use std::fmt::Write;
 
 /// Names and centres of the classes.
@@ -25,7 +24,7 @@ impl Blobs {
     /// Draws `n` points; `part` tells apart what one seed draws for several purposes.
     pub fn draw(n: usize, seed: u64, part: u32) -> Self {
         let mut stream = Stream::new(seed, Purpose::Synth, 0, part);
-        let mut normal = || -> f64 { stream.sample(rand_distr::StandardNormal) };
+        let mut normal = || stream.normal();
         let point = |i: usize| {
             let class = i % CENTRES.len();
             // Three digits, as they are written.
