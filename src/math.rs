@@ -53,5 +53,12 @@ mod tests {
         }
     }
 
-    const KNOWN: [u64; 6] = [0; 6];
+    const KNOWN: [u64; 6] = [
+        0x3ff5_9905_8c8c_1a96,
+        0x3fd6_6416_3230_6a56,
+        0xbff3_4378_fcbd_a721,
+        0x3fd0_ca93_7be1_b9dc,
+        0x3fdb_8d80_9c61_5f41,
+        0x3fd2_a4dd_a7d9_14f9,
+    ];
 }

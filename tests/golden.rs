@@ -157,7 +157,10 @@ fn runs() -> Runs {
     }
     let tanh = small(Cell::Rnn(Activation::Tanh), 401);
     for rule in rules() {
-        of_case("tied".into(), tanh.tied(), rule);
+        // Of tied weights no step touches few rows only: a sum for each row is one for each weight.
+        if rule != Rule::AdagradRowwise {
+            of_case("tied".into(), tanh.tied(), rule);
+        }
         of_case("stride".into(), tanh.with(|case| case.loss_from = 4), rule);
     }
     let variational = |case: &mut Case| (case.config.variational, case.keep) = (true, Keep::unscaled(0.7));

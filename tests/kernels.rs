@@ -329,6 +329,15 @@ impl Kernel<f32> for Fused {
 /// numbers.
 #[test]
 fn fma_is_rounded_once() {
+    check_fma();
+    let flushing = std::thread::spawn(|| {
+        flush_denormals();
+        check_fma();
+    });
+    flushing.join().expect("sums are right where denormals are zero");
+}
+
+fn check_fma() {
     let bits = |x: u64| f32::from_bits((x.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32);
     let near = |x: f32, ulps: u64| f32::from_bits(x.to_bits().wrapping_add_signed(ulps as i32 - 3));
     for round in 0..60_000u64 {

@@ -172,19 +172,13 @@ impl Scalar for f32 {
     fn pow2(n: i32) -> f32 {
         f32::from_bits(((n + 127) as u32) << 23)
     }
-    /// In f64, which holds the product exactly: the sum is rounded to odd (of its two neighbours, the one whose last bit is set), after
-    /// which rounding to f32 is right (Boldo and Melquiond 2008). A machine without FMA takes far longer in its library's `fmaf`.
     #[inline(always)]
     fn fused(a: f32, b: f32, c: f32) -> f32 {
-        let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
-        let sum = product + c;
-        // What the sum lacks (Knuth's two-sum); NaN if it is not finite.
-        let part = sum - product;
-        let lost = (product - (sum - part)) + (c - part);
-        let bits = sum.to_bits();
-        let beyond = if (lost > 0.0) == (sum > 0.0) { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
-        let inexact = lost > 0.0 || lost < 0.0;
-        f64::from_bits(if inexact && bits & 1 == 0 { beyond } else { bits }) as f32
+        if cfg!(all(target_arch = "x86_64", not(target_feature = "fma"))) {
+            fused_in_f64(a, b, c)
+        } else {
+            a.mul_add(b, c)
+        }
     }
     #[inline(always)]
     fn exp_lanes(x: [f32; LANES]) -> [f32; LANES] {
@@ -218,6 +212,29 @@ impl Scalar for f64 {
     fn sigmoid_lanes(x: [f64; LANES]) -> [f64; LANES] {
         x.map(|x| 1.0 / (1.0 + crate::math::exp(-x)))
     }
+}
+
+/// a · b + c rounded once, without an instruction for it: f64 holds the product exactly, and their sum, rounded to f64 and then to f32, is
+/// right unless it is halfway between two numbers of f32. The library's `fmaf` takes far longer.
+#[inline(always)]
+fn fused_in_f64(a: f32, b: f32, c: f32) -> f32 {
+    /// The bits of f64 that f32 has not.
+    const REST: u64 = (1 << 29) - 1;
+    let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
+    let sum = product + c;
+    let bits = sum.to_bits();
+    if bits & REST != REST.div_ceil(2) && sum.abs() > f64::from(f32::MIN_POSITIVE) {
+        return sum as f32;
+    }
+    // Rounded to odd instead (of its two neighbours, the one whose last bit is set), it is always right (Boldo and Melquiond 2008).
+    let part = sum - product;
+    // What it lacks (Knuth's two-sum); NaN if it is not finite.
+    let lost = (product - (sum - part)) + (c - part);
+    if bits & 1 == 1 || !(lost > 0.0 || lost < 0.0) {
+        return sum as f32;
+    }
+    let odd = if (lost > 0.0) == (sum > 0.0) { bits + 1 } else { bits - 1 };
+    f64::from_bits(odd) as f32
 }
 
 #[inline(always)]

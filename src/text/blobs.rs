@@ -3,6 +3,7 @@
 //! x ~ N(c_k, I) with the class k equally likely: then ln P(k | x) = c_k·x − ½|c_k|² + a number that k does not change, so that the
 //! best classifier there can be is a softmax of a linear function, and is known.
 
+use crate::math::{exp, ln};
 use crate::rng::{Purpose, Stream};
 use std::fmt::Write;
 
@@ -50,7 +51,7 @@ impl Blobs {
             let score = |[cx, cy]: [f64; 2]| cx * x + cy * y - (cx * cx + cy * cy) / 2.0;
             let scores = CENTRES.map(|(_, centre)| score(centre));
             right += usize::from(scores.iter().all(|&other| other <= scores[*class]));
-            loss += scores.iter().map(|s| s.exp()).sum::<f64>().ln() - scores[*class];
+            loss += ln(scores.iter().map(|&s| exp(s)).sum()) - scores[*class];
         }
         let n = self.points.len() as f64;
         (right as f64 / n, loss / n)
