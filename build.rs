@@ -1,10 +1,9 @@
-//! Finds the BLAS library that a feature asks for before the linker fails on it, and records versions for `wordmill info`.
+//! Finds the BLAS library that a feature asks for before the linker fails on it, and records the commit for `wordmill info`.
 
 use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=Cargo.lock");
     for path in [".git/HEAD", ".git/refs/heads"] {
         if std::path::Path::new(path).exists() {
             println!("cargo:rerun-if-changed={path}");
@@ -22,13 +21,6 @@ fn main() {
 
     let hash = output("git", &["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into());
     println!("cargo:rustc-env=WORDMILL_GIT_HASH={hash}");
-    let lock = std::fs::read_to_string("Cargo.lock").unwrap_or_default();
-    let version = lock
-        .split("name = \"gemm\"\nversion = \"")
-        .nth(1)
-        .and_then(|rest| rest.split('"').next())
-        .unwrap_or("(version unknown)");
-    println!("cargo:rustc-env=WORDMILL_GEMM_VERSION={version}");
 }
 
 fn feature(name: &str) -> bool {

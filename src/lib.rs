@@ -63,6 +63,7 @@ pub mod error;
 pub mod graph;
 pub mod kernels;
 pub mod layers;
+pub mod math;
 pub mod models;
 pub mod notices;
 pub mod params;
@@ -74,6 +75,7 @@ pub mod sys;
 pub mod tasks;
 pub mod text;
 pub mod train;
+pub mod tree;
 
 pub use error::{Error, Result};
 pub use real::Real;

@@ -2,7 +2,8 @@
 //! place) as counter. No draw depends on the order of other draws or on threads, and any draw can be repeated, so that dropout masks
 //! are recomputed instead of stored and a resumed run needs no generator state.
 
-use rand::TryRng;
+use crate::math;
+use rand::{RngExt, TryRng};
 use std::convert::Infallible;
 
 /// What the numbers are for; streams of different purposes never overlap.
@@ -85,6 +86,17 @@ impl Stream {
     pub fn new(seed: u64, purpose: Purpose, step: u64, place: u32) -> Self {
         Stream { place: Place::new(seed, purpose, step, place), block: 0, words: [0; 4], used: 4 }
     }
+
+    /// A number of the normal distribution, by Marsaglia's polar method.
+    pub fn normal(&mut self) -> f64 {
+        loop {
+            let [x, y] = [(); 2].map(|()| self.random::<f64>() * 2.0 - 1.0);
+            let square = x * x + y * y;
+            if square > 0.0 && square < 1.0 {
+                return x * (-2.0 * math::ln(square) / square).sqrt();
+            }
+        }
+    }
 }
 
 impl TryRng for Stream {
@@ -116,7 +128,6 @@ impl TryRng for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::RngExt;
 
     /// Known answers of the Random123 distribution (kat_vectors, philox4x32 10).
     #[test]
@@ -125,6 +136,21 @@ mod tests {
         assert_eq!(philox([u32::MAX; 4], [u32::MAX; 2]), [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]);
         let (counter, key) = ([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], [0xa4093822, 0x299f31d0]);
         assert_eq!(philox(counter, key), [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]);
+    }
+
+    /// The share of normal numbers below each of some points, and beyond four standard deviations.
+    #[test]
+    fn normal_numbers_are_normal() {
+        const DRAWS: usize = 200_000;
+        let mut stream = Stream::new(5, Purpose::Init, 0, 0);
+        let drawn: Vec<f64> = (0..DRAWS).map(|_| stream.normal()).collect();
+        for (below, share) in
+            [(-4.0, 3.17e-5), (-2.0, 0.02275), (-0.5, 0.30854), (0.0, 0.5), (1.0, 0.84134), (3.0, 0.99865)]
+        {
+            let found = drawn.iter().filter(|&&x| x < below).count() as f64 / DRAWS as f64;
+            let deviation = (share * (1.0 - share) / DRAWS as f64).sqrt();
+            assert!((found - share).abs() < 4.0 * deviation, "{below}: {found} {share}");
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use common::{fill_uniform, uniform};
 use rayon::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use wordmill::kernels::{Isa, isa};
 use wordmill::layers::cells::Cell;
 use wordmill::models::language_model::Window;
 use wordmill::models::{PseudoSiamese, Siamese, pseudo_siamese, siamese};
@@ -175,10 +174,6 @@ fn a_step_allocates_nothing() {
     drop(std::hint::black_box(uniform::<f32>(10, 1.0, 1)));
     assert!(ALLOCATIONS.load(Ordering::SeqCst) > before, "the counter counts");
 
-    if cfg!(not(feature = "linked-blas")) && isa() == Isa::Scalar {
-        println!("skipped: without SIMD the products are the gemm crate's, which allocates at every call");
-        return;
-    }
     let spread = |step: u64, i: usize| ((step as usize * 7919 + i * 104_729) % WORDS) as u32;
     profile::start();
     let case = Case::large(Cell::Gru, WORDS);

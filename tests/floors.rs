@@ -1,5 +1,6 @@
 //! The layout of the source: a file imports only from the floors below its own, files make no circle, nothing is unsafe
-//! above the first, rayon is known to the pool alone, models leave threads to the layers, and the command line is known in cli/ only.
+//! above the first, rayon is known to the pool alone, models leave threads to the layers, the command line is known in cli/ only, and
+//! nothing that trains or evaluates computes by the system's exp and ln.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,6 +10,7 @@ use syn::visit::{self, Visit};
 /// The modules from the ground up. What a file may import is what stands in the lines before its own module's; modules in
 /// one line do not know each other. A new module has to be given its place here.
 const FLOORS: &[&[&str]] = &[
+    &["math", "tree"],
     &["error", "profile", "real", "rng"],
     &["notices"],
     &["sys"],
@@ -32,6 +34,17 @@ const PARALLEL: &[&str] = &["blas", "pool", "profile"];
 
 /// Modules that may not use these either: models are parallel over shards and blocks (`layers::shards`) and know no other way.
 const THREADLESS: &[&str] = &["graph", "models"];
+
+/// Functions of the standard library that are the system's, whose bits differ between its versions: without an argument, and with one.
+const OF_THE_SYSTEM: &[&str] = &[
+    "acos", "acosh", "asin", "asinh", "atan", "atanh", "cbrt", "cos", "cosh", "exp", "exp2", "exp_m1", "ln", "ln_1p",
+    "log10", "log2", "sin", "sin_cos", "sinh", "tan", "tanh",
+];
+const OF_THE_SYSTEM_WITH_ONE: &[&str] = &["atan2", "hypot", "log", "powf", "powi"];
+
+/// Where they may be called all the same: what draws and what judges times; in a graph's description `tanh` makes a node.
+const WITHOUT_BITS: &[&str] =
+    &["models::graphs", "tasks::complexity", "tasks::regression", "tasks::tuning", "train::plot"];
 
 /// Crates that only the program needs, and the one use that may be made of them elsewhere: an option's values are those of an enum.
 const OF_THE_PROGRAM: &[&str] = &["clap", "indicatif"];
@@ -110,6 +123,13 @@ impl Source {
             if scan.uses_rayon && !PARALLEL.contains(&module[0].as_str()) {
                 faults.push(format!("{} uses rayon", module.join("::")));
             }
+            let without_bits = WITHOUT_BITS.iter().any(|path| module.starts_with(&names(path)));
+            if scan.uses_the_systems_functions && !without_bits {
+                faults.push(format!(
+                    "{} uses exp, ln or the like of the system: crate::math has them",
+                    module.join("::")
+                ));
+            }
             if scan.reads_command_lines && module[0] != "cli" {
                 faults.push(format!("{} uses what is for the command line", module.join("::")));
             }
@@ -183,6 +203,7 @@ struct Scan {
     is_unsafe: bool,
     uses_rayon: bool,
     reads_command_lines: bool,
+    uses_the_systems_functions: bool,
 }
 
 impl Scan {
@@ -194,13 +215,14 @@ impl Scan {
         };
         let children = file.items.iter().filter_map(child).collect();
         let mut scan = Scan {
+            in_tests: module.last().is_some_and(|name| name == "tests"),
             module,
             children,
-            in_tests: false,
             found: Vec::new(),
             is_unsafe: false,
             uses_rayon: false,
             reads_command_lines: false,
+            uses_the_systems_functions: false,
         };
         scan.visit_file(&file);
         scan
@@ -226,10 +248,21 @@ impl Scan {
 
     fn note(&mut self, path: &[String], handed_on: bool) {
         self.uses_rayon |= path[0] == "rayon";
+        if let [of, name] = path
+            && ["f32", "f64", "R"].contains(&of.as_str())
+        {
+            self.note_call(name, OF_THE_SYSTEM.contains(&name.as_str()));
+        }
         self.reads_command_lines |= OF_THE_PROGRAM.contains(&path[0].as_str());
         if let Some(path) = self.absolute(path) {
             self.found.push(Mention { path, in_tests: self.in_tests, handed_on });
         }
+    }
+
+    /// A call of a method, of which may be told whether it has arguments.
+    fn note_call(&mut self, name: &str, is_empty: bool) {
+        let found = if is_empty { OF_THE_SYSTEM.contains(&name) } else { OF_THE_SYSTEM_WITH_ONE.contains(&name) };
+        self.uses_the_systems_functions |= found && !self.in_tests;
     }
 
     fn tree(&mut self, tree: &syn::UseTree, before: &mut Names, handed_on: bool) {
@@ -257,6 +290,11 @@ impl Scan {
             match token {
                 Group(group) => self.tokens(group.stream()),
                 Ident(first) if first == "unsafe" => self.is_unsafe = true,
+                Ident(name) if i > 0 && is_punct(i - 1, '.') => {
+                    if let Some(Group(arguments)) = tokens.get(i + 1) {
+                        self.note_call(&name.to_string(), arguments.stream().is_empty());
+                    }
+                }
                 Ident(first) if !(i > 0 && (is_punct(i - 1, '$') || is_punct(i - 1, ':'))) => {
                     let (mut path, mut at) = (vec![first.to_string()], i + 1);
                     while let (true, true, Some(Ident(next))) =
@@ -313,6 +351,11 @@ impl<'ast> Visit<'ast> for Scan {
     fn visit_macro(&mut self, mac: &'ast syn::Macro) {
         self.tokens(mac.tokens.clone());
         visit::visit_macro(self, mac);
+    }
+
+    fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
+        self.note_call(&call.method.to_string(), call.args.is_empty());
+        visit::visit_expr_method_call(self, call);
     }
 
     fn visit_expr_unsafe(&mut self, block: &'ast syn::ExprUnsafe) {
@@ -386,6 +429,12 @@ fn wrong_sources_are_found() {
         ("train::schedule", "#[cfg_attr(feature = \"cli\", derive(clap::Args))] struct Plan;"),
         ("text", "enum E { #[clap::value(name = \"a\")] A }"),
         ("train", "fn f() { indicatif::ProgressBar::hidden() }"),
+        ("layers::losses", "fn f(x: f64) -> f64 { (x - 1.0).exp() }"),
+        ("kernels", "kernel! { fn f(x: f64) { |s| (x * 2.0).ln() } }"),
+        ("kernels::isa", "fn f(x: [f64; 4]) { x.map(f64::tanh); }"),
+        ("train::optimizer", "fn f(x: f64) -> f64 { assert!(x.powf(2.0) > 0.0); x }"),
+        ("models::ner", "fn f<R: Real>(x: R) -> R { R::powi(x, 2) }"),
+        ("text::grammar", "mod inner { fn f(x: f64) -> f64 { x.ln_1p() } }"),
     ] {
         assert_eq!(told(module, text), 1, "{module}: {text}");
     }
@@ -401,6 +450,11 @@ fn wrong_sources_are_found() {
         ("models", "use crate::layers::shards; // rayon::join"),
         ("train::schedule", "#[derive(Clone)] #[cfg_attr(feature = \"cli\", derive(clap::ValueEnum))] enum Kind { A }"),
         ("cli", "use clap::Args; #[derive(clap::Args)] struct Flags;"),
+        ("kernels", "kernel! { fn f(x: f64) { |s| s.exp(s.tanh(x)) } } fn exp(x: f64) { math::exp(x); x.sqrt(); }"),
+        ("train", "fn f() {} #[cfg(test)] mod tests { fn g(x: f64) { x.exp(); } }"),
+        ("train::optimizer::tests", "fn f(x: f64) { x.powf(2.0); }"),
+        ("train::plot", "fn f(x: f64) { x.log10(); }"),
+        ("models::graphs", "fn f(x: Node) { x.tanh(); }"),
     ] {
         assert_eq!(told(module, text), 0, "{module}: {text}");
     }

@@ -1,4 +1,5 @@
-//! The matrix products of every backend against a triple loop in f64, for every shape, transposition and stride that can go wrong.
+//! The matrix products of every backend against a triple loop in f64, for every shape, transposition and stride that can go wrong; those
+//! of tiles against a chain of fused multiply-adds for every element, to the last bit.
 
 mod common;
 
@@ -24,6 +25,8 @@ enum Lie {
 }
 
 const LIES: [Lie; 5] = [Lie::Rows, Lie::Columns, Lie::Part, Lie::Sparse, Lie::Reversed];
+/// Those whose rows are contiguous, as those of a product have to be.
+const CONTIGUOUS: [Lie; 3] = [Lie::Rows, Lie::Part, Lie::Reversed];
 
 /// A matrix inside an owner that is `around` elsewhere.
 struct Placed<R> {
@@ -103,7 +106,17 @@ fn check<R: Real>(backend: Option<Backend>, case: Case) {
             None if add => add_product(pc.view(), a_view.view(), b_view.view()),
             None => product(pc.view(), a_view.view(), b_view.view()),
         }
+        let is_chain = match backend {
+            Some(backend) => backend == Backend::Tiles,
+            None => !cfg!(feature = "linked-blas"),
+        };
         for ((i, j), got) in pc.view().indexed_iter() {
+            if is_chain {
+                let first = if add { old[i * n + j] } else { R::zero() };
+                let want = (0..k).fold(first, |sum, l| a[i * k + l].mul_add(b[l * n + j], sum));
+                let (got, want) = (got.f64(), want.f64());
+                assert_eq!(got.to_bits(), want.to_bits(), "{} {case:?} add {add} [{i}, {j}]: {got} {want}", R::NAME);
+            }
             let start = if add { old[i * n + j].f64() } else { 0.0 };
             let terms = || (0..k).map(|l| rounded(a[i * k + l]) * rounded(b[l * n + j]));
             let want = start + terms().sum::<f64>();
@@ -187,7 +200,7 @@ fn every_stride() {
     blas::initialise();
     for a in LIES {
         for b in LIES {
-            for c in LIES {
+            for c in CONTIGUOUS {
                 for (m, n, k) in [(5, 19, 7), (11, 48, 3), (1, 17, 9), (9, 1, 4), (3, 33, 1), (1, 1, 1), (6, 0, 2)] {
                     check_all(Case { m, n, k, c, a, b });
                 }
@@ -196,14 +209,24 @@ fn every_stride() {
     }
 }
 
-/// Deeper than the tiles walk at once, and larger than they take.
+/// Deeper than the tiles walk at once, and wider than a block.
 #[test]
 fn large() {
     blas::initialise();
-    for (m, n, k) in [(9, 50, 255), (9, 50, 256), (9, 50, 257), (3, 17, 1031), (130, 97, 301), (40, 530, 520)] {
+    for (m, n, k) in [
+        (9, 50, 255),
+        (9, 50, 256),
+        (9, 50, 257),
+        (3, 17, 1031),
+        (130, 97, 301),
+        (40, 530, 520),
+        (7, 35, 385),
+        (13, 401, 769),
+    ] {
         check_all(Case { m, n, k, ..PLAIN });
         check_all(Case { m, n, k, a: Lie::Columns, ..PLAIN });
         check_all(Case { m, n, k, b: Lie::Columns, ..PLAIN });
+        check_all(Case { m, n, k, a: Lie::Sparse, b: Lie::Sparse, c: Lie::Part });
     }
 }
 
@@ -247,6 +270,13 @@ fn same_bits_in_every_thread() {
     for hashes in pool.install(|| rayon::broadcast(|_| run())) {
         assert_eq!(hashes, alone);
     }
+}
+
+#[test]
+#[should_panic(expected = "contiguous")]
+fn columns_are_not_written() {
+    let x = Array2::<f32>::zeros((3, 3));
+    product(Array2::zeros((3, 3)).view_mut().reversed_axes(), x.view(), x.view());
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn all_kernels<R: Real>(special: bool, mut tell: impl FnMut(&str, usize, &[R])) 
         let mut sum = R::of(0.5);
         update::adagrad_row(&mut w, &y, &mut sum, step(), R::of(1e-8));
         tell("adagrad of a row", n, &[&w[..], &[sum]].concat());
-        tell("sum of squares", n, &[update::sum_of_squares(&x)]);
+        tell("sum of squares", n, &[R::of(update::sum_of_squares(&x, 21))]);
         if n > 0 {
             let of = |count: usize, salt| numbers::<R>(count * n, special, salt);
             let (mut h, mut a, before) = (of(2, 12), of(10, 13), of(4, 14));
@@ -231,7 +231,7 @@ fn nan_in_nan_out() {
             let mut g = bad.clone();
             dropout_backward(Keep::inverted(0.5), place(), &mut g);
             only("dropout backward", &g, i);
-            assert!(update::sum_of_squares(&bad).is_nan());
+            assert!(update::sum_of_squares(&bad, 21).is_nan());
             for (w, g, m, v) in [
                 (&bad, &ones, &ones, &ones),
                 (&ones, &bad, &ones, &ones),
@@ -309,6 +309,55 @@ impl Function {
             Function::Exp => x.exp(),
             Function::Tanh => x.tanh(),
             Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        }
+    }
+}
+
+struct Fused([[f32; 16]; 3]);
+
+impl Kernel<f32> for Fused {
+    type Output = [f32; 16];
+
+    #[inline(always)]
+    fn run<S: Simd<R = f32>>(self, s: S) -> [f32; 16] {
+        let [a, b, c] = self.0.map(|x| s.load(&x));
+        s.array(s.fma(a, b, c))
+    }
+}
+
+/// a · b + c is rounded once on every instruction set: for all kinds of bits, and where the sum all but cancels or is halfway between two
+/// numbers.
+#[test]
+fn fma_is_rounded_once() {
+    check_fma();
+    let flushing = std::thread::spawn(|| {
+        flush_denormals();
+        check_fma();
+    });
+    flushing.join().expect("sums are right where denormals are zero");
+}
+
+fn check_fma() {
+    let bits = |x: u64| f32::from_bits((x.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32);
+    let near = |x: f32, ulps: u64| f32::from_bits(x.to_bits().wrapping_add_signed(ulps as i32 - 3));
+    for round in 0..60_000u64 {
+        let a: [f32; 16] = std::array::from_fn(|i| bits(round * 48 + i as u64));
+        let b: [f32; 16] = std::array::from_fn(|i| bits(round * 48 + i as u64 + 16));
+        let c: [f32; 16] = std::array::from_fn(|i| match round % 4 {
+            0 => bits(round * 48 + i as u64 + 32),
+            // Cancels, up to a few units in the last place.
+            1 => near(-(a[i] * b[i]), round / 4 % 7),
+            // As large as the product, or as its last place.
+            2 => a[i] * b[i] * [1.0, -0.5, 3.0, 6e-8, -6e-8, 3e-8, 1e-7, -9e-15][i % 8],
+            _ => SPECIAL[(round as usize / 4 + i) % SPECIAL.len()],
+        });
+        for isa in Isa::available() {
+            let found = run_on(isa, Fused([a, b, c]));
+            for i in 0..16 {
+                let want = a[i].mul_add(b[i], c[i]);
+                let same = found[i].to_bits() == want.to_bits() || found[i].is_nan() && want.is_nan();
+                assert!(same, "{isa}: {:e} · {:e} + {:e} = {:e}, not {want:e}", a[i], b[i], c[i], found[i]);
+            }
         }
     }
 }

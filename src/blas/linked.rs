@@ -1,5 +1,4 @@
-//! The BLAS library linked by a feature (OpenBLAS, BLIS, MKL, Accelerate), through CBLAS; with `embedded`, the foreign function
-//! interface of the crate.
+//! The BLAS library that a feature links (OpenBLAS, BLIS, MKL, Accelerate), through CBLAS.
 
 use super::is_f32;
 use crate::real::Real;

@@ -1,17 +1,17 @@
 //! Matrix products of ndarray views. A transposed operand is a transposed view (`a.t()`).
 //!
-//! There are three backends. *Tiles*, our own register tiles, multiply operands that have contiguous rows or are packed; the `gemm`
-//! crate is used for other strides and on machines without AVX2; with a BLAS feature all products are computed by that *library*,
-//! single-threaded, because products run in parallel with each other. The choice depends on shapes only, never on threads. Where
-//! operands are rounded to bfloat16 ([`Precision`]), a fourth backend has its own tiles.
+//! *Tiles*, our own register tiles, compute all of them: an element of c is one chain of fused multiply-adds over ascending k, begun from
+//! what c holds or from zero, so that its bits are the same on every processor, however a product is divided. Two other backends make no
+//! such promise. With a BLAS feature products go to that *library*, single-threaded, as the parallelism is around the products; and where
+//! operands are rounded to bfloat16 ([`Precision`]), there are tiles of other instructions. The choice depends on shapes only, never on
+//! threads.
 
 mod bf16;
-mod embedded;
 #[cfg(feature = "linked-blas")]
 mod linked;
 mod tiles;
 
-use crate::kernels::{Isa, isa};
+use crate::kernels::isa;
 use crate::profile;
 use crate::real::Real;
 use crate::sys::memory::{Buffer, Room};
@@ -23,10 +23,8 @@ use std::marker::PhantomData;
 /// The implementation of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// Our own register tiles, on operands in cache.
+    /// Register tiles of our own.
     Tiles,
-    /// The `gemm` crate.
-    Gemm,
     /// The BLAS library linked by a feature.
     #[cfg(feature = "linked-blas")]
     Library,
@@ -39,7 +37,6 @@ impl Backend {
     pub fn all() -> impl Iterator<Item = Backend> {
         let all = [
             Backend::Tiles,
-            Backend::Gemm,
             #[cfg(feature = "linked-blas")]
             Backend::Library,
             Backend::Bf16,
@@ -83,7 +80,7 @@ impl Precision {
     }
 
     fn product_or_add<R: Real>(self, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
-        let backend = if self.rounds::<R>() { Backend::Bf16 } else { choose::<R>(&c, &a, &b) };
+        let backend = if self.rounds::<R>() { Backend::Bf16 } else { UNROUNDED };
         product_on(backend, c, a, b, add);
     }
 
@@ -110,7 +107,7 @@ impl Precision {
     }
 }
 
-/// c = a · b. `c`: [m, n], `a`: [m, k], `b`: [k, n]; the previous values of `c` are not read.
+/// c = a · b. `c`: [m, n] `a`: [m, k] `b`: [k, n]; what `c` holds before is not read, and its rows are contiguous.
 pub fn product<R: Real>(c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>) {
     Precision::F32.product(c, a, b);
 }
@@ -120,15 +117,13 @@ pub fn add_product<R: Real>(c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2
     Precision::F32.add_product(c, a, b);
 }
 
-fn choose<R: Real>(c: &ArrayViewMut2<R>, a: &ArrayView2<R>, b: &ArrayView2<R>) -> Backend {
-    #[cfg(feature = "linked-blas")]
-    if linked::takes(c, a, b) {
-        return Backend::Library;
-    }
-    if isa() > Isa::Scalar && tiles::takes(c, a, b) { Backend::Tiles } else { Backend::Gemm }
-}
+/// What multiplies operands that are not rounded, if it can.
+#[cfg(feature = "linked-blas")]
+const UNROUNDED: Backend = Backend::Library;
+#[cfg(not(feature = "linked-blas"))]
+const UNROUNDED: Backend = Backend::Tiles;
 
-/// c = a · b, or c ← c + a · b, by a given backend, for tests and measurements; by the `gemm` crate if that backend cannot.
+/// c = a · b, or c ← c + a · b, by a named backend, for tests and measurements; by tiles where that one cannot.
 pub fn product_on<R: Real>(backend: Backend, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     let ((m, n), k) = (c.dim(), a.ncols());
     assert!(a.nrows() == m && b.dim() == (k, n), "shapes: {:?} = {:?} · {:?}", c.dim(), a.dim(), b.dim());
@@ -149,13 +144,12 @@ fn nothing<R: Real>(c: &mut ArrayViewMut2<R>, k: usize, add: bool) -> bool {
 
 fn multiply<R: Real>(backend: Backend, c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     match backend {
-        Backend::Tiles if tiles::takes(&c, &a, &b) => tiles::product(c, a, b, add),
         #[cfg(feature = "linked-blas")]
         Backend::Library if linked::takes(&c, &a, &b) => linked::product(c, a, b, add),
         Backend::Bf16 if Precision::Bf16.rounds::<R>() && bf16::takes(&c, &a, &b) => {
             bf16::product(f32s_mut(c), f32s(a), f32s(b), add);
         }
-        _ => embedded::product(c, a, b, add),
+        _ => tiles::product(c, a, b, add),
     }
 }
 
@@ -167,25 +161,26 @@ pub struct Packed<R> {
 
 /// How a packed operand lies in memory.
 enum Laid<R> {
-    /// In panels for tiles.
+    /// In panels of tiles.
+    #[cfg(not(feature = "linked-blas"))]
     Panels(Buffer<R>),
     /// In panels of pairs.
     Pairs(Buffer<u32>),
-    /// Unchanged, for the other backends.
+    /// As it is, for a library.
+    #[cfg(feature = "linked-blas")]
     Rows(Buffer<R>),
 }
 
 impl<R: Real> Packed<R> {
     /// Allocates a matrix \[k, n\].
     pub fn new(room: &mut Room, k: usize, n: usize, precision: Precision) -> Self {
-        let linked = cfg!(feature = "linked-blas");
-        let data = if precision.rounds::<R>() {
-            Laid::Pairs(room.zeros(bf16::packed_len(k, n)))
-        } else if isa() > Isa::Scalar && !linked {
-            Laid::Panels(room.zeros(tiles::packed_len(k, n)))
-        } else {
-            Laid::Rows(room.zeros(k * n))
-        };
+        if precision.rounds::<R>() {
+            return Packed { shape: (k, n), data: Laid::Pairs(room.zeros(bf16::packed_len(k, n))) };
+        }
+        #[cfg(feature = "linked-blas")]
+        let data = Laid::Rows(room.zeros(k * n));
+        #[cfg(not(feature = "linked-blas"))]
+        let data = Laid::Panels(room.zeros(tiles::packed_len(k, n)));
         Packed { shape: (k, n), data }
     }
 
@@ -193,8 +188,10 @@ impl<R: Real> Packed<R> {
     pub fn pack(&mut self, b: ArrayView2<R>) {
         assert_eq!(b.dim(), self.shape);
         match &mut self.data {
+            #[cfg(not(feature = "linked-blas"))]
             Laid::Panels(data) => tiles::pack(data, b),
             Laid::Pairs(data) => bf16::pack(data, f32s(b)),
+            #[cfg(feature = "linked-blas")]
             Laid::Rows(data) => data.iter_mut().zip(b).for_each(|(place, x)| *place = *x),
         }
     }
@@ -217,11 +214,13 @@ impl<R: Real> Packed<R> {
         }
         let _counted = profile::products(m, n, k);
         match &self.data {
+            #[cfg(not(feature = "linked-blas"))]
             Laid::Panels(b) => tiles::packed_product(c, a, b, add),
             Laid::Pairs(b) => bf16::packed_product(f32s_mut(c), f32s(a), b, add),
+            #[cfg(feature = "linked-blas")]
             Laid::Rows(b) => {
                 let b = ArrayView2::from_shape(self.shape, b).expect("the matrix fills its room");
-                multiply(choose::<R>(&c, &a, &b), c, a, b, add)
+                multiply(UNROUNDED, c, a, b, add)
             }
         }
     }
@@ -269,7 +268,7 @@ pub fn description() -> String {
     #[cfg(feature = "linked-blas")]
     return linked::description();
     #[cfg(not(feature = "linked-blas"))]
-    format!("embedded: {} tiles and the gemm crate {}", isa(), env!("WORDMILL_GEMM_VERSION"))
+    format!("embedded: {} tiles", isa())
 }
 
 /// Leaves parallelism to us rather than to a linked library; called once, before any product.

@@ -1,9 +1,12 @@
-//! Products by register tiles of rows × 16-lane vectors, over the rows of `b` in place, or over a `b` packed once for many products.
-//! Nothing is allocated.
+//! Products by register tiles of rows × 16-lane vectors, over `b`'s rows as they lie, or over `b` as packed before, once for many
+//! products. Nothing is allocated.
+//!
+//! Whatever the tile, the block and the instruction set, an element of c is one chain of fused multiply-adds over ascending k, begun
+//! from what c holds, or from zero: none of them changes a bit.
 
 use crate::kernels::compiled;
 use crate::real::{Kernel, LANES, Real, Simd};
-use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 
 /// Maximum number of rows of `b` processed at a time.
 const DEPTH: usize = 384;
@@ -12,14 +15,13 @@ pub const COLUMNS: usize = 384;
 /// Vectors side by side in the widest tile.
 const WIDEST: usize = 3;
 
-/// Whether the rows of `c` and `b` are contiguous, the only requirement of the tiles.
-pub fn takes<R: Real>(c: &ArrayViewMut2<R>, _a: &ArrayView2<R>, b: &ArrayView2<R>) -> bool {
-    (c.strides()[1] == 1 || c.ncols() == 1) && (b.strides()[1] == 1 || b.ncols() == 1)
-}
-
-/// c = a · b, or c ← c + a · b.
+/// c = a · b, or c ← c + a · b. The rows of `c` are contiguous.
 pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     let ((m, n), k) = (c.dim(), a.ncols());
+    assert_contiguous(&c);
+    if b.strides()[1] != 1 && n > 1 {
+        return strided_product(c, a, b, add);
+    }
     R::dispatch::<Products>(Product {
         m,
         n,
@@ -35,7 +37,26 @@ pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2
     });
 }
 
-/// Number of elements that [`pack`] writes.
+/// The same where the rows of `b` are not contiguous: a panel of one vector after the other is packed, on the stack.
+fn strided_product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
+    let (k, n) = b.dim();
+    let mut room = [R::zero(); DEPTH * LANES];
+    for (from, rows) in parts(k, DEPTH) {
+        let rows = from..from + rows;
+        for (column, columns) in parts(n, LANES) {
+            let columns = column..column + columns;
+            let panel = &mut room[..packed_len(rows.len(), columns.len())];
+            pack(panel, b.slice(s![rows.clone(), columns.clone()]));
+            packed_product(c.slice_mut(s![.., columns]), a.slice(s![.., rows.clone()]), panel, add || from > 0);
+        }
+    }
+}
+
+fn assert_contiguous<R>(c: &ArrayViewMut2<R>) {
+    assert!(c.strides()[1] == 1 || c.ncols() == 1, "the rows of what a product is written to are contiguous");
+}
+
+/// Elements that [`pack`] writes.
 pub fn packed_len(k: usize, n: usize) -> usize {
     k * n.next_multiple_of(LANES)
 }
@@ -52,7 +73,8 @@ pub fn pack<R: Real>(out: &mut [R], b: ArrayView2<R>) {
 /// c = a · b, or c ← c + a · b, for a packed `b`.
 pub fn packed_product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: &[R], add: bool) {
     let ((m, n), k) = (c.dim(), a.ncols());
-    assert!((c.strides()[1] == 1 || n == 1) && b.len() == packed_len(k, n));
+    assert_contiguous(&c);
+    assert!(b.len() == packed_len(k, n));
     R::dispatch::<Products>(Product {
         m,
         n,
@@ -127,7 +149,7 @@ impl<R: Real> Kernel<R> for Pack<'_, R> {
                     let columns = column + first * LANES..(column + end * LANES).min(n);
                     let width = (end - first) * LANES;
                     let panel = out.split_off_mut(..rows * width).expect("a packed operand has room");
-                    let source = self.b.slice(ndarray::s![from..from + rows, columns]);
+                    let source = self.b.slice(s![from..from + rows, columns]);
                     pack_panel(panel, width, source);
                 }
             }
@@ -202,11 +224,15 @@ impl<R: Real> Product<R> {
     /// Computes M rows of the product, panel by panel; returns M.
     #[inline(always)]
     fn rows<S: Simd<R = R>, const M: usize>(self, s: S) -> usize {
-        if self.a_column == 1 {
-            // Prefetches the next rows of `a` while these are used.
-            for i in 0..M {
+        // The rows of `a` that come next, while these are used, and of `c` where they begin.
+        for i in 0..M {
+            if self.a_column == 1 {
                 let next = self.a.wrapping_offset((M + i) as isize * self.a_row);
                 (0..self.k).step_by(LANES).for_each(|k| s.prefetch(next.wrapping_add(k)));
+            }
+            if self.add {
+                let next = self.c.wrapping_offset((M + i) as isize * self.c_row);
+                (0..S::TILE.1.min(WIDEST)).for_each(|v| s.prefetch(next.wrapping_add(v * LANES)));
             }
         }
         for (from, to) in panels(self.n, S::TILE.1.min(WIDEST)) {
@@ -242,13 +268,21 @@ impl<R: Real> Product<R> {
     #[expect(clippy::needless_range_loop, reason = "indices that the compiler unrolls into registers")]
     unsafe fn tile<S: Simd<R = R>, const M: usize, const V: usize, const WHOLE: bool>(self, s: S) {
         let last = self.n - (V - 1) * LANES;
+        let mut sum = [[s.splat(R::zero()); V]; M];
         if self.add {
             for i in 0..M {
                 let row = self.c.wrapping_offset(i as isize * self.c_row);
-                (0..V).for_each(|v| s.prefetch(row.wrapping_add(v * LANES)));
+                for v in 0..V {
+                    // What the next tile begins from, while this one is worked on.
+                    s.prefetch(row.wrapping_add((V + v) * LANES));
+                    // SAFETY: within the M rows and n columns of c.
+                    unsafe {
+                        let p = row.add(v * LANES);
+                        sum[i][v] = if WHOLE || v + 1 < V { s.load_at(p) } else { s.load_part_at(p, last) };
+                    }
+                }
             }
         }
-        let mut sum = [[s.splat(R::zero()); V]; M];
         let (mut a, mut b) = (self.a, self.b);
         let b_row = self.b_row.unwrap_or((V * LANES) as isize);
         for _ in 0..self.k {
@@ -274,11 +308,7 @@ impl<R: Real> Product<R> {
                 // SAFETY: within the M rows and n columns of c.
                 unsafe {
                     let p = self.c.offset(i as isize * self.c_row).add(v * LANES);
-                    if WHOLE || v + 1 < V {
-                        s.store_at(if self.add { s.add(s.load_at(p), x) } else { x }, p);
-                    } else {
-                        s.store_part_at(if self.add { s.add(s.load_part_at(p, last), x) } else { x }, p, last);
-                    }
+                    if WHOLE || v + 1 < V { s.store_at(x, p) } else { s.store_part_at(x, p, last) }
                 }
             }
         }

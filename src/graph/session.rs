@@ -2,6 +2,7 @@
 
 use super::{Error, Graph, Id, Info, Op, Shape, Side, shape_text};
 use crate::blas::product;
+use crate::math;
 use crate::params::Arena;
 use crate::real::Real;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
@@ -188,8 +189,7 @@ fn compute<'a, R: Real>(
         Op::Power(p) if *p == 1.0 => out.assign(&input(0)),
         Op::Power(p) if *p == 0.5 => one(&mut out, &|a| a.sqrt()),
         Op::Power(p) => {
-            let p = R::of(*p);
-            one(&mut out, &|a| a.powf(p));
+            one(&mut out, &|a| R::of(math::pow(a.f64(), *p)));
         }
         Op::Apply(f) => {
             out.assign(&input(0));
@@ -197,7 +197,7 @@ fn compute<'a, R: Real>(
         }
         Op::Positive => one(&mut out, &|a| if a > R::zero() { R::one() } else { R::zero() }),
         // ln(1 + eᵃ) = max(a, 0) + ln(1 + e^−|a|), which does not overflow.
-        Op::Softplus => one(&mut out, &|a| a.max(R::zero()) + (-a.abs()).exp().ln_1p()),
+        Op::Softplus => one(&mut out, &|a| a.max(R::zero()) + R::of(math::ln_1p(math::exp(-a.abs().f64())))),
         Op::Transpose => out.assign(&input(0).reversed_axes()),
         Op::Reshape => out.iter_mut().zip(input(0)).for_each(|(out, &a)| *out = a),
         Op::Broadcast => {
@@ -246,7 +246,7 @@ fn compute<'a, R: Real>(
         }
         Op::Softmax => by_rows(&mut out, input(0), |out, a| {
             let largest = largest(a);
-            out.iter_mut().zip(a).for_each(|(out, &a)| *out = (a - largest).exp());
+            out.iter_mut().zip(a).for_each(|(out, &a)| *out = exp(a - largest));
             let sum = sum(out);
             out.iter_mut().for_each(|out| *out /= sum);
         }),
@@ -284,5 +284,10 @@ fn largest<R: Real>(x: &[R]) -> R {
 
 fn log_sum_exp<R: Real>(x: &[R]) -> R {
     let largest = largest(x);
-    largest + x.iter().fold(R::zero(), |sum, &x| sum + (x - largest).exp()).ln()
+    let sum = x.iter().fold(R::zero(), |sum, &x| sum + exp(x - largest));
+    largest + R::of(math::ln(sum.f64()))
+}
+
+fn exp<R: Real>(x: R) -> R {
+    R::of(math::exp(x.f64()))
 }

@@ -160,6 +160,8 @@ impl<R> Portable<R> {
 /// Operations that plain Rust names differently for f32 and f64.
 trait Scalar: Real {
     fn pow2(n: i32) -> Self;
+    /// a · b + c, rounded once.
+    fn fused(a: Self, b: Self, c: Self) -> Self;
     fn exp_lanes(x: [Self; LANES]) -> [Self; LANES];
     fn tanh_lanes(x: [Self; LANES]) -> [Self; LANES];
     fn sigmoid_lanes(x: [Self; LANES]) -> [Self; LANES];
@@ -169,6 +171,14 @@ impl Scalar for f32 {
     #[inline(always)]
     fn pow2(n: i32) -> f32 {
         f32::from_bits(((n + 127) as u32) << 23)
+    }
+    #[inline(always)]
+    fn fused(a: f32, b: f32, c: f32) -> f32 {
+        if cfg!(all(target_arch = "x86_64", not(target_feature = "fma"))) {
+            fused_in_f64(a, b, c)
+        } else {
+            a.mul_add(b, c)
+        }
     }
     #[inline(always)]
     fn exp_lanes(x: [f32; LANES]) -> [f32; LANES] {
@@ -189,15 +199,42 @@ impl Scalar for f64 {
     fn pow2(n: i32) -> f64 {
         f64::from_bits(((n + 1023) as u64) << 52)
     }
+    #[inline(always)]
+    fn fused(a: f64, b: f64, c: f64) -> f64 {
+        a.mul_add(b, c)
+    }
     fn exp_lanes(x: [f64; LANES]) -> [f64; LANES] {
-        x.map(f64::exp)
+        x.map(crate::math::exp)
     }
     fn tanh_lanes(x: [f64; LANES]) -> [f64; LANES] {
-        x.map(f64::tanh)
+        x.map(crate::math::tanh)
     }
     fn sigmoid_lanes(x: [f64; LANES]) -> [f64; LANES] {
-        x.map(|x| 1.0 / (1.0 + (-x).exp()))
+        x.map(|x| 1.0 / (1.0 + crate::math::exp(-x)))
     }
+}
+
+/// a · b + c rounded once, without an instruction for it: f64 holds the product exactly, and their sum, rounded to f64 and then to f32, is
+/// right unless it is halfway between two numbers of f32. The library's `fmaf` takes far longer.
+#[inline(always)]
+fn fused_in_f64(a: f32, b: f32, c: f32) -> f32 {
+    /// The bits of f64 that f32 has not.
+    const REST: u64 = (1 << 29) - 1;
+    let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
+    let sum = product + c;
+    let bits = sum.to_bits();
+    if bits & REST != REST.div_ceil(2) && sum.abs() > f64::from(f32::MIN_POSITIVE) {
+        return sum as f32;
+    }
+    // Rounded to odd instead (of its two neighbours, the one whose last bit is set), it is always right (Boldo and Melquiond 2008).
+    let part = sum - product;
+    // What it lacks (Knuth's two-sum); NaN if it is not finite.
+    let lost = (product - (sum - part)) + (c - part);
+    if bits & 1 == 1 || !(lost > 0.0 || lost < 0.0) {
+        return sum as f32;
+    }
+    let odd = if (lost > 0.0) == (sum > 0.0) { bits + 1 } else { bits - 1 };
+    f64::from_bits(odd) as f32
 }
 
 #[inline(always)]
@@ -251,7 +288,7 @@ impl<R: Scalar> Simd for Portable<R> {
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+        std::array::from_fn(|i| R::fused(a[i], b[i], c[i]))
     }
     #[inline(always)]
     fn sqrt(self, a: Self::V) -> Self::V {

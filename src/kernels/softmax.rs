@@ -3,6 +3,7 @@
 
 use super::kernel;
 use crate::real::{LANES, Real, Simd};
+use crate::tree;
 
 /// Vectors of columns processed together.
 const STRIP: usize = 4;
@@ -184,17 +185,18 @@ kernel! {
 }
 
 kernel! {
-    /// Adds up shares of a transposed matrix and transposes the sum: out\[t, k\] = Σ shares\[·, k, column + t\], in the order of the
+    /// Adds up shares of a transposed matrix and turns it: out\[t, k\] = Σ shares\[·, k, column + t\], by the [`tree`] of the
     /// shares. `out`: \[up to 16, units\]; a share is \[units, stride\].
     pub fn gather_columns<'a>(out: &'a mut [R], shares: &'a [R], stride: usize, units: usize, column: usize) {
         |s| {
             assert!(column + LANES <= stride && shares.len().is_multiple_of(units * stride));
+            let mut sum = tree::Sum::new(s.splat(R::zero()));
             for k in 0..units {
-                let mut sum = s.splat(R::zero());
                 for share in shares.chunks_exact(units * stride) {
-                    sum = s.add(sum, s.load(&share[k * stride + column..]));
+                    sum.add(s.load(&share[k * stride + column..]), #[inline(always)] |a, b| s.add(a, b));
                 }
-                for (row, x) in out.chunks_exact_mut(units).zip(s.array(sum)) {
+                let total = sum.total(#[inline(always)] |a, b| s.add(a, b)).expect("there is a share");
+                for (row, x) in out.chunks_exact_mut(units).zip(s.array(total)) {
                     row[k] = x;
                 }
             }

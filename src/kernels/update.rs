@@ -4,6 +4,7 @@
 
 use super::kernel;
 use crate::real::{LANES, Real, Simd};
+use crate::tree;
 
 /// The learning rate of an update, and how it first changes the gradient.
 #[derive(Clone, Copy, Debug)]
@@ -188,9 +189,9 @@ kernel! {
 }
 
 kernel! {
-    /// Σ x², in sixteen lanes.
-    pub fn sum_of_squares<'a>(x: &'a [R]) -> R {
-        |s| sum_squares(s, x)
+    /// Σ x², in sixteen lanes for each unit of so many elements, and by the [`tree`] of the units.
+    pub fn sum_of_squares<'a>(x: &'a [R], unit: usize) -> f64 {
+        |s| tree::sum(x.chunks(unit).map(#[inline(always)] |x| sum_squares(s, x).f64()))
     }
 }
 

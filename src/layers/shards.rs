@@ -1,16 +1,19 @@
 //! Shards: the parts of a batch that are processed in parallel, and the sum of their gradients.
 //!
 //! The configuration and the data decide how a batch is divided, never the number of threads, and what shards have computed is
-//! added in their order, whoever computed it. So results do not depend on threads. Models know no other way to be parallel.
+//! added as [`tree`] says, whoever computed it. So results do not depend on threads. Models know no other way to be parallel.
 
 use super::matrix::Rows;
 use crate::kernels::update::add;
 use crate::pool;
 use crate::real::Real;
+use crate::tree;
 use std::ops::Range;
 
 /// Elements of a sum of gradients that one task adds.
 const PIECE: usize = 1 << 14;
+/// Elements that it adds at a time: the nodes of their tree stay in L1.
+const PART: usize = 1 << 10;
 
 /// The lanes of a batch, in shards of equal size; the last one gets the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,13 +84,29 @@ fn divide<S: Send, A: Split>(
     }
 }
 
-/// The first elements of `sum` become the sum of the shards' own, added in the order of the shards.
+/// The first elements of `sum` become the sum of the shards' own, by the tree of the shards.
 pub fn sum<R: Real, S: Sync>(sum: &mut [R], shards: &[S], of: impl Fn(&S) -> &[R] + Sync) {
-    let (first, others) = shards.split_first().expect("a batch has a shard");
+    let first = shards.first().expect("a batch has a shard");
     blocks(&mut sum[..of(first).len()], 1, PIECE, |piece, sum| {
-        sum.copy_from_slice(&of(first)[piece.clone()]);
-        others.iter().for_each(|shard| add(sum, &of(shard)[piece.clone()]));
+        for (sum, from) in sum.chunks_mut(PART).zip(piece.step_by(PART)) {
+            node(sum, shards, &|shard| &of(shard)[from..]);
+        }
     });
+}
+
+/// `sum` becomes the node of some shards.
+fn node<R: Real, S>(sum: &mut [R], shards: &[S], of: &impl Fn(&S) -> &[R]) {
+    if let [shard] = shards {
+        return sum.copy_from_slice(&of(shard)[..sum.len()]);
+    }
+    let (left, right) = shards.split_at(tree::left(shards.len()));
+    node(sum, left, of);
+    if let [shard] = right {
+        return add(sum, &of(shard)[..sum.len()]);
+    }
+    let right_sum = &mut [R::zero(); PART][..sum.len()];
+    node(right_sum, right, of);
+    add(sum, right_sum);
 }
 
 /// Calls `work` for blocks of up to `rows` rows of `out`, in parallel: with the numbers of the rows, and with them.
@@ -101,15 +120,15 @@ mod tests {
     use crate::layers::matrix::Matrix;
     use crate::sys::memory::Room;
 
-    /// Every shard gets its number and its own rows, and the sum is that of the shards in their order, to the last bit.
+    /// Every shard gets its number and its own rows, and the sum is that of their tree, to the last bit.
     #[test]
-    fn shards_have_their_rows_and_are_added_in_order() {
-        let sizes = [3, 1, 4, 1, 5];
-        let mut matrix = Room::make(|room| Matrix::<u32>::new(room, 14, 2));
+    fn shards_have_their_rows_and_are_added_as_a_tree() {
+        let sizes = [3, 1, 4, 1, 5, 2, 1];
+        let mut matrix = Room::make(|room| Matrix::<u32>::new(room, 17, 2));
         let mut shards: Vec<(usize, Vec<f32>)> = sizes.iter().map(|&n| (n, vec![0.0; PIECE + 3])).collect();
         each(
             &mut shards,
-            matrix.rows(14),
+            matrix.rows(17),
             |shard| shard.0,
             |i, shard, rows| {
                 assert_eq!(rows.values.len(), 2 * sizes[i]);
@@ -119,11 +138,12 @@ mod tests {
             },
         );
         let wanted: Vec<u32> = sizes.iter().zip(0..).flat_map(|(&n, i)| vec![i; 2 * n]).collect();
-        assert_eq!(matrix.rows(14).values, wanted);
+        assert_eq!(matrix.rows(17).values, wanted);
         let mut total = vec![9.0; PIECE + 7];
         sum(&mut total, &shards, |shard| &shard.1);
         for (j, &x) in total[..PIECE + 3].iter().enumerate() {
-            assert_eq!(x.to_bits(), (shards[1..].iter().fold(shards[0].1[j], |sum, shard| sum + shard.1[j])).to_bits());
+            let [a, b, c, d, e, f, g] = std::array::from_fn(|i| shards[i].1[j]);
+            assert_eq!(x.to_bits(), (((a + b) + (c + d)) + ((e + f) + g)).to_bits());
         }
         assert_eq!(total[PIECE + 3..], [9.0; 4], "what is not the shards' own stays");
     }

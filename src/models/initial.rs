@@ -2,6 +2,7 @@
 
 use crate::layers::output::Tables;
 use crate::layers::shards;
+use crate::math::ln;
 use crate::params::{Arena, Role, Tensor};
 use crate::real::Real;
 use crate::rng::{Purpose, Stream};
@@ -72,7 +73,7 @@ pub fn shares<R: Real>(w: &mut Arena<R>, tables: &Tables, counts: &[u64], ln_z: 
 fn logarithms<R: Real>(bias: &mut [R], counts: &[u64], ln_z: f64) {
     assert_eq!(bias.len(), counts.len());
     let total: f64 = counts.iter().map(|&n| n as f64 + 1.0).sum();
-    bias.iter_mut().zip(counts).for_each(|(x, &n)| *x = R::of(((n as f64 + 1.0) / total).ln() + ln_z));
+    bias.iter_mut().zip(counts).for_each(|(x, &n)| *x = R::of(ln((n as f64 + 1.0) / total) + ln_z));
 }
 
 /// Makes each square block of an \[H, G·H\] matrix orthogonal: Gram-Schmidt, twice, on normally distributed rows.
@@ -82,7 +83,7 @@ fn orthogonal<R: Real>(w: &mut [R], tensor: &Tensor, seed: u64, place: u32) {
         let mut stream = Stream::new(seed, Purpose::Init, block as u64, place);
         let mut rows: Vec<Vec<f64>> = Vec::with_capacity(h);
         while rows.len() < h {
-            let mut row: Vec<f64> = (0..h).map(|_| stream.sample(rand_distr::StandardNormal)).collect();
+            let mut row: Vec<f64> = (0..h).map(|_| stream.normal()).collect();
             for _ in 0..2 {
                 for other in &rows {
                     let dot: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();

@@ -7,7 +7,7 @@
 //! ∂W₁ = xᵀδ₃    ∂b₁ = Σ δ₃    ∂W₂ = xᵀδ₄    ∂b₂ = Σ δ₄    ∂x = δ₃W₁ᵀ + δ₄W₂ᵀ
 //!
 //! x is a word's vector, which learns too, or a row of numbers that are given. Shards of examples are what the work is parallel over;
-//! their gradients are added in their order, and the table's rows are gathered after that.
+//! their gradients are added as a tree, and the table's rows are gathered after that.
 
 mod config;
 mod memory;
@@ -27,6 +27,7 @@ use crate::layers::shards;
 use crate::layers::window::Slot;
 use crate::params::{Arena, Gradients};
 use crate::real::Real;
+use crate::tree;
 use memory::Shard;
 
 /// The input of a network: N examples.
@@ -79,7 +80,7 @@ impl PseudoSiamese {
             let of = |i: usize| (&ids[shards[i].examples.clone()], shards[i].dx.first(shards[i].examples.len()));
             uses.scatter(shards.len(), of, table, Slot { width: embed, offset: 0, place: embed });
         }
-        shards.iter().map(|shard| shard.loss).sum::<f64>() * scale
+        tree::sum(shards.iter().map(|shard| shard.loss)) * scale
     }
 
     /// The rows of the examples in a table, and the table.

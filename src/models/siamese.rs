@@ -8,7 +8,7 @@
 //! contrastive: c = y − (1 − y) max(0, m − D) / D    source: c = 1
 //!
 //! x is a word's vector, y how alike the two are, 0 to 1. The words of a shard of pairs are the rows of one matrix, the first ones
-//! above, the second ones below. Shards are what the work is parallel over; their gradients are added in their order.
+//! above, the second ones below. Shards are what the work is parallel over; their gradients are added as a tree.
 
 mod config;
 mod distances;
@@ -28,6 +28,7 @@ use crate::layers::shards;
 use crate::layers::window::Slot;
 use crate::params::{Arena, Gradients};
 use crate::real::Real;
+use crate::tree;
 use memory::Shard;
 
 /// The pairs of a step.
@@ -72,7 +73,7 @@ impl Siamese {
             let part = Slot { width: embed, offset: 0, place: embed };
             space.uses.scatter(shards.len(), of, table, part);
         }
-        shards.iter().map(|shard| shard.loss).sum::<f64>() / pairs as f64
+        tree::sum(shards.iter().map(|shard| shard.loss)) / pairs as f64
     }
 
     /// From the table to h₁ and h₂.

@@ -7,6 +7,7 @@ use super::model::Model;
 use super::softmax::TrainedSoftmax;
 use super::tagger::{Tagger, evaluate, read_tagged};
 use crate::error::{Error, Result};
+use crate::math::exp;
 use crate::sys::files;
 use crate::text::blobs::Blobs;
 use crate::text::conll::{Conll, Form};
@@ -90,7 +91,7 @@ impl Demo {
             "Perplexity on unseen text:\n  before training   {:7.1}   (a uniform guess among {0} words)\n  \
              after training    {:7.1}\n  best possible     {best:7.1}   (the true model, by the forward algorithm)",
             vocabulary.len() as f64,
-            loss.exp()
+            exp(loss)
         );
         let mut writer = Generator::new(&trained, None);
         let draws = Draws { words: 40, temperature: 0.8, ..Draws::default() };

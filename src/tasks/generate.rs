@@ -1,6 +1,7 @@
 //! Text generation with a language model.
 
 use super::language_model::TrainedLm;
+use crate::math::exp;
 use crate::models::language_model::Space;
 use crate::rng::{Purpose, Stream};
 use crate::text::marks::Marks;
@@ -133,7 +134,7 @@ impl<'a> Generator<'a> {
                 model.logits(logits, &self.space, first, w);
                 for (word, &logit) in (first as u32..).zip(logits.iter()) {
                     if word != vocabulary.unk() || options.unknown {
-                        left -= (f64::from(logit) - ln_z).exp();
+                        left -= exp(f64::from(logit) - ln_z);
                         if left < 0.0 {
                             return word;
                         }
@@ -156,7 +157,7 @@ fn draw(order: &mut Vec<u32>, logits: &[f32], options: &Draws, random: &mut Stre
         order.sort_unstable();
     }
     let largest = order.iter().fold(f32::NEG_INFINITY, |a, &i| a.max(logits[i as usize]));
-    let weight = |i: u32| (f64::from(logits[i as usize] - largest) / options.temperature).exp();
+    let weight = |i: u32| exp(f64::from(logits[i as usize] - largest) / options.temperature);
     let total: f64 = order.iter().map(|&i| weight(i)).sum();
     let mut left = random.random::<f64>() * total;
     for &i in order.iter() {

@@ -3,8 +3,8 @@
 //! x ~ N(c_k, I) with equally likely classes k: then ln P(k | x) = c_k·x − ½|c_k|² + a term independent of k, so that the best possible
 //! classifier is the softmax of a known linear function.
 
+use crate::math::{exp, ln};
 use crate::rng::{Purpose, Stream};
-use rand::RngExt;
 use std::fmt::Write;
 
 /// Names and centres of the classes.
@@ -25,7 +25,7 @@ impl Blobs {
     /// Draws `n` points; `part` distinguishes draws with the same seed for different purposes.
     pub fn draw(n: usize, seed: u64, part: u32) -> Self {
         let mut stream = Stream::new(seed, Purpose::Synth, 0, part);
-        let mut normal = || -> f64 { stream.sample(rand_distr::StandardNormal) };
+        let mut normal = || stream.normal();
         let point = |i: usize| {
             let class = i % CENTRES.len();
             // Rounded to three decimals, as written to files.
@@ -51,7 +51,7 @@ impl Blobs {
             let score = |[cx, cy]: [f64; 2]| cx * x + cy * y - (cx * cx + cy * cy) / 2.0;
             let scores = CENTRES.map(|(_, centre)| score(centre));
             right += usize::from(scores.iter().all(|&other| other <= scores[*class]));
-            loss += scores.iter().map(|s| s.exp()).sum::<f64>().ln() - scores[*class];
+            loss += ln(scores.iter().map(|&s| exp(s)).sum()) - scores[*class];
         }
         let n = self.points.len() as f64;
         (right as f64 / n, loss / n)

@@ -31,6 +31,7 @@ mod lists;
 mod tests;
 
 use crate::error::{Error, Result};
+use crate::math::{exp, ln};
 use crate::rng::{Purpose, Stream};
 use compile::Compiler;
 use file::Source;
@@ -96,7 +97,7 @@ impl Cost {
     /// exp(nats / targets), comparable with exp(mean loss) of a language model that predicts every word and `<eos>`.
     /// Infinite if the source cannot produce one of the sentences, NaN if there are no sentences.
     pub fn perplexity(&self) -> f64 {
-        if self.impossible > 0 { f64::INFINITY } else { (self.nats / self.targets as f64).exp() }
+        if self.impossible > 0 { f64::INFINITY } else { exp(self.nats / self.targets as f64) }
     }
 }
 
@@ -335,13 +336,13 @@ impl Grammar {
                 place.alpha /= scale;
             }
             emitters.iter().for_each(|&(emission, _)| emits[emission as usize] = 0.0);
-            lattice.log_prob += scale.ln();
+            lattice.log_prob += ln(scale);
             lattice.scales.push(scale);
             lattice.columns.push(column);
         }
         let last = lattice.columns.last()?;
         lattice.scale_of_end = last.iter().map(|p| p.alpha * to_end(&self.states[p.state as usize].next.next)).sum();
-        lattice.log_prob += lattice.scale_of_end.ln();
+        lattice.log_prob += ln(lattice.scale_of_end);
         (lattice.scale_of_end > 0.0).then_some(lattice)
     }
 }

@@ -10,9 +10,9 @@ use super::stepper::Stepper;
 use super::tensor_file::{Tensor, TensorMut};
 use super::writer::{Snapshot, Writer};
 use crate::kernels::update::sum_of_squares;
+use crate::math::{exp, ln};
 use crate::params::{Arena, Gradients, Layout, TensorId};
 use crate::profile::{Part, span};
-use crate::real::Real;
 use crate::sys::signals::{Signals, Stop};
 use crate::train::checkpoint::Checkpoint;
 use crate::{Error, Result};
@@ -321,7 +321,7 @@ impl<T: Task> Fit<'_, T> {
         keep_rows(saver, touched.stepper());
         let computed = touched.step(|g, touched, w| task.step(g, step, touched, w)).norm();
         let (outcome, norm) = (computed.outcome, computed.norm);
-        let perplexity = if task.is_cross_entropy() { outcome.loss.exp() } else { outcome.loss };
+        let perplexity = if task.is_cross_entropy() { exp(outcome.loss) } else { outcome.loss };
         if !(perplexity.is_finite() && norm.is_finite()) {
             return Err(not_finite(outcome.loss, norm, stepper, number));
         }
@@ -329,7 +329,8 @@ impl<T: Task> Fit<'_, T> {
         let norms = &mut state.recent.norms;
         norms.resize(watched.len(), 0.0);
         for (sum, &p) in norms.iter_mut().zip(watched) {
-            *sum += sum_of_squares(computed.stepper().g.arena.slice(p)).f64().sqrt();
+            let g = computed.stepper().g.arena.slice(p);
+            *sum += sum_of_squares(g, g.len()).sqrt();
         }
         let rate = state.schedule.rate(number);
         keep_rows(saver, computed.stepper());
@@ -356,7 +357,7 @@ impl<T: Task> Fit<'_, T> {
         stepper.g.clear_tables();
         let found = match task.classes() {
             Some(classes) if loss > worthless(classes) => {
-                let guess = (classes as f64).ln();
+                let guess = ln(classes as f64);
                 format!(
                     "the loss is {} nats, compared with {guess:.1} for a uniform guess among {classes}",
                     short(loss)
@@ -387,10 +388,10 @@ impl<T: Task> Fit<'_, T> {
             return Ok(());
         }
         if let (Some(loss), Some(classes)) =
-            (score.and_then(|s| s.of(Measure::Perplexity)).map(f64::ln), self.task.classes())
+            (score.and_then(|s| s.of(Measure::Perplexity)).map(ln), self.task.classes())
             && loss > worthless(classes)
         {
-            let found = format!("the perplexity of the validation text is {}", short(loss.exp()));
+            let found = format!("the perplexity of the validation text is {}", short(exp(loss)));
             return Err(Error::Diverged { step: self.state.step, found });
         }
         let state = &mut self.state;
@@ -448,7 +449,7 @@ impl<T: Task> Fit<'_, T> {
         }
         let loss = weighed.0 / weighed.1.max(1) as f64;
         let train = match self.task.measure() {
-            Measure::Perplexity if self.task.is_cross_entropy() => format!("perplexity {}", short(loss.exp())),
+            Measure::Perplexity if self.task.is_cross_entropy() => format!("perplexity {}", short(exp(loss))),
             _ => format!("loss {loss:.4}"),
         };
         let speed = words as f64 / seconds.max(1e-9);
@@ -500,7 +501,7 @@ fn keep_rows(saver: &mut Saver, stepper: &Stepper<f32>) {
 
 /// The cross-entropy over `classes` classes above which a model is not worth saving: far above that of a uniform guess.
 fn worthless(classes: usize) -> f64 {
-    4.0 * (classes as f64).ln() + 10.0
+    4.0 * ln(classes as f64) + 10.0
 }
 
 /// Larger than the weights of any useful model, for models whose loss has no such bound; weights of very small inputs may be large.
@@ -653,7 +654,7 @@ fn not_finite(loss: f64, norm: f64, stepper: &Stepper<f32>, step: u64) -> Error 
     let (tensor, value) = match (loss.is_finite(), norm.is_finite()) {
         (false, _) => ("loss", loss),
         (true, false) => ("norm of the gradient", norm),
-        (true, true) => ("perplexity", loss.exp()),
+        (true, true) => ("perplexity", exp(loss)),
     };
     Error::NotFinite { tensor: tensor.into(), step, value }
 }

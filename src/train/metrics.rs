@@ -4,6 +4,7 @@ use super::checkpoint::{CURVES, METRICS, PARTIAL};
 use super::plot::{Axes, Curve, OTHER, SIZE, TRAIN, VALID, panel, readable};
 use super::schedule::{Measure, Score};
 use crate::error::{Error, Result};
+use crate::math::exp;
 use plotters::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -176,7 +177,7 @@ fn curves(reports: &[Report], unit: &str) -> std::result::Result<String, Box<dyn
         let all = reports.iter().filter_map(|report| Some((report.epoch, value(report)?)));
         all.filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
     };
-    let train = points(&|report| Some(report.train_loss.exp()));
+    let train = points(&|report| Some(exp(report.train_loss)));
     let valid = points(&|report| report.valid_perplexity.filter(|perplexity| *perplexity > 0.0));
     let score = |report: &Report| report.valid_f1.map(Score::f1).or(report.valid);
     let other = points(&|report| score(report).map(|score| score.value));

@@ -11,10 +11,12 @@ mod rows;
 mod tests;
 
 use crate::kernels::update::{self, AdamStep, Proximal, Step, sum_of_squares};
-use crate::params::{Arena, Gradients, Layout, Role};
+use crate::math::pow;
+use crate::params::{Arena, Gradients, Layout, Role, Tensor, TensorId};
 use crate::pool;
 use crate::profile::{Part, span};
 use crate::real::{LANES, Real};
+use crate::tree;
 use idle::Idle;
 use rows::TouchedRows;
 use serde::{Deserialize, Serialize};
@@ -80,6 +82,8 @@ const PIECE: usize = 1 << 16;
 const SMALLEST: usize = 1 << 12;
 /// Number of elements whose squares a task adds up.
 const SUM: usize = 1 << 14;
+/// Rows of a tensor whose squares are one unit of the norm: groups of words have a multiple of them.
+const ROWS: usize = 8;
 const EPSILON: f64 = 1e-8;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -136,11 +140,19 @@ impl<R: Real> Optimizer<R> {
         &mut self.states
     }
 
-    /// The norm of a gradient, summed in a fixed order. NaN or infinite if any element is.
+    /// The norm of a gradient, summed in a fixed order: by the tree of its tensors, of each by that of its units, which are eight rows
+    /// (of a vector, eight elements) or one row of a table. NaN or infinite if any element is.
     pub(super) fn norm(&self, g: &Gradients<R>) -> f64 {
         let _span = span(Part::Norm);
-        let tables = g.tables().iter().map(|rows| rows.values());
-        sum_of_parts(&mut tables.chain([g.arena.all()])).sqrt()
+        let mut tables = g.tables().iter();
+        let of_tensor = |(p, tensor): (TensorId, &Tensor)| {
+            let rows = if tensor.role.by_rows() { tables.next() } else { None };
+            match rows {
+                Some(rows) => squares(rows.values(), rows.width()),
+                None => squares(g.arena.slice(p), ROWS * if tensor.rows == 1 { 1 } else { tensor.columns }),
+            }
+        };
+        tree::sum(g.arena.layout().tensors().map(of_tensor)).sqrt()
     }
 
     /// Catches up the touched rows of `g` before step `step`, which will read them.
@@ -182,7 +194,7 @@ impl<R: Real> Optimizer<R> {
         let scale = if norm > self.clip { self.clip / norm } else { 1.0 };
         let applied = Applied::new(self.rule, rate, scale, step);
         if let Some(idle) = &mut self.idle {
-            idle.push([-rate / (1.0 - BETA1.powf(step as f64)), 1.0 / (1.0 - BETA2.powf(step as f64)).sqrt()], step);
+            idle.push([-rate / (1.0 - pow(BETA1, step as f64)), 1.0 / (1.0 - pow(BETA2, step as f64)).sqrt()], step);
         }
         let (missed, mut caught) = self.idle.as_mut().map(Idle::parts_mut).unzip();
         let mut tables = g.tables().iter();
@@ -241,20 +253,13 @@ fn spread<T: Send>(parts: &mut (impl Iterator<Item = T> + Send), work: &(impl Fn
     }
 }
 
-fn sum_of_parts<'a, R: Real>(parts: &mut (impl Iterator<Item = &'a [R]> + Send)) -> f64 {
-    parts.next().map_or(0.0, |part| {
-        let (first, rest) = pool::join(|| squares(part), || sum_of_parts(parts));
-        first + rest
-    })
-}
-
-/// Σx², summed as a tree over pieces.
-fn squares<R: Real>(x: &[R]) -> f64 {
-    if x.len() <= SUM {
-        return sum_of_squares(x).f64();
+/// Σx², by the tree of units of so many elements.
+fn squares<R: Real>(x: &[R], unit: usize) -> f64 {
+    if x.len() <= SUM.max(unit) {
+        return sum_of_squares(x, unit);
     }
-    let (a, b) = x.split_at((x.len() / 2).next_multiple_of(LANES));
-    let (a, b) = pool::join(|| squares(a), || squares(b));
+    let (a, b) = x.split_at(tree::left(x.len().div_ceil(unit)) * unit);
+    let (a, b) = pool::join(|| squares(a, unit), || squares(b, unit));
     a + b
 }
 
@@ -288,7 +293,7 @@ struct Applied<R> {
 
 impl<R: Real> Applied<R> {
     fn new(rule: Rule, rate: f64, scale: f64, step: u64) -> Self {
-        let correction = |beta: f64| 1.0 - beta.powf(step as f64);
+        let correction = |beta: f64| 1.0 - pow(beta, step as f64);
         let adam = AdamStep {
             decay1: R::of(BETA1),
             decay2: R::of(BETA2),

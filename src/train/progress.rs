@@ -1,5 +1,6 @@
 //! Progress of training, on standard error: standard output is for results.
 
+use crate::math::exp;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -106,7 +107,7 @@ impl Progress {
         self.shown = now;
         let speed = done.saturating_sub(self.started_at) as f64 / now.duration_since(self.started).as_secs_f64();
         let left = self.total.saturating_sub(done) as f64 / speed;
-        let perplexity = if self.perplexity { format!("  perplexity {}", short(loss.exp())) } else { String::new() };
+        let perplexity = if self.perplexity { format!("  perplexity {}", short(exp(loss))) } else { String::new() };
         let unit = self.unit;
         let state = format!("{speed:.0} {unit}/s  loss {loss:.3}{perplexity}  {} left", time(left));
         if let Style::Bar(bar) = &mut self.style {

@@ -5,6 +5,7 @@
 //! Labels are few and tokens many, so the scores are transposed: the lanes of a vector are tokens.
 
 use crate::kernels::softmax::exp_columns;
+use crate::math::ln;
 use crate::real::{LANES, Real};
 use crate::sys::memory::{Buffer, Room};
 
@@ -40,7 +41,7 @@ impl<R: Real> LabelSoftmax<R> {
         }
         let chosen = |t: usize, theta: &[R]| theta[t * labels + targets[t] as usize] + bias[targets[t] as usize];
         exp_columns(columns, wide, bias, largest, sums);
-        let loss = (0..n).map(|t| sums[t].f64().ln() + (largest[t] - chosen(t, theta)).f64()).sum::<f64>();
+        let loss = (0..n).map(|t| ln(sums[t].f64()) + (largest[t] - chosen(t, theta)).f64()).sum::<f64>();
         let scale = R::of(scale);
         for sum in &mut sums[..n] {
             *sum = scale / *sum;

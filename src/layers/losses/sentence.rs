@@ -9,6 +9,7 @@
 //! Everything is in log space and f64. e^A is computed once per step and e^(α − max α) once per token, so that a token costs K exponentials
 //! and K logarithms each way instead of K².
 
+use crate::math::{exp, ln};
 use crate::real::Real;
 use crate::sys::memory::{Buffer, Room};
 
@@ -44,7 +45,7 @@ impl Transitions {
         self.largest = inner.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         for i in 0..k {
             for j in 0..k {
-                let factor = (inner[i * k + j] - self.largest).exp();
+                let factor = exp(inner[i * k + j] - self.largest);
                 self.factors[i * k + j] = factor;
                 self.transposed[j * k + i] = factor;
             }
@@ -126,14 +127,14 @@ impl Sentences {
             let (past, now) = forward.split_at_mut(t * k);
             products(row, &past[(t - 1) * k..], &a.factors);
             for (x, theta) in row.iter_mut().zip(&theta[t * k..]) {
-                *x = x.ln() + shifts[t - 1] + a.largest + theta.f64();
+                *x = ln(*x) + shifts[t - 1] + a.largest + theta.f64();
             }
             shifts[t] = exponentials(&mut now[..k], row);
         }
         let last = &forward[(n - 1) * k..n * k];
-        let reaches = |shift: f64| -> f64 { last.iter().zip(a.end()).map(|(p, end)| p * (end - shift).exp()).sum() };
+        let reaches = |shift: f64| -> f64 { last.iter().zip(a.end()).map(|(p, end)| p * exp(end - shift)).sum() };
         let shift = a.end().iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let log_z = shifts[n - 1] + shift + reaches(shift).ln();
+        let log_z = shifts[n - 1] + shift + ln(reaches(shift));
 
         // Backward: the marginal probabilities of labels and of pairs of neighbours, minus the gold labels.
         let gradient = &mut self.gradient;
@@ -143,7 +144,7 @@ impl Sentences {
             let p = &forward[t * k..][..k];
             for j in 0..k {
                 row[j] = self.beta[j] + theta[t * k + j].f64();
-                let share = p[j] * (shifts[t] + self.beta[j] - log_z).exp();
+                let share = p[j] * exp(shifts[t] + self.beta[j] - log_z);
                 let delta = share - f64::from(u8::from(y == j));
                 theta[t * k + j] = R::of(delta * scale);
                 if t == 0 {
@@ -158,7 +159,7 @@ impl Sentences {
             }
             let shift = exponentials(&mut self.after, row);
             let past = &forward[(t - 1) * k..][..k];
-            let factor = (shifts[t - 1] + shift + a.largest - log_z).exp();
+            let factor = exp(shifts[t - 1] + shift + a.largest - log_z);
             for i in 0..k {
                 let p = past[i] * factor;
                 let (g, e) = (&mut gradient[i * k..][..k], &a.factors[i * k..][..k]);
@@ -168,7 +169,7 @@ impl Sentences {
             }
             gradient[targets[t - 1] as usize * k + y] -= 1.0;
             products(&mut self.beta, &self.after, &a.transposed);
-            self.beta.iter_mut().for_each(|x| *x = x.ln() + shift + a.largest);
+            self.beta.iter_mut().for_each(|x| *x = ln(*x) + shift + a.largest);
         }
         log_z - gold
     }
@@ -207,7 +208,7 @@ fn score<R: Real>(theta: &[R], a: &Transitions, y: &[u32]) -> f64 {
 /// `out` = e^(x − max x); returns max x.
 fn exponentials(out: &mut [f64], x: &[f64]) -> f64 {
     let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    out.iter_mut().zip(x).for_each(|(out, x)| *out = (x - largest).exp());
+    out.iter_mut().zip(x).for_each(|(out, x)| *out = exp(x - largest));
     largest
 }
 

@@ -10,17 +10,19 @@
 //! 1. per group: θᵀ = U hᵀ, then e^(θ − largest) and its sum for each token, for each block of rows;
 //! 2. per token: the blocks' sums are combined into the normaliser and the loss;
 //! 3. per group: ∂θᵀ = e^… · scale − y/N, then ∂b, ∂U += ∂θᵀ h and a share of ∂hᵀ = Uᵀ ∂θᵀ;
-//! 4. per strip of tokens: the shares are added in the order of the groups.
+//! 4. per strip of tokens: the shares are added by the tree of the groups.
 
 use super::{OutputLayer, Tables};
 use crate::blas::{Precision, Shared};
 use crate::kernels::softmax::{exp_columns, gather_columns, join_blocks, logistic_columns, scale_columns};
 use crate::layers::matrix::{view, view_mut};
+use crate::math::{exp, ln, ln_1p};
 use crate::params::{Arena, Gradients};
 use crate::pool;
 use crate::profile::{Part, span, task};
 use crate::real::{LANES, Real};
 use crate::sys::memory::{Buffer, Room};
+use crate::tree;
 use ndarray::s;
 
 /// Maximum number of tokens in a chunk.
@@ -359,14 +361,14 @@ impl<R: Real> FullSoftmax<R> {
     fn logistic_losses(&mut self, own: &mut [R]) -> f64 {
         let _span = span(Part::Normalise);
         let used = self.used();
-        let noise: f64 =
-            self.sums[..used].chunks_exact(self.columns).flat_map(|row| &row[..own.len()]).map(|x| x.f64()).sum();
+        let of_block = |sums: &[R]| sums[..own.len()].iter().map(|x| x.f64()).sum();
+        let noise = tree::sum(self.sums[..used].chunks_exact(self.columns).map(of_block));
         // A factor of one for every block: σ is the gradient already.
         self.sums[..used].fill(R::one());
         let target = |x: &mut R| {
             let z = x.f64();
-            *x = R::of(1.0 / (1.0 + (-z).exp()));
-            (-z.abs()).exp().ln_1p() + (-z).max(0.0)
+            *x = R::of(1.0 / (1.0 + exp(-z)));
+            ln_1p(exp(-z.abs())) + (-z).max(0.0)
         };
         noise + own.iter_mut().map(target).sum::<f64>()
     }
@@ -385,7 +387,7 @@ impl<R: Real> FullSoftmax<R> {
         }
         join_blocks(&mut self.largest[..used], &mut self.sums[..used], &mut self.totals[..self.columns]);
         for ((loss, largest), total) in self.losses.iter_mut().zip(&*self.largest).zip(&self.totals[..self.columns]) {
-            *loss = largest.f64() + total.f64().ln();
+            *loss = largest.f64() + ln(total.f64());
         }
         match own {
             Some(own) => {

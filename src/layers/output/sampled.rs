@@ -23,12 +23,14 @@ use crate::blas::Precision;
 use crate::kernels::softmax::{add_scaled_rows, dot_rows, scaled_rows};
 use crate::layers::embedding::{Order, lookup};
 use crate::layers::shards::Division;
+use crate::math::{exp_m1, ln, ln_1p};
 use crate::params::{Arena, Gradients};
 use crate::pool;
 use crate::profile::{Part, span};
 use crate::real::Real;
 use crate::rng::Stream;
 use crate::sys::memory::{Buffer, Room};
+use crate::tree;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -226,7 +228,8 @@ impl<R: Real> Sampled<R> {
         let Sampled { samples, logits, lane, .. } = self;
         let (units, tokens) = (samples.units, targets.len());
         let steps = tokens / lanes.all;
-        let (mut total, mut sample, mut first) = (0.0, 0, 0);
+        let add = |a: f64, b: f64| a + b;
+        let (mut total, mut sample, mut first) = (tree::Sum::new(0.0), 0, 0);
         for lanes in lanes.shards().map(|shard| shard.len()) {
             for place in 0..lanes {
                 let token = |t: usize| first + t * lanes + place;
@@ -238,7 +241,7 @@ impl<R: Real> Sampled<R> {
                 }
                 let (h, dh_lane) = (&lane.h[..steps * units], &mut lane.dh[..steps * units]);
                 let own = &mut lane.logits[..steps];
-                total += samples.loss(sample, tokens, dh_lane, h, &lane.targets, own, u, b);
+                total.add(samples.loss(sample, tokens, dh_lane, h, &lane.targets, own, u, b), add);
                 for (t, dh_t) in (0..steps).zip(lane.dh.chunks_exact(units)) {
                     dh[token(t) * units..][..units].copy_from_slice(dh_t);
                     logits[token(t)] = lane.logits[t];
@@ -247,7 +250,7 @@ impl<R: Real> Sampled<R> {
             }
             first += steps * lanes;
         }
-        total
+        total.total(add).expect("a batch has a lane")
     }
 
     /// The words drawn.
@@ -295,9 +298,9 @@ impl<R: Real> Samples<R> {
         move |word| {
             let (q, s) = (sampler.probability(word), samples as f64);
             match (objective, draws) {
-                (Objective::Softmax, Draws::Unique) => (-(s * (-q).ln_1p()).exp_m1()).ln(),
-                (Objective::Softmax, Draws::WithReplacement) => (s * q).ln(),
-                (Objective::Nce(ln_z), _) => (s * q).ln() + ln_z,
+                (Objective::Softmax, Draws::Unique) => ln(-exp_m1(s * ln_1p(-q))),
+                (Objective::Softmax, Draws::WithReplacement) => ln(s * q),
+                (Objective::Nce(ln_z), _) => ln(s * q) + ln_z,
             }
         }
     }
@@ -332,7 +335,7 @@ impl<R: Real> Samples<R> {
         pool::each(pieces, |_, (rows, bias, counts, ids)| {
             lookup(rows, ids, u, units);
             for ((bias, &id), &count) in bias.iter_mut().zip(ids).zip(counts) {
-                let times = if draws == Draws::WithReplacement { f64::from(count).ln() } else { 0.0 };
+                let times = if draws == Draws::WithReplacement { ln(f64::from(count)) } else { 0.0 };
                 *bias = b[id as usize] + R::of(times - correction(id));
             }
         });

@@ -1,5 +1,6 @@
 //! Distributions that negative samples are drawn from (equations, section 10), each draw in O(1).
 
+use crate::math::{exp, ln, ln_1p, pow};
 use crate::rng::Stream;
 use rand::RngExt;
 
@@ -9,6 +10,8 @@ pub enum Sampler {
     LogUniform {
         /// V
         words: usize,
+        /// ln(V + 1)
+        logarithm: f64,
     },
     /// q(k) ∝ count(k)^power, by the alias method (Walker 1977, Vose 1991).
     Unigram {
@@ -23,13 +26,13 @@ impl Sampler {
     /// The log-uniform distribution over `words`.
     pub fn log_uniform(words: usize) -> Self {
         assert!(words > 0);
-        Sampler::LogUniform { words }
+        Sampler::LogUniform { words, logarithm: ln((words + 1) as f64) }
     }
 
     /// Words in proportion to their counts, each raised to `power`; a count of zero counts as one.
     pub fn unigram(counts: &[u64], power: f64) -> Self {
         assert!(!counts.is_empty());
-        let weights: Vec<f64> = counts.iter().map(|&n| (n.max(1) as f64).powf(power)).collect();
+        let weights: Vec<f64> = counts.iter().map(|&n| pow(n.max(1) as f64, power)).collect();
         let total: f64 = weights.iter().sum();
         // Cells with mean 1: those with less are filled up from those with more.
         let mut part: Vec<f64> = weights.iter().map(|w| w / total * counts.len() as f64).collect();
@@ -50,9 +53,9 @@ impl Sampler {
     /// One draw.
     pub fn draw(&self, stream: &mut Stream) -> u32 {
         match self {
-            Sampler::LogUniform { words } => {
+            Sampler::LogUniform { words, logarithm } => {
                 let u: f64 = stream.random();
-                let k = ((u * ((words + 1) as f64).ln()).exp() - 1.0) as usize;
+                let k = (exp(u * logarithm) - 1.0) as usize;
                 k.min(words - 1) as u32
             }
             Sampler::Unigram { cells, .. } => {
@@ -66,7 +69,7 @@ impl Sampler {
     /// q of a word.
     pub fn probability(&self, word: u32) -> f64 {
         match self {
-            Sampler::LogUniform { words } => (1.0 / (f64::from(word) + 1.0)).ln_1p() / ((words + 1) as f64).ln(),
+            Sampler::LogUniform { logarithm, .. } => ln_1p(1.0 / (f64::from(word) + 1.0)) / logarithm,
             Sampler::Unigram { q, .. } => f64::from(q[word as usize]),
         }
     }

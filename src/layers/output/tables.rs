@@ -3,6 +3,7 @@
 use super::clusters::Tail;
 use crate::blas::{add_product, product};
 use crate::layers::matrix::{view, view_mut};
+use crate::math::{exp, ln};
 use crate::params::{Arena, Layout, Role, TensorId};
 use crate::real::Real;
 use std::ops::Range;
@@ -66,7 +67,7 @@ impl Tables {
             add_product(view_mut(&mut logits, 1, words), view(h, 1, h.len()), w.matrix(u).t());
             let logits: Vec<f64> = logits.iter().map(|x| x.f64()).collect();
             let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let total = largest + logits.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
+            let total = largest + ln(logits.iter().map(|x| exp(x - largest)).sum());
             logits.into_iter().map(|x| x - total).collect()
         };
         let head = logits(self.output, self.bias, h);

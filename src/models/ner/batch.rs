@@ -10,6 +10,7 @@ use crate::params::{Arena, Gradients};
 use crate::profile::{self, span, task};
 use crate::real::Real;
 use crate::rng::{Place, Purpose};
+use crate::tree;
 use std::ops::Range;
 
 /// Tokens of a step with their windows.
@@ -97,7 +98,7 @@ impl Ner {
             }
             space.uses.scatter(1, |_| (ids, dx), g.table_mut(p), part);
         }
-        shards.iter().map(|shard| shard.loss).sum::<f64>() * scale
+        tree::sum(shards.iter().map(|shard| shard.loss)) * scale
     }
 
     /// Predicts the labels of a batch, \[N\].

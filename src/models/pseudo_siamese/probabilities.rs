@@ -4,6 +4,7 @@ use super::memory::SHARD;
 use super::{Config, Input, PseudoSiamese};
 use crate::layers::matrix::transpose;
 use crate::layers::shards;
+use crate::math::exp;
 use crate::params::Arena;
 use crate::real::Real;
 use crate::sys::memory::Buffer;
@@ -26,7 +27,7 @@ impl PseudoSiamese {
             for (y, theta) in y.chunks_exact_mut(labels).zip(theta) {
                 y.iter_mut().zip(theta).zip(w.slice(self.output.1)).for_each(|((y, &theta), &b)| *y = theta + b);
                 let largest = y.iter().copied().fold(R::neg_infinity(), R::max);
-                y.iter_mut().for_each(|y| *y = (*y - largest).exp());
+                y.iter_mut().for_each(|y| *y = R::of(exp((*y - largest).f64())));
                 let sum: R = y.iter().copied().sum();
                 y.iter_mut().for_each(|y| *y /= sum);
             }

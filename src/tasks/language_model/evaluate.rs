@@ -2,6 +2,7 @@
 
 use super::TrainedLm;
 use crate::error::{Result, counted};
+use crate::math::exp;
 use crate::models::LanguageModel;
 use crate::models::language_model::{Space, Window};
 use crate::params::Arena;
@@ -130,7 +131,7 @@ impl Evaluator {
             model.carry(&mut self.space, steps);
         }
         let n = ids.len() as f64;
-        let ln_z = (!self.logits.is_empty()).then(|| (sum / n, (squares / n - (sum / n).powi(2)).max(0.0).sqrt()));
+        let ln_z = (!self.logits.is_empty()).then(|| (sum / n, (squares / n - (sum / n) * (sum / n)).max(0.0).sqrt()));
         Evaluated { loss: total / n, ln_z, known: (known > 0).then(|| of_known / known as f64) }
     }
 }
@@ -187,10 +188,10 @@ impl TrainedLm {
         let mut evaluator = Evaluator::new(&self.model, corpus.ids.len());
         let Evaluated { loss, ln_z, known } = evaluator.evaluate(&self.model, &self.w, &corpus.ids, [unk, eos]);
         Ok(Evaluation {
-            perplexity: loss.exp(),
+            perplexity: exp(loss),
             loss,
             bits_per_word: loss / std::f64::consts::LN_2,
-            perplexity_of_known_words: known.map(f64::exp),
+            perplexity_of_known_words: known.map(exp),
             ln_z: ln_z.zip(self.model.ln_z()).map(|((mean, deviation), taken)| [mean, deviation, taken]),
             tokens: corpus.ids.len(),
             lines: corpus.lines,

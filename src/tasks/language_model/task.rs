@@ -2,6 +2,7 @@
 
 use super::evaluate::Evaluator;
 use crate::kernels::dropout::Keep;
+use crate::math::exp;
 use crate::models::LanguageModel;
 use crate::models::language_model::{Loaded, Noise, Space, Window};
 use crate::params::{Arena, Gradients, Layout};
@@ -177,7 +178,7 @@ impl Task for LmTask<'_> {
 
     fn validate(&mut self, w: &Arena<f32>) -> Option<Score> {
         let (ids, evaluator) = self.valid.as_mut()?;
-        Some(Score::perplexity(evaluator.evaluate(self.model, w, ids, self.special).loss.exp()))
+        Some(Score::perplexity(exp(evaluator.evaluate(self.model, w, ids, self.special).loss)))
     }
 
     fn measure(&self) -> Measure {

@@ -14,6 +14,7 @@ use super::neighbors::Points;
 use super::saved::{PseudoSiameseConfig as Config, Saved, check_fit, read_arena};
 use crate::error::{Result, counted};
 use crate::layers::losses::largest;
+use crate::math::ln;
 use crate::models::PseudoSiamese;
 use crate::models::pseudo_siamese::{self, Input, Space};
 use crate::notices::Notice;
@@ -105,7 +106,7 @@ impl Encoded {
     pub fn evaluate_rows(&self, net: &PseudoSiamese, classes: &[String], w: &Arena<f32>) -> columns::Evaluation {
         let mut evaluation = columns::Evaluation::new(classes);
         for (y, &class) in self.probabilities(net, w).chunks_exact(net.config().labels).zip(&self.targets) {
-            let loss = y.get(class as usize).map(|y| -f64::from(y.max(f32::MIN_POSITIVE)).ln());
+            let loss = y.get(class as usize).map(|y| -ln(f64::from(y.max(f32::MIN_POSITIVE))));
             evaluation.add(class, largest(y.iter().copied()), loss);
         }
         evaluation
@@ -124,7 +125,7 @@ impl Encoded {
             if target != UNSEEN {
                 seen += 1;
                 counts[target as usize].words += 1;
-                loss -= f64::from(y[target as usize].max(f32::MIN_POSITIVE)).ln();
+                loss -= ln(f64::from(y[target as usize].max(f32::MIN_POSITIVE)));
                 if target as usize == predicted {
                     right += 1;
                     counts[predicted].right += 1;

@@ -13,6 +13,7 @@ use super::neighbors::Points;
 use super::saved::{Saved, SoftmaxConfig as Config, check_fit, read_arena};
 use crate::error::Result;
 use crate::layers::losses::largest;
+use crate::math::{exp, ln};
 use crate::models::SoftmaxRegression;
 use crate::models::softmax_regression::{self, Space};
 use crate::params::{Arena, Gradients, Layout};
@@ -55,8 +56,8 @@ impl Examples {
             for (scores, &class) in scores.rows().into_iter().zip(y) {
                 let own = || {
                     let top = f64::from(scores.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-                    let sum: f64 = scores.iter().map(|&score| (f64::from(score) - top).exp()).sum();
-                    sum.ln() + top - f64::from(scores[class as usize])
+                    let sum: f64 = scores.iter().map(|&score| exp(f64::from(score) - top)).sum();
+                    ln(sum) + top - f64::from(scores[class as usize])
                 };
                 // If all classes are known, the mean loss of these rows is used for each.
                 let loss = (class < k).then(|| if all_known { mean } else { own() });

@@ -1,6 +1,7 @@
 //! The grammar file: from TOML to rules, with all errors it can contain.
 
 use crate::error::{Error, Result};
+use crate::math::pow;
 use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -172,7 +173,7 @@ impl Reader<'_> {
                 }
                 for (rank, word) in self.string("words", list)?.split_whitespace().enumerate() {
                     let word = self.word(self.line(list), &within, word)?;
-                    words.push((word, ((rank + 1) as f64).powf(-exponent)));
+                    words.push((word, pow((rank + 1) as f64, -exponent)));
                 }
             }
             (None, Some(weights)) if zipf.is_none() => {

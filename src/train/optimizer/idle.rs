@@ -6,6 +6,7 @@
 use super::rows::Row;
 use super::{BETA1, BETA2, EPSILON};
 use crate::kernels::update::adam_idle;
+use crate::math::pow;
 use crate::params::Layout;
 use crate::real::Real;
 
@@ -36,7 +37,7 @@ pub struct Missed {
 impl Idle {
     /// No missed steps, before the first step.
     pub fn new(layout: &Layout) -> Self {
-        let power = |j: u64| [BETA1.powf(j as f64), BETA2.powf(j as f64 / 2.0)];
+        let power = |j: u64| [pow(BETA1, j as f64), pow(BETA2, j as f64 / 2.0)];
         let missed = Missed { first: 1, steps: Vec::with_capacity(ROOM), powers: (0..=LIMITS[1]).map(power).collect() };
         let tables = layout.tensors().filter(|(_, tensor)| tensor.role.by_rows());
         Idle { missed, caught: tables.map(|(_, tensor)| vec![0; tensor.rows]).collect() }
@@ -92,6 +93,10 @@ impl Missed {
         let since = n - (last[0].f64() as u64 * HALF + last[1].f64() as u64);
         (last[0], last[1]) = (R::of((n / HALF) as f64), R::of((n % HALF) as f64));
         **caught = n as u32;
-        [BETA1.powf(since as f64), BETA2.powf(since as f64)]
+        // β₂ʲ is √β₂²ʲ; most rows come again within the steps whose powers are there.
+        match (self.powers.get(since as usize), self.powers.get(2 * since as usize)) {
+            (Some(&[power1, _]), Some(&[_, power2])) => [power1, power2],
+            _ => [pow(BETA1, since as f64), pow(BETA2, since as f64)],
+        }
     }
 }
