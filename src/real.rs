@@ -55,6 +55,8 @@ pub trait Simd: Copy {
 
     /// Rows and vectors of the tile that matrix products keep in registers.
     const TILE: (usize, usize);
+    /// Whether the rows of a tile are gathered first, if they are walked by columns: worth it for narrow tiles, which walk them often.
+    const GATHER: bool;
 
     /// All lanes set to `x`.
     fn splat(self, x: Self::R) -> Self::V;

@@ -18,7 +18,6 @@ use crate::sys::memory::{Buffer, Room};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use serde::{Deserialize, Serialize};
 use std::any::TypeId;
-use std::marker::PhantomData;
 
 /// The implementation of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +171,7 @@ enum Laid<R> {
 }
 
 impl<R: Real> Packed<R> {
-    /// Allocates a matrix \[k, n\].
+    /// Allocates memory for operands of up to `k` rows and `n` columns.
     pub fn new(room: &mut Room, k: usize, n: usize, precision: Precision) -> Self {
         if precision.rounds::<R>() {
             return Packed { shape: (k, n), data: Laid::Pairs(room.zeros(bf16::packed_len(k, n))) };
@@ -186,13 +185,14 @@ impl<R: Real> Packed<R> {
 
     /// Packs the values of `b`, with any strides; if they are rounded, its rows or its columns must be contiguous.
     pub fn pack(&mut self, b: ArrayView2<R>) {
-        assert_eq!(b.dim(), self.shape);
+        self.shape = b.dim();
+        let (k, n) = self.shape;
         match &mut self.data {
             #[cfg(not(feature = "linked-blas"))]
-            Laid::Panels(data) => tiles::pack(data, b),
-            Laid::Pairs(data) => bf16::pack(data, f32s(b)),
+            Laid::Panels(data) => tiles::pack(&mut data[..tiles::packed_len(k, n)], b),
+            Laid::Pairs(data) => bf16::pack(&mut data[..bf16::packed_len(k, n)], f32s(b)),
             #[cfg(feature = "linked-blas")]
-            Laid::Rows(data) => data.iter_mut().zip(b).for_each(|(place, x)| *place = *x),
+            Laid::Rows(data) => data[..k * n].iter_mut().zip(b).for_each(|(place, x)| *place = *x),
         }
     }
 
@@ -206,7 +206,8 @@ impl<R: Real> Packed<R> {
         self.product_or_add(c, a, true);
     }
 
-    fn product_or_add(&self, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, add: bool) {
+    /// c = a · b, or c ← c + a · b.
+    pub fn product_or_add(&self, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, add: bool) {
         let ((m, n), k) = (c.dim(), a.ncols());
         assert!(a.nrows() == m && self.shape == (k, n), "shapes: {:?} = {:?} · {:?}", c.dim(), a.dim(), self.shape);
         if nothing(&mut c, k, add) {
@@ -215,50 +216,13 @@ impl<R: Real> Packed<R> {
         let _counted = profile::products(m, n, k);
         match &self.data {
             #[cfg(not(feature = "linked-blas"))]
-            Laid::Panels(b) => tiles::packed_product(c, a, b, add),
-            Laid::Pairs(b) => bf16::packed_product(f32s_mut(c), f32s(a), b, add),
+            Laid::Panels(b) => tiles::packed_product(c, a, &b[..tiles::packed_len(k, n)], add),
+            Laid::Pairs(b) => bf16::packed_product(f32s_mut(c), f32s(a), &b[..bf16::packed_len(k, n)], add),
             #[cfg(feature = "linked-blas")]
             Laid::Rows(b) => {
-                let b = ArrayView2::from_shape(self.shape, b).expect("the matrix fills its room");
+                let b = ArrayView2::from_shape(self.shape, &b[..k * n]).expect("the matrix fills its room");
                 multiply(UNROUNDED, c, a, b, add)
             }
-        }
-    }
-}
-
-/// The right operand of several consecutive products: rounded once for all of them if it is rounded, otherwise used in place.
-pub struct Shared<R> {
-    precision: Precision,
-    shape: (usize, usize),
-    pairs: Buffer<u32>,
-    real: PhantomData<R>,
-}
-
-impl<R: Real> Shared<R> {
-    /// Allocates memory for operands of up to `k` rows and `n` columns.
-    pub fn new(room: &mut Room, k: usize, n: usize, precision: Precision) -> Self {
-        let len = if precision.rounds::<R>() { bf16::packed_len(k, n) } else { 0 };
-        Shared { precision, shape: (0, 0), pairs: room.zeros(len), real: PhantomData }
-    }
-
-    /// Sets the operand, whose rows or columns must be contiguous.
-    pub fn set(&mut self, b: ArrayView2<R>) {
-        self.shape = b.dim();
-        if self.precision.rounds::<R>() {
-            bf16::pack(&mut self.pairs[..bf16::packed_len(b.nrows(), b.ncols())], f32s(b));
-        }
-    }
-
-    /// c = a · b, or c ← c + a · b, with the operand `b` last set.
-    pub fn product_or_add(&self, mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
-        if !self.precision.rounds::<R>() {
-            return self.precision.product_or_add(c, a, b, add);
-        }
-        let ((m, n), k) = (c.dim(), a.ncols());
-        assert!(a.nrows() == m && b.dim() == (k, n) && self.shape == (k, n));
-        if !nothing(&mut c, k, add) {
-            let _counted = profile::products(m, n, k);
-            bf16::packed_product(f32s_mut(c), f32s(a), &self.pairs[..bf16::packed_len(k, n)], add);
         }
     }
 }

@@ -4,14 +4,22 @@
 //! Whatever the tile, the block and the instruction set, an element of c is one chain of fused multiply-adds over ascending k, begun
 //! from what c holds, or from zero: none of them changes a bit.
 
-use crate::kernels::compiled;
+use crate::kernels::{Isa, compiled, isa};
 use crate::real::{Kernel, LANES, Real, Simd};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
+use std::mem::MaybeUninit;
+use std::ptr::copy_nonoverlapping;
 
 /// Maximum number of rows of `b` processed at a time.
 const DEPTH: usize = 384;
 /// Maximum number of columns of `b` processed at a time: with as many rows they take 576 KiB, which stay in L2.
 pub const COLUMNS: usize = 384;
+/// Columns of `b` that are packed at a time where it is not packed before, for products of at least so many rows and multiply-adds.
+const STRIP: usize = 128;
+const MANY: usize = 48;
+const LARGE: usize = 1 << 20;
+/// Rows of the tallest tile.
+const TALLEST: usize = 8;
 /// Vectors side by side in the widest tile.
 const WIDEST: usize = 3;
 
@@ -19,8 +27,9 @@ const WIDEST: usize = 3;
 pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     let ((m, n), k) = (c.dim(), a.ncols());
     assert_contiguous(&c);
-    if b.strides()[1] != 1 && n > 1 {
-        return strided_product(c, a, b, add);
+    let pays = isa() == Isa::Avx2 && m >= MANY && m * n * k >= LARGE;
+    if pays || (b.strides()[1] != 1 && n > 1) {
+        return packing_product(c, a, b, add);
     }
     R::dispatch::<Products>(Product {
         m,
@@ -37,17 +46,20 @@ pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2
     });
 }
 
-/// The same where the rows of `b` are not contiguous: a panel of one vector after the other is packed, on the stack.
-fn strided_product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
+/// The same with `b` packed on the stack, a strip of columns at a time: where its rows are not contiguous, and where narrow tiles walk them
+/// often.
+#[inline(never)]
+fn packing_product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     let (k, n) = b.dim();
-    let mut room = [R::zero(); DEPTH * LANES];
-    for (from, rows) in parts(k, DEPTH) {
+    let mut room = [R::zero(); DEPTH * STRIP];
+    let depth = k.div_ceil(k.div_ceil(DEPTH));
+    for (from, rows) in parts(k, depth) {
         let rows = from..from + rows;
-        for (column, columns) in parts(n, LANES) {
+        for (column, columns) in parts(n, STRIP) {
             let columns = column..column + columns;
-            let panel = &mut room[..packed_len(rows.len(), columns.len())];
-            pack(panel, b.slice(s![rows.clone(), columns.clone()]));
-            packed_product(c.slice_mut(s![.., columns]), a.slice(s![.., rows.clone()]), panel, add || from > 0);
+            let packed = &mut room[..packed_len(rows.len(), columns.len())];
+            pack(packed, b.slice(s![rows.clone(), columns.clone()]));
+            packed_product(c.slice_mut(s![.., columns]), a.slice(s![.., rows.clone()]), packed, add || from > 0);
         }
     }
 }
@@ -204,6 +216,7 @@ impl<R: Real> Product<R> {
     /// The product with a block of `b` in L2.
     #[inline(always)]
     fn block<S: Simd<R = R>>(self, s: S) {
+        let mut gathered = [const { MaybeUninit::uninit() }; TALLEST * DEPTH];
         let mut row = 0;
         while row < self.m {
             let rows = (self.m - row).min(S::TILE.0);
@@ -212,18 +225,21 @@ impl<R: Real> Product<R> {
                 unsafe { (self.a.offset(row as isize * self.a_row), self.c.offset(row as isize * self.c_row)) };
             let tile = Product { m: rows, a, c, ..self };
             row += match rows {
-                8.. => tile.rows::<S, 8>(s),
-                6..8 => tile.rows::<S, 6>(s),
-                4..6 => tile.rows::<S, 4>(s),
-                2..4 => tile.rows::<S, 2>(s),
-                _ => tile.rows::<S, 1>(s),
+                8.. => tile.rows::<S, 8>(s, &mut gathered),
+                6..8 => tile.rows::<S, 6>(s, &mut gathered),
+                4..6 => tile.rows::<S, 4>(s, &mut gathered),
+                2..4 => tile.rows::<S, 2>(s, &mut gathered),
+                _ => tile.rows::<S, 1>(s, &mut gathered),
             };
         }
     }
 
     /// Computes M rows of the product, panel by panel; returns M.
     #[inline(always)]
-    fn rows<S: Simd<R = R>, const M: usize>(self, s: S) -> usize {
+    fn rows<S: Simd<R = R>, const M: usize>(mut self, s: S, gathered: &mut [MaybeUninit<R>; TALLEST * DEPTH]) -> usize {
+        if S::GATHER && self.a_column != 1 && self.n > 2 * LANES {
+            self.gather::<M>(gathered);
+        }
         // The rows of `a` that come next, while these are used, and of `c` where they begin.
         for i in 0..M {
             if self.a_column == 1 {
@@ -258,6 +274,27 @@ impl<R: Real> Product<R> {
             }
         }
         M
+    }
+
+    /// Makes M rows of `a` lie side by side, column by column.
+    #[inline(always)]
+    fn gather<const M: usize>(&mut self, gathered: &mut [MaybeUninit<R>; TALLEST * DEPTH]) {
+        let columns = gathered.as_chunks_mut::<M>().0[..self.k].iter_mut();
+        for (k, column) in columns.enumerate() {
+            let first = self.a.wrapping_offset(k as isize * self.a_column);
+            // SAFETY: M rows and k columns of `a` are there.
+            unsafe {
+                if self.a_row == 1 {
+                    copy_nonoverlapping(first, column.as_mut_ptr().cast(), M);
+                } else {
+                    column
+                        .iter_mut()
+                        .enumerate()
+                        .for_each(|(i, place)| _ = place.write(*first.offset(i as isize * self.a_row)));
+                }
+            }
+        }
+        (self.a, self.a_row, self.a_column) = (gathered.as_ptr().cast(), 1, M as isize);
     }
 
     /// M rows × V vectors, kept in registers over all of k.

@@ -249,6 +249,7 @@ impl<R: Scalar> Simd for Portable<R> {
     type R = R;
     type V = [R; LANES];
     const TILE: (usize, usize) = (2, 1);
+    const GATHER: bool = false;
 
     #[inline(always)]
     fn splat(self, x: R) -> [R; LANES] {
@@ -460,6 +461,7 @@ mod x86 {
         type R = f32;
         type V = __m512;
         const TILE: (usize, usize) = (8, 3);
+        const GATHER: bool = false;
 
         #[inline(always)]
         fn splat(self, x: f32) -> __m512 {
@@ -507,6 +509,29 @@ mod x86 {
         }
     }
 
+    /// The masks of the first `n` of 16 lanes.
+    ///
+    /// # Safety
+    /// The machine has AVX2; n ≤ 16.
+    #[inline(always)]
+    unsafe fn first_16(n: usize) -> [__m256i; 2] {
+        const ONES_THEN_ZEROS: [i32; 32] = {
+            let mut x = [0; 32];
+            let mut i = 0;
+            while i < LANES {
+                x[i] = -1;
+                i += 1;
+            }
+            x
+        };
+        debug_assert!(n <= LANES);
+        // SAFETY: n ≤ 16, so all sixteen are within the 32.
+        unsafe {
+            let p = ONES_THEN_ZEROS.as_ptr().add(LANES - n);
+            [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())]
+        }
+    }
+
     /// # Safety
     /// The machine has AVX2.
     #[inline(always)]
@@ -546,6 +571,7 @@ mod x86 {
         type R = f32;
         type V = [__m256; 2];
         const TILE: (usize, usize) = (6, 1);
+        const GATHER: bool = true;
 
         #[inline(always)]
         fn splat(self, x: f32) -> Self::V {
@@ -580,10 +606,11 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn load_part_at(self, p: *const f32, n: usize) -> Self::V {
-            let mut x = [0.0; LANES];
-            // SAFETY: the caller's promise.
-            x[..n].copy_from_slice(unsafe { std::slice::from_raw_parts(p, n) });
-            self.load(&x)
+            // SAFETY: the caller's promise; masked lanes are not read.
+            unsafe {
+                let [low, high] = first_16(n);
+                [_mm256_maskload_ps(p, low), _mm256_maskload_ps(p.wrapping_add(8), high)]
+            }
         }
         #[inline(always)]
         unsafe fn store_at(self, v: Self::V, p: *mut f32) {
@@ -595,9 +622,12 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn store_part_at(self, v: Self::V, p: *mut f32, n: usize) {
-            let x = self.array(v);
-            // SAFETY: the caller's promise.
-            unsafe { std::slice::from_raw_parts_mut(p, n) }.copy_from_slice(&x[..n]);
+            // SAFETY: the caller's promise; masked lanes are not written.
+            unsafe {
+                let [low, high] = first_16(n);
+                _mm256_maskstore_ps(p, low, v[0]);
+                _mm256_maskstore_ps(p.wrapping_add(8), high, v[1]);
+            }
         }
     }
 }

@@ -13,7 +13,7 @@
 //! 4. per strip of tokens: the shares are added by the tree of the groups.
 
 use super::{OutputLayer, Tables};
-use crate::blas::{Precision, Shared};
+use crate::blas::{Packed, Precision};
 use crate::kernels::softmax::{exp_columns, gather_columns, join_blocks, logistic_columns, scale_columns};
 use crate::layers::matrix::{view, view_mut};
 use crate::math::{exp, ln, ln_1p};
@@ -59,7 +59,7 @@ pub struct FullSoftmax<R> {
     training: bool,
     precision: Precision,
     /// hᵀ and h of the current chunk, for the products of all blocks of words.
-    states: [Shared<R>; 2],
+    states: [Packed<R>; 2],
     /// Maximum number of tokens in a chunk.
     most: usize,
     /// Tokens in a chunk of the current call, a multiple of 16.
@@ -152,7 +152,7 @@ impl<R: Real> FullSoftmax<R> {
             tile,
             training,
             precision,
-            states: [(units, chunk), (chunk, units)].map(|(k, n)| Shared::new(room, k, n, precision)),
+            states: [(units, chunk), (chunk, units)].map(|(k, n)| Packed::new(room, k, n, precision)),
             most,
             chunk,
             stride,
@@ -307,7 +307,7 @@ impl<R: Real> FullSoftmax<R> {
         self.columns = columns;
         let transposed = view(&self.transposed[index * units * stride..][..units * stride], units, stride);
         let transposed = transposed.slice(s![.., ..columns]);
-        self.states[0].set(transposed);
+        self.states[0].pack(transposed);
         let states = &self.states[0];
         let blocks = group.div_ceil(block) * columns;
         let room = if training { group } else { block } * stride;
@@ -328,7 +328,7 @@ impl<R: Real> FullSoftmax<R> {
                 let x = &mut logits[if training { i * block * stride } else { 0 }..][..b.len() * stride];
                 let mut logits = view_mut(x, b.len(), stride);
                 let logits = logits.slice_mut(s![.., ..columns]);
-                states.product_or_add(logits, view(u, b.len(), units), transposed, false);
+                states.product(logits, view(u, b.len(), units));
                 let first = g * group + i * block;
                 for (t, &word) in targets.iter().enumerate() {
                     if let Some(row) = (word as usize).checked_sub(first).filter(|&row| row < b.len()) {
@@ -428,7 +428,7 @@ impl<R: Real> FullSoftmax<R> {
         let (units, columns, stride, group, block) = (self.units, self.columns, self.stride, self.group, self.block);
         let (hot, precision) = (R::of(scale), self.precision);
         let h = view(h, tokens, units);
-        self.states[1].set(h);
+        self.states[1].pack(h);
         let states = &self.states[1];
         let blocks = group.div_ceil(block) * columns;
         let groups = (
@@ -457,7 +457,7 @@ impl<R: Real> FullSoftmax<R> {
                 }
                 let x = view(x, db.len(), stride);
                 let gradient = view_mut(du, db.len(), units);
-                states.product_or_add(gradient, x.slice(s![.., ..tokens]), h, !first);
+                states.product_or_add(gradient, x.slice(s![.., ..tokens]), !first);
                 let mut share = view_mut(share, units, stride);
                 let (share, x) = (share.slice_mut(s![.., ..columns]), x.slice(s![.., ..columns]));
                 let u = view(u, db.len(), units);
