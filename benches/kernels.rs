@@ -33,7 +33,7 @@ const KERNELS: [(&str, f64, Body); 13] = [
     }),
     ("dropout, its factors", 4.0, |[x, ..]| factors(Keep::inverted(0.9), place(), x)),
     ("dropout in place", 8.0, |[x, ..]| dropout_backward(Keep::inverted(0.9), place(), x)),
-    ("sum of squares", 4.0, |[x, ..]| _ = black_box(sum_of_squares::<f32>(x))),
+    ("sum of squares", 4.0, |[x, ..]| _ = black_box(sum_of_squares::<f32>(x, 800))),
     ("add", 12.0, |[x, y, ..]| add(y, x)),
     ("sgd", 12.0, |[w, g, ..]| _ = black_box(sgd::<f32>(w, g, STEP))),
     ("adagrad", 20.0, |[w, g, a, _]| _ = black_box(adagrad::<f32>(w, g, a, STEP, 1e-8))),

@@ -6,7 +6,7 @@ mod common;
 use common::{assert_close, hash, uniform};
 use ndarray::{Array2, ArrayViewMut2, Axis, s};
 use wordmill::Real;
-use wordmill::blas::{self, Backend, Packed, Precision, Shared, add_product, product, product_on};
+use wordmill::blas::{self, Backend, Packed, Precision, add_product, product, product_on};
 use wordmill::sys::memory::Room;
 
 /// How a matrix lies in memory.
@@ -142,14 +142,14 @@ fn packed_operands() {
                 continue;
             }
             let mut packed = Room::make(|room| Packed::new(room, k, n, precision));
-            let mut shared = Room::make(|room| Shared::new(room, k + 3, n + 20, precision));
+            let mut shared = Room::make(|room| Packed::new(room, k + 3, n + 20, precision));
             packed.pack(Placed::new(lie, (k, n), R::one(), &b).view().view());
             let mut pa = Placed::new(Lie::Part, (m, k), R::one(), &a);
             let (mut want, mut got) =
                 (Placed::new(Lie::Part, (m, n), R::one(), &old), Placed::new(Lie::Part, (m, n), R::one(), &old));
             let mut also = Placed::new(Lie::Part, (m, n), R::one(), &old);
-            shared.set(rows.view().view());
-            shared.product_or_add(also.view(), pa.view().view(), rows.view().view(), add);
+            shared.pack(rows.view().view());
+            shared.product_or_add(also.view(), pa.view().view(), add);
             if add {
                 precision.add_product(want.view(), pa.view().view(), rows.view().view());
                 packed.add_product(got.view(), pa.view().view());

@@ -1,6 +1,6 @@
 //! docs/tour.md is what it says: its commands are run in order, in one directory, and print what stands below them.
 //!
-//! Numbers may differ by 3 % and 0.005, as the last digits do between processors; a line `…` stands for any lines. After a change
+//! Numbers may differ by 3 % and 0.005, as the last digits do with a linked library of products; a line `…` stands for any lines. After a change
 //! that is meant, `WORDMILL_TOUR=write cargo test --test tour` writes what is printed now (in place of `…` too).
 
 use std::fmt::Write;

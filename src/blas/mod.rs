@@ -11,7 +11,6 @@ mod bf16;
 mod linked;
 mod tiles;
 
-use crate::kernels::isa;
 use crate::profile;
 use crate::real::Real;
 use crate::sys::memory::{Buffer, Room};
@@ -232,7 +231,7 @@ pub fn description() -> String {
     #[cfg(feature = "linked-blas")]
     return linked::description();
     #[cfg(not(feature = "linked-blas"))]
-    format!("embedded: {} tiles", isa())
+    format!("embedded: {} tiles", crate::kernels::isa())
 }
 
 /// Leaves parallelism to us rather than to a linked library; called once, before any product.

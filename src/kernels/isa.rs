@@ -230,7 +230,8 @@ fn fused_in_f64(a: f32, b: f32, c: f32) -> f32 {
     let part = sum - product;
     // What it lacks (Knuth's two-sum); NaN if it is not finite.
     let lost = (product - (sum - part)) + (c - part);
-    if bits & 1 == 1 || !(lost > 0.0 || lost < 0.0) {
+    let inexact = lost.abs() > 0.0;
+    if bits & 1 == 1 || !inexact {
         return sum as f32;
     }
     let odd = if (lost > 0.0) == (sum > 0.0) { bits + 1 } else { bits - 1 };
