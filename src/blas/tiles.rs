@@ -7,6 +7,7 @@
 use crate::kernels::{Isa, compiled, isa};
 use crate::real::{Kernel, LANES, Real, Simd};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ptr::copy_nonoverlapping;
 
@@ -14,8 +15,9 @@ use std::ptr::copy_nonoverlapping;
 const DEPTH: usize = 384;
 /// Maximum number of columns of `b` processed at a time: with as many rows they take 576 KiB, which stay in L2.
 pub const COLUMNS: usize = 384;
-/// Columns of `b` that are packed at a time where it is not packed before, for products of at least so many rows and multiply-adds.
-const STRIP: usize = 128;
+/// What is packed at a time of a `b` that was not packed before: 160 × 320 f32, or 384 × 128.
+const ROOM_BYTES: usize = 160 * 320 * 4;
+/// The smallest products for which packing pays on AVX2: in rows, and in multiply-adds.
 const MANY: usize = 48;
 const LARGE: usize = 1 << 20;
 /// Rows of the tallest tile.
@@ -46,22 +48,30 @@ pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2
     });
 }
 
-/// The same with `b` packed on the stack, a strip of columns at a time: where its rows are not contiguous, and where narrow tiles walk them
-/// often.
-#[inline(never)]
+thread_local! {
+    /// Room for the packed part of `b`; it is part of a thread, so that no product allocates.
+    static ROOM: RefCell<[u64; ROOM_BYTES / 8]> = const { RefCell::new([0; ROOM_BYTES / 8]) };
+}
+
+/// The same with `b` packed, as many columns at a time as there is room for: where its rows are not contiguous, and where narrow tiles walk
+/// them often.
 fn packing_product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     let (k, n) = b.dim();
-    let mut room = [R::zero(); DEPTH * STRIP];
     let depth = k.div_ceil(k.div_ceil(DEPTH));
-    for (from, rows) in parts(k, depth) {
-        let rows = from..from + rows;
-        for (column, columns) in parts(n, STRIP) {
-            let columns = column..column + columns;
-            let packed = &mut room[..packed_len(rows.len(), columns.len())];
-            pack(packed, b.slice(s![rows.clone(), columns.clone()]));
-            packed_product(c.slice_mut(s![.., columns]), a.slice(s![.., rows.clone()]), packed, add || from > 0);
+    ROOM.with_borrow_mut(|room| {
+        // SAFETY: both are numbers of which any bits are values.
+        let (_, room, _) = unsafe { room.align_to_mut::<R>() };
+        let width = room.len() / depth / LANES * LANES;
+        for (from, rows) in parts(k, depth) {
+            let rows = from..from + rows;
+            for (column, columns) in parts(n, width.min(COLUMNS)) {
+                let columns = column..column + columns;
+                let packed = &mut room[..packed_len(rows.len(), columns.len())];
+                pack(packed, b.slice(s![rows.clone(), columns.clone()]));
+                packed_product(c.slice_mut(s![.., columns]), a.slice(s![.., rows.clone()]), packed, add || from > 0);
+            }
         }
-    }
+    });
 }
 
 fn assert_contiguous<R>(c: &ArrayViewMut2<R>) {
@@ -322,9 +332,14 @@ impl<R: Real> Product<R> {
         }
         let (mut a, mut b) = (self.a, self.b);
         let b_row = self.b_row.unwrap_or((V * LANES) as isize);
+        // Where `b` is not packed, the rows of the next panel, of which no processor guesses that they will be needed.
+        let ahead = if self.b_row.is_some() { V * LANES } else { 8 * V * LANES };
         for _ in 0..self.k {
             // SAFETY: within the k rows of b and columns of a; of the last vector only the n columns are read.
             unsafe {
+                if S::GATHER {
+                    s.prefetch(b.wrapping_add(ahead));
+                }
                 let mut vectors = [s.splat(R::zero()); V];
                 for v in 0..V {
                     let p = b.add(v * LANES);

@@ -191,7 +191,13 @@ kernel! {
 kernel! {
     /// Σ x², in sixteen lanes for each unit of so many elements, and by the [`tree`] of the units.
     pub fn sum_of_squares<'a>(x: &'a [R], unit: usize) -> f64 {
-        |s| tree::sum(x.chunks(unit).map(#[inline(always)] |x| sum_squares(s, x).f64()))
+        |s| {
+            let mut sum = tree::Sum::new(0.0);
+            for x in x.chunks(unit) {
+                sum.add(sum_squares(s, x).f64(), |a, b| a + b);
+            }
+            sum.total(|a, b| a + b).unwrap_or(0.0)
+        }
     }
 }
 

@@ -30,7 +30,7 @@ const CHUNK: usize = 320;
 /// Maximum bytes of a chunk's logits, beyond which the chunk is made smaller (down to 32 tokens).
 const LOGITS: usize = 64 << 20;
 /// Groups of vocabulary rows: the maximum number of tasks in a phase.
-const GROUPS: usize = 16;
+const GROUPS: usize = 32;
 /// Maximum number of rows in a block: with 320 tokens its logits take 210 KiB, which stay in L2.
 const BLOCK: usize = 160;
 

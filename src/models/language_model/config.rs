@@ -146,10 +146,10 @@ impl Sizes {
     }
 }
 
-/// Default lanes per shard in a batch of `lanes`: half of them, so that two threads have one shard each, but at least 16, below
+/// Default lanes per shard in a batch of `lanes`: a quarter of them, so that four threads have one shard each, but at least 16, below
 /// which products are slow, and at most 32, so that more threads have work too.
 pub fn shard_lanes(lanes: usize) -> usize {
-    lanes.div_ceil(2).clamp(16, 32).min(lanes)
+    lanes.div_ceil(4).clamp(16, 32).min(lanes)
 }
 
 #[cfg(test)]
