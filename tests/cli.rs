@@ -772,6 +772,7 @@ fn json_is_for_machines() {
     }
     let info = json(&succeed(["info", "--json", "--seconds", "0.05"]));
     assert!(info["cores"].as_u64().unwrap() > 0 && number(&info["sgemm"][0], "gflops") > 0.0);
+    assert!(number(&info["registers"][0], "gflops") > 0.0);
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("model");
     let summary = json(&succeed(train(Path::new(VALID), &out, &["--max-steps", "3", "--json"])));

@@ -60,6 +60,7 @@ pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2
 unsafe extern "C" {
     fn openblas_set_num_threads(threads: std::ffi::c_int);
     fn openblas_get_config() -> *const std::ffi::c_char;
+    fn openblas_get_corename() -> *const std::ffi::c_char;
 }
 
 /// OpenBLAS has one global number of threads; its threads would compete with ours for the cores.
@@ -67,6 +68,18 @@ unsafe extern "C" {
 pub fn single_thread() {
     // SAFETY: sets a number.
     unsafe { openblas_set_num_threads(1) }
+}
+
+/// The processor whose kernels the library has taken, where it says so.
+pub fn processor() -> String {
+    #[cfg(feature = "linked-openblas")]
+    {
+        // SAFETY: returns a static C string.
+        let name = unsafe { std::ffi::CStr::from_ptr(openblas_get_corename()) };
+        format!(" with its kernels for {}", name.to_string_lossy())
+    }
+    #[cfg(not(feature = "linked-openblas"))]
+    String::new()
 }
 
 /// Name and version of the library.

@@ -9,6 +9,7 @@
 mod bf16;
 #[cfg(feature = "linked-blas")]
 mod linked;
+pub mod peak;
 mod tiles;
 
 use crate::profile;
@@ -232,6 +233,14 @@ pub fn description() -> String {
     return linked::description();
     #[cfg(not(feature = "linked-blas"))]
     format!("embedded: {} tiles", crate::kernels::isa())
+}
+
+/// Whether a linked library computes products, and the processor that it takes this one for, where it says so.
+pub fn linked() -> Option<String> {
+    #[cfg(feature = "linked-blas")]
+    return Some(linked::processor());
+    #[cfg(not(feature = "linked-blas"))]
+    None
 }
 
 /// Leaves parallelism to us rather than to a linked library; called once, before any product.

@@ -1,6 +1,6 @@
 //! `--profile`: where the time of a training run was spent, as a table, as JSON, and as a trace.
 
-use super::speed::measure;
+use super::speed::{measure, measure_registers};
 use crate::blas::{Backend, Precision};
 use crate::error::{Error, Result, counted};
 use crate::pool;
@@ -13,7 +13,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Duration of the reference measurement of large matrix products.
+/// Duration of the reference measurement.
 const LIMIT: Duration = Duration::from_millis(300);
 
 /// Where the time was spent.
@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_millis(300);
 pub struct Profiled {
     seconds: f64,
     threads: usize,
-    /// GFLOP/s of large matrix products on as many threads, measured after the run.
+    /// GFLOP/s of as many threads, measured after the run: on registers alone, or of large products of bfloat16.
     limit_gflops: f64,
     parts: Vec<Row>,
 }
@@ -42,7 +42,7 @@ struct Row {
     busy: Option<f64>,
 }
 
-/// Runs `work`; with `--profile` reports where its time was spent, compared with the speed of products of the given precision, and
+/// Runs `work`; with `--profile` reports where its time was spent, compared with what the processor can do in the given precision, and
 /// writes a trace if a file is given.
 pub fn during<T>(
     option: Option<&Option<PathBuf>>,
@@ -64,9 +64,10 @@ pub fn during<T>(
         write_trace(path, file, &recorded)?;
     }
     let threads = pool::threads();
-    let backends = Backend::all().filter(|backend| backend.precision() == precision);
-    let speeds = backends.map(|backend| measure(backend, threads, LIMIT));
-    let limit = speeds.collect::<Result<Vec<f64>>>()?.into_iter().fold(0.0, f64::max);
+    let limit = match precision {
+        Precision::F32 => measure_registers(threads, LIMIT)?,
+        Precision::Bf16 => measure(Backend::Bf16, threads, LIMIT)?,
+    };
     Ok((done, Some(Profiled::new(&recorded, threads, limit))))
 }
 
@@ -121,7 +122,7 @@ fn sum(totals: impl Iterator<Item = Total>) -> Total {
 impl fmt::Display for Profiled {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let threads = counted(self.threads, "thread");
-        writeln!(f, "where the time went ({threads}, products of large matrices {:.0} GFLOP/s):", self.limit_gflops)?;
+        writeln!(f, "where the time went ({threads}, limit {:.0} GFLOP/s):", self.limit_gflops)?;
         let head = ["seconds", "share", "GFLOP/s", "of limit", "products", "busy"];
         writeln!(f, "{:24}{}", "", head.map(|name| format!("{name:>10}")).concat())?;
         for row in &self.parts {

@@ -5,6 +5,7 @@ use super::model::Model;
 use super::options::{self, OPTIONS};
 use super::profiled::{self, Profiled};
 use super::saved::{CONFIG, Saved};
+use super::speed::slow_library;
 use crate::blas::Precision;
 use crate::error::{Error, Result, quoted};
 use crate::notices::Notice;
@@ -152,6 +153,9 @@ impl<'a> Run<'a> {
         }
         if plan.optimizer == Rule::Adam && plan.proximal != [0.0; 2] {
             return Err(Error::Usage("--prox-l1 and --prox-l2 need --optimizer sgd or adagrad".into()));
+        }
+        if let Some(warning) = slow_library()? {
+            inputs.warn(warning)?;
         }
         let signals = Signals::install()?.limited(plan.max_minutes);
         let (mut writer, mut checkpoint) = (None, None);
