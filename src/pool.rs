@@ -84,7 +84,8 @@ pub fn sort_by<T: Send>(x: &mut [T], compare: impl Fn(&T, &T) -> Ordering + Sync
 pub struct Region {
     /// The time since the part before, in which only one thread can work.
     pub before: Duration,
-    /// The times of its tasks, which could run at once; those of parallel parts within it are among them.
+    /// The times of its tasks, which could run at once. Pieces of a task before, in and after a parallel part within it are tasks of
+    /// their own here, as if they too could run at once.
     pub tasks: Vec<Duration>,
 }
 
@@ -148,6 +149,29 @@ fn task<T>(work: impl FnOnce() -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parallel_parts_are_recorded_with_their_tasks() {
+        let wait = |_: usize, _: usize| std::thread::sleep(Duration::from_millis(2));
+        let regions = pool(1).unwrap().install(|| {
+            recorded(|| {
+                std::thread::sleep(Duration::from_millis(3));
+                each(0..3, wait);
+                join(|| each(0..2, wait), || ());
+            })
+        });
+        let tasks: Vec<usize> = regions.iter().map(|region| region.tasks.len()).collect();
+        // Of the join: what comes before the inner part, its two tasks, what comes after it, and the other one.
+        assert_eq!(tasks, [3, 5, 0]);
+        assert!(regions[0].before >= Duration::from_millis(3) && regions[0].tasks.iter().all(|t| t.as_millis() >= 2));
+        assert!(regions[1].tasks[1..3].iter().all(|t| t.as_millis() >= 2));
+        recorded_nothing_else();
+    }
+
+    /// What is not recorded costs nothing and changes nothing.
+    fn recorded_nothing_else() {
+        assert!(TRACE.with_borrow(Option::is_none));
+    }
 
     #[test]
     fn loops_meet_every_item_once_in_its_place() {

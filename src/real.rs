@@ -109,7 +109,7 @@ pub trait Simd: Copy {
     /// The first `n` ≤ 16 elements from `p`, the other lanes zero.
     ///
     /// # Safety
-    /// `p` is valid for reading `n` elements.
+    /// `n` ≤ 16, and `p` is valid for reading `n` elements.
     unsafe fn load_part_at(self, p: *const Self::R, n: usize) -> Self::V;
     /// Writes sixteen elements to `p`.
     ///
@@ -119,7 +119,7 @@ pub trait Simd: Copy {
     /// Writes the first `n` ≤ 16 lanes to `p`.
     ///
     /// # Safety
-    /// `p` is valid for writing `n` elements.
+    /// `n` ≤ 16, and `p` is valid for writing `n` elements.
     unsafe fn store_part_at(self, v: Self::V, p: *mut Self::R, n: usize);
 
     /// The larger of a and b. A NaN in `a` is dropped: for reference values, not for data.

@@ -14,7 +14,7 @@ pub enum Purpose {
     Init = 1,
     /// Order of examples; step: the epoch.
     Shuffle = 2,
-    /// Dropout masks; step: the optimizer step, place: layer and lane.
+    /// Dropout masks; step: the optimizer step, place: layer and shard.
     Dropout = 3,
     /// Words drawn by `generate`.
     Generate = 4,

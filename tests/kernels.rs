@@ -338,6 +338,14 @@ fn fma_is_rounded_once() {
 }
 
 fn check_fma() {
+    // A product that is halfway between two f32, and a sum that is not, by less than f64 holds.
+    let (half, rest) = (1.0 + 2f32.powi(-12), 2f32.powi(-80));
+    for isa in Isa::available() {
+        for (a, c) in [(half, rest), (half, -rest), (-half, rest), (-half, -rest)] {
+            let found = run_on(isa, Fused([[a; 16], [half; 16], [c; 16]]));
+            assert_eq!(found[0].to_bits(), a.mul_add(half, c).to_bits(), "{isa}: {a:e} {c:e} {:e}", found[0]);
+        }
+    }
     let bits = |x: u64| f32::from_bits((x.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32);
     let near = |x: f32, ulps: u64| f32::from_bits(x.to_bits().wrapping_add_signed(ulps as i32 - 3));
     for round in 0..60_000u64 {

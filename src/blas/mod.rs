@@ -95,9 +95,10 @@ impl Precision {
         }
     }
 
-    /// Bytes allocated by [`Precision::begin_threads`].
+    /// Bytes that the threads of the current pool have for products.
     pub fn thread_bytes(self) -> usize {
-        if self == Precision::Bf16 { rayon::current_num_threads() * bf16::ROOM_BYTES } else { 0 }
+        let rounded = if self == Precision::Bf16 { bf16::ROOM_BYTES } else { 0 };
+        rayon::current_num_threads() * (tiles::ROOM_BYTES + rounded)
     }
 
     /// Whether numbers of type `R` are rounded on this machine.
@@ -227,12 +228,12 @@ impl<R: Real> Packed<R> {
     }
 }
 
-/// Name and version of the backend of large products.
+/// What multiplies operands that are not rounded; its version, if it is a library.
 pub fn description() -> String {
     #[cfg(feature = "linked-blas")]
     return linked::description();
     #[cfg(not(feature = "linked-blas"))]
-    format!("embedded: {} tiles", crate::kernels::isa())
+    format!("own tiles, {}", crate::kernels::isa())
 }
 
 /// Whether a linked library computes products, and the processor that it takes this one for, where it says so.

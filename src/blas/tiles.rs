@@ -16,7 +16,7 @@ const DEPTH: usize = 384;
 /// Maximum number of columns of `b` processed at a time: with as many rows they take 576 KiB, which stay in L2.
 pub const COLUMNS: usize = 384;
 /// What is packed at a time of a `b` that was not packed before: 160 × 320 f32, or 384 × 128.
-const ROOM_BYTES: usize = 160 * 320 * 4;
+pub const ROOM_BYTES: usize = 160 * 320 * 4;
 /// The smallest products for which packing pays on AVX2: in rows, and in multiply-adds.
 const MANY: usize = 48;
 const LARGE: usize = 1 << 20;
@@ -48,19 +48,23 @@ pub fn product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2
     });
 }
 
+/// Room for the packed part of `b`.
+#[repr(align(64))]
+struct Room([u64; ROOM_BYTES / 8]);
+
 thread_local! {
-    /// Room for the packed part of `b`; it is part of a thread, so that no product allocates.
-    static ROOM: RefCell<[u64; ROOM_BYTES / 8]> = const { RefCell::new([0; ROOM_BYTES / 8]) };
+    /// It is part of a thread, so that no product allocates.
+    static ROOM: RefCell<Room> = const { RefCell::new(Room([0; ROOM_BYTES / 8])) };
 }
 
 /// The same with `b` packed, as many columns at a time as there is room for: where its rows are not contiguous, and where narrow tiles walk
 /// them often.
 fn packing_product<R: Real>(mut c: ArrayViewMut2<R>, a: ArrayView2<R>, b: ArrayView2<R>, add: bool) {
     let (k, n) = b.dim();
-    let depth = k.div_ceil(k.div_ceil(DEPTH));
+    let (depth, _) = blocks(k, n, DEPTH);
     ROOM.with_borrow_mut(|room| {
         // SAFETY: both are numbers of which any bits are values.
-        let (_, room, _) = unsafe { room.align_to_mut::<R>() };
+        let (_, room, _) = unsafe { room.0.align_to_mut::<R>() };
         let width = room.len() / depth / LANES * LANES;
         for (from, rows) in parts(k, depth) {
             let rows = from..from + rows;

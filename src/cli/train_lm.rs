@@ -164,11 +164,10 @@ pub struct LmFixed {
     /// Validate on about this many words only, a fixed random subset of the lines
     #[arg(long, value_name = "N", value_parser = count)]
     eval_tokens: Option<u64>,
-    /// Lanes per block of the recurrent layers; this and the next two options affect speed and rounding only [default:
-    /// 16 to 32]
+    /// Lanes per block of the recurrent layers: affects speed, rounding and what dropout draws [default: 16 to 32]
     #[arg(long, value_parser = size, value_name = "LANES")]
     shard: Option<usize>,
-    /// Most tokens per block of the output layer [default: 320]
+    /// Most tokens per block of the output layer: affects speed and rounding only, as --block [default: 320]
     #[arg(long, value_parser = size, value_name = "TOKENS")]
     chunk: Option<usize>,
     /// Most words per block of a thread of the output layer [default: 160]

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 ///
 /// Measures complete training steps with different numbers of threads and block sizes, each alternating with the best
 /// so far, and keeps what is clearly faster. The result is written to a file for train lm --tuning. The number of
-/// threads does not affect results; block sizes affect rounding, and are saved with the model's options.
+/// threads does not affect results; block sizes affect rounding and what dropout draws, and are saved with the model's options.
 /// WORDMILL_ISA=avx2 tunes for AVX2.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -1,25 +1,8 @@
 //! The gates of a GRU, of an LSTM and of a gated-feedback layer, each fused into one pass over memory (equations, sections 7 and 8).
 
 use super::kernel;
+use super::{load, store};
 use crate::real::{LANES, Real, Simd};
-
-/// Reads up to sixteen elements from `at`.
-#[inline(always)]
-fn load<S: Simd>(s: S, x: &[S::R], at: usize) -> S::V {
-    match x[at..].first_chunk::<LANES>() {
-        Some(whole) => s.load(whole),
-        None => s.load_part(&x[at..]),
-    }
-}
-
-/// Writes up to sixteen elements from `at`.
-#[inline(always)]
-fn store<S: Simd>(s: S, v: S::V, x: &mut [S::R], at: usize) {
-    match x[at..].first_chunk_mut::<LANES>() {
-        Some(whole) => s.store(v, whole),
-        None => s.store_part(v, &mut x[at..]),
-    }
-}
 
 /// Splits a row into parts of `units` elements.
 #[inline(always)]

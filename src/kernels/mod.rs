@@ -28,6 +28,24 @@ fn map<S: Simd>(s: S, x: &mut [S::R], f: impl Fn(S::V) -> S::V) {
     }
 }
 
+/// Reads up to sixteen elements from `at`.
+#[inline(always)]
+fn load<S: Simd>(s: S, x: &[S::R], at: usize) -> S::V {
+    match x[at..].first_chunk::<LANES>() {
+        Some(whole) => s.load(whole),
+        None => s.load_part(&x[at..]),
+    }
+}
+
+/// Writes up to sixteen elements from `at`.
+#[inline(always)]
+fn store<S: Simd>(s: S, v: S::V, x: &mut [S::R], at: usize) {
+    match x[at..].first_chunk_mut::<LANES>() {
+        Some(whole) => s.store(v, whole),
+        None => s.store_part(v, &mut x[at..]),
+    }
+}
+
 /// x ← f(x, y), sixteen lanes at a time.
 #[inline(always)]
 fn zip<S: Simd>(s: S, x: &mut [S::R], y: &[S::R], f: impl Fn(S::V, S::V) -> S::V) {

@@ -2,7 +2,7 @@
 //! (L2); w are the weights. All are element-wise, so that the bits do not depend on how an arena is divided. Each returns 0, or NaN if
 //! a number it has written is not finite.
 
-use super::kernel;
+use super::{kernel, load, store};
 use crate::real::{LANES, Real, Simd};
 use crate::tree;
 
@@ -158,14 +158,14 @@ kernel! {
         |s| {
             assert!(w.len() == m.len() && w.len() == v.len());
             let epsilon = s.splat(epsilon);
-            for ((w, m), v) in w.chunks_mut(LANES).zip(m.chunks(LANES)).zip(v.chunks(LANES)) {
-                let (m, root) = (s.load_part(m), s.sqrt(s.load_part(v)));
-                let mut sum = s.load_part(w);
+            for at in (0..w.len()).step_by(LANES) {
+                let (m, root) = (load(s, m, at), s.sqrt(load(s, v, at)));
+                let mut sum = load(s, w, at);
                 for &[factor, correction] in steps {
                     let step = s.div(m, s.fma(root, s.splat(correction), epsilon));
                     sum = s.fma(s.splat(factor), step, sum);
                 }
-                s.store_part(sum, w);
+                store(s, sum, w, at);
             }
         }
     }

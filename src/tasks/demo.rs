@@ -75,7 +75,9 @@ impl Demo {
 
     fn options(&self, own: &[&str], [train, valid, out]: [&str; 3]) -> Vec<OsString> {
         let paths = [("--train", train), ("--valid", valid), ("--out", out)];
-        let paths = paths.into_iter().flat_map(|(name, file)| [name.into(), self.dir.join(file).into()]);
+        // In one argument: a path may begin as an option does.
+        let paths =
+            paths.into_iter().map(|(name, file)| [name.as_ref(), self.dir.join(file).as_os_str()].join("=".as_ref()));
         own.iter().map(Into::into).chain(paths).collect()
     }
 

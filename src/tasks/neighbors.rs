@@ -55,13 +55,14 @@ impl<'a> Points<'a> {
         // In f64 the square of the smallest f32 is not zero.
         let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
         let length = |x: &[f32]| dot(x, x).sqrt();
+        let own_length = length(own);
         let how_near = |other: &[f32]| {
             if self.by_distance {
                 let mut squared = [0.0f32];
                 squared_distances(&mut squared, own, other);
                 f64::from(squared[0].sqrt())
             } else {
-                dot(own, other) / (length(own) * length(other))
+                dot(own, other) / (own_length * length(other))
             }
         };
         let mut all: Vec<(usize, f64)> = self.table.chunks_exact(width).map(how_near).enumerate().collect();

@@ -1,5 +1,6 @@
 //! Finds the fastest training settings on this machine for a model of given sizes.
 
+use super::memory::learning_bytes;
 use super::tuning::{Entry, Subject};
 use crate::blas::Precision;
 use crate::error::Result;
@@ -161,6 +162,15 @@ impl Tuned {
         gains.sort_by(f64::total_cmp);
         speeds.sort_by(f64::total_cmp);
         Ok((gains[TURNS / 2], speeds[TURNS / 2]))
+    }
+
+    /// Bytes of such a model in training.
+    pub(super) fn bytes(&self) -> usize {
+        let model = LanguageModel::new(self.config(Sizes::default()));
+        let rule = if self.samples.is_some() { Rule::Adagrad } else { Rule::Adam };
+        let rows = self.tau * self.batch + model.samples(self.batch);
+        model.space_bytes::<f32>(self.tau, self.batch, true)
+            + learning_bytes(model.layout(), model.layout(), rule, rows, 0)
     }
 
     /// Words/s of the defaults on some threads.

@@ -45,7 +45,7 @@ pub struct Entry {
     pub subject: Subject,
     /// Number of threads; it does not affect results.
     pub threads: usize,
-    /// Block sizes; they affect rounding.
+    /// Block sizes; they affect rounding, and the lanes of a shard also what dropout draws.
     pub sizes: Sizes,
     /// Words/s with these settings.
     pub words_per_second: f64,

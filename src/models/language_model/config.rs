@@ -113,7 +113,7 @@ impl Default for Config {
 }
 
 /// Sizes of the parts that a step is divided into; none: the default. They affect the speed of a step and the order of its sums, and
-/// so the last bits of results.
+/// so the last bits of results; the lanes of a shard also what dropout draws.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sizes {

@@ -89,7 +89,7 @@ pub struct Space<R: Real> {
     pub(super) shards: Vec<Shard<R>>,
     pub(super) in_use: usize,
     pub(super) kept: Kept<R>,
-    /// W and U transposed: backward and forward products need contiguous rows.
+    /// W and U transposed, so that no shard packs them again.
     pub(super) hidden: Buffer<R>,
     pub(super) output: Buffer<R>,
     pub(super) transitions: Transitions,
