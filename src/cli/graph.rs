@@ -2,8 +2,11 @@
 
 use super::values::size;
 use crate::error::{Error, Result};
+use crate::layers::cells::Kind;
 use crate::sys::files;
-use crate::tasks::graphs::Example;
+use crate::tasks::graphs::{Example, Other};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -36,6 +39,23 @@ pub struct DrawGraph {
     /// DOT file to write
     #[arg(long, value_name = "FILE")]
     dot: Option<PathBuf>,
+}
+
+impl ValueEnum for Example {
+    fn value_variants<'a>() -> &'a [Example] {
+        static ALL: LazyLock<Vec<Example>> = LazyLock::new(|| {
+            let others = Other::value_variants().iter().copied().map(Example::Other);
+            Kind::ALL.into_iter().map(Example::Cell).chain(others).collect()
+        });
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Example::Cell(kind) => kind.to_possible_value(),
+            Example::Other(model) => model.to_possible_value(),
+        }
+    }
 }
 
 /// A size that is small enough to draw.

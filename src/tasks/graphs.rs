@@ -105,24 +105,6 @@ impl Example {
     }
 }
 
-#[cfg(feature = "cli")]
-impl clap::ValueEnum for Example {
-    fn value_variants<'a>() -> &'a [Example] {
-        static ALL: std::sync::LazyLock<Vec<Example>> = std::sync::LazyLock::new(|| {
-            let others = Other::value_variants().iter().copied().map(Example::Other);
-            Kind::ALL.into_iter().map(Example::Cell).chain(others).collect()
-        });
-        &ALL
-    }
-
-    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-        match self {
-            Example::Cell(kind) => kind.to_possible_value(),
-            Example::Other(model) => model.to_possible_value(),
-        }
-    }
-}
-
 /// Unwraps a graph built by the library, which contains no mistake.
 fn right(graph: std::result::Result<ModelGraph, crate::graph::Error>) -> Graph {
     graph.expect("the models' own graphs have shapes that fit").graph

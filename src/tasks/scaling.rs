@@ -136,7 +136,7 @@ fn spread(step: &[Region], cores: usize, handing: f64) -> (f64, [f64; 3]) {
         }
         let last = free.iter().copied().fold(0.0, f64::max);
         // Threads take tasks from each other, as a tree.
-        let handed = handing * (busy as f64).log2().ceil();
+        let handed = handing * f64::from(busy.next_power_of_two().ilog2());
         parts[1] += last - free.iter().sum::<f64>() / cores as f64;
         parts[2] += handed;
         seconds += last + handed;
