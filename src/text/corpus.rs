@@ -14,8 +14,8 @@ use super::{Inputs, is_space, not_utf8, wrong_byte};
 use crate::notices::Notice;
 use crate::pool;
 use crate::{Error, Result};
-use hashbrown::hash_table::{Entry, HashTable};
 use hashbrown::DefaultHashBuilder;
+use hashbrown::hash_table::{Entry, HashTable};
 use std::path::Path;
 
 /// Maximum length of a word in bytes.
@@ -162,11 +162,7 @@ impl Lines {
     ///
     /// # Errors
     /// As [`Lines::read_with`].
-    pub(super) fn read_content(
-        path: &Path,
-        file: Content,
-        vocabulary: &Vocabulary,
-    ) -> Result<(Lines, Seen, Content)> {
+    pub(super) fn read_content(path: &Path, file: Content, vocabulary: &Vocabulary) -> Result<(Lines, Seen, Content)> {
         encode_content(path, file, vocabulary, CUT)
     }
 

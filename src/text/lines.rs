@@ -166,7 +166,8 @@ impl<'a> LineReader<'a> {
     }
 
     fn read(&mut self, file: Content) -> Result<Part> {
-        let (ids, file) = if self.has_ids { self.split_ids(file).map(|(ids, file)| (Some(ids), file))? } else { (None, file) };
+        let (ids, file) =
+            if self.has_ids { self.split_ids(file).map(|(ids, file)| (Some(ids), file))? } else { (None, file) };
         let (lines, seen, file) = Lines::read_content(self.path, file, self.vocabulary)?;
         if self.odd_line == 0 {
             self.odd_line = match seen.odd.line(&file) {
@@ -174,7 +175,11 @@ impl<'a> LineReader<'a> {
                 line => self.lines + line,
             };
         }
-        let text = if self.keeps_text { file.read(|bytes| Ok(String::from_utf8_lossy(bytes).into_owned()))? } else { String::new() };
+        let text = if self.keeps_text {
+            file.read(|bytes| Ok(String::from_utf8_lossy(bytes).into_owned()))?
+        } else {
+            String::new()
+        };
         self.seen = self.seen.and(seen);
         self.lines += lines.len();
         self.words += lines.ids.len();

@@ -89,8 +89,13 @@ impl Reading<'_> {
         while self.full.len() < full {
             self.full.push(model.lanes(LANES));
         }
-        let mut pieces: Vec<Piece> =
-            self.full.iter_mut().zip(words.chunks(LANES)).take(full).map(|(shard, words)| Piece { words, shard }).collect();
+        let mut pieces: Vec<Piece> = self
+            .full
+            .iter_mut()
+            .zip(words.chunks(LANES))
+            .take(full)
+            .map(|(shard, words)| Piece { words, shard })
+            .collect();
         if rest > 0 {
             let lanes = rest.next_power_of_two();
             let shard = self.others[lanes.ilog2() as usize].get_or_insert_with(|| model.lanes(lanes));
