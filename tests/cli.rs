@@ -208,7 +208,7 @@ fn options_that_make_no_sense() {
     refuse(generate(&["--temperature", "NaN"]), 2, &["--temperature"]);
     refuse(generate(&["--top-k", "0"]), 2, &["--top-k"]);
     refuse(generate(&["--self-normalised"]), 2, &["--self-normalised is only for models trained with --loss nce"]);
-    refuse(generate(&["--self-normalised", "--top-k", "3"]), 2, &["excludes --temperature and --top-k"]);
+    refuse(generate(&["--self-normalised", "--top-k", "3"]), 2, &["excludes --temperature, --top-k and --top-p"]);
     refuse(["score", "--self-normalised", model().to_str().unwrap(), TEST], 2, &["--loss nce"]);
     let output =
         wordmill().args(train(Path::new(VALID), &out, &["--precision", "bf16"])).env("WORDMILL_ISA", "scalar").output();
@@ -911,7 +911,7 @@ fn nobody_reads_the_output() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
     let help = succeed(["--help"]);
-    for verb in ["train", "eval", "generate", "score", "info", "synth", "demo"] {
+    for verb in ["train", "eval", "generate", "next", "score", "info", "synth", "demo"] {
         assert!(help.contains(verb), "{verb}");
         assert!(succeed([verb, "--help"]).contains("Usage: wordmill"));
     }

@@ -19,6 +19,7 @@ examples! {
     exchange: "../examples/exchange.rs",
     generate: "../examples/generate.rs",
     inspect: "../examples/inspect.rs",
+    next: "../examples/next.rs",
     score: "../examples/score.rs",
     tag: "../examples/tag.rs",
     train: "../examples/train.rs",
@@ -33,5 +34,5 @@ fn all_are_run() {
     names.sort();
     let run = include_str!("examples.rs");
     let missing: Vec<&String> = names.iter().filter(|name| !run.contains(&format!("\"../examples/{name}\""))).collect();
-    assert!(missing.is_empty() && names.len() == 7, "{missing:?} of {names:?}");
+    assert!(missing.is_empty() && names.len() == 8, "{missing:?} of {names:?}");
 }

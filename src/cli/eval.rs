@@ -25,9 +25,10 @@ use std::path::PathBuf;
 /// and the confusion matrix of the tags.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   wordmill eval model test.txt
   wordmill eval model test.txt --json | jq .perplexity
+  wordmill eval model test.txt --lines                      words, log-probability, perplexity and unknown words of each line
   wordmill eval tagger test.conll --svg confusion.svg
   wordmill eval twins pairs.tsv
   wordmill eval iris iris.csv")]
@@ -60,6 +61,10 @@ pub struct Eval {
     /// For a language model: evaluate on about this many words only, a fixed random subset of the lines
     #[arg(long, value_name = "N", value_parser = super::values::count)]
     eval_tokens: Option<u64>,
+    /// For a language model: report every line too: its words (with its end), their log-probability (natural logarithm), perplexity and
+    /// unknown words; with --json as by_line
+    #[arg(long)]
+    lines: bool,
     /// For a language model: remove sentence markers of other tools, such as <s> and </s>; a model trained with this
     /// option does it automatically
     #[arg(long)]
@@ -79,6 +84,7 @@ impl Eval {
             columns: self.columns.clone(),
             tokens: self.eval_tokens.map(|tokens| tokens as usize),
             strip_marks: self.strip_marks,
+            by_line: self.lines,
         };
         let (found, inputs) = pool(self.threads)?.install(|| {
             let mut checkpoint = saved::open(&self.model)?;
@@ -108,6 +114,7 @@ impl Eval {
                 "--svg plots the confusion matrix of taggers and classifiers only",
             ),
             (!is_text && how.strip_marks, "--strip-marks is only for language models"),
+            (!is_text && how.by_line, "--lines is only for language models"),
             (!is_text && how.tokens.is_some(), "--eval-tokens is only for language models"),
             (other_rows, "--columns is only for pairs of words and words with labels"),
         ];

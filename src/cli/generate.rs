@@ -1,11 +1,12 @@
 //! `wordmill generate`
 
+use super::inputs::print;
 use super::values::positive;
 use crate::error::{Error, Result};
 use crate::notices::say;
 use crate::pool::pool;
 use crate::tasks::Model;
-use crate::tasks::generate::{Draws, Generator, Sentence};
+use crate::tasks::generate::{Draws, Generator, stops};
 use crate::tasks::language_model::TrainedLm;
 use crate::text::vocabulary::UNK;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 Examples:
   wordmill generate model --prompt \"the president of\"
   wordmill generate model --sentences 5 --temperature 0.8 --top-k 50
+  wordmill generate model --prompt \"once upon\" --top-p 0.9 --stop . --stop ?
   wordmill generate model                                  interactive: prompts with > ")]
 pub struct Generate {
     /// Directory of the model
@@ -40,6 +42,12 @@ pub struct Generate {
     /// Sample from the K most likely words only
     #[arg(long, value_name = "K", value_parser = super::values::size)]
     top_k: Option<usize>,
+    /// Sample from the most likely words only, as few as have a total probability of P or more
+    #[arg(long, value_name = "P", value_parser = super::values::keep_probability)]
+    top_p: Option<f64>,
+    /// Word that completes a sentence, as its last word; may be repeated
+    #[arg(long, value_name = "WORD")]
+    stop: Vec<String>,
     /// For a model trained with --loss nce: treat its scores as normalised, and compute only as many as are needed to
     /// sample a word
     #[arg(long)]
@@ -57,9 +65,9 @@ pub struct Generate {
 }
 
 /// Reports which words of the prompt are unknown.
-fn warn(sentence: &Sentence) {
-    if !sentence.unknown.is_empty() {
-        say(&format!("warning: unknown words in the prompt: {}; read as {UNK}", sentence.unknown.join(" ")));
+pub(super) fn warn(unknown: &[String]) {
+    if !unknown.is_empty() {
+        say(&format!("warning: unknown words in the prompt: {}; read as {UNK}", unknown.join(" ")));
     }
 }
 
@@ -69,23 +77,18 @@ impl Generate {
         // One sentence is one lane: a second thread would have nothing to do.
         pool(1)?.install(|| {
             let trained = TrainedLm::load(&self.model)?;
-            let ln_z = self.ln_z(&trained)?;
+            let (ln_z, draws) = (self.ln_z(&trained)?, self.draws(&trained)?);
             let mut writer = Generator::new(&trained, ln_z);
             if self.prompt.is_none() && !self.json && io::stdin().is_terminal() && io::stdout().is_terminal() {
-                return self.converse(&mut writer, out);
+                return converse(&mut writer, &draws, out);
             }
             for number in 0..self.sentences {
                 let prompt = self.prompt.as_deref().unwrap_or_default();
-                let sentence = writer.sentence(prompt, &self.draws(), number);
+                let sentence = writer.sentence(prompt, &draws, number);
                 if number == 0 {
-                    warn(&sentence);
+                    warn(&sentence.unknown);
                 }
-                let written = if self.json {
-                    serde_json::to_writer(&mut *out, &sentence).map_err(Into::into).and_then(|()| writeln!(out))
-                } else {
-                    writeln!(out, "{}", sentence.text)
-                };
-                written.map_err(Error::output)?;
+                print(out, self.json, &sentence, || format!("{}\n", sentence.text))?;
             }
             Ok(())
         })
@@ -96,33 +99,33 @@ impl Generate {
         if !self.self_normalised {
             return Ok(None);
         }
-        if self.temperature != 1.0 || self.top_k.is_some() {
-            let what = "--self-normalised samples from unscaled scores: it excludes --temperature and --top-k";
+        if self.temperature != 1.0 || self.top_k.is_some() || self.top_p.is_some() {
+            let what = "--self-normalised samples from unscaled scores: it excludes --temperature, --top-k and --top-p";
             return Err(Error::Usage(what.into()));
         }
         trained.self_normalised(&self.model).map(Some)
     }
 
-    fn draws(&self) -> Draws {
-        let &Generate { words, temperature, top_k, unknown, seed, .. } = self;
-        Draws { words, temperature, top_k, unknown, seed }
+    fn draws(&self, trained: &TrainedLm) -> Result<Draws> {
+        let &Generate { words, temperature, top_k, top_p, unknown, seed, .. } = self;
+        Ok(Draws { words, temperature, top_k, top_p, stop: stops(trained, &self.stop)?, unknown, seed })
     }
+}
 
-    fn converse(&self, writer: &mut Generator, out: &mut (dyn Write + Send)) -> Result<()> {
-        let mut line = String::new();
-        for number in 0.. {
-            write!(out, "> ").and_then(|()| out.flush()).map_err(Error::output)?;
-            line.clear();
-            let read =
-                io::stdin().lock().read_line(&mut line).map_err(|e| Error::io("standard input", "reading", e))?;
-            if read == 0 {
-                writeln!(out).map_err(Error::output)?;
-                break;
-            }
-            let sentence = writer.sentence(line.trim(), &self.draws(), number);
-            warn(&sentence);
-            writeln!(out, "{}", sentence.text).map_err(Error::output)?;
+/// Asks for the beginnings of sentences, and continues each.
+fn converse(writer: &mut Generator, draws: &Draws, out: &mut (dyn Write + Send)) -> Result<()> {
+    let mut line = String::new();
+    for number in 0.. {
+        write!(out, "> ").and_then(|()| out.flush()).map_err(Error::output)?;
+        line.clear();
+        let read = io::stdin().lock().read_line(&mut line).map_err(|e| Error::io("standard input", "reading", e))?;
+        if read == 0 {
+            writeln!(out).map_err(Error::output)?;
+            break;
         }
-        Ok(())
+        let sentence = writer.sentence(line.trim(), draws, number);
+        warn(&sentence.unknown);
+        writeln!(out, "{}", sentence.text).map_err(Error::output)?;
     }
+    Ok(())
 }

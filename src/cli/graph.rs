@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 /// Draw the computation graph of a model, as SVG or in Graphviz DOT format
 ///

@@ -14,6 +14,7 @@ mod info;
 mod inputs;
 mod inspect;
 mod neighbors;
+mod next;
 mod run;
 mod score;
 mod synth;
@@ -58,6 +59,7 @@ enum Verb {
     Train(train::Train),
     Eval(eval::Eval),
     Generate(generate::Generate),
+    Next(next::Next),
     Score(score::Score),
     Tag(tag::TagText),
     Neighbors(neighbors::Neighbors),
@@ -85,6 +87,7 @@ impl Verb {
             }
             Verb::Eval(verb) => verb.run(out),
             Verb::Generate(verb) => verb.run(out),
+            Verb::Next(verb) => verb.run(out),
             Verb::Score(verb) => verb.run(out),
             Verb::Tag(verb) => verb.run(out),
             Verb::Neighbors(verb) => verb.run(out),

@@ -64,6 +64,11 @@ pub fn share(text: &str) -> Result<f64, String> {
     number(text, |x| (0.0..1.0).contains(&x), "expected a number from 0 to below 1")
 }
 
+/// A finite number.
+pub fn finite(text: &str) -> Result<f64, String> {
+    number(text, |_| true, "expected a number")
+}
+
 /// A finite positive number.
 pub fn positive(text: &str) -> Result<f64, String> {
     number(text, |x| x > 0.0, "expected a positive number")

@@ -49,6 +49,14 @@ impl Split for () {
     }
 }
 
+/// Both, divided alike.
+impl<A: Split, B: Split> Split for (A, B) {
+    fn split_at(self, rows: usize) -> (Self, Self) {
+        let ((a, others_a), (b, others_b)) = (self.0.split_at(rows), self.1.split_at(rows));
+        ((a, b), (others_a, others_b))
+    }
+}
+
 impl<T: Send> Split for Rows<'_, T> {
     fn split_at(self, rows: usize) -> (Self, Self) {
         Rows::split_at(self, rows)

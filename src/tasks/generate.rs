@@ -1,11 +1,10 @@
 //! Text generation with a language model.
 
 use super::language_model::TrainedLm;
+use super::prompt::{self, Prompt};
+use crate::error::{Error, Result};
 use crate::math::exp;
-use crate::models::language_model::Space;
 use crate::rng::{Purpose, Stream};
-use crate::text::marks::Marks;
-use crate::text::vocabulary::UNK;
 use rand::RngExt;
 use serde::Serialize;
 
@@ -18,6 +17,10 @@ pub struct Draws {
     pub temperature: f64,
     /// Sample from this many of the most likely words only.
     pub top_k: Option<usize>,
+    /// Sample from the smallest number of the most likely words whose probabilities sum to this or more.
+    pub top_p: Option<f64>,
+    /// Words that complete a sentence, as their last word.
+    pub stop: Vec<u32>,
     /// Whether `<unk>` may be generated.
     pub unknown: bool,
     /// Random seed.
@@ -26,7 +29,7 @@ pub struct Draws {
 
 impl Default for Draws {
     fn default() -> Self {
-        Draws { words: 100, temperature: 1.0, top_k: None, unknown: false, seed: 1 }
+        Draws { words: 100, temperature: 1.0, top_k: None, top_p: None, stop: Vec::new(), unknown: false, seed: 1 }
     }
 }
 
@@ -37,7 +40,7 @@ pub struct Sentence {
     pub text: String,
     /// Number of words generated.
     pub words: usize,
-    /// Whether it is complete.
+    /// Whether it is complete: ended by `<eos>` or a word to stop at.
     pub ended: bool,
     /// Words of the prompt that the model does not know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -46,8 +49,7 @@ pub struct Sentence {
 
 /// Generates sentences, one after another.
 pub struct Generator<'a> {
-    trained: &'a TrainedLm,
-    space: Space<f32>,
+    sentence: prompt::Sentence<'a>,
     /// The normaliser, if scores are treated as normalised.
     ln_z: Option<f64>,
     logits: Vec<f32>,
@@ -64,11 +66,7 @@ impl<'a> Generator<'a> {
     pub fn new(trained: &'a TrainedLm, ln_z: Option<f64>) -> Self {
         let words = trained.vocabulary.len();
         Generator {
-            trained,
-            space: match ln_z {
-                Some(_) => trained.model.state_space(1, 1),
-                None => trained.model.evaluation_space(1, 1),
-            },
+            sentence: prompt::Sentence::new(trained),
             ln_z,
             logits: vec![0.0; if ln_z.is_some() { BLOCK.min(words) } else { words }],
             order: Vec::with_capacity(words),
@@ -77,30 +75,15 @@ impl<'a> Generator<'a> {
 
     /// Continues `prompt`, with the random numbers of sentence `number`.
     pub fn sentence(&mut self, prompt: &str, options: &Draws, number: u64) -> Sentence {
-        let TrainedLm { model, w, vocabulary } = self.trained;
+        let vocabulary = &self.sentence.trained.vocabulary;
         let mut random = Stream::new(options.seed, Purpose::Generate, number, 0);
-        self.space.reset();
-        let mut prompt: Vec<&str> = prompt.split_ascii_whitespace().collect();
-        if vocabulary.strips_marks() {
-            // Nothing would follow a sentence marker at the end of the prompt.
-            prompt = Marks::stripped(&prompt).to_vec();
-        }
-        let mut text = prompt.join(" ");
-        model.read_word(&mut self.space, vocabulary.eos(), w);
-        let mut unknown: Vec<String> = Vec::new();
-        for word in prompt {
-            let id = vocabulary.id_or_unk(word);
-            if id == vocabulary.unk() && word != UNK && !unknown.iter().any(|known| known == word) {
-                unknown.push(word.to_owned());
-            }
-            model.read_word(&mut self.space, id, w);
-        }
+        let Prompt { mut text, unknown } = self.sentence.begin(prompt);
         let (mut words, mut ended) = (0, false);
         while words < options.words {
             let word = match self.ln_z {
                 Some(ln_z) => self.walk(ln_z, options, &mut random),
                 None => {
-                    model.next_logits(&mut self.logits, &self.space, w);
+                    self.sentence.logits(&mut self.logits);
                     if !options.unknown {
                         self.logits[vocabulary.unk() as usize] = f32::NEG_INFINITY;
                     }
@@ -116,7 +99,11 @@ impl<'a> Generator<'a> {
                 text.push(' ');
             }
             text.push_str(vocabulary.word(word));
-            model.read_word(&mut self.space, word, w);
+            if options.stop.contains(&word) {
+                ended = true;
+                break;
+            }
+            self.sentence.read(word);
         }
         Sentence { text, words, ended, unknown }
     }
@@ -125,13 +112,13 @@ impl<'a> Generator<'a> {
     /// random number. If the total is below 1 the number may lie beyond it, and another is drawn; probability beyond a total of 1 is
     /// never reached.
     fn walk(&mut self, ln_z: f64, options: &Draws, random: &mut Stream) -> u32 {
-        let TrainedLm { model, w, vocabulary } = self.trained;
+        let TrainedLm { model, w, vocabulary } = self.sentence.trained;
         for _ in 0..TRIES {
             let mut left = random.random::<f64>();
             for first in (0..vocabulary.len()).step_by(BLOCK) {
                 let block = BLOCK.min(vocabulary.len() - first);
                 let logits = &mut self.logits[..block];
-                model.logits(logits, &self.space, first, w);
+                model.logits(logits, &self.sentence.top, first, w);
                 for (word, &logit) in (first as u32..).zip(logits.iter()) {
                     if word != vocabulary.unk() || options.unknown {
                         left -= exp(f64::from(logit) - ln_z);
@@ -146,7 +133,7 @@ impl<'a> Generator<'a> {
     }
 }
 
-/// Samples a word from softmax(logits / temperature), restricted to the K most likely words if requested.
+/// Samples a word from softmax(logits / temperature), restricted to the most likely words if requested.
 fn draw(order: &mut Vec<u32>, logits: &[f32], options: &Draws, random: &mut Stream) -> u32 {
     order.clear();
     order.extend(0..logits.len() as u32);
@@ -158,6 +145,16 @@ fn draw(order: &mut Vec<u32>, logits: &[f32], options: &Draws, random: &mut Stre
     }
     let largest = order.iter().fold(f32::NEG_INFINITY, |a, &i| a.max(logits[i as usize]));
     let weight = |i: u32| exp(f64::from(logits[i as usize] - largest) / options.temperature);
+    if let Some(p) = options.top_p.filter(|&p| p < 1.0) {
+        let mut left = p * order.iter().map(|&i| weight(i)).sum::<f64>();
+        order.sort_unstable_by(by_logit);
+        let enough = order.iter().position(|&i| {
+            left -= weight(i);
+            left <= 0.0
+        });
+        order.truncate(enough.map_or(order.len(), |last| last + 1));
+        order.sort_unstable();
+    }
     let total: f64 = order.iter().map(|&i| weight(i)).sum();
     let mut left = random.random::<f64>() * total;
     for &i in order.iter() {
@@ -168,4 +165,13 @@ fn draw(order: &mut Vec<u32>, logits: &[f32], options: &Draws, random: &mut Stre
     }
     // Rounding may leave a remainder: the most likely word takes it.
     order.iter().copied().min_by(by_logit).unwrap_or(0)
+}
+
+/// The ids of words to stop at. An error if the model does not know one of them.
+pub fn stops(trained: &TrainedLm, words: &[String]) -> Result<Vec<u32>> {
+    let id = |word: &String| {
+        let unknown = || format!("--stop {word}: not a word of the model, which would never generate it");
+        trained.vocabulary.id(word).ok_or_else(|| Error::Usage(unknown()))
+    };
+    words.iter().map(id).collect()
 }

@@ -16,6 +16,8 @@ pub struct Measuring {
     pub tokens: Option<usize>,
     /// Language models: remove sentence markers of other tools.
     pub strip_marks: bool,
+    /// Language models: report every line too.
+    pub by_line: bool,
 }
 
 /// The columns of words and tags in a CoNLL file; `None` if not chosen.

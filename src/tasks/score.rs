@@ -1,25 +1,62 @@
 //! Log-probabilities of lines: for rescoring n-best lists.
+//!
+//! Lines that begin alike share what they have in common: the lines are sorted, and the model reads each of their beginnings once, all
+//! beginnings of one length together. The words that follow them are predicted for many at a time. No score depends on other lines.
 
 use super::language_model::TrainedLm;
-use super::language_model::evaluate::{LANES, STEPS};
-use crate::error::Result;
-use crate::models::language_model::{Space, Window};
-use crate::text::{Inputs, Lines, Vocabulary};
+use crate::error::{Error, Result, counted};
+use crate::models::language_model::Reading;
+use crate::notices::Notice;
+use crate::text::lines::{LineReader, Part};
+use crate::text::parts::{Parts, Unit};
+use crate::text::vocabulary::EOS;
+use crate::text::{Inputs, Lines, unigrams};
+use hashbrown::HashMap;
 use serde::Serialize;
+use std::ops::Range;
 use std::path::Path;
 
-/// Lines of a text, to be scored.
-pub struct Hypotheses {
-    /// The ids before the lines, if they have any.
-    ids: Option<Vec<String>>,
-    lines: Lines,
-    unk: u32,
+/// Limits of the lines that are scored together; a single line may have more words.
+const LINES: usize = 2048;
+const WORDS: usize = 1 << 18;
+/// Number of words that are predicted at a time.
+const TOKENS: usize = 2048;
+
+/// What is scored, and how.
+#[derive(Default)]
+pub struct Scoring {
+    /// Whether lines begin with an id, which is not one of their words.
+    pub ids: bool,
+    /// Whether the ends of lines are left out.
+    pub without_ends: bool,
+    /// Whether each word's own log-probability is returned too.
+    pub by_word: bool,
+    /// Treat scores as normalised by this ln Z, and do not sum them over the vocabulary.
+    pub ln_z: Option<f64>,
+    /// What is added to the log-probabilities of unknown words.
+    pub unknown: Unknown,
+}
+
+/// What is added to the log-probability that the model has for all unknown words together.
+#[derive(Default)]
+pub struct Unknown {
+    /// For words that have none of their own.
+    pub penalty: Option<f64>,
+    own: HashMap<String, f64>,
+}
+
+impl Unknown {
+    /// The log-probabilities in the file `own`, see [`unigrams::read`]; `penalty` for other words.
+    pub fn read(penalty: Option<f64>, own: Option<&Path>, inputs: &Inputs) -> Result<Self> {
+        let own = own.map(|path| unigrams::read(path, inputs)).transpose()?;
+        Ok(Unknown { penalty, own: own.unwrap_or_default() })
+    }
 }
 
 /// A scored line.
-#[derive(Serialize)]
-pub struct Scored<'a> {
-    /// Its log-probability.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scored {
+    /// Its natural log-probability.
     pub log_probability: f64,
     /// Its words, including its end if that is scored.
     pub words: usize,
@@ -27,129 +64,266 @@ pub struct Scored<'a> {
     pub unknown: usize,
     /// Its id, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<&'a str>,
+    pub id: Option<String>,
+    /// Its words one by one, if requested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_word: Option<Vec<ScoredWord>>,
 }
 
-impl Hypotheses {
-    /// Reads a text whose lines begin with ids if `ids`, and end in a scored `<eos>` if `ends`. Warns of unknown words,
-    /// and of words that look like ids.
-    pub fn read(text: &Path, vocabulary: &Vocabulary, ids: bool, ends: bool, inputs: &Inputs) -> Result<Self> {
-        let (ids, lines) = if ids {
-            Lines::read_with_ids(text, vocabulary, inputs).map(|(ids, lines)| (Some(ids), lines))?
-        } else {
-            let lines = Lines::read_with(text, vocabulary, inputs)?;
-            lines.warn_of_ids(text, vocabulary, inputs)?;
-            (None, lines)
+/// A scored word.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScoredWord {
+    /// The word as it is written; [`EOS`] for the end of a line.
+    pub word: String,
+    /// Its natural log-probability.
+    pub log_probability: f64,
+}
+
+/// A text whose lines are scored. Lines of standard input are scored as they arrive, those of files together.
+pub struct Hypotheses<'a> {
+    trained: &'a TrainedLm,
+    path: &'a Path,
+    inputs: &'a Inputs,
+    how: Scoring,
+    scorer: Scorer<'a>,
+    /// The rest of the text, if it is a stream, and what reads it.
+    stream: Option<(Parts, LineReader<'a>)>,
+    /// The lines that have been read, how many of them have been returned, and the bytes of their text.
+    part: Part,
+    returned: usize,
+    bytes: usize,
+    /// Unknown words to which nothing was added, although words have log-probabilities of their own.
+    unlisted: u64,
+}
+
+impl<'a> Hypotheses<'a> {
+    /// Opens the text at `path`. Warns of unknown words, and of words that look like ids: of a stream at its end.
+    pub fn open(path: &'a Path, trained: &'a TrainedLm, how: Scoring, inputs: &'a Inputs) -> Result<Self> {
+        let keeps_text = how.by_word || !how.unknown.own.is_empty();
+        let reader = LineReader::new(path, &trained.vocabulary, how.ids, inputs).keeping_text(keeps_text);
+        let (stream, part) = match Parts::of_standard_input(path, Unit::Line, inputs)? {
+            Some(parts) => (Some((parts, reader)), Part::default()),
+            None => (None, reader.whole()?),
         };
-        lines.warn_of_unknown(text, inputs)?;
-        let lines = if ends { lines } else { lines.without_ends() };
-        Ok(Hypotheses { ids, lines, unk: vocabulary.unk() })
+        let scorer = Scorer::new(trained, how.ln_z);
+        Ok(Hypotheses { trained, path, inputs, how, scorer, stream, part, returned: 0, bytes: 0, unlisted: 0 })
     }
 
-    /// The lines in order, with their natural log-probabilities: see [`score`].
-    pub fn scored(&self, trained: &TrainedLm, ln_z: Option<f64>) -> impl Iterator<Item = Scored<'_>> {
-        let scores = score(trained, &self.lines, ln_z);
-        scores.into_iter().zip(self.lines.iter()).enumerate().map(|(i, (log_probability, line))| Scored {
-            log_probability,
-            words: line.len(),
-            unknown: line.iter().filter(|&&id| id == self.unk).count(),
-            id: self.ids.as_ref().map(|ids| ids[i].as_str()),
-        })
+    /// Whether the text is a stream, whose sender may wait for the scores of its lines.
+    pub fn is_stream(&self) -> bool {
+        self.stream.is_some()
     }
+
+    /// The next lines in order, with their scores; none at the end.
+    pub fn next_lines(&mut self) -> Result<Option<Vec<Scored>>> {
+        while self.returned == self.part.lines.len() {
+            let Some((parts, reader)) = &mut self.stream else { return self.finish() };
+            match parts.next_part().map_err(|e| Error::io(self.path, "reading", e))? {
+                Some(bytes) => self.part = reader.part(bytes)?,
+                None => return self.finish(),
+            }
+            (self.returned, self.bytes) = (0, 0);
+        }
+        let lines = together(&self.part.lines, self.returned, self.how.without_ends);
+        let mut scores = self.scorer.words(&lines).into_iter();
+        let mut found = Vec::with_capacity(lines.len());
+        for (i, line) in (self.returned..).zip(&lines) {
+            let rest = self.part.text.get(self.bytes..).unwrap_or_default();
+            let text = &rest[..rest.find('\n').unwrap_or(rest.len())];
+            self.bytes += text.len() + 1;
+            let mut own: Vec<f64> = scores.by_ref().take(line.len()).collect();
+            let mut words = text.split_ascii_whitespace().chain([EOS]);
+            let mut unknown = 0;
+            for (x, &id) in own.iter_mut().zip(*line) {
+                let word = words.next().unwrap_or_default();
+                if id == self.trained.vocabulary.unk() {
+                    unknown += 1;
+                    let Unknown { penalty, own } = &self.how.unknown;
+                    match own.get(word).copied().or(*penalty) {
+                        Some(more) => *x += more,
+                        None => self.unlisted += u64::from(!own.is_empty()),
+                    }
+                }
+            }
+            let by_word = self.how.by_word.then(|| {
+                let word = |(word, x): (&str, &f64)| ScoredWord { word: word.to_owned(), log_probability: *x };
+                text.split_ascii_whitespace().chain([EOS]).zip(&own).map(word).collect()
+            });
+            found.push(Scored {
+                log_probability: sum(&own),
+                words: line.len(),
+                unknown,
+                id: self.part.ids.as_ref().map(|ids| ids[i].clone()),
+                by_word,
+            });
+        }
+        self.returned += found.len();
+        Ok(Some(found))
+    }
+
+    /// Warns of what the whole text had.
+    fn finish(&mut self) -> Result<Option<Vec<Scored>>> {
+        if let Some((_, reader)) = self.stream.take() {
+            reader.finish()?;
+        }
+        if self.unlisted > 0 {
+            let found = format!("{} without a log-probability in --unk-probs", counted(self.unlisted, "unknown word"));
+            let notice = Notice::of_file(self.path, 0, found).done("nothing is added for them");
+            self.inputs.warn(notice.option("--unk-penalty says what is added"))?;
+        }
+        Ok(None)
+    }
+}
+
+/// The lines from number `first` on that are scored together.
+fn together(lines: &Lines, first: usize, without_ends: bool) -> Vec<&[u32]> {
+    let mut words = 0;
+    let fits = |line: &&[u32]| {
+        words += line.len();
+        words <= WORDS || words == line.len()
+    };
+    let own = |line| {
+        let line = lines.line(line);
+        &line[..line.len() - usize::from(without_ends)]
+    };
+    (first..lines.len()).take(LINES).map(own).take_while(fits).collect()
+}
+
+fn sum(all: &[f64]) -> f64 {
+    all.iter().fold(0.0, |sum, x| sum + x)
 }
 
 /// The natural log-probability of every line, including its end, each scored independently after an `<eos>`. With
 /// `ln_z` scores are treated as normalised by it, and not summed over the vocabulary.
 pub fn score(trained: &TrainedLm, lines: &Lines, ln_z: Option<f64>) -> Vec<f64> {
-    let all: Vec<&[u32]> = lines.iter().collect();
-    let mut order: Vec<usize> = (0..all.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(all[i].len()));
-    let mut scores = vec![0.0; all.len()];
-    let n = STEPS * LANES;
-    let (inputs, targets, out) = (vec![0; n], vec![0; n], vec![0.0; n]);
-    let mut scorer = Scorer { trained, ln_z, spaces: Default::default(), inputs, targets, out };
-    for batch in order.chunks(LANES) {
-        let lines: Vec<&[u32]> = batch.iter().map(|&i| all[i]).collect();
-        for (&i, score) in batch.iter().zip(scorer.score(&lines)) {
-            scores[i] = score;
+    let (mut scorer, mut scores) = (Scorer::new(trained, ln_z), Vec::with_capacity(lines.len()));
+    while scores.len() < lines.len() {
+        let some = together(lines, scores.len(), false);
+        let mut words = &scorer.words(&some)[..];
+        for line in some {
+            let (own, rest) = words.split_at(line.len());
+            scores.push(sum(own));
+            words = rest;
         }
     }
     scores
 }
 
-/// Reads lines in parallel, one per lane.
+/// Scores lines together.
 struct Scorer<'a> {
-    trained: &'a TrainedLm,
+    reading: Reading<'a>,
+    eos: u32,
     ln_z: Option<f64>,
-    /// Memory for 1, 2, 4 … lanes, allocated when first needed.
-    spaces: [Option<Space<f32>>; 1 + LANES.ilog2() as usize],
-    inputs: Vec<u32>,
+    /// Words to be predicted: the output that each is predicted from, and whose words they are.
+    tops: Vec<f32>,
     targets: Vec<u32>,
-    out: Vec<f64>,
+    whose: Vec<Whose>,
+    log_probabilities: Vec<f64>,
 }
 
-impl Scorer<'_> {
-    /// The scores of `lines`, sorted by descending length. When half of the lanes have reached the end of their lines,
-    /// the others move to memory for half as many lanes, so that a single long line costs no more than it would alone.
-    fn score(&mut self, lines: &[&[u32]]) -> Vec<f64> {
-        let mut scores = vec![0.0; lines.len()];
-        // The size that has this many lanes, or the next larger one.
-        let size_for = |lanes: usize| lanes.next_power_of_two().ilog2() as usize;
-        let mut size = size_for(lines.len());
-        self.space(size).reset();
-        let mut at = 0;
-        while at < lines[0].len() {
-            let reading = lines.partition_point(|line| line.len() > at);
-            let smaller = size_for(reading);
-            if smaller < size {
-                let before = self.spaces[size].take().expect("it was read with");
-                self.space(smaller).take_lanes(&before, reading);
-                self.spaces[size] = Some(before);
-                size = smaller;
-            }
-            let (lanes, steps) = (1 << size, STEPS.min(lines[0].len() - at));
-            self.read(&lines[..reading], at, steps, size);
-            for (i, out) in self.out[..steps * lanes].iter().enumerate() {
-                let (lane, t) = (i % lanes, at + i / lanes);
-                if lane < reading && t < lines[lane].len() {
-                    scores[lane] += out;
+/// The word at one position of some lines that are the same up to it.
+struct Whose {
+    /// Places of the lines in their sorted order.
+    lines: Range<usize>,
+    position: usize,
+}
+
+/// A beginning that lines have in common and go beyond.
+struct Beginning {
+    /// Places of the lines in their sorted order.
+    lines: Range<usize>,
+    /// Its last word.
+    word: u32,
+}
+
+impl<'a> Scorer<'a> {
+    fn new(trained: &'a TrainedLm, ln_z: Option<f64>) -> Self {
+        let reading = trained.model.reading(&trained.w, if ln_z.is_some() { 0 } else { TOKENS });
+        Scorer {
+            reading,
+            eos: trained.vocabulary.eos(),
+            ln_z,
+            tops: Vec::new(),
+            targets: Vec::new(),
+            whose: Vec::new(),
+            log_probabilities: vec![0.0; TOKENS],
+        }
+    }
+
+    /// The log-probabilities of all words of `lines`, line by line.
+    fn words(&mut self, lines: &[&[u32]]) -> Vec<f64> {
+        let mut order: Vec<usize> = (0..lines.len()).collect();
+        order.sort_unstable_by_key(|&line| lines[line]);
+        let mut starts = Vec::with_capacity(lines.len());
+        let mut total = 0;
+        for line in lines {
+            starts.push(total);
+            total += line.len();
+        }
+        let starts: Vec<usize> = order.iter().map(|&line| starts[line]).collect();
+        let sorted: Vec<&[u32]> = order.iter().map(|&line| lines[line]).collect();
+        let mut out = vec![0.0; total];
+        let (state_len, top_len) = (self.reading.state_len(), self.reading.top_len());
+        // Every line follows an <eos>; without words it would come first.
+        let first = sorted.partition_point(|line| line.is_empty());
+        let mut beginnings = vec![Beginning { lines: first..sorted.len(), word: self.eos }];
+        beginnings.retain(|beginning| !beginning.lines.is_empty());
+        let (mut states, mut tops) = (vec![0.0; state_len], Vec::new());
+        let mut position = 0;
+        while !beginnings.is_empty() {
+            let words: Vec<u32> = beginnings.iter().map(|beginning| beginning.word).collect();
+            tops.resize(words.len() * top_len, 0.0);
+            self.reading.read(&words, &mut states, &mut tops);
+            let (mut longer, mut longer_states) = (Vec::new(), Vec::new());
+            let rows = states.chunks_exact(state_len).zip(tops.chunks_exact(top_len));
+            for (Beginning { lines: Range { start, end }, .. }, (state, top)) in beginnings.iter().zip(rows) {
+                let mut from = *start;
+                while from < *end {
+                    let word = sorted[from][position];
+                    let to = from + sorted[from..*end].partition_point(|line| line[position] == word);
+                    self.predict(Whose { lines: from..to, position }, word, top, &starts, &mut out);
+                    // Those that end here come first.
+                    let ended = sorted[from..to].partition_point(|line| line.len() == position + 1);
+                    if from + ended < to {
+                        longer.push(Beginning { lines: from + ended..to, word });
+                        longer_states.extend_from_slice(state);
+                    }
+                    from = to;
                 }
             }
-            at += steps;
+            (beginnings, states) = (longer, longer_states);
+            position += 1;
         }
-        scores
+        self.finish(&starts, &mut out);
+        out
     }
 
-    /// Memory for 2^size lanes.
-    fn space(&mut self, size: usize) -> &mut Space<f32> {
-        let (model, lanes) = (&self.trained.model, 1 << size);
-        self.spaces[size].get_or_insert_with(|| match self.ln_z {
-            Some(_) => model.state_space(STEPS, lanes),
-            None => model.evaluation_space(STEPS, lanes),
-        })
+    /// Notes a word to be predicted, and predicts all that have been noted when they are many.
+    fn predict(&mut self, whose: Whose, word: u32, top: &[f32], starts: &[usize], out: &mut [f64]) {
+        self.tops.extend_from_slice(top);
+        self.targets.push(word);
+        self.whose.push(whose);
+        if self.targets.len() == TOKENS {
+            self.finish(starts, out);
+        }
     }
 
-    /// Reads `steps` words of `lines` from position `at`, and writes their log-probabilities to `out`, step by step.
-    fn read(&mut self, lines: &[&[u32]], at: usize, steps: usize, size: usize) {
-        let TrainedLm { model, w, vocabulary } = self.trained;
-        let (lanes, eos) = (1 << size, vocabulary.eos());
-        let n = steps * lanes;
-        for i in 0..n {
-            let (line, t) = (lines.get(i % lanes).copied().unwrap_or_default(), at + i / lanes);
-            self.inputs[i] = if t == 0 { eos } else { *line.get(t - 1).unwrap_or(&eos) };
-            self.targets[i] = *line.get(t).unwrap_or(&eos);
-        }
-        let ln_z = self.ln_z;
-        let window = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: 0 };
-        let (space, out) = (self.spaces[size].as_mut().expect("it was made"), &mut self.out[..n]);
-        match ln_z {
+    /// Predicts the words that have been noted.
+    fn finish(&mut self, starts: &[usize], out: &mut [f64]) {
+        let Scorer { reading, ln_z, tops, targets, whose, log_probabilities, .. } = self;
+        let found = &mut log_probabilities[..targets.len()];
+        match *ln_z {
             Some(ln_z) => {
-                model.follow(space, window, w);
-                model.target_logits(out, space, w);
-                out.iter_mut().for_each(|score| *score -= ln_z);
+                reading.logits(found, tops, targets);
+                found.iter_mut().for_each(|x| *x -= ln_z);
             }
-            None => model.log_probabilities(out, space, window, w),
+            None if targets.is_empty() => {}
+            None => reading.log_probabilities(found, tops, targets),
         }
-        model.carry(space, steps);
+        for (Whose { lines, position }, x) in whose.drain(..).zip(found) {
+            starts[lines].iter().for_each(|start| out[start + position] = *x);
+        }
+        tops.clear();
+        targets.clear();
     }
 }

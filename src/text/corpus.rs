@@ -14,8 +14,8 @@ use super::{Inputs, is_space, not_utf8, wrong_byte};
 use crate::notices::Notice;
 use crate::pool;
 use crate::{Error, Result};
+use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
-use hashbrown::{DefaultHashBuilder, HashSet};
 use std::path::Path;
 
 /// Maximum length of a word in bytes.
@@ -134,7 +134,7 @@ impl Corpus {
 }
 
 /// Warns if `rate`, the fraction of unknown words, is large.
-fn warn_of_unknown(rate: f64, path: &Path, done: &str, inputs: &Inputs) -> Result<()> {
+pub(super) fn warn_of_unknown(rate: f64, path: &Path, done: &str, inputs: &Inputs) -> Result<()> {
     if rate <= MANY_UNKNOWN {
         return Ok(());
     }
@@ -142,76 +142,14 @@ fn warn_of_unknown(rate: f64, path: &Path, done: &str, inputs: &Inputs) -> Resul
     inputs.warn(Notice::of_file(path, 0, found).done(done).option("--strict refuses it"))
 }
 
+impl Default for Lines {
+    /// No lines.
+    fn default() -> Self {
+        Lines { ids: Vec::new(), starts: vec![0], unknown: 0 }
+    }
+}
+
 impl Lines {
-    /// Warns if many words of the text are unknown.
-    ///
-    /// # Errors
-    /// Under `--strict`.
-    pub fn warn_of_unknown(&self, path: &Path, inputs: &Inputs) -> Result<()> {
-        let rate = self.unknown as f64 / self.ids.len().max(1) as f64;
-        warn_of_unknown(
-            rate,
-            path,
-            "they are all treated as the same word, so that lines with them score too well",
-            inputs,
-        )
-    }
-
-    /// Reads a text whose lines each begin with an id, which is not part of the text, and returns both.
-    ///
-    /// # Errors
-    /// As [`Lines::read_with`]; an empty line.
-    pub fn read_with_ids(path: &Path, vocabulary: &Vocabulary, inputs: &Inputs) -> Result<(Vec<String>, Lines)> {
-        let file = inputs.open(path)?;
-        let text = std::str::from_utf8(&file).map_err(|e| not_utf8(path, &file, e.valid_up_to()))?;
-        let (mut ids, mut rest) = (Vec::new(), String::with_capacity(text.len()));
-        for (number, line) in (1..).zip(text.lines()) {
-            let line = line.trim_ascii();
-            let id = line.split_ascii_whitespace().next();
-            let id = id.ok_or_else(|| Error::input(path, number, "an empty line", "an id and the words of a line"))?;
-            ids.push(id.to_owned());
-            rest.push_str(&line[id.len()..]);
-            rest.push('\n');
-        }
-        let lines = encode_content(path, file.becomes(rest.into_bytes())?, vocabulary, CUT, inputs)?;
-        Ok((ids, lines))
-    }
-
-    /// Warns if the first words of the lines look like ids: nearly all unknown while other words are not, or all different
-    /// while the second words are not.
-    ///
-    /// # Errors
-    /// Under `--strict`.
-    pub fn warn_of_ids(&self, path: &Path, vocabulary: &Vocabulary, inputs: &Inputs) -> Result<()> {
-        let begins: Vec<&[u32]> = self.iter().filter(|line| line.len() > 2).collect();
-        let (count, unk) = (begins.len(), vocabulary.unk());
-        let at = |place: usize| begins.iter().map(move |line| line[place]);
-        let unknown = |place: usize| at(place).filter(|&id| id == unk).count();
-        let different =
-            |place: usize| unknown(place) + at(place).filter(|&id| id != unk).collect::<HashSet<u32>>().len();
-        let (others, all) = (self.unknown - unknown(0) as u64, (self.ids.len() - count) as u64);
-        let strange = count >= 3 && unknown(0) * 10 >= count * 9 && others * 2 < all;
-        // Of a few lines of prose all first words may differ, but then most second words do too.
-        let unique = count >= 30 && different(0) * 20 >= count * 19 && different(1) * 2 <= count;
-        if !strange && !unique {
-            return Ok(());
-        }
-        let what = if strange { "unknown" } else { "all different" };
-        let notice =
-            Notice::of_file(path, 1, format!("the first words of nearly all lines are {what}: utterance ids?"));
-        inputs.warn(notice.done("scored as words").option("--ids separates them and prints them before the scores"))
-    }
-
-    /// Removes [`EOS`] at the ends of the lines.
-    pub fn without_ends(self) -> Lines {
-        let (mut ids, mut starts) = (Vec::with_capacity(self.ids.len()), vec![0]);
-        for line in self.iter() {
-            ids.extend(&line[..line.len() - 1]);
-            starts.push(ids.len());
-        }
-        Lines { ids, starts, unknown: self.unknown }
-    }
-
     /// Reads a text with the words of `vocabulary`; others become [`UNK`](super::vocabulary::UNK).
     ///
     /// # Errors
@@ -220,10 +158,23 @@ impl Lines {
         encode(path, vocabulary, CUT, inputs)
     }
 
+    /// As [`Lines::read_with`] of what has been opened, without warnings; the text is returned as it was read.
+    ///
+    /// # Errors
+    /// As [`Lines::read_with`].
+    pub(super) fn read_content(path: &Path, file: Content, vocabulary: &Vocabulary) -> Result<(Lines, Seen, Content)> {
+        encode_content(path, file, vocabulary, CUT)
+    }
+
     /// The number of lines.
     #[expect(clippy::len_without_is_empty, reason = "a text without a line is refused")]
     pub fn len(&self) -> usize {
         self.starts.len() - 1
+    }
+
+    /// The ids of a line, with [`EOS`] at its end.
+    pub fn line(&self, number: usize) -> &[u32] {
+        &self.ids[self.starts[number]..self.starts[number + 1]]
     }
 
     /// The ids of each line, with [`EOS`] at its end.
@@ -295,26 +246,27 @@ fn number(path: &Path, cut: Cut, marks: &Marks, inputs: &Inputs) -> Result<Numbe
         file = file.becomes(text)?;
         (found, seen) = file.read(|bytes| number_words(path, bytes, cut))?;
     }
-    seen.odd.warn(path, &file, inputs)?;
+    seen.odd.warn(path, seen.odd.line(&file), inputs)?;
     seen.marks.warn_training(path, found.ids.len() as u64, found.lines as u64, inputs)?;
     Ok(found)
 }
 
 /// Words that warrant a warning.
 #[derive(Clone, Copy, Default)]
-struct Seen {
-    odd: Odd,
-    marks: Counts,
+pub(super) struct Seen {
+    pub(super) odd: Odd,
+    pub(super) marks: Counts,
 }
 
 impl Seen {
-    fn and(self, other: Seen) -> Seen {
+    /// The sum of both.
+    pub(super) fn and(self, other: Seen) -> Seen {
         Seen { odd: self.odd.and(other.odd), marks: self.marks.and(other.marks) }
     }
 }
 
 /// Warns if a text begins like another format: a web page, JSON, a table.
-fn warn_of_head(path: &Path, file: &[u8], inputs: &Inputs) -> Result<()> {
+pub(super) fn warn_of_head(path: &Path, file: &[u8], inputs: &Inputs) -> Result<()> {
     inputs.warn_of_markup(path, file)?;
     let head = &file[..file.len().min(HEAD)];
     let mut lines: Vec<&[u8]> = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).collect();
@@ -383,10 +335,13 @@ fn number_words(path: &Path, file: &[u8], cut: Cut) -> Result<(Numbered, Seen)> 
 fn encode(path: &Path, vocabulary: &Vocabulary, cut: Cut, inputs: &Inputs) -> Result<Lines> {
     let file = inputs.open(path)?;
     warn_of_head(path, &file, inputs)?;
-    encode_content(path, file, vocabulary, cut, inputs)
+    let (found, seen, file) = encode_content(path, file, vocabulary, cut)?;
+    seen.odd.warn(path, seen.odd.line(&file), inputs)?;
+    seen.marks.warn_reading(path, found.len() as u64, vocabulary, inputs)?;
+    Ok(found)
 }
 
-fn encode_content(path: &Path, mut file: Content, vocabulary: &Vocabulary, cut: Cut, inputs: &Inputs) -> Result<Lines> {
+fn encode_content(path: &Path, mut file: Content, vocabulary: &Vocabulary, cut: Cut) -> Result<(Lines, Seen, Content)> {
     let marks = Marks { strip: vocabulary.strips_marks(), unk_token: None };
     if let Some(text) = marks.apply(&file) {
         file = file.becomes(text)?;
@@ -398,9 +353,7 @@ fn encode_content(path: &Path, mut file: Content, vocabulary: &Vocabulary, cut: 
         file = file.becomes(text)?;
         (found, seen) = file.read(|bytes| encode_words(path, bytes, vocabulary, cut))?;
     }
-    seen.odd.warn(path, &file, inputs)?;
-    seen.marks.warn_reading(path, found.len() as u64, vocabulary, inputs)?;
-    Ok(found)
+    Ok((found, seen, file))
 }
 
 fn encode_words(path: &Path, file: &[u8], vocabulary: &Vocabulary, cut: Cut) -> Result<(Lines, Seen)> {

@@ -193,6 +193,19 @@ impl Inputs {
         }
     }
 
+    /// Part of a plain stream, as [`open`](Inputs::open) would read it: see [`is_plain`](Inputs::is_plain).
+    ///
+    /// # Errors
+    /// Its first bytes are not text.
+    pub(super) fn part(&self, path: &Path, bytes: Vec<u8>, is_first: bool) -> Result<Content> {
+        if is_first {
+            refuse(path, &bytes)?;
+        }
+        let part = trimmed(Content::of(bytes));
+        // A first part without a line feed is the whole.
+        if is_first { with_line_feeds(part) } else { Ok(part) }
+    }
+
     /// A file to be read sequentially because it may be too large for memory: unpacked, and decoded if it is UTF-16.
     ///
     /// # Errors
@@ -285,7 +298,7 @@ impl Inputs {
     }
 
     /// Records that `path` is about to be read; returns whether it is standard input.
-    fn begin(&self, path: &Path) -> Result<bool> {
+    pub(super) fn begin(&self, path: &Path) -> Result<bool> {
         let stdin = is_standard_input(path);
         let once = stdin || path.metadata().is_ok_and(|kind| !kind.is_file() && !kind.is_dir());
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -581,17 +594,10 @@ impl Odd {
         Odd { marked: self.marked || other.marked, ..self }
     }
 
-    /// Warns about them; `file` is where they were found.
-    ///
-    /// # Errors
-    /// Under `--strict`.
-    pub(super) fn warn(self, path: &Path, file: &[u8], inputs: &Inputs) -> Result<()> {
-        let found: Vec<String> = (self.words.iter().zip(INVISIBLE))
-            .filter(|(words, _)| **words > 0)
-            .map(|(words, (_, what))| format!("{words} with {what}"))
-            .collect();
-        if found.is_empty() {
-            return Ok(());
+    /// The first line of `file` with one of them; 0 if there is none.
+    pub(super) fn line(&self, file: &[u8]) -> usize {
+        if self.words.iter().all(|words| *words == 0) {
+            return 0;
         }
         let counted = |c| invisible(c).is_some_and(|kind| self.words[kind as usize] > 0);
         // Most lines contain none of the first bytes of such characters.
@@ -603,7 +609,21 @@ impl Odd {
             line.iter().any(|&byte| begins[byte as usize])
                 && std::str::from_utf8(line).is_ok_and(|line| line.contains(counted))
         };
-        let line = file.split(|&byte| byte == b'\n').position(has).map_or(0, |line| line + 1);
+        file.split(|&byte| byte == b'\n').position(has).map_or(0, |line| line + 1)
+    }
+
+    /// Warns about them; `line` is the first one that they were found in.
+    ///
+    /// # Errors
+    /// Under `--strict`.
+    pub(super) fn warn(self, path: &Path, line: usize, inputs: &Inputs) -> Result<()> {
+        let found: Vec<String> = (self.words.iter().zip(INVISIBLE))
+            .filter(|(words, _)| **words > 0)
+            .map(|(words, (_, what))| format!("{words} with {what}"))
+            .collect();
+        if found.is_empty() {
+            return Ok(());
+        }
         let notice = Notice::of_file(path, line, format!("words: {}", found.join(", ")));
         let notice = notice.done("kept as parts of words");
         inputs.warn(notice.option("--unicode-spaces treats them as spaces and line ends, and removes marks"))

@@ -2,7 +2,10 @@
 //! interactively is answered at once, and bulk data are processed in large parts.
 
 use super::conll::is_separator;
-use std::io::{self, Read};
+use super::inputs::{Inputs, is_standard_input};
+use crate::error::{Error, Result};
+use std::io::{self, BufRead, Read};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
 
@@ -32,6 +35,23 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// The parts of standard input, if that is what `path` names and it can be read as it is: uncompressed and, as far as its
+    /// beginning shows, in UTF-8.
+    ///
+    /// # Errors
+    /// It cannot be read, or has been read before.
+    pub fn of_standard_input(path: &Path, unit: Unit, inputs: &Inputs) -> Result<Option<Parts>> {
+        let is_plain = is_standard_input(path) && {
+            let mut stdin = io::stdin().lock();
+            inputs.is_plain(stdin.fill_buf().map_err(|e| Error::io(path, "reading", e))?)
+        };
+        if !is_plain {
+            return Ok(None);
+        }
+        inputs.begin(path)?;
+        Ok(Some(Parts::new(io::stdin(), unit)))
+    }
+
     /// Reads `stream` in a separate thread.
     pub fn new(mut stream: impl Read + Send + 'static, unit: Unit) -> Self {
         let (sender, chunks) = sync_channel(WAITING);

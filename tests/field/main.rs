@@ -2,6 +2,7 @@
 //! program says of it, and what comes out. One module per kind of thing.
 
 mod program;
+mod score;
 
 mod conll;
 mod crashes;

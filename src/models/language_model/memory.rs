@@ -6,8 +6,9 @@ use super::tensors::LanguageModel;
 use crate::blas::Precision;
 use crate::layers::embedding::Order;
 use crate::layers::matrix::Matrix;
-use crate::layers::output::Sizes;
-use crate::params::Arena;
+use crate::layers::output::{OutputLayer, Sizes};
+use crate::layers::shards::Division;
+use crate::params::{Arena, Layout};
 use crate::real::Real;
 use crate::sys::memory::Room;
 use std::sync::Arc;
@@ -15,8 +16,6 @@ use std::sync::Arc;
 /// The output layer of a working memory.
 #[derive(Clone, Copy)]
 pub enum Output<'a> {
-    /// None.
-    None,
     /// Over all words, for evaluation.
     Reads,
     /// Over all words, with gradients.
@@ -55,11 +54,6 @@ impl LanguageModel {
         Room::make(|room| R::space(self, room, [steps, lanes], Output::Reads))
     }
 
-    /// The same without an output layer: for the logits of selected words.
-    pub fn state_space<R: Number>(&self, steps: usize, lanes: usize) -> Space<R> {
-        Room::make(|room| R::space(self, room, [steps, lanes], Output::None))
-    }
-
     /// The same for training with the model's loss, given the words' counts.
     pub fn training_space<R: Number>(&self, steps: usize, lanes: usize, counts: &[u64]) -> Space<R> {
         Room::make(|room| R::space(self, room, [steps, lanes], Output::InTraining(counts)))
@@ -83,15 +77,9 @@ impl LanguageModel {
             precision.begin_threads::<R>();
         }
         let local = Arc::new(self.layout.before(self.embedding));
-        let shard = |room: &mut Room, lanes: usize| Shard {
-            first: 0,
-            inputs: room.vec(steps * lanes),
-            net: self.net.memory(room, steps, lanes),
-            gradients: Arena::within(room, &local),
-        };
-        let mut shards = room.many(all / lanes.each, |room| shard(room, lanes.each));
+        let mut shards = room.many(all / lanes.each, |room| self.shard(room, &local, steps, lanes.each));
         if !all.is_multiple_of(lanes.each) {
-            shards.push(shard(room, all % lanes.each));
+            shards.push(self.shard(room, &local, steps, all % lanes.each));
         }
         shards.iter_mut().zip(lanes.shards()).for_each(|(shard, lanes)| shard.first = lanes.start);
         let sizes = Sizes { words, units, steps, lanes, tile: sizes.tile() };
@@ -100,16 +88,25 @@ impl LanguageModel {
             shards,
             prepared: self.net.prepared(room, &self.layout, precision),
             output: match output {
-                Output::None => None,
-                Output::Reads => Some(loss.over_all_words(room, tables, sizes, false, precision)),
-                Output::Learns => Some(loss.over_all_words(room, tables, sizes, true, precision)),
-                Output::InTraining(counts) => Some(loss.in_training(room, tables, sizes, counts, precision)),
+                Output::Reads => loss.over_all_words(room, tables, sizes, false, precision),
+                Output::Learns => loss.over_all_words(room, tables, sizes, true, precision),
+                Output::InTraining(counts) => loss.in_training(room, tables, sizes, counts, precision),
             },
             top: Matrix::new(room, tokens, units),
             dtop: Matrix::new(room, tokens, units),
             targets: room.vec(tokens),
             order: Order::new(room, tokens),
             rows: room.vec(tokens),
+        }
+    }
+
+    /// What a shard of `lanes` lanes stores for windows of up to `steps` steps; `local` has the tensors of its gradients.
+    pub(super) fn shard<R: Real>(&self, room: &mut Room, local: &Arc<Layout>, steps: usize, lanes: usize) -> Shard<R> {
+        Shard {
+            first: 0,
+            inputs: room.vec(steps * lanes),
+            net: self.net.memory(room, steps, lanes),
+            gradients: Arena::within(room, local),
         }
     }
 
@@ -128,4 +125,11 @@ impl LanguageModel {
             (window.loss_from..steps).for_each(|t| targets.extend_from_slice(&window.targets[row(t)]));
         }
     }
+}
+
+/// The output layer over all words, without gradients, for up to `tokens` tokens of any lanes.
+pub(super) fn over_all_words(model: &LanguageModel, room: &mut Room, tokens: usize) -> Box<dyn OutputLayer<f32>> {
+    let Config { words, hidden: units, ref loss, sizes, .. } = model.config;
+    let sizes = Sizes { words, units, steps: tokens, lanes: Division { all: 1, each: 1 }, tile: sizes.tile() };
+    loss.over_all_words(room, &model.output, sizes, false, Precision::F32)
 }

@@ -10,6 +10,7 @@ mod config;
 mod memory;
 mod model;
 mod reader;
+mod reading;
 mod space;
 mod tensors;
 
@@ -17,5 +18,6 @@ pub use crate::layers::output::Loss;
 pub use config::{Config, Sizes, shard_lanes};
 pub use memory::Number;
 pub use model::{Loaded, Noise};
+pub use reading::Reading;
 pub use space::{Space, Window};
 pub use tensors::LanguageModel;

@@ -43,7 +43,7 @@ impl LanguageModel {
         let words = shards.iter().flat_map(|shard| &shard.inputs).copied();
         order.sort(words, if self.config.tie { rows } else { g.table_mut(self.embedding).list() });
         let stream = |sample| Stream::new(noise.seed, Purpose::Negatives, noise.step, sample);
-        output.as_mut().expect("a step has a loss").touch(g, targets, &stream);
+        output.touch(g, targets, &stream);
         Loaded { noise }
     }
 
@@ -52,7 +52,7 @@ impl LanguageModel {
         let Loaded { noise } = loaded;
         self.forward(space, Some(noise), w);
         let Space { output, top, dtop, targets, .. } = space;
-        let (tokens, output) = (targets.len(), output.as_mut().expect("a step has a loss"));
+        let (tokens, output) = (targets.len(), output);
         let loss = output.loss(g, dtop.rows(tokens).values, top.first(tokens), targets, w);
         self.backward(g, space, noise);
         loss
@@ -74,7 +74,6 @@ impl LanguageModel {
 
     /// Runs the net over the window that was read; the outputs of its highest layer for counted tokens go to `space.top`.
     pub(super) fn forward<R: Real>(&self, space: &mut Space<R>, noise: Option<Noise>, w: &Arena<R>) {
-        let Config { embed, hidden, layers, .. } = self.config;
         let counted = space.targets.len() / space.lanes.all;
         {
             let _span = span(Part::Pack);
@@ -88,15 +87,28 @@ impl LanguageModel {
             |shard| counted * shard.lanes(),
             |i, shard, top| {
                 let _task = task(Part::Forward);
-                let (rows, lanes, masks) = (shard.inputs.len(), shard.lanes(), self.masks(noise, i));
-                let Shard { inputs, net, .. } = shard;
-                lookup(net.inputs(rows, embed), inputs, w.slice(self.embedding), embed);
-                let reset = &|row: usize| Some(inputs[row]) == self.config.reset_at;
-                self.net.forward(net, Steps { rows, reset, masks, prepared }, w);
-                top.values.copy_from_slice(&net.top()[(rows - counted * lanes) * hidden..rows * hidden]);
-                masks.apply(layers, lanes * hidden, top.values);
+                self.forward_shard(shard, top.values, self.masks(noise, i), prepared, w);
             },
         );
+    }
+
+    /// Runs the net over the words of a shard; the outputs of its highest layer for the last tokens, those of `top`, go there.
+    pub(super) fn forward_shard<R: Real>(
+        &self,
+        shard: &mut Shard<R>,
+        top: &mut [R],
+        masks: Masks,
+        prepared: &Prepared<R>,
+        w: &Arena<R>,
+    ) {
+        let Config { embed, hidden, layers, reset_at, .. } = self.config;
+        let (rows, lanes) = (shard.inputs.len(), shard.lanes());
+        let Shard { inputs, net, .. } = shard;
+        lookup(net.inputs(rows, embed), inputs, w.slice(self.embedding), embed);
+        let reset = &|row: usize| Some(inputs[row]) == reset_at;
+        self.net.forward(net, Steps { rows, reset, masks, prepared }, w);
+        top.copy_from_slice(&net.top()[rows * hidden - top.len()..rows * hidden]);
+        masks.apply(layers, lanes * hidden, top);
     }
 
     /// From ∂J/∂(m ∘ h) of the counted tokens to the gradients of the net and of L.

@@ -3,7 +3,6 @@
 use super::space::{Space, Window};
 use super::tensors::LanguageModel;
 use crate::blas::product;
-use crate::kernels::softmax::dot_rows;
 use crate::kernels::update::add;
 use crate::layers::matrix::{view, view_mut};
 use crate::layers::norms::Norms;
@@ -19,22 +18,16 @@ impl LanguageModel {
         let tokens = space.targets.len();
         assert_eq!(out.len(), tokens);
         let mut by_shard = vec![0.0; tokens];
-        let output = space.output.as_mut().expect("evaluation is over the whole vocabulary");
+        let output = &mut space.output;
         output.log_probabilities(&mut by_shard, space.top.first(tokens), &space.targets, w);
         space.by_lane(out, &by_shard);
     }
 
     /// The logit of every counted target of the last window, \[counted steps, B\], step by step, without a sum over all words.
     pub fn target_logits<R: Real>(&self, out: &mut [f64], space: &Space<R>, w: &Arena<R>) {
-        assert!(self.output.are_whole(), "a word's logit is in one table");
-        let (hidden, u, b) = (self.config.hidden, w.slice(self.output.output), w.slice(self.output.bias));
-        let tokens = space.targets.iter().zip(space.top.first(space.targets.len()).chunks_exact(hidden));
-        let logit = |(&word, h): (&u32, &[R])| {
-            let mut dot = [R::zero()];
-            dot_rows(&mut dot, h, &u[word as usize * hidden..][..hidden], hidden);
-            (dot[0] + b[word as usize]).f64()
-        };
-        space.by_lane(out, &tokens.map(logit).collect::<Vec<f64>>());
+        let mut by_shard = vec![0.0; space.targets.len()];
+        self.logits_of(&mut by_shard, space.top.first(space.targets.len()), &space.targets, w);
+        space.by_lane(out, &by_shard);
     }
 
     /// How the loss of a window's counted targets depends on the states: the norm of ∂J/∂h at each step, for each layer, over the
@@ -43,7 +36,7 @@ impl LanguageModel {
         self.follow(space, window, w);
         self.net.prepare(&mut space.prepared, w, true);
         let Space { shards, prepared, output, top, dtop, targets, .. } = space;
-        let (tokens, output) = (targets.len(), output.as_mut().expect("the loss is over the whole vocabulary"));
+        let (tokens, output) = (targets.len(), output);
         output.states_gradient(dtop.rows(tokens).values, top.first(tokens), targets, w);
         let shard = &mut shards[0];
         let rows = shard.inputs.len();
@@ -54,34 +47,26 @@ impl LanguageModel {
         (norms, gates)
     }
 
-    /// Runs the recurrent part over a window without dropout, for [`LanguageModel::target_logits`].
-    pub fn follow<R: Real>(&self, space: &mut Space<R>, window: Window, w: &Arena<R>) {
+    /// Runs the recurrent part over a window without dropout.
+    fn follow<R: Real>(&self, space: &mut Space<R>, window: Window, w: &Arena<R>) {
         self.read(space, window);
         self.forward(space, None, w);
     }
 
-    /// Reads a word in lane 0, for [`LanguageModel::logits`].
-    pub fn read_word<R: Real>(&self, space: &mut Space<R>, word: u32, w: &Arena<R>) {
-        assert_eq!(space.lanes.all, 1);
-        let window = Window { inputs: &[word], targets: &[0], loss_from: 0 };
-        self.follow(space, window, w);
-        self.carry(space, 1);
-    }
-
-    /// Scores of all words \[V\] to follow those read so far by lane 0: ln ŷ plus a constant.
-    pub fn next_logits<R: Real>(&self, out: &mut [R], space: &Space<R>, w: &Arena<R>) {
+    /// Scores of all words \[V\] given an output `top` \[H\] of [`super::Reading::read`]: ln ŷ plus a constant.
+    pub fn next_logits<R: Real>(&self, out: &mut [R], top: &[R], w: &Arena<R>) {
         match self.config.loss {
-            Loss::Adaptive { .. } => self.output.distribution(out, space.top.first(1), w),
-            Loss::Full | Loss::Sampled { .. } => self.logits(out, space, 0, w),
+            Loss::Adaptive { .. } => self.output.distribution(out, top, w),
+            Loss::Full | Loss::Sampled { .. } => self.logits(out, top, 0, w),
         }
     }
 
-    /// The logits of some words, from `first` on, to follow those read so far by lane 0.
-    pub fn logits<R: Real>(&self, out: &mut [R], space: &Space<R>, first: usize, w: &Arena<R>) {
+    /// The logits of some words, from `first` on, given an output `top` \[H\].
+    pub fn logits<R: Real>(&self, out: &mut [R], top: &[R], first: usize, w: &Arena<R>) {
         assert!(self.output.are_whole(), "a word's logit is in one table");
         let (words, hidden) = (out.len(), self.config.hidden);
         let u = view(&w.slice(self.output.output)[first * hidden..][..words * hidden], words, hidden);
-        product(view_mut(out, 1, words), view(space.top.first(1), 1, hidden), u.t());
+        product(view_mut(out, 1, words), view(top, 1, hidden), u.t());
         add(out, &w.slice(self.output.bias)[first..][..words]);
     }
 

@@ -33,8 +33,7 @@ pub struct Space<R: Real> {
     pub(super) lanes: Division,
     pub(super) shards: Vec<Shard<R>>,
     pub(super) prepared: Prepared<R>,
-    /// None in working memory for [`super::LanguageModel::target_logits`] and [`super::LanguageModel::logits`] only.
-    pub(super) output: Option<Box<dyn OutputLayer<R>>>,
+    pub(super) output: Box<dyn OutputLayer<R>>,
     /// For the output layer, counted tokens only: m ∘ h and its gradient \[N, H\], and the targets \[N\].
     pub(super) top: Matrix<R>,
     pub(super) dtop: Matrix<R>,
@@ -68,18 +67,6 @@ impl<R: Real> Space<R> {
     /// Sets all states to zero.
     pub fn reset(&mut self) {
         self.states_mut().for_each(|state| state.fill(R::zero()));
-    }
-
-    /// Takes over the states of the first `lanes` lanes of another working memory of the same model; other lanes keep theirs.
-    pub fn take_lanes(&mut self, from: &Space<R>, lanes: usize) {
-        for lane in 0..lanes {
-            let ((to, place), (shard, other)) = (self.lanes.place(lane), from.lanes.place(lane));
-            let (to, from) = (&mut self.shards[to], &from.shards[shard]);
-            for (to, state) in to.net.tape.state.iter_mut().zip(&from.net.tape.state) {
-                let width = state.len() / from.lanes();
-                to[place * width..][..width].copy_from_slice(&state[other * width..][..width]);
-            }
-        }
     }
 
     /// The states that the next window begins with, a slice for each shard and layer.

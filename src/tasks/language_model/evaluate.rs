@@ -1,7 +1,7 @@
 //! Evaluation of a language model on a text.
 
 use super::TrainedLm;
-use crate::error::{Result, counted};
+use crate::error::{Result, counted, reject};
 use crate::math::exp;
 use crate::models::LanguageModel;
 use crate::models::language_model::{Space, Window};
@@ -9,15 +9,15 @@ use crate::params::Arena;
 use crate::sys::signals::Signals;
 use crate::tasks::measure::Measuring;
 use crate::tasks::memory;
-use crate::text::{Corpus, Inputs, Subset};
+use crate::text::{Corpus, Inputs, Lines, Subset};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
 
 /// Lanes and steps of an evaluation, and the number of steps that a lane reads before its own part: the states of a GRU remember
 /// hundreds of words.
-pub(in crate::tasks) const LANES: usize = 64;
-pub(in crate::tasks) const STEPS: usize = 32;
+const LANES: usize = 64;
+const STEPS: usize = 32;
 const BURN_IN: usize = 512;
 /// Minimum number of words per lane, if the text has more.
 const LEAST: usize = 512;
@@ -34,6 +34,8 @@ pub struct Evaluator {
     pub(super) signals: Option<Signals>,
     /// The targets' logits, for a model trained to be self-normalised.
     logits: Vec<f64>,
+    /// The log-probability of every word of the last text, if requested.
+    each: Option<Vec<f64>>,
 }
 
 /// The result of an evaluation.
@@ -46,6 +48,10 @@ pub struct Evaluated {
     pub ln_z: Option<(f64, f64)>,
     /// The mean loss of known words only, without the ends of lines; `None` if there are none.
     pub known: Option<f64>,
+    /// The mean loss without unknown words.
+    pub without_unknown: Option<f64>,
+    /// The mean loss without the ends of lines.
+    pub without_ends: Option<f64>,
 }
 
 impl Evaluator {
@@ -66,7 +72,18 @@ impl Evaluator {
             out: vec![0.0; n],
             signals: None,
             logits: vec![0.0; if model.ln_z().is_some() { n } else { 0 }],
+            each: None,
         }
+    }
+
+    /// The same, which keeps the log-probability of every word if `keeps`.
+    pub fn keeping_each(self, keeps: bool) -> Self {
+        Evaluator { each: keeps.then(Vec::new), ..self }
+    }
+
+    /// The log-probability of every word of the last text; empty unless they are kept.
+    pub fn each(&self) -> &[f64] {
+        self.each.as_deref().unwrap_or_default()
     }
 
     fn is_stopped(&self) -> bool {
@@ -106,20 +123,39 @@ impl Evaluator {
         }
         let (mut total, mut sum, mut squares) = (0.0, 0.0, 0.0);
         let (mut of_known, mut known) = (0.0, 0_u64);
+        let (mut of_ends, mut ends) = (0.0, 0_u64);
+        if let Some(each) = &mut self.each {
+            each.clear();
+            each.resize(ids.len(), 0.0);
+        }
         for at in (0..length).step_by(STEPS) {
             if self.is_stopped() {
-                return Evaluated { loss: f64::NAN, ln_z: None, known: None };
+                return Evaluated {
+                    loss: f64::NAN,
+                    ln_z: None,
+                    known: None,
+                    without_unknown: None,
+                    without_ends: None,
+                };
             }
             let steps = STEPS.min(length - at);
             let n = steps * lanes;
             fill(&mut self.inputs[..n], &mut self.targets[..n], at as isize);
             let window = Window { inputs: &self.inputs[..n], targets: &self.targets[..n], loss_from: 0 };
             model.log_probabilities(&mut self.out[..n], &mut self.space, window, w);
-            let counted = |i: &usize| (i % lanes) * length + at + i / lanes < ids.len();
+            let place = |i: usize| (i % lanes) * length + at + i / lanes;
+            let counted = |i: &usize| place(*i) < ids.len();
             total -= (0..n).filter(counted).map(|i| self.out[i]).sum::<f64>();
             for i in (0..n).filter(counted).filter(|&i| ![unk, eos].contains(&self.targets[i])) {
                 of_known -= self.out[i];
                 known += 1;
+            }
+            for i in (0..n).filter(counted).filter(|&i| self.targets[i] == eos) {
+                of_ends -= self.out[i];
+                ends += 1;
+            }
+            if let Some(each) = &mut self.each {
+                (0..n).filter(counted).for_each(|i| each[place(i)] = self.out[i]);
             }
             if !self.logits.is_empty() {
                 model.target_logits(&mut self.logits[..n], &self.space, w);
@@ -132,7 +168,14 @@ impl Evaluator {
         }
         let n = ids.len() as f64;
         let ln_z = (!self.logits.is_empty()).then(|| (sum / n, (squares / n - (sum / n) * (sum / n)).max(0.0).sqrt()));
-        Evaluated { loss: total / n, ln_z, known: (known > 0).then(|| of_known / known as f64) }
+        let mean = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
+        Evaluated {
+            loss: total / n,
+            ln_z,
+            known: mean(of_known, known),
+            without_unknown: mean(of_known + of_ends, known + ends),
+            without_ends: mean(total - of_ends, ids.len() as u64 - ends),
+        }
     }
 }
 
@@ -148,6 +191,12 @@ pub struct Evaluation {
     /// Perplexity of known words only, without the ends of lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity_of_known_words: Option<f64>,
+    /// Perplexity without unknown words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_without_unknown_words: Option<f64>,
+    /// Perplexity without the ends of lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_without_line_ends: Option<f64>,
     /// For a model trained with --loss nce: the mean of ln Z over the text, its standard deviation, and the value it
     /// was trained towards.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,6 +214,22 @@ pub struct Evaluation {
     pub unknown_rate: f64,
     /// Speed of the evaluation.
     pub words_per_second: f64,
+    /// Its lines one by one, if requested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_line: Option<Vec<LineEvaluation>>,
+}
+
+/// One line of a text, evaluated after those before it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LineEvaluation {
+    /// Number of words, including the line's end.
+    pub words: usize,
+    /// Their natural log-probability.
+    pub log_probability: f64,
+    /// The exponential of the mean loss.
+    pub perplexity: f64,
+    /// Number of words that the model does not know.
+    pub unknown: usize,
 }
 
 impl TrainedLm {
@@ -172,10 +237,12 @@ impl TrainedLm {
     pub fn evaluate_text(&self, file: &Path, how: &Measuring, inputs: &Inputs) -> Result<Evaluation> {
         let strips = how.strip_marks || self.vocabulary.strips_marks();
         let vocabulary = &self.vocabulary.clone().stripping_marks(strips);
-        let mut corpus = Corpus::read_with(file, vocabulary, inputs)?;
+        let Lines { ids, starts, unknown } = Lines::read_with(file, vocabulary, inputs)?;
+        let mut corpus = Corpus { ids, unknown, lines: starts.len() as u64 - 1 };
         corpus.warn_of_unknown(file, inputs)?;
         let (unk, eos) = (vocabulary.unk(), vocabulary.eos());
         let mut of_lines = None;
+        reject(&[(how.tokens.is_some() && how.by_line, "--lines lists all lines: it excludes --eval-tokens")])?;
         if let Some(tokens) = how.tokens {
             let Subset { ids, lines, of_lines: all, .. } = Subset::choose(&corpus.ids, eos, tokens);
             let unknown = ids.iter().filter(|&&id| id == unk).count() as u64;
@@ -185,13 +252,16 @@ impl TrainedLm {
         let bytes = Evaluator::bytes(&self.model, corpus.ids.len());
         memory::check_threads("evaluation", |_| bytes, inputs)?;
         let start = Instant::now();
-        let mut evaluator = Evaluator::new(&self.model, corpus.ids.len());
-        let Evaluated { loss, ln_z, known } = evaluator.evaluate(&self.model, &self.w, &corpus.ids, [unk, eos]);
+        let mut evaluator = Evaluator::new(&self.model, corpus.ids.len()).keeping_each(how.by_line);
+        let Evaluated { loss, ln_z, known, without_unknown, without_ends } =
+            evaluator.evaluate(&self.model, &self.w, &corpus.ids, [unk, eos]);
         Ok(Evaluation {
             perplexity: exp(loss),
             loss,
             bits_per_word: loss / std::f64::consts::LN_2,
             perplexity_of_known_words: known.map(exp),
+            perplexity_without_unknown_words: without_unknown.map(exp),
+            perplexity_without_line_ends: without_ends.map(exp),
             ln_z: ln_z.zip(self.model.ln_z()).map(|((mean, deviation), taken)| [mean, deviation, taken]),
             tokens: corpus.ids.len(),
             lines: corpus.lines,
@@ -199,6 +269,15 @@ impl TrainedLm {
             unknown: corpus.unknown,
             unknown_rate: corpus.unknown_rate(),
             words_per_second: corpus.ids.len() as f64 / start.elapsed().as_secs_f64(),
+            by_line: how.by_line.then(|| {
+                let line = |ends: &[usize]| {
+                    let words = ends[1] - ends[0];
+                    let log_probability: f64 = evaluator.each()[ends[0]..ends[1]].iter().sum();
+                    let unknown = corpus.ids[ends[0]..ends[1]].iter().filter(|&&id| id == unk).count();
+                    LineEvaluation { words, log_probability, perplexity: exp(-log_probability / words as f64), unknown }
+                };
+                starts.windows(2).map(line).collect()
+            }),
         })
     }
 }
@@ -210,12 +289,22 @@ impl Evaluation {
         let ln_z = self.ln_z.map_or(String::new(), |[mean, deviation, taken]| {
             format!("\nln Z {mean:.4} ± {deviation:.4}, trained towards {taken}")
         });
-        let known = self.perplexity_of_known_words.map_or(String::new(), |perplexity| {
-            format!("\nperplexity {perplexity:.3} without unknown words and ends of lines")
+        let without = |what: &str, perplexity: Option<f64>| {
+            perplexity.map_or(String::new(), |perplexity| format!("\nperplexity {perplexity:.3} without {what}"))
+        };
+        let known = without("unknown words", self.perplexity_without_unknown_words)
+            + &without("ends of lines", self.perplexity_without_line_ends)
+            + &without("unknown words and ends of lines", self.perplexity_of_known_words);
+        let by_line = self.by_line.as_ref().map_or(String::new(), |lines| {
+            let row = |line: &LineEvaluation| {
+                let LineEvaluation { words, log_probability, perplexity, unknown } = line;
+                format!("{words}\t{log_probability:.6}\t{perplexity:.3}\t{unknown}\n")
+            };
+            format!("words\tlog-probability\tperplexity\tunknown\n{}\n", lines.iter().map(row).collect::<String>())
         });
         let part = self.of_lines.map_or(String::new(), |all| format!(", a fixed random subset of {all}"));
         format!(
-            "perplexity {perplexity:.3}{known}\nloss {loss:.5} nats per word, {bits_per_word:.4} bits per word{ln_z}\n\
+            "{by_line}perplexity {perplexity:.3}{known}\nloss {loss:.5} nats per word, {bits_per_word:.4} bits per word{ln_z}\n\
              {} in {}{part} (including line ends), {unknown} unknown ({:.2} %)",
             counted(tokens, "word"),
             counted(lines, "line"),

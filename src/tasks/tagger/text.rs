@@ -5,10 +5,9 @@ use crate::error::{Error, Result};
 use crate::pool::Pool;
 use crate::text::Inputs;
 use crate::text::conll::{Column, Conll, Form, Oddities, Place, cuts};
-use crate::text::inputs::is_standard_input;
 use crate::text::parts::{Parts, Unit};
 use crate::text::tags::{Reading, Tag, spans};
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
@@ -35,10 +34,8 @@ pub fn tag_text(
 ) -> Result<()> {
     let form = Form { tags: Column::Absent, ..form };
     // Compressed or encoded input is read as a whole.
-    let streams = is_standard_input(path) && {
-        let mut stdin = std::io::stdin().lock();
-        inputs.is_plain(stdin.fill_buf().map_err(|e| Error::io(path, "reading", e))?)
-    };
+    let unit = if output.is_some() { Unit::Line } else { Unit::Sentence };
+    let parts = Parts::of_standard_input(path, unit, inputs)?;
     let mut tagging = Tagging {
         labels: tagger.config.labels.texts(),
         tagger,
@@ -50,16 +47,14 @@ pub fn tag_text(
         odd: Oddities::default(),
         lines: 0,
     };
-    if !streams {
-        tagging.part(inputs.text(path, "text")?, output, out)?;
-    } else {
-        let unit = if output.is_some() { Unit::Line } else { Unit::Sentence };
-        let mut parts = Parts::new(std::io::stdin(), unit);
+    if let Some(mut parts) = parts {
         while let Some(bytes) = parts.next_part().map_err(|e| Error::io(path, "reading", e))? {
             tagging.part(tagging.utf8(bytes)?, output, out)?;
             // The sender of the sentence may be waiting for its tags.
             out.flush().map_err(Error::output)?;
         }
+    } else {
+        tagging.part(inputs.text(path, "text")?, output, out)?;
     }
     let odd = tagging.odd.notices(path, tagging.place.columns(), form.longest);
     odd.into_iter().try_for_each(|notice| inputs.warn(notice))
