@@ -5,7 +5,7 @@ use super::inputs::InputOptions;
 use super::run::{LearningFlags, ProfileFlags, RateFlags, RunFlags, TrainFlags};
 use super::values::{Cutoffs, count, keep_probability, not_negative, positive, probability, size};
 use crate::blas::Precision;
-use crate::error::{Result, reject};
+use crate::error::{Result, quoted, reject};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Keep;
 use crate::layers::cells::{Cell, Kind, Unit};
@@ -362,6 +362,6 @@ impl TrainFlags for LmFlags {
     }
 
     fn next(&self) -> String {
-        format!("wordmill generate {}", self.run.out.display())
+        format!("wordmill generate {}", quoted(&self.run.out))
     }
 }

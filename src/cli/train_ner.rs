@@ -4,7 +4,7 @@ use super::form::{FormOptions, column};
 use super::inputs::InputOptions;
 use super::run::{ExampleFlags, ProfileFlags, RunFlags, TrainFlags};
 use super::values::{keep_probability, not_negative, size};
-use crate::error::{Result, reject};
+use crate::error::{Result, quoted, reject};
 use crate::kernels::dropout::Keep;
 use crate::models::ner::Objective;
 use crate::tasks::run::{self, Summary};
@@ -199,7 +199,7 @@ impl TrainFlags for NerFlags {
     }
 
     fn next(&self) -> String {
-        let dir = self.run.out.display();
+        let dir = quoted(&self.run.out);
         format!("echo 'Some words of your own' | wordmill tag {dir} --text")
     }
 

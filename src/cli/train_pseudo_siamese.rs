@@ -4,7 +4,7 @@ use super::columns::ColumnOptions;
 use super::inputs::InputOptions;
 use super::run::{ExampleFlags, RunFlags, TrainFlags};
 use super::values::{not_negative, share, size};
-use crate::error::{Result, reject};
+use crate::error::{Result, quoted, reject};
 use crate::tasks::pseudo_siamese::train::WordSource;
 use crate::tasks::pseudo_siamese::{Plan, Sees, train};
 use crate::tasks::run::Summary;
@@ -115,6 +115,6 @@ impl TrainFlags for PseudoSiameseFlags {
     }
 
     fn next(&self) -> String {
-        format!("wordmill inspect {}", self.run.out.display())
+        format!("wordmill inspect {}", quoted(&self.run.out))
     }
 }

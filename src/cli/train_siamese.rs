@@ -3,7 +3,7 @@
 use super::inputs::InputOptions;
 use super::run::{ExampleFlags, RunFlags, TrainFlags};
 use super::values::{not_negative, positive, size};
-use crate::error::Result;
+use crate::error::{Result, quoted};
 use crate::models::siamese::Loss;
 use crate::tasks::run::Summary;
 use crate::tasks::siamese::{Plan, train};
@@ -114,6 +114,6 @@ impl TrainFlags for SiameseFlags {
     }
 
     fn next(&self) -> String {
-        format!("wordmill neighbors {} WORD", self.run.out.display())
+        format!("wordmill neighbors {} WORD", quoted(&self.run.out))
     }
 }

@@ -4,7 +4,7 @@ use super::columns::ColumnOptions;
 use super::inputs::InputOptions;
 use super::run::{ExampleFlags, RunFlags, TrainFlags};
 use super::values::{not_negative, share};
-use crate::error::Result;
+use crate::error::{Result, quoted};
 use crate::tasks::run::Summary;
 use crate::tasks::softmax::{Plan, train};
 use crate::text::Inputs;
@@ -85,6 +85,6 @@ impl TrainFlags for SoftmaxFlags {
 
     fn next(&self) -> String {
         let file = self.fixed.valid.as_ref().unwrap_or(&self.fixed.train);
-        format!("wordmill eval {} {}", self.run.out.display(), file.display())
+        format!("wordmill eval {} {}", quoted(&self.run.out), quoted(file))
     }
 }

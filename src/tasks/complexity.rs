@@ -176,6 +176,10 @@ pub struct Report {
 
 /// Tests the claims on criterion's results in `from`, and draws a plot for each claim into the directory `out`.
 pub fn complexity(from: &Path, out: &Path) -> Result<Report> {
+    if !from.exists() {
+        let expected = "the measurements of cargo bench -- complexity; --from says where others are";
+        return Err(Error::input(from, 0, "no such directory", expected));
+    }
     let points = read(from)?;
     let report = Report { claims: CLAIMS.iter().map(|claim| judge(claim, &points)).collect(), model: fit(&points) };
     fs::create_dir_all(out).map_err(|e| Error::io(out, "making the directory", e))?;

@@ -49,7 +49,7 @@ pub struct Scaling {
     pub measured: (usize, f64),
     /// The same as simulated.
     pub predicted: f64,
-    /// For 1, 2, 4 … cores.
+    /// For 1, 2, 4 … cores, and as many as asked for.
     pub simulated: Vec<Simulated>,
 }
 
@@ -71,7 +71,7 @@ pub fn scaling(model: &Tuned, most: usize) -> Result<Scaling> {
         let words_per_second = words / seconds;
         Simulated { cores, seconds, words_per_second, speedup: words_per_second / one, serial, waiting, handing }
     };
-    let cores = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|&n| n <= most);
+    let cores = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|&n| n < most).chain([most]);
     Ok(Scaling {
         one,
         contention,

@@ -170,6 +170,13 @@ impl Plan {
                 "an entry for such a model, as written by wordmill tune",
             ));
         };
+        let Subject { words, embed, hidden, layers, .. } = entry.subject;
+        run.progress.say(&format!(
+            "{}: settings found for {} words, embedding size {embed}, {layers} x {hidden} units{}",
+            path.display(),
+            words,
+            if entry.subject == subject { "" } else { ", the closest entry to this model" }
+        ));
         let (found, Sizes { shard, chunk, block }) = (entry.sizes, self.model.sizes);
         self.model.sizes =
             Sizes { shard: shard.or(found.shard), chunk: chunk.or(found.chunk), block: block.or(found.block) };
