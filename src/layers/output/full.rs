@@ -31,6 +31,8 @@ const CHUNK: usize = 320;
 const LOGITS: usize = 64 << 20;
 /// Groups of vocabulary rows: the maximum number of tasks in a phase.
 const GROUPS: usize = 32;
+/// Fewest rows in a group: with fewer, adding the shares of the groups costs more than their products.
+const FEWEST: usize = 16;
 /// Maximum number of rows in a block: with 320 tokens its logits take 210 KiB, which stay in L2.
 const BLOCK: usize = 160;
 
@@ -173,7 +175,7 @@ impl<R: Real> FullSoftmax<R> {
 
     /// Rows of a group, and of a block in it.
     fn rows(words: usize, tile: Tile) -> (usize, usize) {
-        let group = words.div_ceil(GROUPS).next_multiple_of(8);
+        let group = words.div_ceil(GROUPS).next_multiple_of(8).max(FEWEST);
         (group, group.div_ceil(group.div_ceil(tile.words.max(8))).next_multiple_of(8))
     }
 
